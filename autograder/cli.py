@@ -94,7 +94,9 @@ def grade(
     group: GroupOption = "latest",
     worksheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="read submission times from Moodle's grading worksheet"),
+        typer.Option(
+            metavar="FILE", help="read submission times from this Moodle grading worksheet"
+        ),
     ] = None,
     use_store: Annotated[
         bool,
@@ -107,7 +109,7 @@ def grade(
 ) -> None:
     """Grade a class. Unchanged submissions keep their stored marks.
 
-    If no PATH is given, grade submitted/ and copy the marks into nbgrader's gradebook.
+    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook.
     """
     from autograder.feedback import terminal_table
     from autograder.grading.cluster.place import Place
@@ -152,7 +154,7 @@ def grade(
 
         students = student_page.recipients(graded.with_tests())
         pages, problems = student_page.write(students, sentences.read(chosen), feedback)
-        console.print(f"{len(pages)} feedback pages are in {feedback}", highlight=False)
+        console.print(f"{len(pages)} feedback pages were written to {feedback}", highlight=False)
     if copied:
         summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"
         console.print(summary, highlight=False)
@@ -172,7 +174,7 @@ def regrade(
     jobs: JobsOption = CORES,
     sandbox: SandboxOption = "required",
 ) -> None:
-    """Regrade the submissions in the store, and show whose points change, by how much, and why."""
+    """Regrade all submissions in the store. Show which students' points change, by how much, and why."""
     from autograder.grading.session import open_session
     from autograder.marks.regrade import report
 
@@ -206,7 +208,7 @@ def report(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MARKS.json]", help="marks from `grade --json` (default: the store)"
+            metavar="[MARKS.json]", help="marks written by `grade --json` (default: use the store)"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="default: report-DAY")] = None,
@@ -214,7 +216,7 @@ def report(
         bool, typer.Option("--anonymous", help="replace students' names with numbers")
     ] = False,
 ) -> None:
-    """Write a class report for the instructor: an HTML page, and its tables as CSV files."""
+    """Write a class report for the instructor: an HTML page, plus its tables as CSV files."""
     from autograder.course import config as courses
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model

@@ -30,17 +30,17 @@ def output() -> Console:
 
 
 def load_course() -> Course:
-    """Return the course in the working directory. Raises CourseError if there is none or it is invalid."""
+    """Load the course in the working directory. Raises CourseError if there is no course or if it is invalid."""
     from autograder.course import config as courses
 
     return courses.load(courses.find_root(Path.cwd()))
 
 
 def load_day(name: str) -> Day:
-    """Return a day of the course in the working directory.
+    """Load the course in the working directory and return the day with this name.
 
     Raises:
-        CourseError: There is no such day, or the course is invalid.
+        CourseError: The course has no day with this name, or the course is invalid.
     """
     from autograder.course.config import CourseError
 
@@ -48,14 +48,14 @@ def load_day(name: str) -> Day:
     if name not in course.days and (os.sep in name or "." in name or os.path.lexists(name)):
         first = next(iter(course.days))
         raise CourseError(
-            f"the day is missing before {name!r}. The course has {', '.join(course.days)}. "
+            f"the day is missing before {name!r}. The course has the days {', '.join(course.days)}. "
             f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
         )
     return course.day(name)
 
 
 def check_submissions(paths: Sequence[Path]) -> None:
-    """Check that each path may contain submissions, so that a mistyped path is not graded as a student.
+    """Check that each path could contain submissions, so that a mistyped path is reported and not graded.
 
     Raises:
         typer.BadParameter: A path does not exist, is an empty folder, or has an unsupported file type.
@@ -74,7 +74,7 @@ def check_submissions(paths: Sequence[Path]) -> None:
 
 
 def _is_notebook(path: Path) -> bool:
-    """Return whether a file without a known suffix may be a notebook or a zip archive."""
+    """Return whether a file without a known suffix could be a notebook or a zip archive."""
     try:
         with path.open("rb") as file:
             beginning = file.read(2)
@@ -141,7 +141,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     again = [one for one in graded.replacements if not one.is_older]
     if again:
         changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
-        console.print(f"students who submitted again ({len(again)}): {changes}", highlight=False)
+        console.print(f"students who resubmitted ({len(again)}): {changes}", highlight=False)
     for one in graded.replacements:
         if one.is_older:
             print_error(
@@ -150,7 +150,10 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             )
     for students in graded.identical:
         same = ", ".join(students)
-        console.print(f"identical code, apart from comments and spaces: {same}", highlight=False)
+        console.print(
+            f"these students submitted identical code, apart from comments and spaces: {same}",
+            highlight=False,
+        )
     for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:

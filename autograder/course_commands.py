@@ -1,4 +1,4 @@
-"""Commands for the course and this machine: new, build, try, demo and doctor. `cli.py` registers them."""
+"""Commands that create, build and check a course, or check this machine. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from autograder.options import DayArgument
 
 def new(
     folder: Annotated[
-        Path, typer.Argument(metavar="NAME", help="folder of the new course, such as mycourse")
+        Path,
+        typer.Argument(
+            metavar="NAME", help="folder to create for the new course, such as mycourse"
+        ),
     ],
 ) -> None:
     """Create a small starter course: one day with two exercises, their hidden tests and known mistakes."""
@@ -53,7 +56,7 @@ def build(
         ),
     ] = "",
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it. If the build fails, no files change."""
+    """Build the release in assignments/ from the chapters, and check it. If the build fails, no files are changed."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
@@ -79,7 +82,7 @@ def try_(
         typer.Argument(metavar="[EXERCISE]...", help="exercises to try (default: all)"),
     ] = None,
 ) -> None:
-    """Run the checks and tests of each exercise on its solution, on other correct answers and on known mistakes."""
+    """Run each exercise's checks and tests on its solution, on other correct answers and on known mistakes."""
     from autograder.release.trial import try_exercises
     from autograder.release.trial_text import lines
 
@@ -97,7 +100,8 @@ def try_(
 def demo(
     day: DayArgument,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="default: demo/DAY in the course")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="output folder (default: demo/DAY in the course)"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="limit each training loop to this many steps")
@@ -109,7 +113,7 @@ def demo(
     chosen = load_day(day)
     folder = out or chosen.root / "demo" / day
     Console().print(table(list(demonstrate(chosen, folder, steps))))
-    print(f"figures and output: {folder}")
+    print(f"figures and output were saved to {folder}")
 
 
 def doctor() -> None:
@@ -128,4 +132,6 @@ def doctor() -> None:
             "\nResult: this machine cannot isolate student code, so nothing can be graded. See SECURITY.md."
         )
         raise typer.Exit(3)
-    print(f"\nResult: this machine isolates student code{without}. You can grade.")
+    print(
+        f"\nResult: this machine can isolate student code{without}. You can grade submissions on it."
+    )

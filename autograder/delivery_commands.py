@@ -27,10 +27,13 @@ def export(
     ],
     marks: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="marks from `grade --json` (default: the store)"),
+        typer.Option(
+            metavar="FILE", help="marks written by `grade --json` (default: use the store)"
+        ),
     ] = None,
     roster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="default: roster.csv in the course")
+        Path | None,
+        typer.Option(metavar="FILE", help="roster file (default: roster.csv in the course)"),
     ] = None,
     into: Annotated[
         Path | None,
@@ -39,7 +42,7 @@ def export(
     column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
     unreadable: Annotated[
         Literal["empty", "zero"],
-        typer.Option(help="grade for submissions that could not be read: none, or 0 points"),
+        typer.Option(help="grade for submissions that could not be read: no grade, or 0 points"),
     ] = "empty",
     group: GroupOption = "latest",
 ) -> None:
@@ -64,7 +67,9 @@ def feedback(
     ] = "folder",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="default: feedback-DAY, or feedback-DAY.zip"),
+        typer.Option(
+            metavar="FILE", help="output folder or zip (default: feedback-DAY or feedback-DAY.zip)"
+        ),
     ] = None,
     worksheet: Annotated[
         Path | None,
@@ -74,7 +79,7 @@ def feedback(
     ] = None,
     group: GroupOption = "latest",
 ) -> None:
-    """Write a feedback page for each student in the store, to a folder or to a zip for Canvas or Moodle."""
+    """Write a feedback page for each student in the store. The output is a folder, or a zip for Canvas or Moodle."""
     from autograder.export import feedback_files
     from autograder.feedback import sentences
     from autograder.marks import class_list
@@ -91,6 +96,6 @@ def feedback(
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:
-        print(f"{place}: {done.pages} pages. {HINTS[to]}")
+        print(f"{done.pages} feedback pages were written to {place}. {HINTS[to]}")
     if done.problems or not done.pages:
         raise typer.Exit(1)

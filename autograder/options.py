@@ -43,18 +43,22 @@ PathsArgument = Annotated[
 ]
 JobsOption = Annotated[
     int,
-    typer.Option(min=1, help="number of processes or workers (default: one per core)"),
+    typer.Option(min=1, help="number of processes or cluster workers (default: one per core)"),
 ]
 ClusterOption = Annotated[
     str,
     typer.Option(
         metavar="local|slurm|ADDRESS",
-        help="grade on a Dask cluster: on this machine, in SLURM jobs, or with a scheduler at this address",
+        help="grade on a Dask cluster: on this machine, in SLURM jobs, or through the scheduler at ADDRESS",
     ),
 ]
 CaFileOption = Annotated[
     Path | None,
-    typer.Option("--tls-ca-file", metavar="FILE", help="the cluster's certificate authority"),
+    typer.Option(
+        "--tls-ca-file",
+        metavar="FILE",
+        help="the certificate of the cluster's certificate authority",
+    ),
 ]
 CertificateOption = Annotated[
     Path | None,

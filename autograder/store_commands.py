@@ -1,4 +1,4 @@
-"""Commands that show and change which submissions in the store count. `cli.py` registers them."""
+"""Commands that list the current submissions in the store and delete a student's marks. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ StudentArgument = Annotated[
 
 
 def list_students(day: DayArgument) -> None:
-    """List the current submission of each student: its time, file, points and lateness."""
+    """List each student's current submission, with its time, file, points and lateness."""
     from autograder.feedback import terminal_table
     from autograder.marks import class_list
     from autograder.submissions import roster

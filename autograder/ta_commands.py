@@ -108,10 +108,15 @@ def explain(
         ),
     ],
     exercise: Annotated[
-        str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
+        str,
+        typer.Argument(
+            metavar="[EXERCISE]",
+            help="exercise to show in detail (default: summarize all exercises)",
+        ),
     ] = "",
     student: Annotated[
-        str, typer.Option(metavar="NAME", help="which student, if PATH contains several")
+        str,
+        typer.Option(metavar="NAME", help="the student to show, if PATH contains several students"),
     ] = "",
     seed: SeedOption = None,
 ) -> None:
@@ -144,12 +149,12 @@ def override(
         str, typer.Option(metavar="NAME", help="who made the decision (default: your username)")
     ] = "",
 ) -> None:
-    """Set an exercise's points or comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
+    """Set an exercise's points or comment by hand. Regrading does not change them. Without STUDENT, list all overrides."""
     from autograder.marks.override_requests import Request
 
     chosen = load_day(day)
     if csv and (student or remove):
-        raise typer.BadParameter("use either --csv or STUDENT EXERCISE")
+        raise typer.BadParameter("pass either --csv, or STUDENT and EXERCISE")
     if csv:
         _add(chosen, _read_requests(csv), by)
     elif not student:
@@ -212,7 +217,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 
 
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
-    """Print the manual points and comments, and each student's total."""
+    """Print each exercise that has manual points or a comment, with the student's total points."""
     from autograder.marks import overrides
 
     for marks in stored_class(day):

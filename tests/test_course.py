@@ -300,7 +300,7 @@ def test_the_course_has_a_language(tmp_path: Path) -> None:
 def test_names_of_exercises_become_ids_of_cells(tmp_path: Path) -> None:
     toml = VALID.replace("[day1.exercises.g]", '[day1.exercises."größe"]')
     write_files(tmp_path)
-    with pytest.raises(CourseError, match="größe: the name becomes the ID of a cell"):
+    with pytest.raises(CourseError, match="größe: the name becomes part of a cell ID"):
         check_day(load(tmp_path, toml).day("day1"))
 
 

@@ -26,7 +26,7 @@ class ChapterError(CourseError):
 
 @dataclass(frozen=True)
 class ChapterCell:
-    """A cell of a chapter. `name` is the exercise that it defines or checks, or "" if there is none. `number` starts at 1."""
+    """A cell in a chapter. `name` is the exercise that it defines or checks, or "" if there is none. `number` starts at 1."""
 
     role: Role
     name: str

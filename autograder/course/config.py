@@ -48,7 +48,7 @@ DEFAULTS = {
 class Exercise:
     """An exercise: a function or class in a chapter.
 
-    `points` is its share of the day's total. The points for an optional exercise do not count towards the total.
+    `points` is the exercise's share of the day's total. Points for an optional exercise do not count towards the total.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Exercise:
 
     @property
     def credit(self) -> float:
-        """Return the points that count towards the day's total."""
+        """Return the exercise's points, or 0 if the exercise is optional."""
         return 0.0 if self.optional else self.points
 
     @property
@@ -84,8 +84,8 @@ class Exercise:
 class Day:
     """An assignment: its exercises, in order, and the folders that contain its files.
 
-    `exercises` are those that students fill in. `unassigned` are the others. The notebook contains the reference for an
-    unassigned exercise, or omits the exercise if nothing uses it.
+    `exercises` contains the exercises that students fill in, and `unassigned` contains the others. The notebook includes the
+    reference solution to an unassigned exercise if something uses it. Otherwise, it omits the exercise.
     """
 
     root: Path
@@ -111,7 +111,7 @@ class Day:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        """Read the chapters from `solutions/`, in `grading.toml` order, in the form that students get."""
+        """Read the chapters in `grading.toml` order, and keep only the content that students get."""
         order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]
@@ -141,7 +141,7 @@ class Course:
         """Return the day with this name.
 
         Raises:
-            CourseError: There is no such day.
+            CourseError: The course has no day with this name.
         """
         if name not in self.days:
             raise CourseError(f"there is no day {name!r}; the course has {', '.join(self.days)}")
@@ -149,10 +149,10 @@ class Course:
 
 
 def find_root(start: Path) -> Path:
-    """Return the folder that contains `grading.toml`: `start` itself or its nearest such parent.
+    """Return the nearest folder that contains `grading.toml`, starting at `start` and searching upwards.
 
     Raises:
-        CourseError: There is no such folder.
+        CourseError: Neither `start` nor any of its parents contains `grading.toml`.
     """
     for folder in (start, *start.parents):
         if (folder / FILE).is_file():
@@ -182,11 +182,11 @@ def load(root: Path) -> Course:
 def fingerprint(day: Day) -> str:
     """Return a hash of everything that affects the marks of a day: exercises, budget, chapters, graders and known mistakes.
 
-    Raises CourseError if the day has no grader or a file cannot be read.
+    Raises CourseError if the day has no graders or if a file cannot be read.
     """
     graders = sorted(day.graders.glob("*.py"))
     if not graders:
-        raise CourseError(f"{day.graders} contains no grader")
+        raise CourseError(f"{day.graders} contains no graders")
     mistakes = [day.mistakes / f"{name}.md" for name in day.names]
     mistakes = [file for file in mistakes if file.exists()]
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
@@ -248,7 +248,7 @@ class _Reader(Tables):
     def _with_points(
         self, day: str, table: dict[str, Any], assigned: Sequence[Exercise]
     ) -> tuple[Exercise, ...]:
-        """Convert weights to points, so that the required exercises add up to the day's total."""
+        """Convert weights to points, so that the points for the required exercises add up to the day's total."""
         total = self.value(
             day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
         )
@@ -289,7 +289,7 @@ class _Reader(Tables):
         )
 
     def _check_names(self, day: str, exercises: Sequence[Exercise]) -> None:
-        """Check that no name is both an exercise and an older name, and that no two exercises have the same older name."""
+        """Check that each current or older name belongs to only one exercise."""
         taken = {exercise.name: exercise.name for exercise in exercises}
         for exercise in exercises:
             for name in exercise.renamed_from:

@@ -13,7 +13,7 @@ CELL_ID = re.compile(
 
 
 def check_day(day: Day) -> None:
-    """Check that every exercise has a stub, reference, visible checks and grader, and every grader has an exercise.
+    """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader is for an exercise.
 
     Raises:
         CourseError: The message names the first exercise or grader that fails the check.
@@ -21,7 +21,7 @@ def check_day(day: Day) -> None:
     for name in day.names:
         if not CELL_ID.fullmatch(name):
             raise CourseError(
-                f"{FILE}: {day.name}.exercises.{name}: the name becomes the ID of a cell. Use at most 58 letters from A to Z, "
+                f"{FILE}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 letters from A to Z, "
                 "digits and underscores."
             )
     for chapter in day.chapters:
@@ -38,7 +38,7 @@ def check_day(day: Day) -> None:
         if name not in (*day.names, *(e.name for e in day.unassigned)):
             raise CourseError(
                 f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}. "
-                "To give students its reference, list it there with given = true."
+                "To give students its solution, list it there with given = true."
             )
 
 

@@ -1,4 +1,4 @@
-"""Change a day's `include` in `grading.toml`, leaving the rest of the file unchanged. Entry point: `including`."""
+"""Change a day's `include` setting in `grading.toml`, leaving the rest of the file unchanged. Entry point: `including`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autograder.course.state_folder import write_atomically
 def including(root: Path, days: Sequence[str], include: Include) -> Iterator[Course]:
     """Set `include` for the given days and yield the course. If the block raises an exception, restore the file.
 
-    Grading reads `include` as well, so it covers the exercises that were released.
+    Grading also reads `include`, so only the released exercises are graded.
 
     Raises:
         CourseError: A day is unknown, has no table of its own, or has no exercises left.
@@ -43,11 +43,13 @@ def _write(file: Path, data: bytes, mode: int) -> None:
 
 
 def _with_include(text: str, day: str, include: str) -> str:
-    """Return the text of `grading.toml` with `include` set in the day's table. Add the line if it is missing."""
+    """Return the text of `grading.toml` with `include` set in the day's table. Add an `include` line if there is none."""
     line = f'include = "{include}"'
     header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(day)}[ \t]*\].*$", text, re.MULTILINE)
     if not header:
-        raise CourseError(f"{FILE} has no line [{day}]. Add {line} to this day manually.")
+        raise CourseError(
+            f"{FILE} has no line [{day}]. Add {line} to the settings for this day manually."
+        )
     rest = text[header.end() :]
     end = re.search(r"^[ \t]*\[", rest, re.MULTILINE)
     table = rest[: end.start()] if end else rest

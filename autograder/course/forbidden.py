@@ -176,7 +176,7 @@ MEANING = {
 
 
 def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Meaning:
-    """Return everything that a list of entries forbids, sorted.
+    """Combine entries: return everything that at least one of them forbids, sorted.
 
     An entry may be in `MEANING`, in the course's own entries, or in both.
     """
@@ -190,7 +190,7 @@ def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Mea
 
 
 def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
-    """Read `[not_allowed]`: the course's own entries. Without `names`, an entry forbids its own name.
+    """Read the course's own entries from the `[not_allowed]` table. An entry without `names` forbids its own name.
 
     Raises:
         CourseError: A table is invalid.

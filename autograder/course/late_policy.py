@@ -1,6 +1,7 @@
 """Compute how late a submission is and how many points to deduct. Entry points: `Policy`, `lateness` and `read`.
 
-The policy comes from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks never change.
+The policy comes from the `late` tables in `grading.toml`, and extensions come from the roster. Stored marks never include
+penalties.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Lateness:
     note: str = ""
 
     def penalty(self, points: float) -> float:
-        """Return the points to deduct, rounded to 0.01."""
+        """Return the points to deduct, rounded to two decimal places."""
         return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
 
     def reduce(self, points: float) -> float:
@@ -84,7 +85,7 @@ def lateness(
         time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
-        hours: The lateness in hours that a TA entered, or None. It overrides `time`.
+        hours: The lateness in hours if a TA entered it, otherwise None. It overrides `time`.
         is_excused: Whether a TA excused the lateness, so that it costs no points.
     """
     if is_excused:

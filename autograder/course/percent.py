@@ -1,4 +1,4 @@
-"""Split percent scripts into cells. Chapters, known mistakes and students' scripts are percent scripts.
+"""Split scripts in the percent format (`# %%`) into cells. Chapters, known mistakes and students' scripts use this format.
 
 jupytext reads the same format, but importing it takes longer than importing torch.
 """

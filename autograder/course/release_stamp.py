@@ -1,4 +1,4 @@
-"""Stamp a release's metadata with its day and version, and read the stamp from a submission.
+"""Add a stamp with the day and version to a release's metadata, and read the stamp from a submission.
 
 Marks do not depend on the stamp. Colab and older tools drop unknown metadata, so a notebook without a stamp is graded
 like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.
@@ -47,7 +47,7 @@ def find_stamp(data: bytes | bytearray) -> str:
 
 
 def stamp_problems(found: str, day: Day) -> list[str]:
-    """Return the problems that a submission's stamp shows: a different day, or a different version of this day."""
+    """Return a problem if a submission's stamp is for a different day or a different version of this day."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []

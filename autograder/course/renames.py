@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def older_names(day: Day) -> dict[str, str]:
-    """Map each older name of an exercise to the current one."""
+    """Map each older name of an exercise to the exercise's current name."""
     return {older: e.name for e in day.exercises for older in e.renamed_from}
 
 
@@ -19,5 +19,5 @@ def known_names(day: Day) -> tuple[str, ...]:
 
 
 def first_name(exercise: Exercise) -> str:
-    """Return an exercise's first name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
+    """Return an exercise's original name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
     return next(iter(exercise.renamed_from), exercise.name)

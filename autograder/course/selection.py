@@ -1,7 +1,7 @@
 """Reduce a day's chapters to the exercises that students fill in. Entry point: `select`.
 
-The reference for any other exercise becomes given code if something in the day uses it, and is left out otherwise. A
-chapter in which students fill in nothing is left out unless another chapter uses it.
+For any other exercise, students get the reference solution if something in the day uses it. Otherwise, the exercise is
+left out. A chapter in which students fill in nothing is left out unless another chapter uses it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
 def select(
     chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
 ) -> tuple[Chapter, ...]:
-    """Return the chapters in the form that students get.
+    """Return the chapters, keeping only the content that students get.
 
     Args:
-        chapters: whole chapters.
-        assigned: the exercises that students fill in.
-        others: the other exercises, mapped to whether each reference is given even if nothing uses it.
+        chapters: The complete chapters.
+        assigned: The exercises that students fill in.
+        others: Maps each other exercise to whether students get its reference solution even if nothing uses it.
 
     Raises:
-        ChapterError: One of the other exercises has no reference.
+        ChapterError: No chapter contains one of the other exercises.
     """
     if not others:
         return tuple(chapters)
     for name in others.keys() - {cell.name for cell in _exercises(chapters)}:
         raise ChapterError(
-            f"no chapter contains the exercise {name}, so its reference cannot be given"
+            f"no chapter contains the exercise {name}, so its solution cannot be given to students"
         )
     given = [name for name, is_given in others.items() if is_given]
     kept = _used_chapters(chapters, {*assigned, *given})
@@ -64,7 +64,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return the exercises in `wanted`, plus those used by a returned exercise, its checks, or a cell of another kind."""
+    """Return `wanted`, plus the exercises used by a returned exercise, by its checks, by demonstrations or by provided code."""
     needed = set(wanted)
     while True:
         read = {

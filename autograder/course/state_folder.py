@@ -1,4 +1,4 @@
-"""Read and write the course's `.autograder/` folder. Entry points: `secret`, `read_cache` and `write_cache`."""
+"""Read and write files in the course's `.autograder/` folder. Entry points: `secret`, `read_cache` and `write_cache`."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def computation_lock(root: Path, name: str) -> Iterator[None]:
-    """Let only one process at a time compute the data that is cached under this name. Other names are not affected.
+    """Lock a name, so that only one process at a time computes the data cached under it. Other names are not affected.
 
-    After entering, read the cache again: another process may have written it in the meantime. If the folder is not writable,
-    nothing is locked.
+    After acquiring the lock, read the cache again: another process may have written it in the meantime. If the folder is not
+    writable, nothing is locked.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(StoreError, OSError):

@@ -1,4 +1,4 @@
-"""Read values from tables in a TOML file. Errors give the line, key and expected value. Entry point: `Tables`."""
+"""Read values from tables in a TOML file. Error messages give the line, the key and the expected value. Entry point: `Tables`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REMOVED = {"output"}
 
 
 class CourseError(Exception):
-    """Raised when the course's own files are invalid. The message is one line."""
+    """Raised when the course's own files are invalid. The message fits on one line."""
 
 
 class Tables:
@@ -60,11 +60,11 @@ class Tables:
     def names(self, where: str, table: dict[str, Any], key: str) -> tuple[str, ...]:
         value = table.get(key, [])
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise self.error(where, key, "should be a list of names in quotes")
+            raise self.error(where, key, "should be a list of names, each in quotes")
         return tuple(value)
 
     def language(self, tables: dict[str, Any]) -> str:
-        """Remove the table `course` from `tables`, and return the language that it specifies, or "en"."""
+        """Remove the table `course` from `tables`, and return the language that it specifies (default: "en")."""
         table = tables.pop("course", {})
         self.check_keys("course", table, {"language"})
         language = self.value("course", {"language": "en", **table}, "language", str, "a string")

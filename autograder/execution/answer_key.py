@@ -43,7 +43,7 @@ class AnswerKey:
         return cls(day, tests, given, solution_units(day), courses.fingerprint(day))
 
     def slice_for(self, name: str, units: Sequence[Unit]) -> Code:
-        """Return the code that an exercise needs, treating `units` as the student's code."""
+        """Return the code that an exercise needs, using the statements in `units` in place of a student's code."""
         code = slice_for(name, units, self.given, self.day.names)
         assert code is not None, f"the course does not define {name}"
         return code
@@ -53,7 +53,7 @@ class AnswerKey:
         return join_units(self.slice_for(name, self.solutions).units)
 
     def replace_solution(self, name: str, source: str) -> Source:
-        """Return an exercise's code with `source` as the solution, plus the course code that it needs."""
+        """Use `source` as the solution to an exercise, and return it with the course code that it needs."""
         others = [unit for unit in self.solutions if name not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return join_units(self.slice_for(name, units).units)
@@ -75,7 +75,7 @@ class AnswerKey:
 
 
 def given_units(day: Day) -> list[Unit]:
-    """Return the code that a day's chapters provide to students. See `service.given_units`."""
+    """Return the code that a day's chapters provide to students, as units. See `service.given_units`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     return service.given_units(given, [cell.stub for cell in cells if cell.role == "exercise"])

@@ -86,7 +86,7 @@ class Attempt:
             self._alone = False
 
     def start(self) -> Outcome | None:
-        """Start a worker and load the code. If loading fails, return the outcome for all tests."""
+        """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""
         if self._budget.excess is not None:
             return Outcome(False, str(self._budget.excess), "timed_out")
         limits = self._exercise.limits
@@ -114,7 +114,7 @@ class Attempt:
         return None
 
     def stop(self) -> None:
-        """Stop the student's worker and the worker that runs the references."""
+        """Stop the student's worker and the worker that runs the reference solutions."""
         if self._references is not None:
             self._references.stop()
             self._references = None
@@ -218,7 +218,7 @@ def _failure(error: Exception) -> Outcome:
 def reference_process(
     source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
 ) -> ReferenceProcess | None:
-    """Return a worker for the references that the code calls, or None if it calls none."""
+    """Return a worker for the reference solutions that the code calls, or None if it calls none."""
     if source.references is None:
         return None
     return ReferenceProcess(source.references, lambda: Process(server, limits, budget), student)

@@ -165,7 +165,7 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that `call` returns a tensor on `meta`, which stands in for a GPU, if its inputs are on that device."""
+    """Check that `call` returns a tensor on the device `meta`, which stands in for a GPU, if its inputs are on that device."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:

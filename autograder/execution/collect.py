@@ -67,7 +67,7 @@ def _describe(traceback: str) -> str:
 def _default_pytest() -> Iterator[None]:
     """Keep pytest from loading installed plugins and from reading options in the user's environment.
 
-    Plugins take time to load. Both might change which tests are collected.
+    Plugins take time to load, and both plugins and options might change which tests are collected.
     """
     before = {name: os.environ.pop(name, None) for name in (NO_PLUGINS, *USER_OPTIONS)}
     os.environ[NO_PLUGINS] = "1"

@@ -36,7 +36,7 @@ class Process(Protocol):
 class StudentError(Exception):
     """Raised when the student's code raises an exception or does not define a name that a test needs.
 
-    `type` and `text` describe the original exception, and `line` is the line in the joined source that raised it.
+    `type` and `text` describe the original exception, and `line` is the line of `Source.text` that raised it.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:
@@ -182,11 +182,13 @@ class Connection:
         return number, response, payload
 
     def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Answer a call from the student's code to a reference or to one of the grader's models."""
+        """Answer a call from the student's code to a reference solution or to one of the grader's models."""
         references = self._references
         if isinstance(question, m.Refer):
             if references is None:
-                raise m.WireError("the worker called a reference, but no exercise uses references")
+                raise m.WireError(
+                    "the worker called a reference solution, but no reference solutions are in use"
+                )
             return references.answer(question, payload)
         if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
             return references.gradients(question, payload)

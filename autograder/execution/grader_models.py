@@ -23,7 +23,7 @@ class Codec(Protocol):
 
 
 class GraderModels:
-    """The `nn.Module`s that a test passes to the student's code. They run in this process, called from the sandbox."""
+    """The `nn.Module`s that a test passes to the student's code. The sandbox calls them, but they run in this process."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, KeptGraph] = {}

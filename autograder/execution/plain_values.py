@@ -84,7 +84,7 @@ def _kind(value: Any) -> str:
 
 
 def _show_both(seen: Any, expected: Any) -> tuple[str, str]:
-    """Return different text for two different values. Numbers have six digits unless more are needed."""
+    """Format two different values so that the texts differ. Numbers get six digits, or more if needed."""
     if isinstance(seen, float) or isinstance(expected, float):
         have, want = f"{seen:.6g}", f"{expected:.6g}"
         return (have, want) if have != want else (repr(seen), repr(expected))

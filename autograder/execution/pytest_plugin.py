@@ -1,6 +1,6 @@
 """Pytest plugin with the hidden graders' fixtures, so that `pytest graders` works without the autograder.
 
-`pytest graders` tests the references, and `pytest graders --submission FILE` tests a notebook or script. Pytest loads
+`pytest graders` tests the reference solutions, and `pytest graders --submission FILE` tests a notebook or script. Pytest loads
 this module for every project in the environment, so it imports torch only when a grader requests `student`.
 """
 
@@ -40,7 +40,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 def student(
     request: pytest.FixtureRequest, _sandbox: Callable[[], tuple[Server, Reader]]
 ) -> Iterator[Student]:
-    """Yield the code to test: the reference in this process, or a submission in the sandbox."""
+    """Yield the code to test: the reference solution in this process, or a submission in the sandbox."""
     from autograder.execution.answer_key import load_solution
 
     day = _day(request.path.parent)

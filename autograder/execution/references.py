@@ -1,8 +1,7 @@
 """Run reference solutions to exercises when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
-The references run in a second worker. The grader checks each call from the student's worker, forwards it to the
-references' worker and returns the answer. Workers exchange only data. A reference's code never enters a worker that
-runs student code.
+The solutions run in a second worker. The grader checks each call from the student's worker, forwards it to the second
+worker and returns the answer. Workers exchange only data. A solution's code never enters a worker that runs student code.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ SPECIAL_METHODS = ("__len__", "__bool__")
 
 
 class UnsupportedValue(Exception):
-    """Raised for a value that a reference cannot accept or return. The message names the value's type."""
+    """Raised for a value that a reference solution cannot accept or return. The message names the value's type."""
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
     """The reference solutions that replace a student's own code for some exercises.
 
-    `functions` describes the references, and `load` is the request that runs their code. `given_methods` lists the
-    methods that references may call on instances of course-provided classes.
+    `functions` describes the solutions, and `load` is the request that runs their code. `given_methods` lists the
+    methods that solutions may call on instances of course-provided classes.
     """
 
     functions: tuple[m.Reference, ...]
@@ -52,7 +51,7 @@ def describe_reference(name: str, source: str) -> m.Reference:
 
 
 def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
-    """Return the methods that references may call, for each class that the course provides."""
+    """Return the methods that reference solutions may call on instances of each course-provided class."""
     classes = (
         node
         for source in sources
@@ -71,7 +70,7 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 @dataclass
 class ReferenceProcess:
-    """A worker that runs the references. It starts on the first call.
+    """A worker that runs the reference solutions. It starts on the first call.
 
     `student` is the worker that runs the student's code.
     """
@@ -85,11 +84,11 @@ class ReferenceProcess:
     _object_calls: dict[int, int] = field(default_factory=dict)
 
     def answer(self, question: m.Refer, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Forward a call from the student's code to a reference.
+        """Forward a call from the student's code to a reference solution.
 
         Raises:
-            WireError: The call is invalid or its target is not a reference.
-            LimitExceeded, WorkerDied, ServerLost: The worker that runs the references does not answer.
+            WireError: The call is invalid or its target is not a reference solution.
+            LimitExceeded, WorkerDied, ServerLost: The worker that runs the reference solutions does not answer.
         """
         try:
             arguments, out = self._forward(question.arguments, payload, self._given_object)
@@ -114,11 +113,11 @@ class ReferenceProcess:
         return self._reply(response, data)
 
     def owns(self, keep: int) -> bool:
-        """Return whether the call with this number was a call to a reference."""
+        """Return whether the call with this number was a call to a reference solution."""
         return keep in self._reference_calls
 
     def stop(self) -> None:
-        """Stop the worker that runs the references."""
+        """Stop the worker that runs the reference solutions."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -130,11 +129,13 @@ class ReferenceProcess:
         functions = self.references.functions
         if isinstance(question.target, int):
             if not any(question.method in (f.methods or ()) for f in functions):
-                raise m.WireError("the worker called a method that no reference has")
+                raise m.WireError("the worker called a method that no reference solution has")
             return m.Apply(question.target, question.method, arguments, keep, question.grad)
         found = next((f for f in functions if f.name == question.target), None)
         if found is None:
-            raise m.WireError("the worker called an exercise that was not replaced")
+            raise m.WireError(
+                "the worker called the reference solution to an exercise that was not replaced"
+            )
         if found.methods is None:
             return m.Call(found.name, "", arguments, keep, question.grad)
         return m.Make(found.name, arguments)
@@ -147,7 +148,7 @@ class ReferenceProcess:
             load = self.references.load
             _, loaded, _ = self._process.request(load, Outgoing(), self._answer_reference)
             if isinstance(loaded, m.Failure):
-                raise RuntimeError(f"the reference could not be loaded: {loaded.text}")
+                raise RuntimeError(f"the reference solution could not be loaded: {loaded.text}")
         return self._process.request(request, out, self._answer_reference)
 
     def _reply(self, response: m.Answer | m.Failure, data: bytearray) -> tuple[m.Reply, Outgoing]:
@@ -160,11 +161,11 @@ class ReferenceProcess:
     # ---- calls from the references' worker to objects in the student's worker
 
     def _given_object(self, item: m.Handle) -> m.Value:
-        """Represent an instance of a course-provided class, such as a cache, as a model that references can call."""
+        """Represent an instance of a course-provided class, such as a cache, as a model that reference solutions can call."""
         methods = self.references.given_methods
         if item.module or item.type not in methods:
             raise UnsupportedValue(
-                f"a reference accepts only tensors and plain values, not a {item.type}"
+                f"a reference solution accepts only tensors and plain values, not a {item.type}"
             )
         return m.Model(item.id, list(methods[item.type]), [], False)
 
@@ -181,7 +182,7 @@ class ReferenceProcess:
             upstream, out = self._forward(question.upstream, payload, _reject_object)
             request = m.Backward(self._object_calls[question.keep], upstream, [])
         else:
-            raise m.WireError("a reference called another reference")
+            raise m.WireError("a reference solution called another reference solution")
         number, response, data = self.student.request(request, out, self._reject_question)
         if isinstance(question, m.Ask) and question.keep:
             self._object_calls[question.keep] = number
@@ -204,7 +205,7 @@ class ReferenceProcess:
 
 def _reject_object(item: m.Handle) -> m.Value:
     raise UnsupportedValue(
-        f"a reference works only with tensors and plain values, not with a {item.type}"
+        f"a reference solution works only with tensors and plain values, not with a {item.type}"
     )
 
 

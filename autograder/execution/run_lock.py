@@ -17,7 +17,7 @@ FILES = ("turnstile.lock", "tests.lock")
 class RunLock:
     """A readers-writer lock shared by all of a course's grader processes, using lock files in `.autograder/`.
 
-    While a process waits for exclusive access, it holds the turnstile lock. No other test can start, so the wait is
+    While a process waits for exclusive access, it holds the turnstile lock, so no other test can start and the wait is
     finite. The kernel releases the locks of a process that exits. Without a course or a writable folder, nothing is
     locked.
     """

@@ -1,4 +1,4 @@
-"""Join the statements that an exercise needs. Entry points: `Source`, `join_units` and `load_request`."""
+"""Join the statements that an exercise needs into one source text. Entry points: `Source`, `join_units` and `load_request`."""
 
 from __future__ import annotations
 import __future__ as future
@@ -15,7 +15,7 @@ MAX_SHOWN = 70  # maximum length of a line of code in a message
 
 
 class Statement(Protocol):
-    """A top-level statement, its cell number and its first line in that cell. `given` marks course statements."""
+    """A top-level statement, with its cell number and line number in that cell. `given` is True if the course provides it."""
 
     @property
     def source(self) -> str: ...
@@ -29,7 +29,7 @@ class Statement(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The code for one exercise. `pieces` contains the first and last line number of each unit in `text`.
+    """The code for one exercise. `pieces` contains the first and last line number of each statement in `text`.
 
     `references` contains the exercises for which the code calls the reference solution instead of its own definition.
     """
@@ -57,7 +57,7 @@ class Source:
         return f"{location}: `{code}`" if code else location
 
     def without(self, line: int) -> Source:
-        """Return this source without the unit that contains `line`."""
+        """Return this source without the statement that contains `line`."""
         kept = [
             unit
             for (first, last), unit in zip(self.pieces, self.units, strict=True)
@@ -67,7 +67,7 @@ class Source:
 
 
 def join_units(units: Sequence[Statement], references: ReferenceSet | None = None) -> Source:
-    """Join units into one source, separated by blank lines."""
+    """Join statements into one source, separated by blank lines."""
     lines: list[str] = []
     pieces: list[tuple[int, int]] = []
     for unit in units:

@@ -41,19 +41,19 @@ class Student:
 
     @property
     def changed(self) -> list[str]:
-        """The names of the arguments that the last call changed in place."""
+        """Return the names of the arguments that the last call changed in place."""
         return self.connection.changed
 
     @property
     def last_call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
-        """The name and the arguments of the last call."""
+        """Return the name of the function or method that was last called, and its arguments."""
         return self.connection.last_call
 
     def load(self, load: m.Load) -> list[tuple[int, str, str]]:
         """Run the exercise's code. Return the line, exception name and message for each failed piece of code.
 
         Raises:
-            StudentError: A piece of code failed, and the exercise is not defined.
+            StudentError: The code does not define the exercise, because a piece of it failed.
         """
         errors = self.connection.request(load, Outgoing(), load.wanted)
         if not isinstance(errors, list) or not all(map(_is_error, errors)):

@@ -22,7 +22,7 @@ POSSIBLE = "Points Possible"
 
 
 def new_gradebook(rows: Sequence[Row], day: Day) -> str:
-    """Return a gradebook that contains only this day. Canvas creates a new assignment when it imports the file."""
+    """Return a gradebook that contains only this day's marks. Canvas creates a new assignment when it imports the file."""
     lines: list[Sequence[str | float]] = [
         [*STUDENT, day.title],
         [f"    {POSSIBLE}", "", "", "", "", day.points],
@@ -75,13 +75,13 @@ def read_roster(file: Path) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the index and cells of each student's row. Other rows have no ID."""
+    """Yield the index and cells of each student's row. Rows without an ID are skipped, because they are not for students."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
 def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each row of the gradebook, and a note for each student who is not in the gradebook."""
+    """Return the marks for each row of the gradebook, and a note for each graded student who is missing from the gradebook."""
     listed = list(_students(table))
     name = table.column("Student")
     matched: dict[int, Row] = {}

@@ -55,7 +55,7 @@ def read(file: Path) -> Table:
 
 
 def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
-    """Format rows as CSV. Round numbers to 0.01, and escape text that a spreadsheet could run as a formula."""
+    """Format rows as CSV. Round numbers to two decimal places, and escape text that a spreadsheet could run as a formula."""
     output = io.StringIO(newline="")
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     writer.writerows([[_format_cell(cell, delimiter) for cell in row] for row in rows])
@@ -68,7 +68,7 @@ def or_empty(points: float | None) -> float | str:
 
 
 def format_number(value: float) -> str:
-    """Format a number, rounded to 0.01, with a decimal point."""
+    """Format a number with a decimal point, rounded to two decimal places."""
     return f"{round(value, 2):.10g}"
 
 

@@ -81,7 +81,7 @@ def _page_name(day: Day) -> str:
 
 
 def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], list[str]]:
-    """Return the pages by file name. A group shares one page, because Canvas shows it to the whole group."""
+    """Map each page's file name to its recipient. A group gets one page, because Canvas shows it to all members."""
     shared: dict[str, list[Row]] = {}
     notes = []
     for row in (row for row in rows if row.marks):
@@ -106,7 +106,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
 
 
 def _canvas_name(path: str, day: Day) -> str:
-    """Return a page's name, which begins like the submitted file's name. Return "" if Canvas did not name that file."""
+    """Return a page's file name, which begins like the submitted file's name. Return "" if Canvas did not name that file."""
     for part in path.split("/"):
         found = platforms.CANVAS.fullmatch(part) if platforms.parse_canvas_name(part) else None
         if found and found["upload"]:

@@ -16,7 +16,7 @@ from autograder.marks.model import ExerciseMarks
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield each submitter's name and the content of their results file. That student can read everything in the file."""
+    """Yield each submitter's name and the content of their results file. The student can read everything in this file."""
     for row in rows:
         if row.points is not None:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

@@ -80,7 +80,7 @@ class Worksheet:
     def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
         """Return the submission times by participant number, and notes about times that could not be read.
 
-        Moodle writes times in the time zone of the TA's profile. This is assumed to be the time zone of the due date.
+        Moodle writes times in the time zone of the TA's profile. That time zone is assumed to be the same as the due date's.
         """
         times: dict[str, datetime] = {}
         unread: list[str] = []
@@ -160,7 +160,7 @@ def _parse_time(text: str, day: Day) -> datetime | None:
 
 
 def participant(row: Row) -> str:
-    """Return the participant number that Moodle put in the submission's name, or "" if there is none."""
+    """Return the participant number that Moodle put in the submission's file name, or "" if there is none."""
     handed_in = row.marks.handed_in if row.marks else None
     return handed_in.participant if handed_in else ""
 

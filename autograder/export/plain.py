@@ -66,7 +66,7 @@ def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split “Lovelace, Ada” or “Ada Lovelace” into first and last name. With no comma, the last name is one word."""
+    """Split “Lovelace, Ada” or “Ada Lovelace” into first and last name. Without a comma, only the last word is the last name."""
     if "," in name:
         last, _, first = name.partition(",")
     else:

@@ -41,7 +41,7 @@ def find_cause(message: str) -> Cause:
 
 
 def shared_message(messages: Sequence[str]) -> str:
-    """Return one message for several failures that all have the same cause, otherwise ""."""
+    """Return one message if several failures all have the same cause, otherwise ""."""
     if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
         return ""
     # Prefer the message that shows where the code raised the exception.

@@ -1,4 +1,4 @@
-"""Write the class report: one HTML page, and its tables as CSV files."""
+"""Write the class report: an HTML page, plus its tables as CSV files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a text cell, so that a spreadsheet displays the text unchanged, even a name such as "+1"."""
+    """Escape a text cell, so that a spreadsheet displays it unchanged, even if it is a name such as "+1"."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 

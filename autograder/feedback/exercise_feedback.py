@@ -81,7 +81,7 @@ class ExerciseFeedback:
 
     @property
     def has_section(self) -> bool:
-        """Whether the page has a section about this exercise."""
+        """Return whether the page has a section about this exercise."""
         return self.needs_work or bool(self.by_hand)
 
     @property
@@ -90,9 +90,10 @@ class ExerciseFeedback:
 
     @property
     def unfolded(self) -> int:
-        """The number of failed tests to show initially, or fewer if a known mistake or one reason explains all of them.
+        """Return how many failed tests to show initially: fewer if a known mistake or a single reason explains them all.
 
-        If references were used, the reason comes from the run without them, so it does not explain the failures shown.
+        If the exercise was regraded with reference solutions, the reason comes from the first run, so it does not explain
+        the failures shown.
         """
         if self.reason and not self.reference_for:
             return 0
@@ -106,7 +107,7 @@ class ExerciseFeedback:
 
     @property
     def folded_heading(self) -> str:
-        """The heading for the failed tests that are initially hidden, such as "3 more checks failed"."""
+        """Return the heading for the failed tests that are initially hidden, such as "3 more checks failed"."""
         count = len(self.failed) - self.unfolded
         not_run = "was not run" if count == 1 else "were not run"
         verb = "failed"
@@ -129,7 +130,7 @@ class ExerciseFeedback:
 
     @property
     def substitution_note(self) -> str:
-        """Explain that references for other exercises were used, and how they affect the points."""
+        """Explain that reference solutions to other exercises were used, and how this affects the points."""
         others = list_names(self.reference_for)
         note = (
             f"Graded with the course's own {others} instead of yours, "

@@ -27,7 +27,7 @@ class Texts:
 
 
 def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
-    """Read a day's feedback sentences. Pass `tests` if the day's tests are already collected."""
+    """Read a day's feedback sentences. Pass `tests` if the day's tests have already been collected."""
     return Texts(
         day,
         _test_sentences(day) if tests is None else _by_name(tests),

@@ -18,7 +18,7 @@ def _sanitize(value: Any) -> Any:
 
 
 def prose(text: str) -> Markup:
-    """Convert text to HTML, with `names` in backticks as code."""
+    """Convert text to HTML. Text between backticks is formatted as code."""
     parts = re.split(r"`([^`\n]+)`", sanitize(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if n % 2 else escape(part)

@@ -24,7 +24,7 @@ LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 
 @dataclass
 class ClassRun:
-    """One grading run over a class. Marks do not depend on the executor, the order of submissions or the store's contents."""
+    """A grading run for a class. Marks do not depend on the executor, the order of submissions or the store's contents."""
 
     day: Day
     secret: bytes
@@ -42,9 +42,9 @@ class ClassRun:
         """Yield the marks of a class in submission order, storing each one as soon as it is graded.
 
         Raises:
-            NoIsolation: The sandbox cannot be set up on this machine. Nothing was run.
+            NoIsolation: The sandbox cannot be set up on this machine. No student code was run.
             WorkerKilled: A worker process was killed.
-            ConnectionError: The cluster's scheduler was lost.
+            ConnectionError: The connection to the cluster's scheduler was lost.
         """
         ready: dict[int, SubmissionMarks] = {}
         next_number = 0
@@ -100,7 +100,7 @@ class ClassRun:
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis that has stored marks, and these marks. If none has any, return the first basis and None."""
+        """Return the first basis with stored marks, and those marks. If no basis has any, return the first basis and None."""
         if self.history is None or self.force:
             return bases[0], None
         try:

@@ -14,10 +14,10 @@ class Executor(Protocol):
 
     @property
     def jobs(self) -> int:
-        """Return the number of submissions that can be graded at the same time."""
+        """Return how many submissions can be graded at the same time."""
 
     def isolation(self) -> list[list[str]]:
-        """Wait until a process is ready. Return the isolation layers on each type of machine that grades.
+        """Wait until a process is ready to grade. Return the isolation layers of each type of machine that grades.
 
         Raises:
             NoIsolation: No machine can isolate student code.

@@ -1,4 +1,4 @@
-"""Explain marks, for example when a student appeals. Show a submission's summary or all details of one exercise.
+"""Explain marks, for example when a student appeals. Summarize a submission, or show one exercise in detail.
 
 For stored marks, the test inputs are those of the original grading. Entry point: `explain`.
 """
@@ -55,7 +55,7 @@ def explain(
     Args:
         who: A student in the store, or else the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
-        student: The student, if `who` is a path with several students.
+        student: The student to explain, if `who` is a path that contains several students.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
         adjust: A function that applies manual points and comments.
 
@@ -80,7 +80,7 @@ def explain(
     else:
         near = lookup.closest(who, class_, class_roster)
         raise CourseError(
-            f"there is no file {who!r}, and the store has no {day.name} marks for this student"
+            f"there is no file {who!r}, and the store has no {day.name} marks for a student with this name"
             + (f"; the closest name is {near}" if near else "")
         )
 
@@ -163,10 +163,10 @@ def _choose(
 
 @dataclass
 class Run:
-    """A repeated grading of a submission, with observations of every test of one exercise.
+    """The result of grading a submission again, and a record of what happened in each test of one exercise.
 
-    Each key of `tests` lists the exercises that a run replaced with references; the first run's key is (). The value
-    maps each test's name to what was observed in that run.
+    Each key of `tests` lists the exercises that a run replaced with reference solutions; the first run's key is (). The
+    value maps each test's name to what was observed in that run.
     """
 
     marks: SubmissionMarks
@@ -177,7 +177,7 @@ class Run:
     def of(
         cls, grader: Grader, submission: Submission, exercise: str, seed: str | None = None
     ) -> Run:
-        """Grade a submission, and observe the tests of one exercise."""
+        """Grade a submission, and record what happens in the tests of one exercise."""
         tests: dict[tuple[str, ...], dict[str, Observed]] = {}
 
         def observe(
@@ -194,7 +194,7 @@ class Run:
 
 
 def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
-    """Return the code that was graded in the run that counts."""
+    """Return the code that was graded in the run that determined the points."""
     course = prepare(grader.server, grader.day)
     with (
         contextlib.suppress(SlicingError),  # grading has already reported this error
@@ -219,7 +219,7 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
-    """Yield lines that show an exercise's result, its code, and its tests in the run that counts and in the first run."""
+    """Yield lines that show an exercise's result and code, and its tests in the run that counts and in the first run."""
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield from explain_text.code_lines(run.pieces)

@@ -88,13 +88,13 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
 
 
 def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
-    """Yield the result of a test in the run that counts. Without `observed`, yield only the stored result."""
+    """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
     shown = observed or Observed("", "" if test.passed else test.message)
     yield from _test_lines(test.name, shown, f" ({test.points:g} of {test.max_points:g} points)")
 
 
 def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
-    """Yield the result of each test in the first run, which does not count."""
+    """Yield the result of each test in the first run, which did not determine the points."""
     for name, test in observed.items():
         yield from _test_lines(name, test)
 

@@ -1,7 +1,7 @@
-"""Find the tests that an exercise passes by only forwarding its arguments to another exercise's reference.
+"""Find the tests that an exercise passes by only forwarding its arguments to another exercise's reference solution.
 
-References that replace earlier exercises must not earn points for the exercise that calls them. An exercise graded with
-references therefore earns points only if it passes a test that pure forwarding fails. Entry point: `Forwarding`.
+Reference solutions to earlier exercises must not earn points for the exercise that calls them. An exercise graded with
+reference solutions therefore earns points only if it passes a test that forwarding alone cannot pass. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class {name}({other}):
 
 
 class Forwarding:
-    """A cache of the tests that pass if one exercise forwards its arguments to another. Each pair runs once."""
+    """A cache of the tests that pass if one exercise forwards its arguments to another. Each pair of exercises is tested once."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -61,7 +61,7 @@ class Forwarding:
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
-        """Return the tests that `exercise` passes if it only forwards its arguments to the reference for `other`."""
+        """Return the tests that `exercise` passes if it only forwards its arguments to the reference solution to `other`."""
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))

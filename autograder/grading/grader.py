@@ -93,7 +93,7 @@ class Grader:
         return self._record(submission, seed, max_points, seconds, shown, marks)
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks without exercises, for a submission that could not be graded because of an internal error."""
+        """Return marks with no exercises, for a submission that could not be graded because of an internal error."""
         activity = f"grading {submission.path} ({submission.student})"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         return self._record(submission, "", self.day.points, 0.0, [problem], [])
@@ -140,9 +140,9 @@ class Grader:
     def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """Regrade exercises that lost points, with references for earlier ones, and look for known mistakes in their code.
+        """Regrade exercises that lost points, replacing earlier ones with reference solutions, and look for known mistakes.
 
-        Exercises are processed in order. If an exercise earns full points with references, later exercises use the
+        Exercises are processed in order. If an exercise earns full points when regraded, later exercises use the
         student's code for it.
         """
         if all(exercise.status == "not_attempted" for exercise in marks):
@@ -172,7 +172,7 @@ class Grader:
         lost: Collection[str],
         job: Job,
     ) -> Graded:
-        """Regrade an exercise with references for earlier exercises that lost points, and return the best result."""
+        """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""
 
         def grade_with(replaced: tuple[str, ...]) -> Graded:
             code = slicer.slice_with_references(exercise.name, replaced)
@@ -256,7 +256,7 @@ class Grader:
     def _is_earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
-        """Return whether the answer passed a test that neither trivial answers nor forwarding to references would pass."""
+        """Return whether the answer passed a test that fails for trivial answers and for forwarding to reference solutions."""
         if len(passed) == len(self.key.tests[exercise.name]):
             return True  # neither forwarding nor a trivial answer passes all tests
         own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}

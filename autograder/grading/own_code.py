@@ -16,7 +16,7 @@ DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILI
 def own_statements(code: Slice, day: Day) -> list[Statement]:
     """Return the student's statements in a slice, excluding other exercises' definitions and the course's code.
 
-    If there are too many to read, only the first ones are returned.
+    If they are longer than `MAX_CHARACTERS` in total, only the first ones are returned.
     """
     shown: list[Statement] = []
     older = older_names(day)

@@ -113,7 +113,7 @@ def _load_grader() -> Grader:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Speed up imports. Imported modules are never garbage-collected."""
+    """Disable garbage collection during imports to speed them up, then exempt the imported objects from collection."""
     gc.disable()
     try:
         yield
@@ -127,7 +127,7 @@ def _grade(submission: Submission, seed: str) -> SubmissionMarks:
 
 
 def grade_or_log(grader: Grader, submission: Submission, seed: str) -> SubmissionMarks:
-    """Grade a submission. If an internal error occurs, log it and return marks without exercises.
+    """Grade a submission. If an internal error occurs, log it and return marks with no exercises.
 
     Raises:
         NoIsolation: The sandbox cannot be set up on this machine.

@@ -40,7 +40,7 @@ class Runner:
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """Return the outcome of each test of an exercise. Add problems with loading the code to `problems`."""
+        """Run the tests of an exercise, and return their outcomes. Add problems with loading the code to `problems`."""
         attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         outcomes: list[Outcome] = []
         try:

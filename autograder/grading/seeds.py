@@ -9,7 +9,7 @@ from autograder.submissions.submission import Submission
 
 
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:
-    """Return the seed for a submission: an HMAC of the day and the code cells.
+    """Return the seed for a submission: an HMAC of the day's name and the submission's code cells.
 
     Other cells, outputs and metadata do not affect the seed, so resaving a notebook does not change it.
     """

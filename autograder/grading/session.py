@@ -42,7 +42,7 @@ class GradedClass:
     Attributes:
         submissions: The marks of each submission.
         lateness: How late each submission is.
-        rows: Each student with the submission that counts for them, without the results of individual tests.
+        rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
         replacements: The students who submitted again, with the marks of both submissions.
         identical: Groups of students whose submissions contain the same code.
@@ -60,7 +60,7 @@ class GradedClass:
     unstored: int
 
     def with_tests(self) -> Iterator[Row]:
-        """Yield the rows of students with a submission one at a time, including the results of individual tests."""
+        """Yield the row of each student who submitted, including the results of individual tests."""
         places = {marks.path: number for number, marks in enumerate(self.submissions)}
         for row in self.rows:
             if row.marks:
@@ -96,7 +96,7 @@ class Session:
         """Grade the submissions under the given paths.
 
         Args:
-            seed: A seed for every submission, instead of the derived ones. The marks do not become current.
+            seed: A seed to use for every submission, in which case the new marks do not become current.
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.

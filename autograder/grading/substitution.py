@@ -1,4 +1,4 @@
-"""Regrade an exercise with references for the exercises that it calls, so that a mistake costs points only once.
+"""Regrade an exercise with reference solutions to the exercises that it calls, so a mistake costs points only once.
 
 Entry point: `substitute_references`.
 """
@@ -16,7 +16,7 @@ from autograder.slicing.client import Slice
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks for an exercise, the code that was graded, and the exercises that were replaced with references."""
+    """The marks for an exercise, the code that was graded, and the exercises that were replaced with reference solutions."""
 
     marks: ExerciseMarks
     code: Slice
@@ -29,7 +29,7 @@ GradeWith = Callable[[tuple[str, ...]], Graded]
 def substitute_references(
     original: Graded, lost: Sequence[str], grade_with: GradeWith, sentences: Mapping[str, str]
 ) -> Graded:
-    """Regrade an exercise with references for the exercises that lost points, and return the better result.
+    """Regrade an exercise with reference solutions to the exercises that lost points, and return the better result.
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
@@ -38,7 +38,7 @@ def substitute_references(
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
-        grade_with: A function that grades the exercise, using references for the given exercises.
+        grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.
     """
 
@@ -60,7 +60,7 @@ def substitute_references(
 def _one_by_one(
     original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
 ) -> Graded:
-    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop at full points or a timeout."""
+    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop after full points or a timeout."""
     best = original
     for name in names:
         if best.marks.points >= best.marks.max_points:
@@ -84,7 +84,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _with_original_messages(
     original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages, because other messages could reveal reference outputs."""
+    """Return the better marks with the original run's messages, because others could reveal what references return."""
     tests = [
         msgspec.structs.replace(
             new,

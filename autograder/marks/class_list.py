@@ -23,7 +23,7 @@ GroupRule = Literal["latest", "best"]
 class Row:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
-    `unreadable` is the number of points for a submission that could not be graded, or None for a missing grade.
+    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade.
     """
 
     entry: Entry
@@ -128,7 +128,7 @@ def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str]]:
-    """Return the students who submitted the same code, unless they are a group on the roster.
+    """Return groups of students who submitted the same code, unless they form a group on the roster.
 
     `codes` contains each student's label and the hash of the code, or "" if nothing was attempted.
     """
@@ -152,7 +152,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> list[tuple[Entry, Person]]:
-    """Return a submission's students, excluding the other members of their groups on the roster."""
+    """Return the students named on a submission, excluding the other members of their roster groups."""
     if named := roster.students(marks.student):
         return [(entry, Person(entry.name, entry.id)) for entry in named]
     pairs = zip(source.people, source.labels, strict=True)

@@ -37,7 +37,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A student's earlier marks, and those of the submission just graded. If `is_older`, that submission does not count."""
+    """A student's earlier marks, and those of the newly graded submission, which does not count if `is_older` is true."""
 
     student: str
     before: SubmissionMarks
@@ -137,7 +137,7 @@ def relabel(
 
 
 def codes(database: sqlite3.Connection, day: str) -> list[tuple[str, str]]:
-    """Return the students of each current submission, separated by commas, and the hash of its code."""
+    """Return each current submission's students, separated by commas, and the hash of its code."""
     query = (
         "SELECT group_concat(current.student, ', '), coalesce(json_extract(marks, '$.code'), '')"
         " FROM current JOIN grading ON grading.id = current.grading"

@@ -108,7 +108,7 @@ class History:
     def current_with_paths(
         self, day: str, older_names: Mapping[str, str] = NO_NAMES
     ) -> list[Current]:
-        """Return the same marks as `current`, with the location of each submission.
+        """Return the same marks as `current`, each with the location of its submission.
 
         Raises:
             StoreError: The store cannot be read.
@@ -245,7 +245,7 @@ class History:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit when the block ends; roll back if it raises."""
+        """Commit when the block ends; roll back if it raises an exception."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield self._database

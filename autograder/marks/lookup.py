@@ -38,7 +38,7 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 
 
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items for the student with this name, id or email address, or [] if there is none.
+    """Return the items for the student with this name, id or email address, or [] if no student matches.
 
     Raises:
         CourseError: Several students match.
@@ -52,7 +52,7 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the students with this name, id or email address, or of all the submission's students."""
+    """Return the labels of a submission's students with this name, id or email address. If none match, return all labels."""
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
     if len(people) != len(found):

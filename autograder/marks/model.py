@@ -70,7 +70,7 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result for one exercise. `reference_for` lists the exercises that were replaced with their references."""
+    """The result for one exercise. `reference_for` lists the exercises that were replaced with reference solutions."""
 
     name: str
     points: float
@@ -88,7 +88,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def credit(self) -> float:
-        """Return the points that count towards the submission's total."""
+        """Return the exercise's points, or 0 if the exercise is optional."""
         return 0.0 if self.optional else self.points
 
     @property
@@ -121,7 +121,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return a label for each student that is unique in the class: the name, and the platform's id if there is one."""
+        """Return a unique label for each student: the name, followed by the platform's id if there is one."""
         return labels(self.student, self.handed_in)
 
     @property
@@ -208,7 +208,9 @@ def decode(data: bytes, day: str) -> Marks:
     try:
         header = msgspec.json.decode(data, type=_Header)
         if header.format != FORMAT:
-            raise InvalidMarks(f"has format {header.format}; this autograder reads {FORMAT}")
+            raise InvalidMarks(
+                f"has format {header.format}, but this version of the autograder reads only format {FORMAT}"
+            )
         if header.day != day:
             found = one_line(header.day)[:40]
             raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
@@ -226,7 +228,7 @@ def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def split_points(points: float, weights: Sequence[float]) -> list[float]:
-    """Split points by weight, rounding each share down to 0.01. The last share gets the remainder."""
+    """Split points by weight, rounding each share down to two decimal places. The last share gets the remainder."""
     cents = Fraction(str(points)) * 100
     total = sum(Fraction(str(weight)) for weight in weights)
     shares = [int(cents * Fraction(str(weight)) / total) for weight in weights]

@@ -33,7 +33,7 @@ def resolve(
     roster: Roster,
     by: str,
 ) -> list[StudentOverride]:
-    """Return the overrides to store: one for each student of each submission.
+    """Return the overrides to store. A request for a group submission becomes one override per student.
 
     Raises:
         CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
@@ -63,7 +63,7 @@ def find_marks(
     """Return the marks of the student with this name, id or email address.
 
     Raises:
-        CourseError: There are no such marks, or several students match.
+        CourseError: No student matches, or several students do.
     """
     found = lookup.find(student, class_, roster)
     if not found:
@@ -97,7 +97,7 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
 def _comment(request: Request) -> str:
     comment = request.comment.strip()
     if not comment and not request.points.strip():
-        raise CourseError(f"{request.student}, {request.exercise}: give points, a comment or both")
+        raise CourseError(f"{request.student}, {request.exercise}: enter points, a comment or both")
     if len(comment) > MAX_COMMENT:
         raise CourseError(f"the comment is longer than {MAX_COMMENT} characters")
     return comment

@@ -67,7 +67,7 @@ def keys(marks: SubmissionMarks) -> tuple[str, ...]:
 def apply(
     marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
 ) -> SubmissionMarks:
-    """Return marks with their students' overrides. `manual` contains the marks from nbgrader, which take precedence."""
+    """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence."""
     own_keys = keys(marks)
     own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
     chosen = {one.exercise: one.override for one in own} | dict(manual or {})
@@ -83,7 +83,7 @@ def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
 
 
 def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
-    """Return marks without the points and comments from nbgrader's gradebook, so that they can be copied into it."""
+    """Remove points and comments that came from nbgrader's gradebook, so that the marks can be copied into it."""
     exercises = [
         replace(e, points=e.override.graded, override=None)
         if e.override and e.override.by == FORMGRADER
@@ -144,7 +144,7 @@ class OverrideStore:
         return [StudentOverride(key, who, name, Override(*rest)) for key, who, name, *rest in rows]
 
     def add(self, day: str, new: Sequence[StudentOverride]) -> None:
-        """Store overrides in one transaction. Each replaces the earlier one for the same student and exercise.
+        """Store overrides in one transaction. Each replaces any earlier override for the same student and exercise.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -208,7 +208,7 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """All manual points and comments for a day, and submission times that were not in the download.
+    """All manual points and comments for a day, and submission times that were missing from the download.
 
     `times` maps Moodle participant numbers to times. `manual` maps folders in submitted/ to the points and comments
     from nbgrader's gradebook, which take precedence.

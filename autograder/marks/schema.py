@@ -71,7 +71,7 @@ def _upgrade(database: sqlite3.Connection) -> None:
 
 
 def _upgrade_from_1(database: sqlite3.Connection) -> None:
-    """Keep only each student's newest submission. Version 1 kept one per student and path."""
+    """Keep only each student's newest submission. Version 1 kept one submission per student and path."""
     query = (
         "SELECT current.day, marks, current.path, grading, found_under FROM current"
         " JOIN grading ON grading.id = current.grading ORDER BY grading"

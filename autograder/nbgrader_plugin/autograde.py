@@ -109,8 +109,8 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's `Autograde` that copies existing marks, configured by the course's nbgrader_config.py.
 
-    Only the notebook of a submission is copied. No code that needs the other files is run, and a link or pipe could block
-    the copy.
+    Only a submission's notebook is copied. Its other files are not needed, because no code is run, and copying a link or
+    pipe could block.
     """
 
     current: GradedSubmission

@@ -20,7 +20,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float
     ) -> float | None:
-        """Return the points to deduct. The deadline is nbgrader's due date plus the roster's extension."""
+        """Return the points to deduct. The deadline is nbgrader's due date plus the student's extension from the roster."""
         root = courses.find_root(Path.cwd())
         policy = courses.load(root).day(self.parent.assignment_id).late
         if not policy.per_cent_a_day:

@@ -17,7 +17,7 @@ class RoundedExport(CsvExportPlugin):  # type: ignore[misc]
     """nbgrader's own export, with rounding to avoid floating-point sums such as 43.839999999999996."""
 
     def export(self, gradebook: Gradebook) -> None:
-        """Write the exported file with numbers rounded to 0.01."""
+        """Write the exported file with numbers rounded to two decimal places."""
         super().export(gradebook)
         file = Path(self.to or DEFAULT)
         file.write_text(round_numbers(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -52,7 +52,7 @@ class KeptGraph:
     def gradients(
         self, upstream: Sequence[Tensor | None], more: Sequence[Tensor] = ()
     ) -> list[Tensor | None]:
-        """Return the gradients with respect to the inputs and `more`. Tensors that receive no gradient get None."""
+        """Return the gradients with respect to the inputs and the tensors in `more`, or None for tensors that get no gradient."""
         wanted = [*self.inputs, *more]
         pairs = [
             (out, grad)

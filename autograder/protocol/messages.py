@@ -264,7 +264,7 @@ class Ask(Tagged, frozen=True):
 
 
 class Refer(Tagged, frozen=True):
-    """A call from the student's code to a reference: a function or class (by name) or a method of an object (by id).
+    """A call from the student's code to a reference solution: a function or class (by name), or an object's method (by id).
 
     The grader translates the call into a `Call`, `Make` or `Apply` request with the same arguments.
     """

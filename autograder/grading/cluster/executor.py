@@ -33,7 +33,7 @@ class Cluster:
     """A Dask cluster that grades submissions for one day.
 
     Workers that cannot isolate student code or have a different version of the course are retired, and their tasks are
-    sent to others. If a submission's workers are killed repeatedly, the submission is graded on this machine.
+    sent to others. A submission is graded on this machine if the workers that try to grade it are killed repeatedly.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Cluster:
         """Wait until a worker is connected and all connected workers are ready. Return each machine type's isolation layers.
 
         Raises:
-            NoIsolation, CourseError: All workers were refused.
-            ConnectionError: The scheduler was lost.
+            NoIsolation, CourseError: All workers were rejected as unsuitable.
+            ConnectionError: The connection to the scheduler was lost.
         """
         if not self._workers.isolation:
             self._workers.probe()

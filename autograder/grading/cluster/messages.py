@@ -46,7 +46,7 @@ class Graded(msgspec.Struct, tag="graded", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """A worker's report that it cannot grade for this run, because of its machine's sandbox or its course version."""
+    """A worker's report that it cannot grade in this run, because of its machine's sandbox or its course version."""
 
     worker: str  # the worker's address
     machine: str

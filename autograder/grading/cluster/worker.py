@@ -32,7 +32,7 @@ COURSE = "AUTOGRADER_COURSE"  # the course folder on this machine, if it differs
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A grader, and the course version for which it was created."""
+    """A grader, with the course version for which it was created."""
 
     course: CourseVersion
     grader: Grader
@@ -56,7 +56,7 @@ class GraderPlugin(WorkerPlugin):
             self._loaded.popitem()[1].grader.server.close()
 
     def grader(self, course: CourseVersion) -> Grader:
-        """Return the grader for a version of the course, creating it on first use.
+        """Return the grader for the given version of the course, creating it on first use.
 
         Raises:
             CourseError: This machine has a different version of the course or of the autograder.

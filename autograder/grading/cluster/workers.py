@@ -31,7 +31,7 @@ class BrokenTask(Exception):
 
 
 class Workers:
-    """The workers of a cluster that may grade for one version of the course."""
+    """A cluster's workers, excluding those that cannot grade for the given version of the course."""
 
     def __init__(
         self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
@@ -55,16 +55,16 @@ class Workers:
             )
 
     def present(self) -> set[str]:
-        """Return the addresses of the connected workers that were not refused."""
+        """Return the addresses of the connected workers that were not rejected."""
         with scheduler_errors():
             return {*self._client.nthreads()} - self._refused.keys()
 
     def probe(self) -> None:
-        """Wait until every connected worker is ready to grade or was refused. If no worker is connected, wait for one.
+        """Wait until every connected worker is ready to grade or has been rejected. If no worker is connected, wait for one.
 
         Raises:
-            NoIsolation, CourseError: All workers were refused.
-            ConnectionError: The scheduler was lost.
+            NoIsolation, CourseError: All workers were rejected as unsuitable.
+            ConnectionError: The connection to the scheduler was lost.
         """
         probes: dict[str, Any] = {}
         checked: set[str] = set()
@@ -88,7 +88,7 @@ class Workers:
             probe.release()
 
     def _check(self, probe: Any, address: str) -> None:
-        """Refuse a worker if its reply to a probe is not `Ready`."""
+        """Reject a worker unless its reply to a probe is `Ready`."""
         try:
             reply = reply_to(probe)
         except KilledWorker:
@@ -121,12 +121,12 @@ class Workers:
 
 
 def reply_to(sent: Any) -> Reply:
-    """Return the reply in a future.
+    """Return the worker's reply from a completed future.
 
     Raises:
         KilledWorker: Too many workers were killed while carrying out the task.
         BrokenTask: A worker cannot load or finish the task.
-        ConnectionError: The scheduler was lost.
+        ConnectionError: The connection to the scheduler was lost.
     """
     with scheduler_errors():
         error = sent.exception() if sent.status == "error" else None
@@ -140,7 +140,7 @@ def reply_to(sent: Any) -> Reply:
 
 @contextlib.contextmanager
 def scheduler_errors() -> Iterator[None]:
-    """Convert the errors that Dask raises after losing the scheduler to ConnectionError."""
+    """Raise ConnectionError in place of the errors that Dask raises when the connection to the scheduler is lost."""
     try:
         yield
     except (OSError, CancelledError, ClosedClientError):

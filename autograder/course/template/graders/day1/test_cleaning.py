@@ -7,7 +7,7 @@ class TestStandardize:
     exercise = "standardize"
 
     def test_one_row(self, student, seed):
-        """A row is shifted by its mean and divided by its standard deviation."""
+        """The function subtracts a row's mean and divides by the row's standard deviation."""
         x = Draw(seed).normal(1, 7)
         close(student.standardize(x), (x - x.mean()) / x.std(correction=0))
 
@@ -43,7 +43,7 @@ class TestFindOutliers:
         equal(student.find_outliers(x), z.abs() > 2)
 
     def test_limit(self, student, seed):
-        """The function uses the limit that is passed as `limit`."""
+        """The function uses the value of the argument `limit`."""
         x = Draw(seed).normal(4, 9)
         z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
         equal(student.find_outliers(x, 0.9), z.abs() > 0.9)
