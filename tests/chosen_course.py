@@ -86,7 +86,7 @@ OPENING = """
 
 
 def make(root: Path) -> Path:
-    """Write the course to a folder, without building it."""
+    """Write the course to a folder without building it."""
     toml = ""
     for day, (key, flags) in DAYS.items():
         toml += f'[{day}]\ntitle = "A day"\n{key}\n'

@@ -79,7 +79,7 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
 
 @cache
 def reader() -> Reader:
-    """Return the reader of submissions that all tests share."""
+    """Return the submission reader that all tests share."""
     running = Reader()
     atexit.register(running.close)
     return running
@@ -99,7 +99,7 @@ def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNo
     """Return a copy of a notebook with some cell sources replaced. `changes` maps cell ids to new sources."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     missing = set(changes) - {cell.id for cell in copy.cells}
-    assert not missing, f"the notebook has no cell with these ids: {missing}"
+    assert not missing, f"the notebook has no cells with these ids: {missing}"
     for cell in copy.cells:
         cell.source = changes.get(cell.id, cell.source)
     return copy

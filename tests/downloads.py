@@ -1,7 +1,7 @@
-"""Write downloads of a class in the current format of each platform.
+"""Write a class's submissions in the current download format of each platform. The formats follow these sources:
 
 - Canvas: `get_filename`, `add_upload_submission` and `add_text_or_url` in canvas-lms, `lib/content_zipper.rb`. A second upload
-  with the same name gets the suffix `-1` (`Attachment.make_unique_filename`), and later uploads have higher numbers.
+  with the same name gets the suffix `-1` (`Attachment.make_unique_filename`), and later uploads get higher numbers.
 - Moodle: `get_student_prefix` and `load_submissionplugin_filelist` in moodle, `mod/assign/classes/downloader.php`; the worksheet:
   `mod/assign/gradingtable.php` and `mod/assign/feedback/offline/importgradeslib.php`.
 - Gradescope does not publish its source code. The layout is that of its “Export submissions”:
@@ -151,7 +151,7 @@ def gradescope(class_: Sequence[HandIn]) -> bytes:
 
 
 def nbgrader(root: Path, class_: Sequence[HandIn]) -> None:
-    """Write `submitted/STUDENT/day1/` below a folder."""
+    """Write each student's files to `submitted/STUDENT/day1/` in a folder."""
     for one in class_:
         files = dict(one.files) or {"answer.txt": b"done"}
         time = f"{one.time:%Y-%m-%d %H:%M:%S.%f} UTC".encode()
@@ -174,7 +174,7 @@ OTHER_DAY = notebook("def patchify(x):\n    return x")
 
 
 def files_of(kind: str, points: float, mark: str) -> tuple[dict[str, bytes], float | None]:
-    """Return the files that a student submits, and their expected points. `mark` makes the code unique."""
+    """Return the files that a student submits and the points expected for them. `mark` makes the code unique."""
     done = book(points, mark)
     made: dict[str, tuple[dict[str, bytes], float | None]] = {
         "notebook": ({"day1.ipynb": done}, points),
@@ -206,7 +206,7 @@ KINDS = (
 def hand_in(
     number: int, name: str, kind: str, points: float, hours: float = -5.0, attempt: int = 0
 ) -> HandIn:
-    """Return a submission of one of the `KINDS`."""
+    """Return a submission of the given kind, which is one of `KINDS`."""
     files, expected = files_of(kind, points, f"x_{number}_{attempt} = 1")
     return HandIn(number, name, files, expected, hours, attempt, (), kind == "text")
 

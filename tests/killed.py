@@ -1,4 +1,4 @@
-"""Kill a process with SIGKILL at a chosen moment: before it runs the n-th line of the given files."""
+"""Kill a process with SIGKILL at a chosen moment: just before it executes its n-th line of code in the given files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Trace = Callable[[FrameType, str, Any], Any]
 
 
 def count_lines(action: Callable[[], object], files: Collection[str]) -> int:
-    """Run an action in a separate process. Return how many lines of these files it runs."""
+    """Run an action in a separate process. Return how many lines of code in these files it executes."""
     lines, _ = _run(action, files, 0)
     return lines
 
 
 def kill_at(line: int, action: Callable[[], object], files: Collection[str]) -> None:
-    """Run an action in a separate process, and kill the process before it runs the given line, counting from 1."""
+    """Run an action in a separate process, and kill the process before it executes its `line`-th line of code in these files."""
     _, status = _run(action, files, line)
     assert os.WIFSIGNALED(status), "the process ended before it was killed"
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def _run(action: Callable[[], object], files: Collection[str], line: int) -> tuple[int, int]:
-    """Run an action in a forked process. Return the number of lines it ran (0 if killed) and its exit status."""
+    """Run an action in a forked process. Return the number of lines executed (0 if killed) and the exit status."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:

@@ -98,7 +98,7 @@ def unread(student: str = "bob", problem: str = "not a notebook") -> SubmissionM
 
 
 def recipient(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Recipient:
-    """Return a student who should get a feedback page for these marks."""
+    """Return the student who receives the feedback page for these marks."""
     return Recipient(marks.student, marks.label, marks, late)
 
 

@@ -1,7 +1,7 @@
 """Run a day's notebook with some exercises left empty, and print the failures: `python -m tests.notebook_runs DAY CASE…`.
 
-A case is a list of exercises separated by commas. Each case runs in its own process, which is forked where the first of its
-exercises is defined, so earlier cells run only once. `--quick` skips demonstrations that train a model.
+A case is a list of exercises separated by commas. Each case runs in its own process, which is forked just before the cell of
+its first exercise, so earlier cells run only once. `--quick` skips demonstrations that train a model.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
 
 
 def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
-    """Run all cases, and return the failures in each one."""
+    """Run all cases, and return the failures of each case."""
     day = courses.load(ROOT).day(name)
     every = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}
@@ -93,7 +93,7 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
 
 
 def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """Remove demonstrations that train a model, and those that depend on a removed demonstration."""
+    """Leave out demonstrations that train a model and demonstrations that depend on those."""
     kept: list[NotebookNode] = []
     missing: set[str] = set()
     for cell in cells:

@@ -1,4 +1,4 @@
-"""Define a course in Chinese whose exercises return numbers, strings, lists and booleans, as the documentation describes."""
+"""Define a course in Chinese whose exercises return numbers, strings, lists and booleans (see docs/instructor-guide.md)."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def hand_in(folder: Path, count: int) -> None:
 def command(
     root: Path, *arguments: str, program: str = "autograder", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `autograder`, or another program from its environment, in the course folder."""
+    """Run `autograder`, or another program from the same virtual environment, in the course folder."""
     return subprocess.run(
         [SCRIPTS / program, *arguments],
         cwd=root,

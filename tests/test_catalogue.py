@@ -1,4 +1,4 @@
-"""Test that files of known mistakes are parsed, and that every mistake in the course can be applied to the reference."""
+"""Test that the files that define known mistakes are parsed, and that each mistake can be applied to its reference solution."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def day(tmp_path: Path) -> Day:
 
 
 def read(day: Day, *sections: str) -> list[Mistake]:
-    """Write a mistakes file for `split_heads` with these sections, and return the mistakes it defines."""
+    """Write these sections to a mistakes file for `split_heads`, and return the known mistakes that the file defines."""
     text = "\n".join(["# split_heads\n", *sections])
     (day.mistakes / "split_heads.md").write_text(text, encoding="utf-8")
     return known_mistakes(day)["split_heads"]
 
 
 def changed(day: Day, diff: str) -> str:
-    """Return the reference for `split_heads` with a diff applied."""
+    """Apply a diff to the reference solution of `split_heads`, and return the result."""
     (mistake,) = read(day, f"## a name\nA sentence.\n\n```diff\n{diff}\n```\n")
     return mistake.source
 
@@ -167,7 +167,7 @@ def test_the_title_is_the_exercise(day: Day) -> None:
 
 @pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
 def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None:
-    """A mistakes file with a misspelled name must not be silently ignored."""
+    """A mistakes file whose name is misspelled must cause an error and not be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
     with pytest.raises(
         CourseError,
@@ -190,7 +190,7 @@ def test_the_course_has_more_than_900_known_mistakes() -> None:
 
 @pytest.mark.parametrize("name", DAYS)
 def test_every_known_mistake_differs_from_its_reference(name: str) -> None:
-    """Known mistakes must differ from the reference and from each other. test_recognition.py checks that they fail tests."""
+    """Mistakes must differ from the reference solution and from each other. test_recognition.py checks that they fail tests."""
     day = COURSE.day(name)
     cells = [cell for chapter in day.chapters for cell in chapter.cells if cell.role == "exercise"]
     references = {cell.name: cell.source for cell in cells}

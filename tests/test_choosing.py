@@ -1,4 +1,4 @@
-"""Test that courses that select exercises in `grading.toml` are built, graded with the right totals and exported."""
+"""Test that a course whose `grading.toml` selects a subset of exercises can be built, graded and exported with correct totals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAYS = list(FILLED_IN)
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build all days with one command, and grade the reference answers for each day."""
+    """Build all days with one command, and grade a notebook of reference solutions for each day."""
     root = chosen_course.make(tmp_path_factory.mktemp("chosen"))
     built = command(root, "build")
     assert built.returncode == 0, built.stderr
@@ -44,7 +44,7 @@ def _released(root: Path, day: str) -> Any:
 
 
 def _filled_in(root: Path, day: str) -> Any:
-    """Return the released notebook with each stub replaced by the reference."""
+    """Return the released notebook with each stub replaced by its reference solution."""
     notebook = _released(root, day)
     for cell in notebook.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
@@ -132,7 +132,7 @@ def test_every_export_contains_the_total(to: str, course: Path) -> None:
 
 @pytest.fixture(scope="module")
 def table(course: Path) -> str:
-    """Grade Bob's wrong answer to the optional exercise and Cyd's edit of the given exercise. Return the table."""
+    """Grade two submissions and return the table. Bob gets the optional exercise wrong; Cyd redefines a provided function."""
     folder = course / "edited"
     folder.mkdir()
     wrong = _filled_in(course, "day2")

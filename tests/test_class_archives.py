@@ -1,4 +1,4 @@
-"""Test that a broken member of a class archive affects no other member and leaves no process running."""
+"""Test that a damaged file in a class archive does not affect the other files and leaves no process running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_submission import found, notebook, write, zipped
 def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the crash, the reader lists the class archive again and reads its other members."""
+    """After the process that reads one file has crashed, the reader lists the class archive again and reads the other files."""
     monkeypatch.setattr(client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})

@@ -1,4 +1,4 @@
-"""Test the command line's exit codes, and that it reports each problem as one line on stderr."""
+"""Test that `autograder` returns the right exit codes and reports each problem as one line on stderr."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_grading_without_isolation_prints_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_main_process_does_not_import_torch() -> None:
-    """Importing torch takes longer than everything else that these commands do before they start other processes."""
+    """Importing torch would take longer than everything else that the main process does before it starts other processes."""
     modules = (
         "autograder.grading.session",
         "autograder.feedback.student_page",

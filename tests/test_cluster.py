@@ -1,4 +1,4 @@
-"""Test grading on a Dask cluster: marks, killed workers, workers that are not allowed to grade, certificates and SLURM jobs."""
+"""Test grading on a Dask cluster: marks, killed workers, workers that must not grade, TLS certificates and SLURM jobs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def expected(day: Day, class_: list[Submission]) -> list[SubmissionMarks]:
 
 @pytest.fixture(scope="module")
 def running(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    """Return a cluster with one worker."""
+    """Start a Dask cluster with one worker."""
     with ExitStack() as stack:
         running = DaskCluster(tmp_path_factory.mktemp("cluster"), stack)
         running.add_worker()

@@ -1,4 +1,4 @@
-"""Tests for grading.toml: valid files become typed values, and errors name the line, key and expected value."""
+"""Test that valid settings in grading.toml become typed values, and that errors name the line, the key and the expected value."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None
 
 
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
-    """Changing the late policy or a different day must not cause submissions to be regraded."""
+    """Changes to the late policy or to other days must not cause a day's submissions to be regraded."""
 
     def fingerprint(text: str, edited: str = "") -> str:
         write_files(tmp_path, edited)
@@ -266,7 +266,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 
 def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:
-    """A day without graders must raise an error. Otherwise, old marks would still count as current."""
+    """The fingerprint of a day without graders must raise an error. Otherwise, outdated marks would still count as current."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     for grader in day.graders.glob("*.py"):
@@ -306,7 +306,7 @@ def test_names_of_exercises_become_ids_of_cells(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])
 def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
-    """Cover exercises that lack a reference, checks or a grader, and a grader without an exercise."""
+    """Errors must name an exercise that lacks a reference solution, checks or a grader, and a grader that has no exercise."""
     toml = VALID.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
     text = (
         toml if missing != "exercise" else toml.split("[day1.exercises.g]")[0].replace("80", "100")

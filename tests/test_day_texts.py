@@ -1,4 +1,4 @@
-"""Test the text of each day: its length, its timetable, its figures and the end of each chapter."""
+"""Test the text of each day: its length, its timetable, its figures and how each chapter ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_BYTES = 2_000_000  # maximum size of a released notebook
 
 @dataclass(frozen=True)
 class Promise:
-    """The required properties of a day's text. `words` and `core_words` limit how much a student has to read."""
+    """The properties that a day's text must have. `words` and `core_words` limit how many words a student has to read."""
 
     words: int
     core_words: int
@@ -50,13 +50,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def cells(name: str) -> list[str]:
-    """Return the text of each of a day's markdown cells."""
+    """Return the text of every markdown cell in a day's notebook."""
     notebook = solution_notebook(COURSE.day(name))
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
 def sections(cells: list[str]) -> list[tuple[str, str]]:
-    """Return each cell's track (core, further or optional) and its text. A chapter without core exercises is not core."""
+    """Return each cell's track (core, further or optional) and its text. A chapter without core exercises is “further”."""
     chapter = part = "core"
     parts = []
     for text in cells:
@@ -70,7 +70,7 @@ def sections(cells: list[str]) -> list[tuple[str, str]]:
 
 
 def times(tracks: list[str], row: str) -> dict[str, int]:
-    """Return the minutes in a row of the timetable, by track."""
+    """Parse a row of the timetable, and return the number of minutes for each track."""
     minutes = [int("0" + re.sub(r"\D", "", entry)) for entry in row.split("|")[1:]]
     return dict(zip(tracks, minutes, strict=True))
 

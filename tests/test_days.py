@@ -1,4 +1,4 @@
-"""Tests for each day's graders: correct answers get full points, and a mistake affects only exercises that depend on it."""
+"""Test each day's graders: correct answers get full points, and a mistake affects only exercises that depend on it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_partly_correct_answer_gets_some_points(graders: Graders) -> None:
 
 
 def test_a_notebook_from_an_earlier_release_keeps_its_points(graders: Graders) -> None:
-    """The notebook is from a release that was built before the engine was split into packages."""
+    """The notebook comes from a release that was built before the autograder was split into packages."""
     old = jupytext.read(ROOT / "tests" / "release_v1.ipynb")
     marks = graders("day1").grade(handed_in(old))
     graded = {e.name: e.status for e in marks.exercises if e.status != "not_attempted"}

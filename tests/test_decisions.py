@@ -19,7 +19,7 @@ def test_a_causal_block_hides_later_positions() -> None:
 
 
 def test_a_decision_transformer_learns_whom_to_imitate() -> None:
-    """Two kinds of episodes differ only in their return, and the model learns which action belongs to which return."""
+    """Two episodes have equal states but different returns and actions. The model learns which action goes with which return."""
     torch.manual_seed(0)
     model = DecisionTransformer(2, 2, 3, 16, n_heads=2, n_layers=1)
     actions = torch.tensor([[0, 0, 0], [1, 1, 1]])

@@ -1,4 +1,4 @@
-"""Run each day's demonstrations with short training loops, and check their figures and numbers."""
+"""Run each day's demonstrations with short training loops, and check the figures and numbers that they produce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test `on_meta`: reading the values of a meta tensor is not counted as a mistake, but raising a copy of torch's error is."""
+"""Test `on_meta`: code may read the values of a meta tensor, but raising a copy of the resulting error counts as a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check the diffusion reference against independent, more precise implementations of the papers' formulas."""
+"""Check the reference solutions for diffusion against independent, more precise implementations of the papers' formulas."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_block_matches_the_paper(
 
 
 def test_zero_initialised_block_learns() -> None:
-    """At the first training step only `modulation` gets a nonzero gradient; at the second step, every layer does."""
+    """In the first training step, only `modulation` gets a nonzero gradient; in the second step, every layer does."""
     torch.manual_seed(0)
     block, x, condition = DiTBlock(6, 2, 9), torch.randn(3, 4, 6), torch.randn(3, 6)
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""Test that links and paths in the documentation exist, and that all configuration keys and packages are documented."""
+"""Test that the documentation contains no broken links or paths and covers all configuration keys and packages."""
 
 from __future__ import annotations
 

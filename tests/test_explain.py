@@ -1,4 +1,4 @@
-"""Test that `explain` agrees with the marks, whether they come from the store or from a file, and reports wrong names."""
+"""Test that `explain` agrees with the marks, both for stored submissions and for files, and that it reports unknown names."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """Return a course with a graded class of three students."""
+    """Return the day of a course in which three submissions have been graded."""
     root = small_course.make(tmp_path_factory.mktemp("course"))
     small_course.hand_in(root / "class", 3)
     with zipfile.ZipFile(root / "class.zip", "w") as archive:

@@ -93,7 +93,7 @@ def written(day: Day, name: str, text: str, mark: str = "") -> Path:
 
 
 def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
-    """Parse CSV according to RFC 4180, including doubled quotes, and separators and line ends within quotes."""
+    """Parse CSV as specified in RFC 4180, including doubled quotes, and separators and line breaks in quoted fields."""
     text = file.read_bytes().decode("utf-8")
     rows: list[list[str]] = []
     row: list[str] = []
@@ -118,7 +118,7 @@ def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
 
 
 def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[str, str]]:
-    """Read a file as Canvas's importer does. Return the assignment, its maximum points and the grades by ID."""
+    """Read a file as Canvas's importer does. Return the assignment's title, its maximum points and the grade for each ID."""
     rows = read_csv(file, separator)
     columns = list(rows[0])
     assert columns[0] == "Student"
@@ -445,7 +445,7 @@ def test_older_marks_of_a_file_under_another_name_are_ignored(day: Day) -> None:
 
 
 def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -> None:
-    """The owner and time are stored when the file is read, because a path can contain names chosen by a student."""
+    """A path can contain names chosen by a student, so the student and submission time must not be read from the stored path."""
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
@@ -548,7 +548,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Split CSV text into cells twice: with quotes respected, and (unless the separator is a comma) with quotes ignored."""
+    """Split CSV text into cells in two ways: respecting quotes and, unless the separator is a comma, ignoring quotes."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

@@ -1,4 +1,4 @@
-"""Test that classes whose methods are added in later cells get full marks, and so do functions compiled with torch.compile."""
+"""Test that grading supports classes whose methods are added in later cells, and functions compiled with torch.compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the feedback page: the most useful information comes first, and student-written text is escaped."""
+"""Test that a feedback page shows the most useful information first and escapes text written by students."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that Canvas and Moodle would give each feedback page to the right student, according to their source code."""
+"""Test that Canvas and Moodle, according to their source code, would assign each feedback page to the right student."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def texts(day: Day) -> Texts:
 
 
 def canvas_user(name: str, attachments: Mapping[str, str]) -> str | None:
-    """Return the user who gets a feedback file in Canvas, or None. Follows Canvas's `infer_comment_context_from_filename`."""
+    """Return the user to whom Canvas assigns a feedback file, or None. Mirrors Canvas's `infer_comment_context_from_filename`."""
     parts = [part for part in name.split("_") if part != "LATE"]
     if parts[0] == "anon" or "anon" in parts:
         at = parts.index("anon")
@@ -48,7 +48,7 @@ def canvas_user(name: str, attachments: Mapping[str, str]) -> str | None:
 
 
 def moodle_participant(name: str) -> tuple[str, str] | None:
-    """Return the participant and file name that Moodle finds in a path, or None. Follows `is_valid_filename_for_import`."""
+    """Return the participant and file name that Moodle parses from a path, or None. Mirrors `is_valid_filename_for_import`."""
     if name.startswith((".", "~")):
         return None
     info = name.split("_", 4)

@@ -1,4 +1,4 @@
-"""Test that lateness from any source gives the same final points in the table, pages, report and exports."""
+"""Test that the table, feedback pages, report and exports agree on the final points, whether Moodle or a TA reports lateness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMES = {
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """Return a course with a late policy, a Moodle download and its worksheet."""
+    """Return the folder of a course with a late policy, a Moodle download and Moodle's grading worksheet."""
     root = make(tmp_path / "course")
     with (root / "grading.toml").open("a") as toml:
         toml.write(LATE)
@@ -44,7 +44,7 @@ def course(tmp_path: Path) -> Path:
 
 
 def final_points(root: Path) -> dict[str, dict[str, float]]:
-    """Return the points of each participant in the CSV file, the worksheet, the report and the page."""
+    """Return each participant's final points as shown in the CSV file, the worksheet, the report and the feedback page."""
     for to, more in (("csv", ()), ("moodle", ("--into", "sheet.csv"))):
         done = command(root, "export", "day1", "--to", to, *more, "--out", f"{to}.csv")
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Test that solutions lose no points if they compute softmaxes, norms or losses in float32 for any dtype, as Llama does.
+"""Test that computing softmaxes, norms or losses in float32, as Llama does, costs no points, whatever the input's dtype.
 
 `SEEDS=20` runs every test with 20 different inputs.
 """
@@ -119,7 +119,7 @@ class _InFloat32(ast.NodeTransformer):
 
 
 def in_float32(judge: Judge, style: str) -> str:
-    """Rewrite a file from tests/styles, or the course's solution, to compute softmaxes, norms and losses in float32."""
+    """Rewrite a file from tests/styles, or the course's solution, so that it computes softmaxes, norms and losses in float32."""
     if style:
         data = (ROOT / "tests" / "styles" / judge.day.name / f"{style}.py").read_bytes()
         cells = [cell.source for cell in read_cells(data, style)[0] if cell.kind == "code"]

@@ -1,4 +1,4 @@
-"""Test copying marks into nbgrader's gradebook: TAs' marks and comments survive, and outdated marks disappear."""
+"""Test that copying marks into nbgrader's gradebook keeps TAs' marks and comments and removes outdated marks."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> 
 
 @pytest.fixture
 def locked(course: Class) -> Iterator[Callable[[], None]]:
-    """Lock the gradebook, as a process does while writing to it. Return a function that releases the lock."""
+    """Lock the gradebook as if another process were writing to it. Return a function that releases the lock."""
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
     writing.execute("BEGIN IMMEDIATE")
     yield lambda: writing.execute("COMMIT").close()
@@ -249,7 +249,7 @@ def test_a_configuration_that_would_run_student_code_is_rejected(course: Class) 
 
 
 def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt a copy between nbgrader's two passes over a notebook, then run the copy again."""
+    """Interrupt the copying of marks between nbgrader's two passes over a notebook, then copy the marks again."""
     course.hand_in("ada", WRONG)
     course.copy()
     course.hand_in("ada", RIGHT)

@@ -1,4 +1,4 @@
-"""Test that every submission gets marks: code that hangs, crashes or cheats affects only its own exercise."""
+"""Test that every submission gets marks, and that code that hangs, crashes or cheats affects only its own exercise."""
 
 from __future__ import annotations
 

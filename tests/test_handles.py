@@ -1,4 +1,4 @@
-"""Test handles to objects in the worker, calls with models and generators as arguments, and cost measurements."""
+"""Test handles to objects in the worker, calls that pass models or generators as arguments, and cost measurements."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]
 
 
 class Model(nn.Module):
-    """A model that records the length of each cache before it appends its input to the caches."""
+    """A model that appends its input to each cache, and records the length that the cache had before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
     assert few.largest == many.largest == 900
     assert few.operations < 10 < 30 < many.operations
     student.outer(torch.ones(40))
-    assert few.largest == 900, "calls after the measurement should not be counted"
+    assert few.largest == 900, "calls made after the measurement should not be counted"
 
 
 def test_a_worker_cannot_answer_a_request_with_a_request() -> None:

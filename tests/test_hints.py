@@ -1,4 +1,4 @@
-"""Test that the visible checks name known mistakes, and never name the wrong mistake.
+"""Test that the visible checks identify known mistakes and never report the wrong one.
 
 `make hints` tests every mistake. The test suite covers only the mistakes of one exercise per chapter.
 """
@@ -40,7 +40,7 @@ MAX_BYTES = 300_000
 
 @pytest.fixture
 def main_module() -> Iterator[None]:
-    """Restore the main module and torch's number of threads after a test."""
+    """Limit torch to one thread during a test, then restore the number of threads and the main module."""
     main, threads = sys.modules["__main__"], torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -49,15 +49,17 @@ def main_module() -> Iterator[None]:
 
 
 def packed(day: Day) -> str:
-    """Return the packed results of known mistakes in a day's release."""
+    """Return the packed outputs of known mistakes from a day's released notebook."""
     release = nbformat.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
     found = [text for cell in release.cells if (text := released.packed_outputs(cell.source, day))]
-    assert len(found) == 1, f"run `autograder build {day.name}`"
+    assert len(found) == 1, (
+        f"the release of {day.name} is outdated: run `autograder build {day.name}`"
+    )
     return found[0]
 
 
 def hint(notebook: Notebook, exercise: str, source: str) -> str | None:
-    """Return the hint for a wrong version of an exercise: "" if there is no hint, or None if its checks pass."""
+    """Run the checks on a wrong version of an exercise. Return the hint, "" if there is none, or None if the checks pass."""
     names = vars(notebook.module)
     own = names[exercise]
     try:
@@ -98,7 +100,7 @@ def test_known_mistakes_are_named_and_none_wrongly(name: str, main_module: None)
                 assert seen in (None, "", mistake.sentence), (exercise, mistake.name)
                 if mistake.name in NOTICED[name][exercise]:
                     assert seen is not None, (
-                        f"{exercise}: the checks do not notice {mistake.name!r}"
+                        f"the checks of {exercise} do not catch the mistake {mistake.name!r}"
                     )
                     listed += 1
                     named += seen == mistake.sentence

@@ -1,4 +1,4 @@
-"""Tests for the store: marks are written to disk immediately, unchanged submissions are not regraded, and no marks are lost."""
+"""Test the store: marks are written to disk immediately, unchanged submissions are not regraded, and no marks are lost."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """Set this process's file size limit to a few kilobytes above the file's current size."""
+    """Simulate a full disk: limit the size of files to a few kilobytes more than the current size of `file`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
     try:
@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_the_old_marks_current(history: History) -> None:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Drop root privileges, because file permissions do not apply to root."""
+    """Drop root privileges temporarily, because file permissions do not apply to root."""
     if os.geteuid():
         yield
         return
@@ -201,7 +201,7 @@ def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
             with pytest.raises(StoreError, match="Permission denied"), history.lock("day1"):
-                pytest.fail("a store that is not writable was locked")
+                pytest.fail("a read-only store was locked")
     finally:
         for place in (tmp_path, history.file.parent, history.file):
             place.chmod(0o755)
@@ -223,7 +223,7 @@ def test_a_damaged_store_is_reported_before_grading(tmp_path: Path) -> None:
         pytest.raises(StoreError, match=r"is damaged: .* Move the file elsewhere"),
         history.lock("day1"),
     ):
-        pytest.fail("the damage was not detected")
+        pytest.fail("the damaged store was not detected")
     overwrite(history.file, 0)
     with pytest.raises(StoreError, match="is damaged: file is not a database"):
         History(tmp_path)
@@ -257,7 +257,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
 
 
 def untimed(file: Path) -> Any:
-    """Load a JSON file of marks, without the measured times."""
+    """Load a JSON file of marks, and remove the measured times."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -327,7 +327,7 @@ def test_a_killed_run_resumes(tmp_path: Path) -> None:
 
 
 def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Kill a run at random moments, resume it each time, and compare the marks with those from an uninterrupted run."""
+    """Repeatedly kill and resume a grading run, and compare the marks with those from an uninterrupted run."""
     make(root)
     hand_in(root / "in", STUDENTS)
     grade = ("grade", "day1", "in", "--jobs", "1", "--force", "--json")

@@ -1,4 +1,4 @@
-"""Test the helper code in the student's notebook: visible checks, stand-ins, hints and progress."""
+"""Test the helper code in the student's notebook: visible checks, stand-ins for unfinished exercises, hints and progress."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
 
 
 def record(notebook: Notebook, **mistakes: str) -> None:
-    """Record wrong versions of `quadruple`, each with its explanation."""
+    """Record the outputs of wrong versions of `quadruple`, each with the sentence that explains the mistake."""
     check = notebook.names["check_quadruple"].__wrapped__
     calls: list[Any] = []
     listed = []

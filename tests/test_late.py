@@ -1,4 +1,4 @@
-"""Tests for the late policy: counting late days, the grace period, the maximum penalty and extensions."""
+"""Test the late policy: the number of late days, the grace period, the maximum penalty and extensions."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iter
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Keep all cores busy with four processes, each in its own session, because Linux shares CPU time fairly between sessions."""
+    """Run four busy loops in the background, each in its own session, because Linux divides CPU time fairly between sessions."""
     command = [sys.executable, "-c", "while True: pass"]
     burners = [subprocess.Popen(command, start_new_session=True) for _ in range(4)]
     yield
@@ -423,7 +423,7 @@ def holding(root: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def waits(holder: subprocess.Popen[str]) -> bool:
-    """Return whether a process is still waiting for its lock after two seconds."""
+    """Wait up to two seconds for a process to get its lock. Return whether it is still waiting."""
     assert holder.stdout is not None
     got = threading.Thread(target=holder.stdout.readline)
     got.start()

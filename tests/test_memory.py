@@ -1,4 +1,4 @@
-"""Check properties of the reference solutions in the chapter `memory` that go beyond their formulas."""
+"""Check mathematical properties of the reference solutions in the chapter `memory`, such as unbiased Performer features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check the music reference: relative attention, the chorale corpus, and the MIDI and audio output."""
+"""Check the reference solutions for music: relative attention, the chorale corpus, and the MIDI and audio output."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_passion_chorale_begins_with_its_melody(chorales: dict[str, Tensor]) -> 
 
 @pytest.mark.parametrize("name", ["bwv244.54", "bwv227.7", "bwv276"])
 def test_voices_match_music21(name: str) -> None:
-    """Compare the pitches at every eighth note, and the note onsets, with those that music21 reads."""
+    """Compare the pitch at every eighth note, and the onsets of all notes, with those that music21 reads from the same file."""
     tokens = music.read_chorale(music.CHORALES / f"{name}.mxl")
     assert tokens is not None
     score: Any = music21.converter.parse(music.CHORALES / f"{name}.mxl")
@@ -85,7 +85,7 @@ def test_held_out_chorales_are_not_in_the_training_set(chorales: dict[str, Tenso
     assert windows.shape[1] == music.CHORALE_LENGTH
 
     def without_key(window: Tensor) -> Tensor:
-        """Transpose a window so that its highest pitch is always the same, to make the result independent of the key."""
+        """Transpose a window so that its highest pitch is always the same. This makes the result independent of the key."""
         return torch.where(window > 1, window - window.max() + 100, window)
 
     beginnings = torch.stack([without_key(piece[: music.CHORALE_LENGTH]) for piece in training])

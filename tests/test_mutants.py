@@ -1,4 +1,4 @@
-"""Test that every mutant on the list of survivors exists and has a reason, and that a sample of mutants matches the list."""
+"""Test that every listed survivor is an existing mutant with a stated reason, and that a sample of mutants confirms the list."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ NAIVE = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=
 
 
 def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
-    """Return the release without its demonstrations, filled in with the answers from tests/styles/day1/einsum.py."""
+    """Fill in a release with the answers from tests/styles/day1/einsum.py, remove the demonstrations, and return the result."""
     answers: dict[str, str] = {}
     others = []
     for cell in jupytext.read(ROOT / "tests/styles/day1/einsum.py").cells:
@@ -99,7 +99,7 @@ def bare(notebook: NotebookNode) -> None:
 
 
 def retyped(notebook: NotebookNode) -> None:
-    """Change the type of check cells to markdown and of markdown cells to raw, but keep the cells' metadata."""
+    """Turn check cells into markdown cells and markdown cells into raw cells, but keep the cells' metadata."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.cell_type = "markdown"
@@ -119,7 +119,7 @@ def edited(notebook: NotebookNode) -> None:
 
 
 def merged(notebook: NotebookNode) -> None:
-    """Move all answers to the last check cell, and delete the answer cells and all other check cells."""
+    """Move all answers into the last check cell, and delete the answer cells and all other check cells."""
     answers = [cell for cell in notebook.cells if role(cell) == "answer"]
     whole = [cell for cell in notebook.cells if role(cell) == "checks"][-1]
     whole.source = "\n\n".join(cell.source for cell in [*answers, whole])
@@ -127,7 +127,7 @@ def merged(notebook: NotebookNode) -> None:
 
 
 def split(notebook: NotebookNode) -> None:
-    """Split two answers into two cells each. The second cell assigns the function's name or adds a method to the class."""
+    """Split a function and a class into two cells each. The second cell assigns the function's name or adds a method."""
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
@@ -226,7 +226,7 @@ class Graded:
         return cells
 
     def feedback(self, student: str, exercise: str) -> str:
-        """Return the text output of the check cell for an exercise."""
+        """Return the text output of an exercise's check cell."""
         cell = next(c for c in self.cells(student) if c.id == f"check_{exercise}")
         output = cell.outputs[0]
         return str(output.text if output.output_type == "stream" else output.data["text/plain"])

@@ -1,4 +1,4 @@
-"""Test `autograder new` and `autograder try`, in a course that uses nothing from this repository."""
+"""Test `autograder new` and `autograder try` in a course that uses nothing from this repository."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_course_gets_a_configuration_of_nbgrader_if_it_has_none(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_new_course_builds(tmp_path: Path) -> None:
-    """The build also grades the solutions and runs the notebook."""
+    """`autograder build` also grades the solutions and runs the notebook."""
     made = command(tmp_path, "new", "mycourse")
     assert made.returncode == 0, made.stderr
     again = command(tmp_path, "new", "mycourse")
@@ -118,7 +118,7 @@ def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
-    """Try both exercises. For `standardize`, two known mistakes and one solution in another style have faults."""
+    """Try both exercises. Two known mistakes and one alternative solution for `standardize` are deliberately faulty."""
     root = make(tmp_path_factory.mktemp("course"))
     with (root / "mistakes/day1/standardize.md").open("a") as file:
         file.write(UNNOTICED + TWICE)

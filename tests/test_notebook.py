@@ -265,7 +265,7 @@ def test_the_figures_are_up_to_date(day: str) -> None:
         drawn |= {name: function().svg() for name, function in draw.drawn_by.items()}
     files = {f.stem: f.read_text("utf-8") for f in Path(package.__path__[0]).glob("*.svg")}
     stale = [name for name in files | drawn if files.get(name) != drawn.get(name)]
-    assert not stale, f"{stale} changed: run the modules in {package.__name__}"
+    assert not stale, f"the figures {stale} are outdated: run the modules in {package.__name__}"
 
 
 def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_the_release_has_no_outputs_and_leaks_nothing(
 
 
 def first_line(file: Path, start: str) -> str:
-    """Return the first line in a file that starts with `start` and has more than 50 characters."""
+    """Find the first line that starts with `start` and has more than 50 characters."""
     lines = file.read_text(encoding="utf-8").split("\n")
     return next(line for line in lines if line.strip().startswith(start) and len(line) > 50)
 
@@ -379,7 +379,7 @@ def test_demonstrations_and_imports_may_reuse_a_name(day1: Day) -> None:
 
 @pytest.mark.parametrize("day", ["day1", "day2"])
 def test_nbgraders_checksums_in_the_release_are_current(day: str) -> None:
-    """nbgrader tells a student that a cell has changed if its checksum differs."""
+    """If a cell's checksum is outdated, nbgrader tells the student that the cell has changed."""
     release = nbformat.read(ROOT / "assignments" / day / f"{day}.ipynb", as_version=4)
     cells = [cell for cell in release.cells if "checksum" in cell.metadata.get("nbgrader", {})]
     assert cells

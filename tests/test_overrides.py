@@ -1,4 +1,4 @@
-"""Test that manual points and comments survive regrades, appear everywhere and agree with nbgrader's gradebook."""
+"""Test that manual points and comments survive regrades, appear in all outputs and agree with nbgrader's gradebook."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """Return the day of the course, after building its release."""
+    """Build the course's release, and return the course's only day."""
     root = plain_course.write(tmp_path_factory.mktemp("course"))
     day = courses.load(root).day("day1")
     assert [*build.build(day)] == [root / "assignments/day1/day1.ipynb"]
@@ -51,13 +51,13 @@ def grader(day: Day, server: Server) -> Grader:
 
 
 def wrong(name: str) -> str:
-    """Return the solutions with the known mistake in one exercise."""
+    """Return the course's solutions, with one exercise's solution replaced by its known mistake."""
     one = EXERCISES[name]
     return SOLUTION.replace(str(one["solution"]), str(one["wrong"]))
 
 
 def returning(value: str) -> str:
-    """Return code whose functions all return the same value."""
+    """Return code in which every function returns the same value."""
     return "".join(f"def {name}(*arguments): return {value}\n" for name in EXERCISES)
 
 
@@ -161,7 +161,7 @@ def notebook(day: Day, release: NotebookNode, main_module: None) -> Iterator[Not
 
 
 def test_the_notebook_names_known_mistakes(notebook: Notebook) -> None:
-    """The check of `perplexity` cannot notice the mistake, because right and wrong code both return 1 for a loss of 0."""
+    """The checks of `perplexity` cannot catch the mistake, because right and wrong code both return 1 for a loss of 0."""
     hints = {
         name: hint(notebook, name, f"def {name}{one['signature']}:\n    {one['wrong']}\n")
         for name, one in EXERCISES.items()

@@ -310,7 +310,7 @@ def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: 
 
 
 def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
-    """Editing the prose or the solutions does not change the stamp, so notebooks released earlier stay valid."""
+    """Editing the text or the solutions does not change the release stamp, so notebooks released earlier stay valid."""
     chapter = day1.chapters[0]
     cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 

@@ -33,7 +33,7 @@ points = 40
 
 
 def write_release(folder: Path, exercises: tuple[str, str]) -> None:
-    """Write the folders and the gradebook of a release with these exercises."""
+    """Write the folders and the gradebook of a release that contains these exercises."""
     for name in publication.FOLDERS:
         (folder / name / "day1" / "more").mkdir(parents=True)
         for file in ("day1.ipynb", "README.md", "more/data.csv"):
@@ -51,7 +51,7 @@ def write_release(folder: Path, exercises: tuple[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that contains the old release and the new release that a build stages."""
+    """Return a folder that contains an old release and the new release that replaces it."""
     folder = tmp_path_factory.mktemp("releases")
     with pytest.MonkeyPatch.context() as patch:  # nbgrader looks for alembic on PATH
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -63,7 +63,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def day(releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
-    """Return the day of a course with the old release."""
+    """Return the day of a course that contains the old release."""
     root = tmp_path / "course"
     shutil.copytree(releases / "old", root)
     (root / "nbgrader_config.py").write_text('c.CourseDirectory.course_id = "transformers"\n')
@@ -78,7 +78,7 @@ def build(day: Day, releases: Path, new_version: bool = False) -> list[str]:
 
 
 def release_in(root: Path, folder: str) -> tuple[str, ...]:
-    """Return the exercises of the release in a folder, after checking that all files belong to the same release."""
+    """Check that all files in a release folder belong to the same release, and return the exercises of that release."""
     files = [file for file in (root / folder / "day1").rglob("*") if file.is_file()]
     (text,) = {file.read_text() for file in files}
     assert len(files) == 3
@@ -100,7 +100,7 @@ def names(exercises: tuple[str, ...]) -> set[str]:
 def test_a_killed_build_leaves_whole_folders(
     exchange: bool, moments: int, day: Day, releases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kill a build at many moments. When the next build begins, each folder must be either the old or the new one."""
+    """Kill builds at many different points. When the next build starts, each folder must be completely old or completely new."""
     if not exchange:
 
         def refuse(*_: Path) -> None:
@@ -146,7 +146,7 @@ def test_only_one_build_of_a_day_runs_at_a_time(day: Day, releases: Path) -> Non
 
 
 def grade(root: Path) -> None:
-    """Grade a submission, with points and a comment that a TA entered manually."""
+    """Add a submission to the gradebook, with points and a comment that a TA entered manually."""
     with Gradebook(f"sqlite:///{root / gradebook.FILE}", "transformers") as book:
         book.add_student("ada")
         book.add_submission("day1", "ada")

@@ -1,4 +1,4 @@
-"""Test that the reader service enforces its limits. The grader must reject invalid responses and never parse files itself."""
+"""Test that the reader service enforces its limits, and that the grader rejects invalid responses and parses no files itself."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Return a fake process that replies to each request with the next item in `answers`."""
+    """Return a function that acts as a process and replies to each request with the next item in `answers`."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
@@ -246,7 +246,7 @@ def test_invalid_slices_are_rejected(answer: Any) -> None:
 
 
 def test_failed_slicer_keeps_failing() -> None:
-    """Once a slicer has exceeded its limit, it fails immediately for all remaining exercises."""
+    """Once a slicer has exceeded its CPU time limit, it fails immediately for all remaining exercises."""
     server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):

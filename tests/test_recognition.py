@@ -229,7 +229,7 @@ def exercise_of(day: str, name: str) -> Exercise:
 
 
 def recognize_code(grader: Grader, name: str, source: str) -> str | None:
-    """Return the mistake recognised in the code for an exercise. The code must define everything that the exercise needs."""
+    """Return the known mistake that is recognised in an exercise's code. The code must define everything the exercise needs."""
     units = parse_units([Cell(1, "code", source)])[0]
     code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
@@ -237,7 +237,7 @@ def recognize_code(grader: Grader, name: str, source: str) -> str | None:
 
 
 def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
-    """Grade the code for an exercise with an arbitrary seed, and return the recognised mistake."""
+    """Grade an exercise's code with an arbitrary seed. Return the known mistake that is recognised, or None."""
     tests = grader.grade_source(exercise, source, Job("some submission")).tests
     return grader.recognizer.recognize(
         exercise, source, [test.name for test in tests if not test.passed]
@@ -245,7 +245,7 @@ def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
 
 
 def change_style(style: str, exercise: str, changes: dict[str, str]) -> str:
-    """Return the code of a file in tests/styles, with changes to its definition of the exercise."""
+    """Read a file in tests/styles, apply text replacements to its definition of the exercise, and return the code."""
     text = (ROOT / "tests" / "styles" / f"{style}.py").read_bytes()
     sources: list[str] = []
     for cell in read_cells(text, style)[0]:
@@ -267,7 +267,7 @@ def reference(grader: Grader, name: str) -> str:
 
 
 def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
-    """Return `count` random items, with the exercise name as the seed. `make names` uses all items instead."""
+    """Return `count` random items, using the exercise name as the seed. Under `make names`, return all items."""
     return items if ALL else random.Random(exercise).sample(items, count)
 
 
@@ -275,7 +275,7 @@ def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
 def test_every_known_mistake_has_a_unique_signature(
     day: str, exercise: str, graders: Graders
 ) -> None:
-    """The observations recorded for a mistake match no other mistake, and every mistake fails at least one test."""
+    """The observations recorded for a mistake must match no other mistake, and every mistake must fail at least one test."""
     recognizer = graders(day).recognizer
     known = recognizer.signatures(exercise_of(day, exercise))
     assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
@@ -397,7 +397,7 @@ def test_code_without_results_is_not_recognised(
 def test_a_mistake_is_recognised_despite_a_mistake_in_a_dependency(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Recognition uses the reference in place of the exercise's faulty dependency, as grading does."""
+    """Recognition replaces an exercise's faulty dependency with the reference solution, as grading does."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
     assert attention != cells["MultiHeadAttention"]

@@ -1,4 +1,4 @@
-"""Test the references that student code calls: they work like local functions and modules but reveal no code."""
+"""Test the reference solutions that student code calls: they behave like local functions and modules but reveal no code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Load = Callable[[str, str, str, list[str]], Student]
 
 @pytest.fixture
 def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
-    """Return a function that loads code into a worker, with some of a day's exercises replaced with references."""
+    """Return a function that loads code into a worker and replaces some of a day's exercises with reference solutions."""
     started: list[Any] = []
 
     def load(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
@@ -226,7 +226,7 @@ def test_reference_modules_support_what_ordinary_modules_do(modules: Student) ->
     encoded, is_layer = modules.encoded(torch.tensor([[1, 2, 3]]))
     assert encoded.shape == (1, 3, 8)
     assert is_layer is False, (
-        "submodules of a reference should not be instances of classes that student code can name"
+        "submodules of a reference module should not be instances of classes that student code can access"
     )
 
 

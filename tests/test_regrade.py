@@ -1,4 +1,4 @@
-"""Tests for regrade: point changes are shown with their reasons before they take effect."""
+"""Test that regrading shows changed points and the reasons for the changes before they take effect."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ HANDED_IN = {
 
 
 def write(root: Path, names: Mapping[str, str] | None = None) -> Day:
-    """Write the course, with exercises renamed, and return its day."""
+    """Write the course, rename its exercises as specified by `names`, and return its day."""
     for file, text in FILES.items():
         for older, name in (names or {}).items():
             key = f'[day1.exercises.{name}]\nrenamed_from = ["{older}"]'
@@ -146,7 +146,7 @@ def after(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
 
 
 def results(marks: SubmissionMarks, names: Mapping[str, str]) -> list[object]:
-    """Return the contents of the marks, with new names for exercises and without messages."""
+    """Return the contents of the marks without messages, and with exercises renamed as specified by `names`."""
     found: list[object] = []
     for one in marks.exercises:
         references = [names.get(name, name) for name in one.reference_for]
@@ -196,7 +196,7 @@ def replace_path(submission: Submission, path: str) -> Submission:
 
 @pytest.fixture
 def stored(before: Grader, tmp_path: Path) -> tuple[Day, SubmissionMarks]:
-    """Store marks and an override, then rename exercises. Return the day and the marks that were stored."""
+    """Store marks and an override, then rename exercises. Return the day after the renaming and the stored marks."""
     submission = handed_in(HANDED_IN["a mistake that others use"])
     marks = before.grade(submission)
     seed = seed_of("day1", SECRET, submission)

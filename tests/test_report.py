@@ -35,7 +35,7 @@ def marks(*submissions: SubmissionMarks) -> Marks:
 
 
 def four(texts: Texts) -> Marks:
-    """Return marks for five submissions: two correct, one with a wrong softmax, one incomplete and one unreadable."""
+    """Return marks for five submissions: two correct, one with two wrong exercises, one incomplete and one unreadable."""
     name = next(iter(texts.mistakes["softmax"]))
     half = list(texts.day.names)[10:]
     return marks(

@@ -1,4 +1,4 @@
-"""Test that rosters from any spreadsheet program load, that errors name the line, and that students are never mixed up."""
+"""Test that rosters from any spreadsheet program can be read, that errors name the line, and that students are never mixed up."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_person_is_found_under_any_spelling(
 
 
 def test_id_that_contradicts_the_name_matches_nobody(four: Roster) -> None:
-    """One student's university ID can equal another student's ID on the platform."""
+    """One student's university ID can be the same as another student's ID on the platform."""
     assert four.find(Person(name="lovelaceada", id="12346")) is None
 
 

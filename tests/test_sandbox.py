@@ -1,4 +1,4 @@
-"""Test the grader's side of the sandbox against hostile workers, and each sandbox layer separately."""
+"""Test how the grader handles hostile workers, and test each sandbox layer separately."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NOTHING = m.Answer(m.Data(None, []))
 
 
 class Hostile:
-    """A fake fork server. Its worker is a thread that runs `behaviour` with the worker's end of the socket."""
+    """A fake fork server. Its worker is a thread that calls `behaviour` with the worker's end of the socket."""
 
     def __init__(self, behaviour: Callable[[socket.socket], None]) -> None:
         self._behaviour = behaviour
@@ -265,7 +265,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Send the questions, and return the error from each reply, or "" if the model was called."""
+    """Send each question from a fake worker, and return the error in each reply of the grader, or "" if the model was called."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:
@@ -367,7 +367,7 @@ def loaded(server: Server, source: str) -> Iterator[Student]:
 
 
 def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
-    """To start faster, the server does not import TorchDynamo, which optimizers need."""
+    """The fork server does not import TorchDynamo, so that it starts faster. Workers import it when an optimizer needs it."""
     source = (
         "import sys, torch\n"
         "def started_without():\n"

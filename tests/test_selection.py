@@ -1,4 +1,4 @@
-"""Test what students receive if some exercises of a day are given, left out or optional."""
+"""Test what students receive if some of a day's exercises are optional, left out or provided with their solutions."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def load(root: Path, toml: str, second: str = SECOND) -> Day:
 
 
 def cells(day: Day) -> list[tuple[str, str]]:
-    """Return the role and the name of each cell, leaving out text and imports."""
+    """Return the role and name of each cell that contains neither text nor imports."""
     all_cells = (cell for chapter in day.chapters for cell in chapter.cells)
     return [(c.role, c.name) for c in all_cells if c.role != "text" and c.name]
 

@@ -15,7 +15,7 @@ from autograder.submissions.cells import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:
-    """Return a notebook's cells, and a (cell, line) pair for each marked line."""
+    """Return a notebook's cells and the (cell, line) pairs of its marked lines."""
     cells, marked = [], set()
     for number, text in enumerate(notebook.strip("\n").split("\n---\n"), start=1):
         lines = text.split("\n")

@@ -1,6 +1,6 @@
-"""Test that later checks and demonstrations run when exercises are empty, and that stand-ins cannot be submitted.
+"""Test that checks and demonstrations run even if earlier exercises are empty, and that stand-ins earn no points.
 
-`make stand-ins` tests every exercise, and random sets of five, with all demonstrations.
+`make stand-ins` leaves each exercise empty in turn, then random sets of five, and runs all demonstrations each time.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ ALL = os.environ.get("STAND_INS") == "all"
 
 
 def cases(day: Day, fives: int) -> list[list[str]]:
-    """Return all odd-numbered exercises, and random sets of five exercises."""
+    """Return the sets of exercises to leave empty: every second exercise, and `fives` random sets of five."""
     draw = random.Random(0)
     return [list(day.names[::2]), *(draw.sample(day.names, 5) for _ in range(fives))]
 
 
 def problems(day: Day, sets: list[list[str]], *options: str) -> dict[str, list[str]]:
-    """Return the failures in a day's notebook for each set of empty exercises."""
+    """Run a day's notebook once for each set of empty exercises, and return the failures in each run."""
     command = [sys.executable, "-m", "tests.notebook_runs", day.name, *options]
     done = subprocess.run(
         [*command, *map(",".join, sets)],

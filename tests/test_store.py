@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def canvas(place: Path, *students: tuple[str, int, int, float]) -> Path:
-    """Write a Canvas download of students, each with a name, an id, a file number and points."""
+    """Write a Canvas download. Each student is a tuple: name, user id, file number and points."""
     files = {
         CANVAS.format(name=name, user=user, upload=upload): book(points, f"# {user}")
         for name, user, upload, points in students
@@ -102,7 +102,7 @@ def test_students_with_the_same_name_are_separate(root: Path) -> None:
 
 
 def gradescope(folder: Path, *submissions: tuple[int, str, list[str], float]) -> Path:
-    """Write a Gradescope export of submissions, each with a number, a time of day, the students and points."""
+    """Write a Gradescope export. Each submission is a tuple: number, time of day, names of the students and points."""
     metadata = ""
     for number, time, names, points in submissions:
         people = "".join(f"  - :name: {n}\n    :sid: '{n}1'\n    :email: ''\n" for n in names)
@@ -202,7 +202,7 @@ def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
 
 
 def version_1(root: Path) -> Path:
-    """Write a store from version 1. It contains the marks for two Canvas downloads, a folder, and a path that did not exist."""
+    """Write a store from version 1. It contains marks for two Canvas downloads, a folder, and a path that does not exist."""
     folder = root / ".autograder"
     folder.mkdir(mode=0o700)
     with sqlite3.connect(folder / "marks.db") as database:

@@ -1,4 +1,4 @@
-"""Test that a mistake costs points only once: exercises that call it are regraded with the reference."""
+"""Test that a mistake costs points only once: exercises that call the faulty code are regraded with the reference solution."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_further_mistake_in_the_calling_exercise_still_costs_points(
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """The two mistakes cancel out. An exercise that calls both functions fails more tests if only one is replaced."""
+    """The two mistakes cancel each other out. An exercise that calls both functions fails more tests if only one is replaced."""
     inverted = (
         "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool).triu(1)"
     )
@@ -116,7 +116,7 @@ def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
 def test_code_that_needs_a_changed_signature_keeps_its_dependency(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """The layer passes an argument that the reference attention does not accept, so only softmax is replaced."""
+    """The layer passes an argument that the reference solution for attention does not accept, so only softmax is replaced."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("n_heads: int", "n_heads: int, own: bool")
     layer = cells["EncoderLayer"].replace("(d_model, n_heads)", "(d_model, n_heads, own=True)")
@@ -137,7 +137,7 @@ def test_code_that_needs_a_changed_signature_keeps_its_dependency(
 def test_messages_reveal_nothing_about_the_reference_code(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """The student code tries to read the globals of a reference and to leak them in an error message."""
+    """The student code tries to read the globals of a reference solution and to leak them in an error message."""
     spy = """def decoder_mask(tokens, pad_id):
     import sys
     module = sys.modules[__name__]
@@ -154,7 +154,7 @@ def test_messages_reveal_nothing_about_the_reference_code(
 def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     day: str, first: int, graders: Callable[[str], Grader]
 ) -> None:
-    """Each exercise has a known mistake in exactly one of the submissions."""
+    """For each exercise, exactly one of the submissions contains a known mistake."""
     grader = graders(day)
     mistakes = {
         name: random.Random(name).choice(own)

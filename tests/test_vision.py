@@ -1,4 +1,4 @@
-"""Check the vision reference against independent implementations."""
+"""Check the reference solutions in the chapter `vision` against independent implementations."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def result(script: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[tuple[str, str], subprocess.Popen[str]]]:
-    """Start the scripts for all users and configurations in parallel, to save time."""
+    """Start one script per user and sandbox configuration. The scripts run in parallel to save time."""
     running = {case: start(*case) for case in CASES}
     yield running
     for script in running.values():
@@ -277,7 +277,7 @@ def walled(
 
 @pytest.fixture(scope="module")
 def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any]:
-    """Return the results of the attacks when an unprivileged user runs them without a sandbox."""
+    """Return the results of the attacks that an unprivileged user runs without a sandbox."""
     return result(scripts[CASES[-1]])
 
 
@@ -323,7 +323,7 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
     if name == "look for private paths" and walled["wall"] == "denied":
         return  # without namespaces, Python's installation path stays visible
-    assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "no error was reported")
+    assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "the attack raised no error")
 
 
 def test_paths_of_the_project_are_never_visible(
@@ -335,7 +335,7 @@ def test_paths_of_the_project_are_never_visible(
 
 @pytest.mark.parametrize("name", sorted(set(HAD_EFFECT) - {"leave a marker"}))
 def test_an_attack_has_an_effect_without_the_sandbox(bare: dict[str, Any], name: str) -> None:
-    assert HAD_EFFECT[name](bare), bare["refused"].get(name, "no error was reported")
+    assert HAD_EFFECT[name](bare), bare["refused"].get(name, "the attack raised no error")
 
 
 @pytest.mark.parametrize("name", ["raise a limit", "ptrace", "kill everything"])
@@ -450,7 +450,7 @@ def run_one(
 
 
 class Effects:
-    """Records how attacks affect canary files, sockets and processes outside the sandbox."""
+    """A recorder of the effects that attacks have on canary files, sockets and processes outside the sandbox."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -513,7 +513,7 @@ class Effects:
                 continue
 
     def seen(self) -> dict[str, Any]:
-        """Return all effects of the attacks so far."""
+        """Return all effects that the attacks have had so far."""
         return {
             "folder": os.listdir(self.folder),
             "mode": os.stat(self.folder / "mode").st_mode & 0o777,
@@ -549,7 +549,7 @@ def _received(take: Any, *arguments: int) -> bool:
 
 
 class outside:
-    """Context manager that creates a folder of canary files and a set of listening sockets."""
+    """A context manager that creates a folder of canary files and a set of listening sockets."""
 
     def __enter__(self) -> tuple[dict[str, Any], Effects]:
         self._folder = tempfile.TemporaryDirectory()

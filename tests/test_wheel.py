@@ -1,4 +1,4 @@
-"""Test that the wheel contains the engine with its data files, and nothing from this course."""
+"""Test that the wheel contains the engine and its data files but nothing from this course."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_SOURCES = (".*", "build", "source", "demo", "fuzz-failures", "__pycache__", 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Build the wheel from a copy of the repository, because a build leaves files behind."""
+    """Build the wheel from a copy of the repository, because the build leaves files in the source folder."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT, folder / "copy", ignore=shutil.ignore_patterns(*NOT_SOURCES))
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
@@ -45,7 +45,9 @@ def test_the_wheel_has_the_command_the_fixtures_and_the_extras(wheel: zipfile.Zi
     assert "autograder = autograder.cli:main" in points
     assert "autograder = autograder.execution.pytest_plugin" in points
     required = {line.split(";")[0] for line in metadata.get_all("Requires-Dist", [])}
-    assert not required & {"music21", "scikit-learn"}, "only this course needs these packages"
+    assert not required & {"music21", "scikit-learn"}, (
+        "the wheel must not require packages that only this course needs"
+    )
 
 
 def _metadata(wheel: zipfile.ZipFile) -> Message:

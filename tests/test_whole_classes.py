@@ -1,6 +1,6 @@
 """Test end to end, from a download to the exported files, that all students get their own marks.
 
-The files are read in the sandbox and the marks go through the store, but the points come from `tests/fake_grading.py`.
+The files are read in the sandbox and the marks are kept in the store, but the points come from `tests/fake_grading.py`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def exported(root: Path, to: Format, into: Path | None = None) -> Path:
 
 
 def read_rows(file: Path, key: str, value: str) -> Points:
-    """Return a dict that maps one column of a CSV file to another, after checking that the keys are unique."""
+    """Return a dict that maps the `key` column of a CSV file to the `value` column. The keys must be unique."""
     with file.open(newline="", encoding="utf-8") as opened:
         rows = [row for row in csv.DictReader(opened) if row[key].strip()]
     found: Points = {row[key]: float(row[value]) if row[value] else None for row in rows}
@@ -76,7 +76,7 @@ def read_rows(file: Path, key: str, value: str) -> Points:
 
 
 def read_results(folder: Path) -> dict[str, float]:
-    """Return the score in each of Gradescope's results files, by file name."""
+    """Return a dict that maps the name of each Gradescope results file to the score in the file."""
     return {file.stem: json.loads(file.read_text())["score"] for file in folder.iterdir()}
 
 
@@ -84,7 +84,7 @@ def read_results(folder: Path) -> dict[str, float]:
 
 
 def after_lateness(one: HandIn, extension: float = 0.0) -> float | None:
-    """Return the points after deducting 10% per started day, but at most 50%. `extension` is in hours."""
+    """Return the points after a deduction of 10% per day late (rounded up), at most 50%. `extension` is in hours."""
     if one.points is None:
         return None
     days = max(0, -int((extension - one.hours) // 24))
@@ -185,7 +185,7 @@ def test_an_nbgrader_class(root: Path) -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[HandIn], list[HandIn], int]:
-    """Draw a class, the submissions in a second download, and the number of submissions after which a run stops."""
+    """Draw a random class, the resubmissions in a second download, and the number of submissions after which a run stops."""
     count = draw(st.integers(1, 7))
 
     def one(number: int, name: str, attempt: int) -> HandIn:
@@ -205,7 +205,7 @@ def histories(draw: st.DrawFn) -> tuple[list[HandIn], list[HandIn], int]:
 def test_what_goes_in_comes_out(
     history: tuple[list[HandIn], list[HandIn], int], platform: str
 ) -> None:
-    """Stop a run, resume it, grade a second download, then the first again, and regrade. No marks are lost or duplicated."""
+    """Stop a run, resume it, grade a second download, grade the first one again, and regrade. No marks are lost or duplicated."""
     first, second, stop = history
     with tempfile.TemporaryDirectory() as folder:
         root = make(Path(folder) / "course")
@@ -234,7 +234,7 @@ def test_what_goes_in_comes_out(
 
 
 def download(root: Path, platform: str, class_: Sequence[HandIn], number: int) -> Path:
-    """Write a platform's download of a class."""
+    """Write a class's submissions in a platform's download format."""
     if platform == "nbgrader":
         downloads.nbgrader(root / str(number), class_)
         return root / str(number) / "submitted"
@@ -247,7 +247,7 @@ def download(root: Path, platform: str, class_: Sequence[HandIn], number: int) -
 
 
 def check(root: Path, platform: str, class_: Sequence[HandIn]) -> None:
-    """Check the points of each student in the exports for a platform."""
+    """Check each student's points in the files that are exported for a platform."""
     users = [str(one.user) for one in class_]
     if platform == "canvas":
         # Canvas shows only that a submission was late, which counts as one day.
@@ -274,7 +274,7 @@ def check(root: Path, platform: str, class_: Sequence[HandIn]) -> None:
 
 
 def roster(class_: Sequence[HandIn], groups: Sequence[str], hours: Sequence[float]) -> str:
-    """Return a roster with each student's group and extension."""
+    """Return a CSV roster that contains each student's group and extension."""
     lines = ["id,student,name,group,extension"]
     for one, group, extension in zip(class_, groups, hours, strict=True):
         lines.append(f"{one.user},{downloads.student_id(one)},{one.name},{group},{extension:g}")
@@ -348,7 +348,7 @@ def test_a_killed_run_loses_nothing(root: Path, stop: int) -> None:
 
 
 def label_of(one: HandIn) -> str:
-    """Return the label of a student in Canvas's download."""
+    """Return the label that identifies a student in a Canvas download."""
     (found,) = zipfile.ZipFile(io.BytesIO(downloads.canvas([one]))).namelist()[:1]
     name = re.split(r"_?(?:LATE_)?\d", found)[0]
     return f"{name} ({one.user})"

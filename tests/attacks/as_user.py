@@ -1,4 +1,4 @@
-"""Switch to an unprivileged user, or forbid new namespaces, as containers and some distributions do."""
+"""Switch to an unprivileged user, or forbid new namespaces (as containers and some distributions do)."""
 
 from __future__ import annotations
 

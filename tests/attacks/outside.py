@@ -129,7 +129,7 @@ class Outside:
     # ---- effects
 
     def seen(self) -> list[str]:
-        """Return the names of all effects since the last call (keys of `suite.EFFECTS`), and undo the effects."""
+        """Return the names (keys of `suite.EFFECTS`) of all effects since the last call, and undo these effects."""
         happened: dict[str, Callable[[], bool]] = {
             "changes": self._has_changes,
             "connects": self._has_connections,
@@ -140,7 +140,7 @@ class Outside:
         return [name for name, check in happened.items() if check()]
 
     def leaks(self, text: str) -> bool:
-        """Return whether a string contains anything that occurs only in hidden files."""
+        """Return whether a string contains any text that should occur only in hidden files."""
         hidden = (
             self.canary,
             "root:x:0:0",
@@ -201,7 +201,7 @@ class Outside:
         return count > 0
 
     def _has_survivors(self) -> bool:
-        """Kill any remaining process that has the name used by attacks, and return whether there was one."""
+        """Kill all remaining processes with the name that attacks use, and return whether there were any."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -221,7 +221,7 @@ class Outside:
 
 
 def _remove_shared() -> bool:
-    """Remove System V memory, queues and semaphores with the key used by attacks. Return whether any existed."""
+    """Remove System V shared memory, queues and semaphores with the key that attacks use. Return whether any existed."""
     libc = ctypes.CDLL(None)
     memory, queue, semaphore = (
         libc.shmget(SHM_KEY, 0, 0),

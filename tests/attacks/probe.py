@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Search for traces of references, sleep while the test scans this process, and raise an exception if traces were found."""
+    """Search for traces of reference solutions, sleep while the test scans this process, and raise an error if any were found."""
     if looked:
         return
     looked.append(holder)
@@ -80,6 +80,5 @@ def look_once(holder):
     marker = MARKER[::-1]
     time.sleep(SECONDS)
     if found and marker:
-        raise RuntimeError(
-            f"found {len(found)} traces of references: {', '.join(sorted(set(found))[:3])}"[:500]
-        )
+        shown = ", ".join(sorted(set(found))[:3])
+        raise RuntimeError(f"found {len(found)} traces of reference solutions: {shown}"[:500])

@@ -68,7 +68,7 @@ class Seen:
 
 
 class Lab:
-    """A grader for the course with canaries, and the targets outside the sandbox."""
+    """A grader for a course that contains canaries, and the targets of attacks outside the sandbox."""
 
     # The longest time limit for a call, in seconds. Without its defence, an attack might never end.
     longest = 60.0
@@ -87,20 +87,20 @@ class Lab:
         self.finder = (CELLS / "finder.py").read_text()
 
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
-        """Grade the exercise that the attack targets."""
+        """Submit an attack, and grade only the exercise that it targets."""
         self.grader.day = self._day_for(attack, not_allowed)
         self._prepare("" if not_allowed else attack.exercise)
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
-        """Prepare the server to slice submissions for the day. In the exercise named by `allowing`, no function is forbidden."""
+        """Prepare the server to slice the day's submissions. The exercise named by `allowing` may call any function."""
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
         self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
-        """Return the points for an honest submission that looks for traces of earlier submissions."""
+        """Grade an honest submission that looks for traces of earlier submissions, and return its points."""
         self.grader.day = self._day
         self._prepare()
         return self.grader.grade(self._handed_in(self.finder), only="causal_mask").earned
@@ -110,7 +110,7 @@ class Lab:
         return Submission("submitted.py", "eve", "", cells, (), True)
 
     def _day_for(self, attack: Attack, not_allowed: bool) -> courses.Day:
-        """Return the day with the attack's own time limit, so that endless attacks take less than five seconds each."""
+        """Return the day with the attack's own time limit, so that an endless attack takes less than five seconds."""
         exercises = []
         for one in self._day.exercises:
             if one.name == attack.exercise:
@@ -155,7 +155,7 @@ class Lab:
 
 
 def texts_of(marks: SubmissionMarks) -> list[str]:
-    """Return all messages for the student and the TA."""
+    """Return all messages in the marks, for both the student and the TA."""
     graded = marks.exercises[0]
     return [*marks.problems, graded.message, *(test.message for test in graded.tests)]
 
@@ -180,7 +180,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def acts(text: str) -> bool:
-    """Return whether a string contains control or bidirectional characters or surrogates."""
+    """Return whether a string contains control characters, bidirectional formatting characters or surrogates."""
     return any(not (c.isprintable() or c == "\n") for c in text)
 
 
@@ -245,7 +245,7 @@ def without(layer: str) -> Iterator[None]:
 
 
 def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
-    """Run each attack with its defence disabled."""
+    """Run each attack with its defence disabled, and return the results."""
     seen: dict[str, Seen] = {}
     kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
     for attack in ATTACKS:
@@ -280,7 +280,7 @@ def one_proof(here: Lab, attack: Attack) -> Seen:
 
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
-    """Run the attacks and all harmless control cells in the sandbox."""
+    """Run the attacks and all harmless control cells in the sandbox, and return the results."""
     with start_server() as server:
         here = Lab(outside, server, trivial)
         here.honest_after()

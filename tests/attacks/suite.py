@@ -6,8 +6,8 @@ A cell begins with its name. Its `#:` lines state which defences stop the attack
     #: stopped by namespaces, landlock
     #: effect leaks
 
-Kernel layers (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Defences by design are
-tested differently:
+Kernel layers (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Other defences
+are tested differently:
 
 - `process`: the same code runs in the grader's own process.
 - `needs`: the whole notebook runs.
@@ -65,7 +65,7 @@ class Attack:
 
 
 def read(family: str) -> list[Attack]:
-    """Return the attacks or the harmless control cells in a family's file."""
+    """Parse a family's file, and return its attacks or harmless control cells."""
     text = (CELLS / f"{family}.py").read_text(encoding="utf-8")
     found = []
     for part in re.split(r"^# %% ", text, flags=re.M)[1:]:

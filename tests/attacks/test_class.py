@@ -65,7 +65,7 @@ def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submis
 
 
 def without_seconds(marks: SubmissionMarks) -> tuple[float | None, list[str], list[ExerciseMarks]]:
-    """Return marks without the measured times."""
+    """Return the points, problems and exercises of a submission's marks, without the measured times."""
     exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
     return marks.points, marks.problems, exercises
 

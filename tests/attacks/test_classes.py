@@ -1,4 +1,4 @@
-"""Test that honest students keep their marks in classes with hostile submissions, and that these get the expected results.
+"""Test that in classes with hostile submissions, honest students keep their marks and hostile ones get the expected results.
 
 Grading must also stay within its time and memory limits. By default, only a few classes with the short cases are
 graded. With `ATTACKS=all`, as in `make attacks`, every case is graded in a separate class. Groups of a dozen cases are then
@@ -43,7 +43,7 @@ GRACE = 30.0  # A run is killed this many seconds after its limit.
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """Return a function that returns the course for a mode, in a folder that the user `nobody` can access."""
+    """Return a function that creates a copy of the course for a mode, in a folder that the user `nobody` can access."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

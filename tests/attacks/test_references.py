@@ -1,4 +1,4 @@
-"""Test that references never enter a process with student code, and that calling them earns no points.
+"""Test that reference solutions never enter a process that runs student code, and that calling them earns no points.
 
 By default, the tests use a sample of pairs in which one exercise forwards its calls to another. With `ATTACKS=all`, as in
 `make attacks`, they use all pairs.
@@ -59,7 +59,7 @@ ASLEEP = 4.0  # seconds that a student's call waits while its memory is scanned
 
 
 class NoRecognizer:
-    """A fake recognizer. Recording all known mistakes would take minutes, and these tests do not need them."""
+    """A fake recognizer that recognises nothing, because recording all known mistakes would take minutes."""
 
     def recognize(self, *_: object) -> None:
         return None
@@ -71,7 +71,7 @@ def plain_grader(
     graders: Callable[[str], Grader],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Grader:
-    """Return a day's grader with the recognition of known mistakes turned off."""
+    """Return a grader for a day that does not try to recognise known mistakes."""
     grader = graders(request.param)
     monkeypatch.setitem(vars(grader), "recognizer", NoRecognizer())
     return grader
@@ -111,7 +111,7 @@ def _listed(earned: Mapping[str, object]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A course with two canaries in its references: the student's code searches for one, and the test searches for the other."""
+    """A course with two canaries in its solutions: the student's code searches for one, and the test searches for the other."""
 
     day: Day
     known: str
@@ -157,21 +157,21 @@ def with_canaries(chapter: str, known: str, hidden: str) -> str:
 
 
 def patient(limits: Limits) -> Limits:
-    """Return limits that allow ten times as much time, because searching all objects takes a while."""
+    """Return limits that allow ten times as much time, because searching all objects takes a long time."""
     names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 
 
 def cell_of(day: Day, name: str) -> ChapterCell:
-    """Return the chapter cell that contains the reference for an exercise."""
+    """Return the chapter cell that contains the reference solution for an exercise."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     return next(cell for cell in cells if (cell.role, cell.name) == ("exercise", name))
 
 
 def probing(planted: Planted, marker: str) -> Submission:
-    """Return a submission whose EncoderLayer raises an exception if it finds a reference.
+    """Return a submission whose EncoderLayer raises an exception if it finds a reference solution.
 
-    The submission lacks the exercises that EncoderLayer calls.
+    The submission lacks the exercises that EncoderLayer calls, so the grader substitutes their reference solutions.
     """
     real = courses.load(ROOT).day("day1")
     lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
@@ -194,7 +194,7 @@ def probing(planted: Planted, marker: str) -> Submission:
 
 
 def test_no_reference_in_a_student_process(planted: Planted) -> None:
-    """Neither the student's code nor a memory scan of its process finds a reference."""
+    """Neither the student's code nor a memory scan of its process finds a reference solution."""
     assert len(planted.lines) > 20
     with start_server() as server:
         scan = Scan(server, [planted.hidden, *planted.lines])
@@ -219,7 +219,9 @@ def test_both_searches_find_planted_canaries(planted: Planted) -> None:
         with scan if IS_ROOT else contextlib.nullcontext():
             holding = dataclasses.replace(handed_in, cells=cells)
             marks = grader.grade(holding, only="causal_mask")
-    assert any("traces of references" in test.message for test in marks.exercises[0].tests), marks
+    assert any(
+        "traces of reference solutions" in test.message for test in marks.exercises[0].tests
+    ), marks
     assert not IS_ROOT or scan.found == {planted.hidden.encode()}
 
 

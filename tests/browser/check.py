@@ -1,4 +1,4 @@
-"""Check feedback pages and class reports in a real browser. `make browser` runs it.
+"""Check feedback pages and class reports in a real browser. `make browser` runs this check.
 
 The pages must pass axe's accessibility checks, run no scripts, load no other resources and fit on a phone screen. With
 a FOLDER argument, a screenshot of each view and a PDF of each page are saved there for manual inspection.
@@ -66,7 +66,7 @@ def write_pages(folder: Path) -> list[Path]:
 def check_view(
     browser: Browser, file: Path, scheme: str, width: int, shots: Path | None
 ) -> list[str]:
-    """Return the problems found on a page for a given colour scheme and window width."""
+    """Open a page with the given colour scheme and window width, and return the problems found."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []

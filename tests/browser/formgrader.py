@@ -1,4 +1,4 @@
-"""Test manual grading in nbgrader's formgrader, interleaved with regrades, in a real browser. `make formgrader` runs it.
+"""Test manual grading in nbgrader's formgrader, interleaved with regrades, in a real browser. `make formgrader` runs this test.
 
 With a FOLDER argument, a screenshot of each step is saved there.
 """
@@ -44,7 +44,7 @@ class TA:
         self.problems: list[str] = []
 
     def open(self) -> None:
-        """Click through from the table of assignments to the submission."""
+        """Click the submission in formgrader's table to open it."""
         self.page.goto(f"{self.url}/formgrader/gradebook/day1/day1")
         self.page.wait_for_selector("table tbody a")
         self.page.click("table tbody a")
@@ -52,7 +52,7 @@ class TA:
         self.page.wait_for_function(LOADED)
 
     def override(self) -> None:
-        """Enter a different mark and a comment. Formgrader saves a field when the focus leaves it."""
+        """Enter a different mark and a comment. Formgrader saves a field when it loses focus."""
         for field, text in (("#check_padding_mask", MARK), ("#padding_mask-comment", COMMENT)):
             self.page.fill(field, text)
             with self.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:

@@ -45,7 +45,7 @@ class Failure:
 
 
 def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -> list[Case]:
-    """Return `count` random submissions. Each one depends only on the seed and its index."""
+    """Return `count` random submissions. Each submission depends only on the seed and its index."""
     cases = []
     for number in range(count):
         maker = makers[number % len(makers)]
@@ -58,7 +58,7 @@ def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Return a class that consists of these cases with honest submissions in between, including those of ada and zoe."""
+    """Return a class that mixes these cases with honest submissions, including those by ada and zoe."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 
@@ -82,7 +82,7 @@ def grade(course: Course, cases: Sequence[Case]) -> list[str]:
 
 
 def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
-    """Grade submissions as a class. If there is a failure, bisect the class to find the submissions that cause the failure."""
+    """Grade submissions as a class. If there is a failure, bisect the class to find the submissions that cause it."""
     found_complaints = grade(course, cases)
     if not found_complaints:
         return []

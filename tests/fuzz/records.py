@@ -56,20 +56,20 @@ MARKS = b"".join(encode("day1", [ADA, BOB]))
 
 
 def find_failures(seed: int, count: int) -> Iterator[str]:
-    """Try `count` randomly changed marks and some database rows. Yield each unexpected exception and the input that causes it."""
+    """Read randomly changed marks and database rows. Yield a message for each unexpected exception and its input."""
     for number in range(count):
         data = random_marks(random.Random(f"{seed} {number}"))
         try:
             read_marks(data)
         except Exception as error:
-            yield f"{type(error).__name__}: {error}, raised by the marks {data!r}"
+            yield f"reading the marks {data!r} raised {type(error).__name__}: {error}"
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count // 20):
             draw = random.Random(f"{seed} row {number}")
             try:
                 read_store(Path(folder), random_marks(draw), draw)
             except Exception as error:
-                yield f"{type(error).__name__}: {error}, raised by row {number} with seed {seed}"
+                yield f"reading database row {number} (seed {seed}) raised {type(error).__name__}: {error}"
 
 
 def random_marks(draw: random.Random) -> bytes:

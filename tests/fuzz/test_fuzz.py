@@ -1,4 +1,4 @@
-"""Run the fuzzers briefly, with the same inputs every time; this takes less than a minute."""
+"""Run the fuzzers for less than a minute, with the same inputs every time."""
 
 from __future__ import annotations
 

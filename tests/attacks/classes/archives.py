@@ -1,4 +1,4 @@
-"""Write hostile archives and folders: archive and YAML bombs, forged headers, path traversal, links, too many notebooks."""
+"""Write hostile archives and folders: archive and YAML bombs, forged headers, path traversal, links and too many notebooks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ list(_metadata())
 
 @case("archives", *EITHER, short=True)
 def zip_of_zeros(path: Path) -> None:
-    """Write a zip file with one member that is all zeros, compressed 1000:1. The header states the true size."""
+    """Write a zip file with a member that contains only zeros and compresses 1000:1. The header states the true size."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("day1.ipynb", BOOK)
@@ -287,8 +287,8 @@ ODD = (
 
 @case("archives", *HARMLESS, short=True)
 def names_outside_the_archive(path: Path) -> None:
-    """Write an archive with paths outside its own folder. Some are the paths of ada's and zoe's files, but both students
-    must keep their own marks."""
+    """Write an archive whose members have paths outside the archive. Some are the paths of ada's and zoe's files, but both
+    students must keep their own marks."""
     _zip(path, zipped([(name, notebook(code("x = 1"))) for name in ODD]))
 
 
@@ -361,7 +361,7 @@ def pipe_instead_of_a_file(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """Write 1,000 notebooks to folders that look like other students' folders. Regression test for an audit finding."""
+    """Write 1,000 notebooks in folders that look like other students' folders. Regression test for an audit finding."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 
@@ -374,7 +374,7 @@ def a_thousand_notebooks_of_a_platform(path: Path) -> None:
 
 @case("archives", *HONEST)
 def one_notebook_in_folders(path: Path) -> None:
-    """Write an ordinary archive that contains extra folders."""
+    """Write an ordinary archive that contains nested folders and an extra file."""
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 

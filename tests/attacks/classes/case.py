@@ -64,7 +64,7 @@ HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the other students' res
 
 @dataclass(frozen=True)
 class Case:
-    """A hostile submission. `write` takes the path of the file, without a suffix. `make test` runs only the `short` cases."""
+    """A hostile submission. `write` takes the file's path without a suffix. `make test` runs only the `short` cases."""
 
     name: str
     family: str
@@ -80,7 +80,7 @@ CASES: list[Case] = []
 def case(
     family: str, *outcomes: Outcome, short: bool = False, seconds: float = SECONDS
 ) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    """Return a decorator that registers a function as the writer of a hostile submission."""
+    """Return a decorator that registers a function that writes a hostile submission."""
 
     def register(write: Callable[[Path], object]) -> Callable[[Path], object]:
         CASES.append(Case(write.__name__, family, write, outcomes, short, seconds))
@@ -90,7 +90,7 @@ def case(
 
 
 def scripts(file: Path) -> list[Case]:
-    """Read the cases in a script. Each case begins with a `#### name` line and `#:` lines.
+    """Read the cases in a script. Each case begins with a `#### name` line, which is followed by `#:` lines.
 
     `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` is an alternative. `#: short` includes
     the case in `make test`, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their actual values.
@@ -151,7 +151,7 @@ def code(source: Any, **more: Any) -> dict[str, Any]:
 
 
 def notebook(*cells: Any, **more: Any) -> str:
-    """Return a notebook with these cells as JSON. By default, it contains the correct answer."""
+    """Return the JSON of a notebook with these cells. By default, the notebook contains the correct answer."""
     found = list(cells) or [code(RIGHT)]
     return json.dumps({"cells": found, "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **more})
 

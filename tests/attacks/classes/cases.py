@@ -1,4 +1,4 @@
-"""List all classes with hostile submissions: one per case, some with a dozen cases each, and a few short ones for `make test`."""
+"""List all classes with hostile submissions: one class per case, some with a dozen cases each, and a few for `make test`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _groups() -> list[HostileClass]:
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in the course's nbgrader folders, with one hostile student per case. `grade` is run without paths."""
+    """Return a class in nbgrader's folders, with one hostile student per case. `autograder grade` is run without paths."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a class in nbgrader's folders: late submissions by ada, zoe and bob, and by one hostile student per forged claim."""
+    """Return a class in nbgrader's folders. Every student is late: ada, zoe, bob, and one hostile student per forged claim."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -76,7 +76,7 @@ def honest(place: Path) -> None:
 
 
 def of_pairs(*files: tuple[str, str]) -> Claim:
-    """Return a function that writes these files to day1.zip."""
+    """Return a function that writes a day1.zip that contains these files."""
     return lambda place: (place / "day1.zip").write_bytes(zipped(files))
 
 
@@ -220,7 +220,7 @@ def gradescopes(folder: Path) -> list[str]:
 
 
 def platform(name: str, write: Callable[[Path], list[str]]) -> HostileClass:
-    """Return a class downloaded from a platform, in which all students are in the roster."""
+    """Return a class downloaded from a platform. All students are on the roster."""
     students = {**dict.fromkeys(("ada", "zoe", "bob"), HONEST), "eve": ANY}
     return HostileClass(name, write, students, roster(("ada", "zoe", "bob", "eve")))
 
@@ -235,7 +235,7 @@ TEXTS = (
 
 
 def tables(folder: Path) -> list[str]:
-    """Write submissions whose names and messages contain a formula after each CSV separator."""
+    """Write submissions whose file names and messages contain CSV separators followed by formulas."""
     place = folder / "class;=1+1;"
     place.mkdir()
     for who in ("ada", "zoe"):

@@ -43,7 +43,7 @@ FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 @dataclass(frozen=True)
 class Mode:
-    """How the grader is run: by which user, and in which sandbox configuration."""
+    """The user and the sandbox configuration with which the grader is run."""
 
     user: str
     wall: str
@@ -62,7 +62,7 @@ MODES = [
 
 @dataclass(frozen=True)
 class HostileClass:
-    """The submissions of a class, and the expected result for each student.
+    """A class's submissions and the expected result for each student.
 
     `write` writes the submissions to a folder and returns the paths to grade. If `is_whole` is true, the folder is the course
     folder itself.
@@ -98,13 +98,13 @@ def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
 
 
 def student(case: Case) -> str:
-    """Return the name of the student who submits a case."""
+    """Return the name of the hostile student who submits a case."""
     return f"eve-{case.name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak memory in bytes of all processes, and of the processes outside the sandbox."""
+    """The peak memory use, in bytes, of all processes (`all`) and of those outside the sandbox (`trusted`)."""
 
     all: int = 0
     trusted: int = 0
@@ -127,7 +127,10 @@ class Graded:
 
 
 class Course:
-    """A copy of the course for one mode. All classes share the recorded results of known mistakes and of trivial answers."""
+    """A copy of the course for one user and sandbox configuration.
+
+    All classes share the recorded results of known mistakes and of trivial answers.
+    """
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
@@ -141,7 +144,7 @@ class Course:
         _make_accessible(folder, mode)
 
     def grade(self, class_: HostileClass, seconds: float) -> Graded:
-        """Write a class to disk and grade the class, with a timeout in seconds."""
+        """Write a class's submissions to disk and grade them with a timeout of `seconds`."""
         self._reset(class_)
         with _folder(self.root) as folder:
             paths = class_.write(self.root if class_.is_whole else folder)
@@ -159,7 +162,7 @@ class Course:
         return Graded(code, errors, records, taken, memory, late, formulas)
 
     def _reset(self, class_: HostileClass) -> None:
-        """Reset the course, and write a class's roster and late policy."""
+        """Reset the course, then write a class's roster and late policy to it."""
         toml = self.root / "grading.toml"
         toml.unlink()
         toml.write_text((ROOT / "grading.toml").read_text() + (LATE if class_.is_late else ""))
@@ -208,7 +211,7 @@ class Course:
         return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
 
     def _formulas(self, marks: Path, folder: Path) -> list[str]:
-        """Return the exported cells that a spreadsheet would evaluate as formulas, with any separator."""
+        """Export the marks, and return all cells that a spreadsheet would evaluate as formulas for any choice of separator."""
         files = [self._export("csv", marks, folder / "marks.csv")]
         report = folder / "report"
         self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)
@@ -231,7 +234,7 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Return the total proportional set size of a process and its descendants, or the peak of one process if it is higher."""
+    """Return the total proportional set size of a process tree, or the highest peak of a single process if that is higher."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0
@@ -289,12 +292,12 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
         yield f"{name} has {got} ({'; '.join(problems)[:300]}); expected: {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has {len(problems)} problems, {sum(map(len, problems))} characters in total, which exceeds a limit"
+        yield f"{name} has {len(problems)} problems ({sum(map(len, problems))} characters), which exceeds a limit"
 
 
 @contextlib.contextmanager
 def _folder(above: Path) -> Iterator[Path]:
-    """Create a temporary folder that all users can access. `rm` removes it, because Python cannot remove very deep folders."""
+    """Create a temporary folder that all users can access. `rm` removes it, because Python fails on deeply nested folders."""
     name = tempfile.mkdtemp(dir=above)
     os.chmod(name, 0o777)
     try:

