@@ -1,1 +1,1 @@
-"""Benchmark the autograder, simulate classes and run `make demo`."""
+"""Benchmark the autograder, simulate classes and run the demo."""

@@ -1,4 +1,4 @@
-"""Run `make bench`: measure the cost of grading. The tables show the median wall and CPU times of interleaved runs."""
+"""Measure the cost of grading (`make bench`). The tables show median wall and CPU times of interleaved runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Timing:
-    """Wall and CPU times of repeated runs in seconds, including child processes that have exited."""
+    """Wall and CPU times of repeated runs, in seconds. CPU times include child processes that have exited."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ def solution(day: Day) -> Submission:
 
 
 def exercise_costs(day: Day, runs: int, console: Console) -> None:
-    """Compare running the graders alone in one warm process with grading in the sandbox."""
+    """Compare the cost of grading in the sandbox with that of running only the graders in one warm process."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         handed_in, units = solution(day), solution_units(day)
@@ -158,7 +158,7 @@ def sandbox_cost(day: Day, console: Console) -> None:
 def mistakes_cost(day: Day, console: Console) -> None:
     """Measure how much longer a submission with known mistakes in five exercises takes than a correct one.
 
-    All known mistakes are recorded before the measurement.
+    The outputs of all known mistakes are recorded before the measurement.
     """
     draw, notebook = random.Random(0), solution_notebook(day)
     known = known_mistakes(day)
@@ -184,7 +184,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
 
 
 def positions(console: Console) -> None:
-    """Compare relative and absolute positions as in the music chapter, but with three seeds instead of one."""
+    """Compare models with relative and absolute positions, as in the music chapter but with three seeds instead of one."""
     table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)

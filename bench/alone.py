@@ -26,7 +26,7 @@ from autograder.submissions.cells import read_cells
 
 
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
-    """Return the mean CPU time per submission over these files, in seconds.
+    """Return the mean CPU seconds per submission for these files.
 
     As in the grading of a class, `jobs` processes run at the same time, because two hyperthreads on one core slow each other
     down. The submissions must be correct and harmless.

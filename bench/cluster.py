@@ -1,4 +1,4 @@
-"""Grade a class on a Dask cluster, and compare marks and CPU time with those of the pool.
+"""Grade a class on a Dask cluster, and compare marks and CPU time with those of the process pool.
 
 The benchmark also kills processes and simulates many workers.
 
@@ -63,7 +63,7 @@ worker.grade_or_log = sleep
 
 
 class Run:
-    """A run of `autograder grade` over the class in a copy of the course."""
+    """A run of `autograder grade` on the class in a copy of the course."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.store = folder / ".autograder" / "marks.db"
@@ -78,7 +78,7 @@ class Run:
         )
 
     def wait_for(self, done: int) -> None:
-        """Wait until this many submissions are stored, or the run ends."""
+        """Wait until `done` submissions are stored or the run ends."""
         while stored_count(self.store) < done and self.process.poll() is None:
             time.sleep(0.1)
 
@@ -93,7 +93,7 @@ class Run:
         return self.process.communicate()[1]
 
     def marks(self, day: Day) -> list[SubmissionMarks]:
-        """Return the current marks, without times or the folder's name."""
+        """Return the stored marks, without times and without the name of the class folder."""
         with History(self.folder) as history:
             current = history.current(day.name)
         return [_without_times(marks) for marks in current]
@@ -110,7 +110,7 @@ def _without_times(marks: SubmissionMarks) -> SubmissionMarks:
 
 @contextlib.contextmanager
 def _course(day: Day, count: int) -> Iterator[Path]:
-    """Yield a copy of the course with a class, after recording the known mistakes."""
+    """Yield a copy of the course that contains a class and the recorded outputs of the known mistakes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         link_course(folder)
@@ -124,7 +124,7 @@ def _course(day: Day, count: int) -> Iterator[Path]:
 
 
 def _measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
-    """Grade the whole class. Return the run, and the CPU seconds per submission after the first tenth of the class."""
+    """Grade the whole class. Return the run, and the CPU seconds per submission, excluding the first tenth of the class."""
     with ExitStack() as stack:
         run = Run(folder, *options)
         cpu = counter(run.process.pid, stack)
@@ -139,7 +139,7 @@ def _measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
 
 
 def same_marks(day: Day, count: int, console: Console) -> bool:
-    """Compare the marks and the CPU time of the pool with those of local clusters with 2 and 4 workers."""
+    """Compare the marks and CPU time of the process pool with those of local clusters with 2 and 4 workers."""
     with _course(day, count) as folder:
         pool, cost = _measured(folder, count, "--jobs", "2")
         expected, ok = pool.marks(day), True
@@ -150,11 +150,11 @@ def same_marks(day: Day, count: int, console: Console) -> bool:
             same, ratio = run.marks(day) == expected, on_cluster / cost
         console.print(
             f"{'✓' if same else '✗'} {count} submissions graded on {workers} workers: "
-            f"their marks {'match' if same else 'differ from'} the pool's"
+            f"their marks {'match' if same else 'differ from'} those of the process pool"
         )
         console.print(
             f"{'✓' if ratio <= 1.15 else '✗'} CPU time per submission on {workers} workers, excluding start-up: "
-            f"{ratio:.2f} times the pool's {cost * 1000:.0f} ms (limit 1.15)"
+            f"{ratio:.2f} times the {cost * 1000:.0f} ms of the process pool (limit 1.15)"
         )
         ok = ok and same and ratio <= 1.15
     return ok
@@ -208,7 +208,8 @@ def _report(
 ) -> bool:
     same = run.marks(day) == expected and stored_count(run.store) == len(expected)
     console.print(
-        f"{'✓' if same else '✗'} {what} killed: every submission is stored once with the same marks: {same}"
+        f"{'✓' if same else '✗'} after killing {what}: the stored marks "
+        f"{'match' if same else 'differ from'} those of an uninterrupted run"
     )
     if "Traceback" in errors:
         console.print(f"✗ {errors}")
@@ -260,7 +261,7 @@ def _memory() -> float:
 
 
 def scaling(day: Day, tasks: int, console: Console) -> bool:
-    """Measure the efficiency of 1 to 8 workers that sleep, and the cost of many tasks that do not."""
+    """Measure the efficiency of 1 to 8 workers that sleep, and the overhead of grading many submissions without sleeping."""
     ok = True
     for workers in (1, 2, 4, 8):
         count = 40 * workers
@@ -268,14 +269,15 @@ def scaling(day: Day, tasks: int, console: Console) -> bool:
         efficiency = SECONDS * count / workers / wall
         passed = efficiency >= 0.95
         console.print(
-            f"{'✓' if passed else '✗'} {workers} workers: efficiency {efficiency:.3f} (limit 0.95)"
+            f"{'✓' if passed else '✗'} efficiency of {workers} workers: {efficiency:.3f} (minimum 0.95)"
         )
         ok = ok and passed
     wall, scheduler, client, growth = simulated(day, 2, tasks, 0.0)
     passed = scheduler < 0.002 and growth <= 50
     console.print(
-        f"{'✓' if passed else '✗'} {tasks} tasks in {wall:.0f} s: per submission, the scheduler uses {scheduler * 1000:.2f} ms "
-        f"(limit 2) and the client {client * 1000:.2f} ms of CPU time; its memory grows by {growth:.0f} MB (limit 50)"
+        f"{'✓' if passed else '✗'} {tasks} submissions in {wall:.0f} s: per submission, the scheduler uses "
+        f"{scheduler * 1000:.2f} ms of CPU time (limit 2) and the client {client * 1000:.2f} ms; "
+        f"the client's memory grows by {growth:.0f} MB (limit 50)"
     )
     return ok and passed
 
@@ -292,7 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="number of submissions")
     parser.add_argument("--kills", type=int, default=20, help="number of killed workers")
-    parser.add_argument("--tasks", type=int, default=10_000, help="number of simulated tasks")
+    parser.add_argument("--tasks", type=int, default=10_000, help="number of simulated submissions")
     parser.add_argument("--only", choices=["marks", "kills", "scaling"], help="one measurement")
     arguments = parser.parse_args()
     console, day = Console(), courses.load(ROOT).day("day1")

@@ -122,7 +122,7 @@ def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
 
 
 def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
-    """Fill in the exercise cells with the answers from a script. A cell without an exercise is appended to the previous cell."""
+    """Fill in the exercise cells with the answers from a script. Its other code cells are appended to the preceding answer."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":
@@ -199,7 +199,7 @@ def _total(mark: Mark) -> str:
 
 
 def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
-    """Yield the reasons why marks differ, each with the tools and the exercises that it applies to."""
+    """Yield the reasons why the tools' marks differ, each with the tools and exercises that it applies to."""
     found: dict[str, dict[str, list[str]]] = {}
     for tool, mark in marks.items():
         if mark.points is None:
@@ -232,7 +232,7 @@ def _reason(ours: ExerciseMarks, given: float, message: str) -> str:
     own = ours.message.split("\n")[0]
     if given < ours.points:
         if ours.reference_for:
-            return "we graded it with references for earlier exercises, so that a mistake costs points only once"
+            return "we graded it with reference solutions of earlier exercises, so that a mistake costs points only once"
         return f"the exercise's tests failed in the other tool: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', message)}"
     if ours.status == "not_allowed":
         return f"the other tool does not check for forbidden functions: {own}"

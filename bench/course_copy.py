@@ -11,12 +11,12 @@ COURSE_FILES = ("autograder", "solutions", "graders", "mistakes", "grading.toml"
 
 
 def link_course(folder: Path) -> None:
-    """Link the course's files into an empty folder."""
+    """Fill an empty folder with links to the course's files."""
     for name in COURSE_FILES:
         (folder / name).symlink_to(ROOT / name)
 
 
 def link_known_mistakes(folder: Path) -> None:
-    """Link the recorded outputs of the known mistakes into a linked course, because recording them again takes a minute."""
+    """Give a linked course the recorded outputs of the known mistakes, because recording them again would take a minute."""
     for file in course_folder(ROOT).glob("mistakes-*.pt"):
         (course_folder(folder) / file.name).symlink_to(file)

@@ -1,4 +1,4 @@
-"""Run `make demo`: build Day 1, grade a simulated class, and write its feedback pages and class report."""
+"""Build Day 1, grade a simulated class, and write its feedback pages and class report (`make demo`)."""
 
 from __future__ import annotations
 

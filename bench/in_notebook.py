@@ -23,7 +23,7 @@ def tests(day: str) -> dict[str, list[Test]]:
 
 
 def test_points(day: str, exercise: str) -> list[float]:
-    """Return the points for each test of an exercise."""
+    """Return how many points each test of an exercise is worth."""
     points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
     return split_points(points, [test.weight for test in tests(day)[exercise]])
 
@@ -32,7 +32,7 @@ def run_test(day: str, exercise: str, number: int) -> None:
     """Run one of the tests for an exercise on the definitions in `__main__`.
 
     Raises:
-        Exception: The test fails.
+        Exception: The test failed.
     """
     process = LocalProcess()
     process._worker._module = sys.modules["__main__"]
@@ -45,7 +45,7 @@ def run_test(day: str, exercise: str, number: int) -> None:
 
 
 def points(day: str, exercise: str) -> float:
-    """Run an exercise's tests on the definitions in `__main__`, print those that fail, and return the points."""
+    """Run an exercise's tests on the definitions in `__main__`, print the failures, and return the points earned."""
     earned = 0.0
     for number, share in enumerate(test_points(day, exercise)):
         try:

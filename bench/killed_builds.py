@@ -42,7 +42,7 @@ def build_day(root: Path) -> None:
 
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
-    """Yield the moments at which to kill a build: the files whose lines are counted, and the line number."""
+    """Yield the moments at which to kill a build as pairs (files, n): before it runs the n-th line of these files."""
     for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)
         lines = count_lines(lambda: build_day(root), files)
@@ -50,13 +50,13 @@ def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], i
 
 
 def reset(root: Path, copy: Path) -> None:
-    """Replace a course with a copy."""
+    """Replace the course at `root` with a copy of the course at `copy`."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(copy, root)
 
 
 def main(count: int, folder: Path) -> None:
-    """Build, change the course, and kill `count` builds. Print the state after each kill."""
+    """Build a course, change it, and kill `count` builds of the changed course. Print the state after each kill."""
     root, before, changed = (folder / name for name in ("course", "before", "changed"))
     released_course.make(root)
     count_lines(lambda: build_day(root), ())
@@ -78,13 +78,15 @@ def main(count: int, folder: Path) -> None:
         states = []
         for folder_now, folder_old, folder_new in zip(read_release(root), old, new, strict=True):
             assert folder_now in (folder_old, folder_new), (
-                f"line {line}: a folder is neither in its old nor in its new state"
+                f"after the kill at line {line}, a folder is in neither its old nor its new state"
             )
             states.append("new" if folder_now == folder_new else "old")
         count_lines(lambda: build_day(root), ())
-        assert read_release(root) == new, f"line {line}: the next build is incomplete"
+        assert read_release(root) == new, (
+            f"after the kill at line {line}, the next build is incomplete"
+        )
         state = dict(zip(publication.FOLDERS, states, strict=True))
-        print(f"{number:2}: killed at line {line}; {state}", flush=True)
+        print(f"{number:2}: build killed at line {line}; state of each folder: {state}", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ MEASURED = ("seconds",)  # keys that differ from run to run
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks of a class by path, the wall time of grading, the exit code and the stderr output."""
+    """The result of grading a class: the marks by path, the wall time, the exit code and the stderr output."""
 
     records: Mapping[str, Mapping[str, Any]]
     seconds: float
@@ -104,7 +104,7 @@ def _burn() -> None:
 
 
 def differences(one: Graded, other: Graded) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each difference between two gradings: the submission, the location in its marks, and both values."""
+    """Yield each difference between the marks of two runs: the submission, the field that differs, and both values."""
     for path in sorted({*one.records, *other.records}):
         for where, first, second in _compare(one.records.get(path), other.records.get(path), ""):
             yield path, where, first, second
@@ -144,7 +144,7 @@ def bench(
         statuses = [e["status"] for r in graded.records.values() for e in r["exercises"]]
         timed_out = statuses.count("timed_out")
         console.print(
-            f"{label}: {len(graded.records)} of {count} graded in {graded.seconds:.0f} s, "
+            f"{label}: {len(graded.records)} of {count} submissions graded in {graded.seconds:.0f} s, "
             f"{timed_out} exercises timed out, exit code {graded.code}"
         )
         if not graded.records:

@@ -1,7 +1,7 @@
-"""Run `make mutants`: find the mutants of the reference solutions that the hidden graders do not detect.
+"""Find the mutants of the reference solutions that the hidden graders do not detect (`make mutants`).
 
-mutmut and cosmic-ray change whole files and start pytest for each change. Here, each mutant costs one forked process, which
-runs the exercise's tests up to the first failure. The file tests/survivors.toml lists the mutants that survive, each with
+mutmut and cosmic-ray change whole files and start pytest for each change. Here, each mutant needs only one forked process,
+which runs the exercise's tests up to the first failure. The file tests/survivors.toml lists the mutants that survive, each with
 the reason why no test can detect it.
 """
 
@@ -45,7 +45,7 @@ class Judge:
         self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Run an exercise's tests on a mutant in a forked process with limited CPU time; return whether it passes all tests."""
+        """Run the tests of an exercise on a mutant, in a forked process with limited CPU time. Return whether they all pass."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -81,7 +81,7 @@ class Judge:
 
 
 def survivors() -> dict[str, dict[Key, str]]:
-    """Read the list of surviving mutants: for each day, the mutants and the reasons why they survive."""
+    """Read tests/survivors.toml. Return the mutants that survive, by day, with the reason why each one survives."""
     days: dict[str, Any] = tomllib.loads(FILE.read_text(encoding="utf-8"))
     return {
         day: {
@@ -93,7 +93,7 @@ def survivors() -> dict[str, dict[Key, str]]:
 
 
 def run(day: Day) -> Iterator[tuple[Mutant, bool]]:
-    """Yield each mutant of a day, and whether it survives."""
+    """Yield each mutant of a day, and whether it passes all hidden tests."""
     judge = Judge(day)
     for exercise in day.exercises:
         for mutant in mutants(day, exercise):
@@ -101,7 +101,7 @@ def run(day: Day) -> Iterator[tuple[Mutant, bool]]:
 
 
 def differences(day: Day, listed: dict[Key, str]) -> Iterator[str]:
-    """Run all mutants of a day, and yield each difference from the list with advice on how to fix it."""
+    """Run all mutants of a day. Yield each difference from the list of survivors, with advice on how to fix it."""
     gone = set(listed)
     for mutant, survives in run(day):
         gone.discard(mutant.key)
@@ -122,7 +122,7 @@ def _label(key: Key) -> str:
 
 
 def _entry(day: Day, mutant: Mutant) -> str:
-    """Return a list entry for a mutant, with an empty reason."""
+    """Return an entry for tests/survivors.toml that describes a mutant and leaves the reason empty."""
     return "\n".join(
         [
             f"[[{day.name}]]",
@@ -142,7 +142,7 @@ def _quoted(text: str) -> str:
 
 
 def main() -> None:
-    """Run the mutants and print the differences from the list. The exit code is 1 if there are any."""
+    """Run the mutants and print the differences from the list of survivors. The exit code is 1 if there are any."""
     listed = survivors()
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.split("\n")[0])
     parser.add_argument("days", nargs="*", default=list(listed), help="default: all")

@@ -34,10 +34,10 @@ Key = tuple[str, str, int, str, str]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change in the solution of an exercise.
+    """An exercise's solution with one small change.
 
     The change is in the line `code`, at `column`: it replaces the expression or statement `before` with `after`. `source` is
-    the whole cell after the change.
+    the source of the whole cell after the change.
     """
 
     exercise: str

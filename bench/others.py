@@ -44,14 +44,14 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Cost:
-    """The time and memory used by commands and all their child processes. `memory` is the combined peak."""
+    """The time and memory used by commands and all their child processes. `memory` is the peak of their total memory."""
 
     wall: float = 0.0
     processor: float = 0.0
     memory: int = 0
 
     def add(self, other: Cost) -> None:
-        """Add the cost of a command that ran later."""
+        """Add the cost of a command that ran later: times are added, and `memory` becomes the larger of the two peaks."""
         self.wall += other.wall
         self.processor += other.processor
         self.memory = max(self.memory, other.memory)
@@ -68,7 +68,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Mark:
-    """The points that a tool gave for each exercise (or None, with the reason), and the tool's message for each."""
+    """The points and messages that a tool gave for each exercise. If `points` is None, `reason` explains why."""
 
     points: Mapping[str, float] | None
     reason: str = ""
@@ -114,7 +114,7 @@ def _memory(pid: int) -> Iterator[int]:
 
 
 def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
-    """Return the day's notebook without demonstrations, with the hidden tests in the cells of the visible checks."""
+    """Return the day's notebook without demonstrations, and with the hidden tests in place of the visible checks."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     copy.cells = [
         c for c in copy.cells if "with demonstration():" not in c.source and c.id != "closing"

@@ -17,7 +17,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
-    """Return a function that returns the CPU time of a process and all processes it starts, in seconds.
+    """Return a function that returns the CPU seconds used by a process and all processes it starts.
 
     No process waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
     control group requires root. Without one, the function counts only processes that are still running.
@@ -55,6 +55,6 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def _cpu(pid: int) -> float:
-    """Return the CPU time of a process and of the children it has waited for, in seconds."""
+    """Return the CPU seconds used by a process and by the children it has waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[11:15]) / TICK

@@ -31,7 +31,7 @@ Marks = Mapping[tuple[str, str], Mapping[str, Any]]  # by student and exercise
 
 
 def write_class(day: Day, folder: Path) -> None:
-    """Write the class, one file per submission."""
+    """Write the class that both checkouts grade, one file per submission."""
     make_class(day, folder)
     works = {f"right-{number}": cells for number, cells in enumerate(styles(day))}
     solution, mistakes = styles(day)[0], known_mistakes(day)
@@ -82,7 +82,7 @@ def _compared(marks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the differences; return 1 if there are any."""
+    """Print the differences between the two checkouts. Return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m bench.same_marks", description=__doc__)
     parser.add_argument("other", type=Path, help="another checkout, after make setup")
     parser.add_argument("days", nargs="*", metavar="DAY")

@@ -2,7 +2,7 @@
 
     python -m bench.side_by_side OTHER [DAY ...]
 
-Both grade the same submissions at the same time, so a temporary slowdown of the machine affects both.
+Both checkouts grade the same submissions at the same time, so a temporary slowdown of the machine affects both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
 
 
 def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
-    """For each round, yield the CPU time per additional submission in both checkouts, in seconds."""
+    """Yield, for each round, the CPU seconds per additional submission in both checkouts."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(checkouts)) as pool:
         classes = [Path(place) / "one", Path(place) / "many"]
         for class_, count in zip(classes, (1, 1 + COUNT), strict=True):

@@ -73,7 +73,7 @@ def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
 
 
 def known_mistakes(day: Day) -> dict[str, list[str]]:
-    """Return the source of each known mistake, by exercise."""
+    """Return the source code of all known mistakes, grouped by exercise."""
     known = catalogue.known_mistakes(day)
     return {name: [mistake.source for mistake in own] for name, own in known.items()}
 
@@ -122,7 +122,7 @@ class Work:
     cut: int | None = None
 
     def data(self, number: int) -> bytes:
-        """Return the content of the file. A comment with the student's number makes it unique."""
+        """Return the content of the submission's file. A comment with the student's number makes it unique."""
         cells = [f"# Student {number}", *self.cells]
         if self.ending == ".py":
             return "\n\n# %%\n".join(cells).encode()

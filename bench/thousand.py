@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass
 class Measurement:
-    """Measurements taken while a class was graded. The `honest` submissions come first, in blocks, then the hostile ones."""
+    """Measurements taken while a class was graded. The honest submissions come first, in blocks, then the hostile ones."""
 
     honest: int
     block_size: int
@@ -89,14 +89,14 @@ class Measurement:
 
     @property
     def last_block_ratio(self) -> float:
-        """Return the CPU time of the last block divided by that of the first."""
+        """Return the CPU time of the last block of submissions divided by that of the first block."""
         first = self.sample_at(self.block_size).cpu - self.start
         before_last = self.sample_at(self.honest - self.block_size)
         return (self.sample_at(self.honest).cpu - before_last.cpu) / first
 
     @property
     def machine_ratio(self) -> float:
-        """Return the CPU time of the yardstick computation during the last block divided by that during the first."""
+        """Return the mean CPU time of `yardstick` in the last block of submissions divided by that in the first block."""
         last = self._yardstick(self.honest - self.block_size, self.honest)
         return last / self._yardstick(0, self.block_size)
 
@@ -105,7 +105,7 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return the memory growth of the trusted processes after the first tenth of the class, in megabytes.
+        """Return by how many megabytes the memory of the trusted processes grew after the first tenth of the class.
 
         At least the first `WARM_UP` submissions are excluded, because the processes load known mistakes only when needed.
         """
@@ -200,7 +200,7 @@ def yardstick() -> float:
 
 
 def stored_count(store: Path) -> int:
-    """Return the number of gradings in a store, or 0 if it does not exist yet."""
+    """Return the number of gradings in a store, or 0 if the store does not exist yet."""
     with (
         contextlib.suppress(sqlite3.Error),
         sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db,

@@ -1,4 +1,4 @@
-"""Rewrite correct answers automatically, to give a large class more variety than a few solutions. Entry point: `VARIANTS`."""
+"""Generate variants of correct answers, so that a large class does not just repeat a few solutions. Entry point: `VARIANTS`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reformat(cells: Cells, draw: random.Random) -> Cells:
 
 
 def duplicate_cells(cells: Cells, draw: random.Random) -> Cells:
-    """Repeat every cell that contains only definitions, as if the student forgot to delete a copy."""
+    """Repeat every cell that contains only definitions, as if the student had forgotten to delete a copy."""
     return [copy for cell in cells for copy in ((cell, cell) if _only_defines(cell) else (cell,))]
 
 
@@ -143,7 +143,7 @@ def _shared(node: ast.FunctionDef) -> set[str]:
 
 class _AddPrints(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """Insert a call to print at the beginning of a function, after the docstring."""
+        """Insert a call to `print` at the beginning of a function, after its docstring."""
         call = ast.parse(f"print({node.name!r}, 'is called')").body
         first = 1 if ast.get_docstring(node) is not None else 0
         node.body[first:first] = call

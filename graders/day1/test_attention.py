@@ -40,7 +40,7 @@ def attention_oracle(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor,
 
 
 def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of the inputs, given the gradients of the outputs; a missing gradient counts as 0."""
+    """Return the gradients of the inputs, given the gradients of the outputs. A missing gradient is replaced by zeros."""
     differentiable = [
         (out, up) for out, up in zip(outputs, upstream, strict=True) if out.requires_grad
     ]
@@ -68,7 +68,7 @@ class TestSoftmax:
 
     @weight(2)
     def test_any_axis(self, student, seed):
-        """`dim` can be any axis, including a negative index; the result has the same shape as `x`."""
+        """`dim` can be any axis and may be negative; the result has the same shape as `x`."""
         x = Draw(seed).normal(3, 5, 4)
         for dim in (0, 1, 2, -1, -2, -3):
             expected = softmax_oracle(x, dim)
@@ -227,9 +227,7 @@ class TestAttentionScores:
         expected = scores_oracle(query, key)
         actual = finite(shaped(student.attention_scores(query, key), (3, 5), what="the scores"))
         factor = (actual.double() * expected).sum() / expected.square().sum()
-        assert factor > 0, (
-            "the scores should increase with the dot products, but your scores do not"
-        )
+        assert factor > 0, "the scores should increase with the dot products, but yours do not"
         close(
             actual.double() / factor, expected, "the scores, divided by a common factor", 1e-4, 1e-4
         )
@@ -359,7 +357,7 @@ class TestAttention:
 
     @weight(1.5)
     def test_output(self, student, seed):
-        """The output is the sum of the values, weighted by the returned weights."""
+        """The output is the weighted sum of the values, computed with the returned weights."""
         draw = Draw(seed)
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
         output, weights = pair(student.attention(query, key, value), "output", "weights")
@@ -413,7 +411,7 @@ class TestAttention:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """With a single key, the output for every query is the value of that key; the results keep axes of size 1."""
+        """With a single key, the output for every query is that key's value. Both results keep axes of size 1."""
         draw = Draw(seed)
         for b, n, d in ((2, 3, 5), (1, 1, 1)):
             query, key, value = draw.normal(b, n, 4), draw.normal(b, 1, 4), draw.normal(b, 1, d)

@@ -124,7 +124,7 @@ def zero_outputs(*linears: str) -> dict[str, Tensor]:
 
 
 def small_norm_weights(n: int) -> dict[str, Tensor]:
-    """Return weights that scale the outputs of the first n norms to about √ε."""
+    """Return norm weights so small that the outputs of the first n norms are of the order of √ε."""
     scale, shift = torch.full((D,), 4e-3), torch.zeros(D)
     small = ((f"norm{i}", kind) for i in range(1, n + 1) for kind in ("weight", "bias"))
     return {f"{norm}.{kind}": scale if kind == "weight" else shift for norm, kind in small}
@@ -138,7 +138,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
-    """Convert our mask to torch's format: one mask per sentence and head, which is True where attention is not allowed."""
+    """Convert a mask to torch's format: one mask per sentence and head, True where attention is not allowed."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
@@ -190,7 +190,7 @@ def check_dropout(
 def check_dropout_rate(
     layer: RemoteModule, lengths: Sequence[int], sublayers: Sequence[str]
 ) -> None:
-    """Check the fraction of each sublayer's output that is dropped, with dropout=0.3 and all inputs 0."""
+    """Check the fraction of each sublayer's output that is dropped, with dropout=0.3 and all-zero inputs."""
     zeros = [torch.zeros(8, n, D) for n in lengths]
     kept = 0.7
     expected_share = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)
@@ -355,7 +355,7 @@ class TestLayerNorm:
 
 
 def _dropout_case(dropout: dict[str, float]) -> str:
-    """Describe the `dropout` argument for use in a message."""
+    """Return a phrase that describes the `dropout` argument in a message."""
     return f"with dropout={dropout['dropout']}" if dropout else "without a dropout argument"
 
 
@@ -451,8 +451,8 @@ class TestFeedForward:
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
-            f"in training mode with dropout=0.2, a hidden value of {hidden[wrong][0]:.4g} plus a linear2 bias of 3 "
-            f"should give 3 or {3 + hidden[wrong][0] / 0.8:.4g}; yours gives {actual[wrong][0]:.4g}"
+            f"in training mode with dropout=0.2, a hidden value of {hidden[wrong][0]:.4g} and a linear2 bias of 3 "
+            f"should give an output of 3 or {3 + hidden[wrong][0] / 0.8:.4g}; your output is {actual[wrong][0]:.4g}"
         )
         share = zero.double().mean().item()
         assert 0.1 < share < 0.3, (
@@ -538,7 +538,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """A mask does not affect later calls. x may be non-contiguous, have length 1 or be in half precision."""
+        """A mask affects only the call it is passed to. x may be non-contiguous, have length 1 or be in half precision."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, mask, oracle = draw.strided(x), random_mask(draw, N, N), torch_encoder_layer(weights)
         shaped(layer(x, mask), x.shape)
@@ -730,7 +730,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """A mask does not affect later calls. Inputs may be non-contiguous, have length 1 or be in half precision."""
+        """A mask affects only the call it is passed to. Inputs may be non-contiguous, have length 1 or be in half precision."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [draw.strided(x) for x in inputs]
         masks, oracle = [random_mask(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)

@@ -80,7 +80,7 @@ def check_consistent(
     # A separate test checks that the weights of masked keys are exactly 0.
     worst = (weights * ~allowed_keys).abs().max().item()
     assert worst < 1e-4, (
-        f"the weights {what} should be 0 for masked keys; the largest absolute value is {worst:.3g}"
+        f"the weights {what} should be 0 for masked keys; your largest absolute value is {worst:.3g}"
     )
     assert bool((weights >= 0).all()), (
         f"the weights {what} should not be negative; your smallest is {weights.min().item():.3g}"
@@ -104,7 +104,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
-    """Compare the gradients with the oracle's. If `empty_rows` is true, two queries cannot attend to any key."""
+    """Compare the student's gradients with the oracle's. If `empty_rows` is true, two queries cannot attend to any key."""
     inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
     if empty_rows:
         mask[0, 2] = mask[1, 1] = False
@@ -505,14 +505,14 @@ class TestMaskedAttention:
                 worst = part[row].abs().max().item()
                 assert worst == 0, (
                     f"{name} should be 0 for a query that cannot attend to any key; "
-                    f"the largest absolute value is {worst:.3g}"
+                    f"your largest absolute value is {worst:.3g}"
                 )
         check_consistent(
             [output, weights], mask, inputs[2], "with rows in the mask that are all False"
         )
 
     def test_empty_sentences(self, student, seed):
-        """All keys of a sentence may be masked, or even all keys in the batch."""
+        """A mask may hide all keys of a sentence, or even all keys in the batch."""
         draw = Draw(seed)
         inputs, padding = random_qkv(draw, 2), random_mask(draw, 2, 1, 5)
         padding[0] = False
@@ -531,11 +531,11 @@ class TestMaskedAttention:
 
     @weight(2)
     def test_gradient_beside_empty_rows(self, student, seed):
-        """If a query cannot attend to any key, no gradient is NaN and all gradients are correct."""
+        """Even if a query cannot attend to any key, all gradients are correct and none of them is NaN."""
         check_gradients(student, Draw(seed), empty_rows=True)
 
     def test_dtypes(self, student, seed):
-        """The result keeps the dtype of float16, bfloat16 and float64 inputs; the weights of masked keys are exactly 0."""
+        """For float16, bfloat16 and float64 inputs, the result has the same dtype, and masked keys get weights of exactly 0."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)
@@ -547,7 +547,7 @@ class TestMaskedAttention:
             worst = actual[1][~mask].abs().max().item()
             assert worst == 0, (
                 f"the weights of masked keys should be exactly 0 in {dtype}; "
-                f"the largest absolute value is {worst:.3g}"
+                f"your largest absolute value is {worst:.3g}"
             )
 
     @weight(0.5)
@@ -563,7 +563,7 @@ class TestMaskedAttention:
                 worst = part[1, 2].abs().max().item()
                 assert worst == 0, (
                     f"the {name} should be 0 in {dtype} for a query that cannot attend to any key; "
-                    f"the largest absolute value is {worst:.3g}"
+                    f"your largest absolute value is {worst:.3g}"
                 )
             found = gradients(actual, inputs, [torch.ones_like(part) for part in actual])
             for name, gradient in zip(("queries", "keys", "values"), found, strict=True):

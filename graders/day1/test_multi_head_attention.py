@@ -306,7 +306,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_mask_of_keys(self, student, seed):
-        """A mask of shape (b, 1, m) has one row per sequence, which applies to all of its queries and heads."""
+        """A mask of shape (b, 1, m) has one row per sequence, which applies to all queries and heads of that sequence."""
         draw = Draw(seed)
         layer, _ = loaded_layer(student, draw, 12, 3)
         query, key = draw.normal(4, 5, 12), draw.normal(4, 7, 12)

@@ -23,7 +23,7 @@ def oracle(positions: Iterable[int], d_model: int) -> Tensor:
 
 
 def compare(actual: Tensor, expected: Tensor, what: str = "the result") -> None:
-    """Compare the shape and the values. A separate test checks the dtype, so a wrong dtype is penalised only once."""
+    """Compare the shape and values of two tensors. A separate test checks the dtype, so a wrong dtype is penalised only once."""
     close(shaped(actual, expected.shape, what=what).double(), expected, what, atol=ATOL)
 
 
@@ -46,7 +46,7 @@ class TestSinusoidalEncoding:
 
     @weight(1.5)
     def test_frequencies(self, student, seed):
-        """Every sine and cosine in the formula appears in some column."""
+        """Every sine and cosine in the formula appears in some column of the table."""
         d_model = Draw(seed).choice([8, 10, 12])
         actual = shaped(student.sinusoidal_encoding(300, d_model), (300, d_model)).double()
         expected = oracle(range(300), d_model)
@@ -97,12 +97,12 @@ class TestSinusoidalEncoding:
 
 
 def student_matrix(student, offset: int, d_model: int) -> Tensor:
-    """Return the student's shift matrix in float64."""
+    """Return the student's shift matrix, converted to float64."""
     return shaped(student.shift_matrix(offset, d_model), (d_model, d_model)).double()
 
 
 def check_shift(student, offset: int, d_model: int, positions: Iterable[int]) -> None:
-    """Check that M · PE(p) = PE(p + offset) for the given positions p."""
+    """Check that the student's shift matrix M satisfies M · PE(p) = PE(p + offset) for the given positions p."""
     matrix = student_matrix(student, offset, d_model)
     for position in positions:
         moved = matrix @ oracle([position], d_model)[0]
@@ -115,12 +115,12 @@ class TestShiftMatrix:
 
     @weight(2)
     def test_one_pair(self, student, seed):
-        """With d_model = 2 and offset k, M turns (sin p, cos p) into (sin(p + k), cos(p + k))."""
+        """With d_model = 2 and offset k, the shift matrix maps (sin p, cos p) to (sin(p + k), cos(p + k))."""
         check_shift(student, Draw(seed).choice([2, 4, 5, 7]), 2, range(6))
 
     @weight(3)
     def test_every_pair(self, student, seed):
-        """If d_model is larger than 2, M rotates each pair of columns by its own angle and does not mix pairs."""
+        """If d_model is larger than 2, the shift matrix rotates each pair of columns by its own angle and does not mix pairs."""
         draw = Draw(seed)
         offset = draw.choice([11, 13, 17])
         check_shift(student, offset, draw.choice([8, 10, 12]), [0, 1, 2, 5, 30, 77, 150, 400])
@@ -128,7 +128,7 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_negative_offset(self, student, seed):
-        """With a negative offset, M shifts encodings to earlier positions."""
+        """With a negative offset, the shift matrix maps encodings to those of earlier positions."""
         check_shift(student, -Draw(seed).choice([4, 5, 7]), 6, [8, 9, 15, 40])
 
     @weight(1)
@@ -142,7 +142,7 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_one_after_the_other(self, student, seed):
-        """Shifting by a and then by b is the same as shifting by a + b, and M is a rotation matrix."""
+        """Shifting by a and then by b is the same as shifting by a + b, and every shift matrix is a rotation."""
         first, second = Draw(seed).integers(1, 30, 2).tolist()
         a, b = student_matrix(student, first, 10), student_matrix(student, second, 10)
         both = student_matrix(student, first + second, 10)
@@ -151,7 +151,7 @@ class TestShiftMatrix:
 
     @weight(0.5)
     def test_offset_zero(self, student):
-        """With offset 0, M is the identity matrix."""
+        """With offset 0, the result is the identity matrix."""
         compare(student_matrix(student, 0, 8), torch.eye(8, dtype=torch.float64), "M for offset=0")
 
     @weight(1)
@@ -325,8 +325,8 @@ class TestPositionalEncoding:
         dropped = actual.abs() <= ATOL
         share = dropped.double().mean().item()
         assert 0.1 < share < 0.8, (
-            "with dropout=0.4, about 40% of the values should become 0 in training mode; "
-            f"{share:.0%} of yours did"
+            "with dropout=0.4, about 40% of the values should be 0 in training mode; "
+            f"{share:.0%} of yours are"
         )
         compare(
             torch.where(dropped, total / 0.6, actual), total / 0.6, "the values that dropout kept"

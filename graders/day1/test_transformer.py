@@ -66,7 +66,7 @@ def _all_weights(draw: Draw, n_layers: int = 1) -> dict[str, Tensor]:
 
 
 def _with_zero_outputs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of the weights with which attention and feed-forward networks output 0."""
+    """Return a copy of the weights, changed so that attention and feed-forward networks output 0."""
     last = (".out.", ".linear2.")
     return {n: w * (not any(part in n for part in last)) for n, w in weights.items()}
 
@@ -152,7 +152,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_defaults(self, student, seed):
-        """All arguments except the vocabulary sizes have the default values given in the signature."""
+        """All arguments except the vocabulary sizes have the default values given in the stub."""
         model = student.Transformer(5, 7)
         memory = model.encode(torch.ones(1, 1, dtype=torch.long))
         shaped(memory, (1, 1, 64), what="the memory with the default d_model")
@@ -316,7 +316,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_target_padding(self, student, seed):
-        """Padding in the target is never attended to, wherever it occurs; `pad_id` defaults to 0."""
+        """No position attends to padding in the target, wherever the padding is; `pad_id` defaults to 0."""
         draw = Draw(seed)
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, d_model=D, n_heads=HEADS, n_layers=1, d_ff=D_FF
@@ -494,7 +494,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_smoothing_with_padding(self, student, seed):
-        """With label smoothing, padding is ignored as a target but counts as one of the v classes."""
+        """With label smoothing, `pad_id` is ignored as a target but counts as one of the v classes."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 5, 6, scale=2.0), draw.integers(1, 6, 2, 5)
         targets[0, 3:], targets[1, 0] = 0, 0

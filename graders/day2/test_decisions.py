@@ -20,13 +20,13 @@ ATOL = 1e-4  # covers the rounding error of a few float32 layers on any hardware
 
 
 def returns_oracle(rewards: Tensor) -> Tensor:
-    """Add up the rewards from each step to the end in float64."""
+    """Return the sum of the rewards from each step to the end, computed in float64."""
     steps = range(rewards.shape[-1])
     return torch.stack([rewards[..., step:].double().sum(dim=-1) for step in steps], dim=-1)
 
 
 def check_returns(student, rewards: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    """Compare the returns with the oracle, within a tolerance relative to the sum of all |rewards| of an episode."""
+    """Compare the student's returns with the oracle's. The tolerance is relative to the sum of |reward| over an episode."""
     scale = rewards.double().abs().sum(dim=-1, keepdim=True).clamp(min=1e-30)
     seen = shaped(student.returns_to_go(rewards), rewards.shape, rewards.dtype, what)
     wrong = (seen.double() - returns_oracle(rewards)).abs() > tolerance * scale
@@ -62,7 +62,7 @@ class TestReturnsToGo:
 
     @weight(0.5)
     def test_sizes(self, student, seed):
-        """With a single step, the return is its reward; large and small rewards may be mixed."""
+        """The return of a one-step episode is its only reward. An episode may mix large and small rewards."""
         draw = Draw(seed)
         for shape in ((1,), (3, 1), (1, 2)):
             check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
@@ -95,7 +95,7 @@ class TestReturnsToGo:
 
 
 def interleave_oracle(returns: Tensor, states: Tensor, actions: Tensor) -> Tensor:
-    """Append the tokens one at a time."""
+    """Build the interleaved sequence by appending one token at a time."""
     tokens = []
     for step in range(returns.shape[1]):
         tokens += [returns[:, step], states[:, step], actions[:, step]]
@@ -114,7 +114,7 @@ class TestInterleave:
 
     @weight(2)
     def test_values(self, student, seed):
-        """Token 3s + c of a sequence is its return (c = 0), state (c = 1) or action (c = 2) at step s."""
+        """Token 3s + c of the result is the return (c = 0), state (c = 1) or action (c = 2) of step s."""
         draw = Draw(seed)
         for shape in ((2, 5, 4), (4, 3, 7), (3, 3, 3), (2, 50, 3)):
             parts = [draw.normal(*shape) for _ in range(3)]
@@ -201,7 +201,7 @@ class Sizes:
         return model.eval(), parameters
 
     def episode(self, draw: Draw, b: int, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return random returns, states and actions."""
+        """Return random returns, states and actions for a batch of episodes."""
         n_states, n_actions, *_ = self.all
         return (
             draw.normal(b, t, scale=2),
@@ -210,7 +210,7 @@ class Sizes:
         )
 
     def expected(self, parameters: dict[str, Tensor], *episode: Tensor) -> Tensor:
-        """Build the sequence token by token in float64, and run it through torch's own layers."""
+        """Compute the expected logits in float64: build the sequence token by token, and run it through torch's own layers."""
         *_, d, n_heads, n_layers = self.all
         weights = {name: tensor.double() for name, tensor in parameters.items()}
         returns, states, actions = episode
@@ -244,7 +244,7 @@ class TestDecisionTransformer:
 
     @weight(1)
     def test_one_step(self, student, seed):
-        """With one step, the logits are read at the state token, which attends to the return and the state."""
+        """For a one-step episode, the logits are computed from the state token, which attends to the return and the state."""
         draw, sizes = Draw(seed), Sizes(n_layers=1)
         model, parameters = sizes.model(student, draw)
         episode = sizes.episode(draw, 5, 1)
@@ -258,7 +258,7 @@ class TestDecisionTransformer:
 
     @weight(1)
     def test_embeddings(self, student, seed):
-        """Without blocks, the logits at step s are head(norm(state + row s of `step_embedding`))."""
+        """Without blocks, the logits at step s are head(norm(state embedding + row s of `step_embedding`))."""
         draw, sizes = Draw(seed), Sizes(n_layers=0, d_model=5, n_heads=1)
         model, parameters = sizes.model(student, draw)
         episode = sizes.episode(draw, 3, 6)
@@ -332,7 +332,7 @@ class TestDecisionTransformer:
 
     @weight(1)
     def test_longest(self, student, seed):
-        """t may be as large as `max_steps`; if it is larger, a ValueError is raised."""
+        """Episodes of up to `max_steps` steps are accepted; a longer episode raises a ValueError."""
         draw, sizes = Draw(seed), Sizes(max_steps=4)
         model, parameters = sizes.model(student, draw)
         episode = sizes.episode(draw, 3, 4)

@@ -192,7 +192,7 @@ class TestAddNoise:
 
 
 def backpropagate(result: Tensor, upstream: Tensor) -> None:
-    """Backpropagate `upstream` through the result, after checking that gradients flow."""
+    """Backpropagate `upstream` through the result, after checking that the result requires gradients."""
     shaped(result, upstream.shape)
     assert result.requires_grad, "no gradient flows through the result"
     result.backward(upstream.to(result.dtype))
@@ -252,7 +252,7 @@ class TestTimestepEmbedding:
 
     @weight(1)
     def test_odd_width(self, student, seed):
-        """An odd d_model gives the columns for d_model − 1, followed by a column of zeros."""
+        """For an odd d_model, the table has the columns for d_model − 1, followed by a column of zeros."""
         t = Draw(seed).integers(1, 300, 5)
         for d_model in (9, 3):
             seen = student.timestep_embedding(t, d_model)
@@ -381,7 +381,7 @@ class TestDiTBlock:
     exercise = "DiTBlock"
 
     def _draw(self, student, seed, weights=None):
-        """Return a block, its weights (random, but overridden by `weights`), a random x and a random condition."""
+        """Return a block, its random weights (overridden by `weights`), a random x and a random condition."""
         draw = Draw(seed)
         weights = block_weights(draw) | (weights or {})
         layer = student.DiTBlock(D, HEADS, D_FF)
@@ -643,7 +643,7 @@ class TestGuidedNoise:
 
     @weight(0.75)
     def test_calls(self, student, seed):
-        """The model predicts each row's noise twice, with the row's label and with the null label, in one call or two calls."""
+        """The model predicts each row's noise once with the row's label and once with the null label, in one or two calls."""
         x, t, labels = self._draw(seed, 3, 4)
         model = self._check(student, (x, t, labels), 3.0, 9)
         assert model._rows == 6, (
@@ -655,7 +655,7 @@ class TestGuidedNoise:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """Gradients flow through both predictions."""
+        """Gradients flow through both the prediction with labels and the prediction with the null label."""
         x, t, labels = self._draw(seed, 3, 4)
         x.requires_grad_()
         upstream = Draw(seed).normal(3, 4)
@@ -730,7 +730,7 @@ class TestDDIMStep:
 
     @weight(1.5)
     def test_one_a_row(self, student, seed):
-        """ᾱ and ᾱ′ may hold one value per row, even if x has as many rows as columns."""
+        """ᾱ and ᾱ′ may have one value per row of x, even if x has as many rows as columns."""
         draw = Draw(seed)
         for shape in ((3, 5), (4, 4)):
             x, noise = draw.normal(*shape), draw.normal(*shape)

@@ -21,7 +21,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def near(seen: Tensor, expected: Tensor, what: str = "the result", atol: float = 2e-4) -> None:
-    """Compare values only. A separate test checks the dtype, so a wrong dtype is penalised only once."""
+    """Compare the shape and values of two tensors. A separate test checks the dtype, so a wrong dtype is penalised only once."""
     close(shaped(seen, expected.shape, what=what).double(), expected.double(), what, atol, atol)
 
 
@@ -211,7 +211,7 @@ def slopes_oracle(n_heads: int) -> list[float]:
 
 
 def student_slopes(student, n_heads: int) -> Tensor:
-    """Return the student's slopes. A slope is how much the bias of a head falls per step of distance."""
+    """Return the student's slopes. A head's slope is the amount by which its bias falls per step of distance."""
     return -shaped(student.alibi_bias(n_heads, 2), (n_heads, 2, 2))[:, 1, 0].double()
 
 
@@ -251,7 +251,7 @@ class TestAlibiBias:
 
     @weight(2)
     def test_power_of_two(self, student, seed):
-        """If the number of heads h is a power of two, the slopes are 2^(−8k/h) for k = 1 … h."""
+        """If the number of heads h is a power of two, the slopes are 2^(−8k/h) for k = 1, …, h."""
         for n_heads in (Draw(seed).choice([4, 16, 32]), 8, 128):
             expected = torch.tensor(slopes_oracle(n_heads))
             near(
@@ -260,7 +260,7 @@ class TestAlibiBias:
 
     @weight(1.5)
     def test_other_numbers(self, student):
-        """If the number of heads is not a power of two, the remaining slopes come from the slopes for the next power of two."""
+        """If the number of heads is not a power of two, slopes for the next lower and the next higher power are combined."""
         for n_heads in (6, 12, 3, 80):
             expected = torch.tensor(sorted(slopes_oracle(n_heads)))
             seen = student_slopes(student, n_heads).sort().values
@@ -268,7 +268,7 @@ class TestAlibiBias:
 
     @weight(1)
     def test_order(self, student, seed):
-        """Slopes that come from the next power of two are appended at the end; the result is not sorted."""
+        """The slopes taken from the next higher power of two come last; the slopes are not sorted by size."""
         for n_heads in (Draw(seed).choice([6, 10, 11]), 5, 7, 12, 3):
             expected = torch.tensor(slopes_oracle(n_heads))
             near(
@@ -324,7 +324,7 @@ class TestSlidingWindowMask:
 
     @weight(2)
     def test_reach(self, student, seed):
-        """Each position may attend to `window` positions: itself and the window − 1 before it."""
+        """Each position may attend to `window` positions: itself and the `window` − 1 positions before it."""
         draw = Draw(seed)
         for n, window in ((draw.choice([9, 10, 11]), draw.choice([3, 4, 5])), (270, 20)):
             check_mask(student.sliding_window_mask(n, window), n, window)
@@ -393,7 +393,7 @@ class TestLinearAttention:
 
     @weight(2)
     def test_values(self, student, seed):
-        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), even if n ≠ m and d ≠ d_v."""
+        """The result is (φ(q) · Σ φ(k)vᵀ) / (φ(q) · Σ φ(k)), even if n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
         inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
         near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
@@ -446,12 +446,12 @@ class TestLinearAttention:
 
     @weight(1)
     def test_no_matrix(self, student, seed):
-        """No n × m tensor is created, and the largest tensor grows linearly with n."""
+        """No n × m tensor is created, and the size of the largest tensor grows linearly with n."""
         self._grows_with_n(student, seed, causal=False)
 
     @weight(1)
     def test_no_matrix_where_causal(self, student, seed):
-        """With causal=True, no n × n tensor is created, and the largest tensor grows linearly with n."""
+        """With causal=True, no n × n tensor is created, and the size of the largest tensor grows linearly with n."""
         self._grows_with_n(student, seed, causal=True)
 
     def _grows_with_n(self, student, seed, causal: bool):
@@ -544,13 +544,13 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_one_head_each(self, student, seed):
-        """With g = h, grouped-query attention is ordinary attention with scores divided by √d."""
+        """With as many key heads as query heads, the result is that of ordinary attention with scores divided by √d."""
         inputs = random_heads(Draw(seed), 2, 3, 3)
         near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs))
 
     @weight(2)
     def test_groups(self, student, seed):
-        """Consecutive query heads share a key head: query heads k·h/g … (k+1)·h/g − 1 use key head k."""
+        """Consecutive query heads share a key head: query heads k·h/g to (k+1)·h/g − 1 use key head k."""
         query, key, _ = random_heads(Draw(seed), 2, 27, 9)
         value = torch.arange(9.0).view(1, 9, 1, 1).expand(2, 9, 7, 2)
         seen = shaped(student.grouped_query_attention(query, key, value), (2, 27, 5, 2))
@@ -558,7 +558,7 @@ class TestGroupedQueryAttention:
             read, correct = seen[0, head, 0, 0].item(), head // 3
             assert abs(read - correct) < 1e-3, (
                 f"with h = 27 and g = 9, query head {head} should use key head {correct}. "
-                f"When all values of key head k equal k, its output is {read:.3g}"
+                f"If all values of key head k are k, the output of query head {head} should be {correct}; yours is {read:.3g}"
             )
 
     @weight(2)
@@ -572,7 +572,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_one_key_head(self, student, seed):
-        """With g = 1, all query heads share the single key head."""
+        """If there is only one key head (g = 1), all query heads share it."""
         for b, h in ((2, 4), (1, 1)):
             inputs = random_heads(Draw(seed), b, h, 1)
             what = f"the result for b = {b}, h = {h} and g = 1"
@@ -621,7 +621,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_not_a_multiple(self, student, seed):
-        """A ValueError is raised if h is not a multiple of g."""
+        """A ValueError is raised if the number of query heads h is not a multiple of the number of key heads g."""
         for h, g in ((5, 2), (4, 3), (2, 4)):
             with value_error("h", "g", "query", "key", "value", when=f"h is {h} and g is {g}"):
                 student.grouped_query_attention(*random_heads(Draw(seed), 2, h, g))

@@ -68,7 +68,7 @@ def gpt_weights(draw: Draw, n_layers: int = 2) -> dict[str, Tensor]:
 
 
 def weights_under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names start with `prefix`, with the prefix stripped."""
+    """Return the weights whose names start with `prefix`, with this prefix removed from the names."""
     return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
 
 
@@ -146,10 +146,10 @@ def run_in_chunks(module, whole: Tensor, sizes: tuple[int, ...], *caches, n_cach
     for chunk in whole.split(list(sizes), dim=1):
         seen = module(chunk, given)
         assert isinstance(seen, Tensor), (
-            f"the result when a cache is used should be a tensor, not {seen}"
+            f"when a cache is used, the result should be a tensor, not {seen}"
         )
         assert seen.shape[:2] == chunk.shape[:2], (
-            "the result for a chunk should have the same batch size and length as the chunk: "
+            "the result for a chunk should have the batch size and length of the chunk, "
             f"{tuple(chunk.shape[:2])}; the shape of your result is {tuple(seen.shape)}"
         )
         chunks.append(seen)
@@ -258,7 +258,7 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """Calls may have different lengths, and a cache may hold thousands of positions."""
+        """The number of positions may differ from call to call, and a cache may hold thousands of positions."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 9, D)
@@ -807,7 +807,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_temperature_0(self, student, seed):
-        """At temperature 0, the largest logit gets probability 1, whatever the other arguments are."""
+        """At temperature 0, the token with the largest logit gets probability 1, whatever the other arguments are."""
         draw = Draw(seed)
         for shape in ((6,), (3, 2, 6)):
             logits = shuffled_logits(draw, *shape[:-1])
@@ -868,7 +868,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_order(self, student, seed):
-        """The temperature is applied first, then `top_k`, then `top_p` on the renormalised remaining probabilities."""
+        """The temperature is applied first, then `top_k`, then `top_p`. Probabilities are renormalised before `top_p`."""
         draw = Draw(seed)
         # The comments give the cumulative probabilities with and without `top_k`.
         for options in (
@@ -883,7 +883,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_refused(self, student, seed):
-        """A negative temperature, a `top_k` below 1 or a `top_p` outside (0, 1] raises a ValueError,
+        """A negative temperature raises a ValueError. So does a `top_k` below 1 or a `top_p` outside (0, 1],
         even at temperature 0.
         """
         logits = Draw(seed).normal(2, 5)
@@ -911,7 +911,7 @@ class TestNextTokenProbabilities:
 
     @weight(0.75)
     def test_large_logits(self, student, seed):
-        """Large logits and small temperatures do not overflow."""
+        """Large logits and small temperatures do not cause an overflow."""
         draw = Draw(seed)
         logits = draw.uniform(3, 5, low=-900, high=900)
         # A float32 logsumexp is imprecise at this scale.
@@ -966,7 +966,7 @@ class TestNextTokenProbabilities:
 
 
 class Storyteller(nn.Module):
-    """A model whose predictions depend on all previous tokens and their order, and that records how it is called."""
+    """A model that records how it is called. Its predictions depend on all previous tokens and their order."""
 
     def __init__(self, draw: Draw, max_length: int = 12) -> None:
         super().__init__()
@@ -996,7 +996,7 @@ class Storyteller(nn.Module):
                 known = cache.append(new, new)[0][:, 0, :, 0].long()
             total = sum(self._lengths)
             assert known.shape[1] == total, (
-                f"the model has read {total} positions, but the cache of its last block holds {known.shape[1]}. "
+                f"the model was called with {total} positions in total, but the cache of its last block holds {known.shape[1]}. "
                 f"Does each block have its own cache, and is it kept between steps?"
             )
         assert known.shape[1] <= self.max_length, (
@@ -1044,7 +1044,7 @@ class TestGenerate:
 
     @weight(1.25)
     def test_temperature_0_with_cache(self, student, seed):
-        """At temperature 0, the cache does not change the tokens, and every call starts with empty caches."""
+        """At temperature 0, the tokens are the same with and without caches, and every call starts with empty caches."""
         draw = Draw(seed)
         model = Storyteller(draw)
         for shape, what in (((3, 4), "the tokens"), ((1, 1), "the tokens of a second call")):
@@ -1109,7 +1109,7 @@ class TestGenerate:
 
     @weight(1)
     def test_draws_with_cache(self, student, seed):
-        """With the same generator, the cache does not change the sampled tokens."""
+        """With generators in the same state, the sampled tokens are the same with and without caches."""
         self._check_samples(student, seed, use_cache=True, temperature=1.5)
         self._check_samples(student, seed, use_cache=True, temperature=2.5, top_k=7, top_p=0.8)
 

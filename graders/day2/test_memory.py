@@ -35,7 +35,7 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
 def recurrent_oracle(
     parameters: dict[str, Tensor], x: Tensor, memory: Tensor | None = None
 ) -> Tensor:
-    """Compute attention to memory and x one query at a time, looking up the row for every distance."""
+    """Compute attention over memory and x one query at a time, looking up the row of `relative` for every distance."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
     relative = parameters["relative"]
     n_heads, max_length, d_head = relative.shape
@@ -112,7 +112,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_distances(self, student, seed):
-        """Memory position j is at distance m + i − j from position i of x; the last row of `relative` is for distance 0."""
+        """Position j of the memory (length m) is at distance m + i − j from position i of x. `relative` ends with distance 0."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 1, 1, 9)
         x, memory = draw.normal(2, 4, 1), draw.normal(2, 5, 1)
@@ -120,7 +120,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_shorter_than_max_length(self, student, seed):
-        """For m + n < max_length, the last m + n rows of `relative` are used."""
+        """If memory and x together have m + n < max_length positions, the last m + n rows of `relative` are used."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 14)
         for n, m in ((3, 5), (6, 2), (1, 7), (4, 1)):
@@ -161,7 +161,7 @@ class TestRecurrentAttention:
 
     @weight(1)
     def test_heads(self, student, seed):
-        """Head k uses features k·d_head … (k+1)·d_head − 1, the rows of relative[k], and scores divided by √d_head."""
+        """Head k uses features k·d_head to (k+1)·d_head − 1 and the rows of relative[k], and divides its scores by √d_head."""
         draw = Draw(seed)
         n_heads, d_head = draw.choice([(2, 5), (3, 4), (4, 3)])
         layer, parameters = load_layer(student, draw, n_heads * d_head, n_heads, 8)
@@ -204,7 +204,7 @@ class TestRecurrentAttention:
 
     @weight(1)
     def test_too_long(self, student, seed):
-        """If m + n is larger than `max_length`, a ValueError is raised."""
+        """If memory and x together have more than `max_length` positions, a ValueError is raised."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 7)
         names = ("max_length", "memory", "x", "n", "m")
@@ -266,7 +266,7 @@ def knn_oracle(
     temperature: float = 1.0,
     mix: float = 0.25,
 ) -> Tensor:
-    """Sort the squared distances of each query and add up the weights of the nearest keys, token by token."""
+    """Sort each query's squared distances to the keys, and add up the weights of the nearest keys, token by token."""
     rows = []
     for row, query in zip(probabilities.double(), queries.double(), strict=True):
         squares = (keys.double() - query).square().sum(dim=-1)
@@ -278,18 +278,18 @@ def knn_oracle(
 
 
 def random_predictions(draw: Draw, n: int, v: int) -> Tensor:
-    """Return n rows of v random probabilities."""
+    """Return n random probability distributions over v tokens."""
     return draw.normal(n, v, dtype=torch.float64).softmax(dim=-1).float()
 
 
 def separated_keys(draw: Draw, n: int, d: int, queries: Tensor) -> Tensor:
-    """Return keys around the queries whose distances from each query differ by much more than 10⁻²."""
+    """Return random keys. For every query, the distances to any two keys differ by more than 0.015."""
     for _ in range(1000):
         keys = draw.normal(n, d, scale=1.2)
         distances = (queries.double().unsqueeze(1) - keys.double()).norm(dim=-1).sort(dim=-1).values
         if n == 1 or distances.diff(dim=-1).min() > 0.015:
             return keys
-    raise AssertionError("no keys with well-separated distances were drawn")
+    raise AssertionError("could not draw keys with well-separated distances")
 
 
 class TestKnnProbabilities:
@@ -297,7 +297,7 @@ class TestKnnProbabilities:
 
     @weight(1)
     def test_nearest_key(self, student, seed):
-        """With k = 1 and mix = 1, all probability goes to the token of the nearest key."""
+        """With k = 1 and mix = 1, the token of the nearest key gets probability 1."""
         draw = Draw(seed)
         queries = draw.normal(4, 3)
         keys, tokens = separated_keys(draw, 6, 3, queries), torch.tensor([4, 0, 3, 1, 4, 2])
@@ -308,7 +308,7 @@ class TestKnnProbabilities:
 
     @weight(2)
     def test_weights(self, student, seed):
-        """The weights of the k nearest keys are the softmax over −‖query − key‖² / temperature."""
+        """The weights of the k nearest keys are the softmax of −‖query − key‖² / temperature."""
         draw = Draw(seed)
         queries = draw.normal(3, 4)
         keys, tokens = separated_keys(draw, 9, 4, queries), torch.arange(9)
@@ -358,7 +358,7 @@ class TestKnnProbabilities:
 
     @weight(1)
     def test_all_keys(self, student, seed):
-        """If k is N or larger, all keys are used."""
+        """If k is equal to or larger than the number of keys, all keys are used."""
         draw = Draw(seed)
         queries, tokens = draw.normal(3, 4), torch.tensor([1, 5, 1, 0, 2])
         keys, p = separated_keys(draw, 5, 4, queries), random_predictions(draw, 3, 6)
@@ -381,7 +381,7 @@ class TestKnnProbabilities:
 
     @weight(0.75)
     def test_large_vectors(self, student, seed):
-        """For vectors with norms up to 1,000, the result is finite, and a clearly nearest key gets all the probability."""
+        """For vectors with norms up to 1,000, the result is finite, and a key that is clearly the nearest gets weight 1."""
         draw = Draw(seed)
         directions = draw.normal(5, 6, dtype=torch.float64)
         keys = (900 * directions / directions.norm(dim=-1, keepdim=True)).float()
@@ -399,7 +399,7 @@ class TestKnnProbabilities:
 
     @weight(0.5)
     def test_wrong_arguments(self, student, seed):
-        """k < 1, a mix outside [0, 1] and temperature ≤ 0 raise a ValueError."""
+        """A ValueError is raised if k < 1, if mix is outside [0, 1], or if temperature ≤ 0."""
         draw = Draw(seed)
         inputs = [random_predictions(draw, 2, 4), draw.normal(2, 3), draw.normal(5, 3)]
         inputs.append(draw.integers(0, 4, 5))
@@ -467,7 +467,7 @@ class TestKnnProbabilities:
 
 
 def features_oracle(x: Tensor, projection: Tensor) -> Tensor:
-    """Compute the features one row of `projection` at a time."""
+    """Compute the features in float64, one row of `projection` at a time."""
     x, projection = x.double(), projection.double()
     d = x.shape[-1]
     half_norm = (x * x).sum(dim=-1) / (2 * math.sqrt(d))
@@ -498,7 +498,7 @@ class TestPerformerFeatures:
 
     @weight(1)
     def test_number_of_features(self, student, seed):
-        """The features are divided by √r, so that their products do not grow with r."""
+        """The r features are divided by √r, so that the dot product of two feature vectors does not grow with r."""
         draw = Draw(seed)
         x, row = draw.normal(3, 4), draw.normal(1, 4)
         for r in (1, 5, 130):
@@ -537,7 +537,7 @@ class TestPerformerFeatures:
 
     @weight(1)
     def test_large_entries(self, student, seed):
-        """No shift is subtracted: rows with different norms keep their own scales, up to ‖x‖² = 20√d."""
+        """No constant is subtracted from the exponents: rows with different norms keep their own scales, up to ‖x‖² = 20√d."""
         draw = Draw(seed)
         x, projection = draw.normal(5, 9), draw.normal(7, 9)
         target = torch.tensor([0.01, 1.0, 8.0, 20.0, 50.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60

@@ -124,7 +124,7 @@ def skew_oracle(x: Tensor) -> Tensor:
 
 
 def lower_triangle(seen, like: Tensor) -> Tensor:
-    """Return the lower triangle of the student's result, because values above the diagonal are arbitrary."""
+    """Return the lower triangle of the student's result. Values above the diagonal are arbitrary and must not be compared."""
     return shaped(seen, like.shape, like.dtype).tril()
 
 
@@ -140,7 +140,7 @@ class TestSkew:
 
     @weight(2)
     def test_every_distance(self, student, seed):
-        """For j ≤ i, the result at (i, j) is x at (i, n − 1 − (i − j)), for odd and even n."""
+        """For j ≤ i, entry (i, j) of the result is entry (i, n − 1 − (i − j)) of x, for odd and even n."""
         draw = Draw(seed)
         for n in (5, 8):
             x = draw.normal(n, n)
@@ -253,7 +253,7 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
 
 
 def attention_oracle(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Compute relative self-attention in float64, one query at a time, looking up the row for every distance."""
+    """Compute relative self-attention in float64, one query at a time, looking up the row of `relative` for every distance."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
     relative = parameters["relative"]
     n_heads, max_length, d_head = relative.shape
@@ -327,7 +327,7 @@ class TestRelativeSelfAttention:
 
     @weight(1.5)
     def test_heads(self, student, seed):
-        """Head k uses features k·d_head … (k+1)·d_head − 1 and the rows of relative[k]."""
+        """Head k uses features k·d_head to (k+1)·d_head − 1 and the rows of relative[k]."""
         draw = Draw(seed)
         n_heads, d_head = draw.choice([(2, 5), (3, 4), (4, 3)])
         d_model = n_heads * d_head
@@ -365,7 +365,7 @@ class TestRelativeSelfAttention:
 
     @weight(1.5)
     def test_shorter_than_max_length(self, student, seed):
-        """For n < max_length, the last n rows of `relative` are used, which belong to the shortest distances."""
+        """If x has n < max_length positions, the last n rows of `relative` are used, which belong to the shortest distances."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 11)
         for n in (10, 4, 1):

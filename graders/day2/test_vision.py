@@ -42,7 +42,7 @@ def unpatchify_oracle(patches: Tensor, p: int, height: int, width: int) -> Tenso
 
 
 def numbered_image(rows: int, columns: int, p: int) -> Tensor:
-    """Return an image in which every pixel holds the index of its patch."""
+    """Return an image in which the value of every pixel is the index of its patch."""
     image = torch.zeros(1, 1, rows * p, columns * p)
     for number in range(rows * columns):
         top, left = number // columns * p, number % columns * p
@@ -351,7 +351,7 @@ def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
 
 
 def identity_blocks(n_layers: int) -> dict[str, Tensor]:
-    """Return weights that make the blocks add nothing to their input."""
+    """Return weights with which every block returns its input unchanged."""
     weights: dict[str, Tensor] = {}
     for i in range(n_layers):
         for name, width in ((f"blocks.{i}.attention.out", D), (f"blocks.{i}.linear2", 4 * D)):
@@ -432,7 +432,7 @@ class TestViT:
 
     @weight(2)
     def test_values(self, student, seed):
-        """With given weights, the logits are correct, for one layer and for three layers."""
+        """Given a set of weights, the model computes the correct logits, with one layer and with three layers."""
         draw = Draw(seed)
         # The two forms of GELU differ by less than the tolerance.
         for n_layers, heads in ((1, 4), (3, 2)):
@@ -515,7 +515,7 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_own_patch(self, student, seed):
-        """A head that attends only to the query's own patch has distance 0; the result has one value per head."""
+        """If every query attends only to its own patch, the distance is 0; the result has one value per head."""
         weights = torch.eye(9).expand(2, 4, 9, 9).clone()
         close(student.attention_distance(weights, 3, 5), torch.zeros(4))
 
@@ -722,7 +722,7 @@ class TestLinearCka:
 
     @weight(0.5)
     def test_constant_column(self, student, seed):
-        """A constant column among other columns has no effect."""
+        """Adding a constant column to x does not change the result."""
         draw = Draw(seed)
         x, y = related_inputs(draw, 9, 3, 4)
         with_constant = torch.cat([x[:, :1], torch.full((9, 1), 0.3), x[:, 1:]], dim=1)
