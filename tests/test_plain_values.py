@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -72,8 +73,50 @@ def test_close_allows_rounding_in_floats_only() -> None:
 
 def test_close_compares_tensors_of_ints_exactly() -> None:
     close(torch.tensor([1, 2]), torch.tensor([1, 2]))
+    close(torch.tensor([1, 4]), torch.tensor([1, 2]), atol=2)
     with pytest.raises(AssertionError, match="3 instead of 2"):
         close(torch.tensor([1, 3]), torch.tensor([1, 2]))
+    with pytest.raises(AssertionError, match="9007199254740993 instead of 9007199254740992"):
+        close(torch.tensor([2**53 + 1]), torch.tensor([2**53]))
+
+
+@pytest.mark.parametrize("expected", [124_439_808, 2**53 + 1, 10**30])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_close_compares_an_expected_int_exactly_with_a_float(
+    expected: int, as_tensor: bool
+) -> None:
+    def result(value: float) -> Any:
+        return torch.tensor(value) if as_tensor else value
+
+    for wrong in (expected * (1 + 1e-6), float(expected + 1) * (1 + 1e-7), math.inf, math.nan):
+        with pytest.raises(AssertionError):
+            close(result(wrong), expected)
+    close(torch.tensor(float(124_439_808)), 124_439_808)
+
+
+def test_close_accepts_a_float_that_equals_the_expected_int_up_to_rounding() -> None:
+    close(3.0, 3)
+    close(torch.tensor([3.0, 4.0]).norm(), 5)
+    close(0.1 * 3 * 10, 3)
+    close(1e-7, 0)
+    close(float(torch.full((1000,), 0.1).sum()), 100)
+    close(1003.2, 1000, rtol=0.01)
+    close(0.7, 0, atol=1)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("plain", [False, True])
+def test_only_the_same_infinity_or_nan_matches(value: float, plain: bool) -> None:
+    def check(compare: Callable[..., Any], seen: float, expected: float) -> None:
+        values = ([1.0, seen], [1.0, expected])
+        compare(*values if plain else map(torch.tensor, values))
+
+    for compare in (close, equal):
+        check(compare, value, value)
+        for other in {0.0, 1e38, math.inf, -math.inf, math.nan} - {value}:
+            for seen, expected in ((value, other), (other, value)):
+                with pytest.raises(AssertionError):
+                    check(compare, seen, expected)
 
 
 def test_a_long_string_is_cut_around_the_first_difference() -> None:

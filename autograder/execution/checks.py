@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
 
@@ -98,11 +99,11 @@ def close(
 
     A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's
     tolerance. Numbers are compared with the tolerance of float32, because code may compute them from float32 tensors.
-    Ints and strings must match exactly.
+    Strings and ints must match exactly. A float may differ from an expected int by a rounding error, unless `rtol` is
+    given. An infinity matches only the same infinity, and NaN matches only NaN.
     """
     if not isinstance(expected, Tensor):
-        limits = [TOLERANCE[torch.float32] if one is None else one for one in (atol, rtol)]
-        compare(seen, expected, what, _within(*limits), partial(close, atol=atol, rtol=rtol))
+        compare(seen, expected, what, _within(atol, rtol), partial(close, atol=atol, rtol=rtol))
         return seen
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
@@ -110,23 +111,42 @@ def close(
     rtol = TOLERANCE.get(dtype, 0.0) if rtol is None else rtol
     have, want = found.detach().double(), expected.detach().double()
     difference = (have - want).abs()
-    # Subtracting an infinity from itself gives NaN.
-    right = (have == want) | (difference <= atol + rtol * want.abs())
+    limit = atol + rtol * want.abs()
+    # float64 does not represent every int64, so a limit of 0 requires equality in the original dtype.
+    right = _same(found, expected) | (want.isfinite() & (difference <= limit) & (limit > 0))
     if not bool(right.all()):
+        # Subtracting an infinity from itself gives NaN.
         worst = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
         where = int(worst.argmax())
         raise _mismatch(what, found, expected, right, where)
     return found
 
 
-def _within(atol: float, rtol: float) -> Callable[[float, float], bool]:
+def _same(seen: Tensor, expected: Tensor) -> Tensor:
+    """Return where two tensors are equal or both NaN."""
+    if seen.is_floating_point() or expected.is_floating_point():
+        # Otherwise, PyTorch would round an int64 tensor to the other tensor's dtype.
+        seen, expected = seen.double(), expected.double()
+    return (seen == expected) | (seen.isnan() & expected.isnan())
+
+
+def _within(atol: float | None, rtol: float | None) -> Callable[[float, float], bool]:
     """Return a function that compares two numbers. Ints must match exactly."""
+    default = TOLERANCE[torch.float32]
 
     def within(seen: float, expected: float) -> bool:
         if seen == expected or (seen != seen and expected != expected):
             return True
-        exact = isinstance(seen, int) and isinstance(expected, int)
-        return not exact and abs(seen - expected) <= atol + rtol * abs(expected) < math.inf
+        if isinstance(seen, int) and isinstance(expected, int):
+            return False
+        if not (math.isfinite(seen) and math.isfinite(expected)):
+            return False
+        slack = abs(expected) * (default if rtol is None else rtol)
+        if rtol is None and isinstance(expected, int):
+            slack = min(slack, 0.4)  # A float that is closer to a different int is wrong.
+        limit = slack + (default if atol is None else atol)
+        # Subtracting a float from an int would round the int, whereas fractions are exact.
+        return abs(Fraction(seen) - Fraction(expected)) <= limit
 
     return within
 
@@ -137,7 +157,7 @@ def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
         compare(seen, expected, what, _within(0, 0), equal)
         return seen
     found = shaped(seen, expected.shape, expected.dtype, what)
-    wrong = found != expected
+    wrong = ~_same(found, expected)
     if bool(wrong.any()):
         where = int(wrong.reshape(-1).to(torch.uint8).argmax())
         raise _mismatch(what, found, expected, ~wrong, where)
