@@ -20,6 +20,9 @@ from autograder.sandbox.worker.in_process import LocalProcess
 from tests.test_sandbox import frame, hostile
 
 SOURCE = """
+import enum
+
+import numpy as np
 import torch
 
 class Cache:
@@ -54,6 +57,24 @@ def outer(x):
 
 def rows(x):
     return torch.stack([row.sum() for row in x[:, None] * x])
+
+def keyed():
+    return {1: "int", "1": "str", True and 2: "two", (0, "a"): "tuple", None: 0.5, np.int64(7): 7}
+
+def keyed_by_objects():
+    return {Cache: 1}, {((0, 1), 2): 1}, {"x" * 20_000: 1}, {2**70: 1}
+
+class Kind(str, enum.Enum):
+    X = "x"
+
+class Big(enum.IntEnum):
+    X = 2**70
+    Y = 5
+
+Kind.__module__ = Big.__module__ = "library"
+
+def subclasses():
+    return [Kind.X, Big.Y, np.str_("a"), Big.X, np.str_("x" * 20_000), np.str_("\\ud800")]
 """
 
 
@@ -169,3 +190,25 @@ def test_a_worker_cannot_answer_a_request_with_a_request() -> None:
 
     with pytest.raises(WorkerDied, match="a request, but a response was expected"):
         process.request(m.Read(1, "length"), Outgoing(), reply)
+
+
+def test_dict_keys_keep_their_types(student: Student) -> None:
+    expected = {1: "int", "1": "str", 2: "two", (0, "a"): "tuple", None: 0.5, 7: 7}
+    assert student.keyed() == expected
+
+
+def test_a_dict_with_other_keys_is_described(student: Student) -> None:
+    assert [str(found) for found in student.keyed_by_objects()] == [
+        "a dict with a type as a key",
+        "a dict with a nested tuple as a key",
+        "a dict with a str of 20000 characters as a key",
+        "a dict with an int of more than 64 bits as a key",
+    ]
+
+
+def test_subclasses_of_plain_types_have_the_limits_of_these_types(student: Student) -> None:
+    *plain, big, long, half = student.subclasses()
+    assert plain == ["x", 5, "a"]
+    assert str(big) == "an int of more than 64 bits"
+    assert str(long) == "a str of 20000 characters"
+    assert half == "\\ud800"

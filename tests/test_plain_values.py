@@ -26,6 +26,7 @@ EQUAL: list[tuple[Any, Any]] = [
     ([1, [2.0, "a"], True], (1, (2, "a"), True)),
     ({"a": 1, "b": [torch.ones(2)]}, {"a": 1, "b": [torch.ones(2)]}),
     ([], []),
+    ({1: "a", "1": "b", (0, 1): "c"}, {(0, 1): "c", "1": "b", 1: "a"}),
 ]
 DIFFERENT: list[tuple[Any, Any, str]] = [
     (4, 3, "the result: 4 instead of 3"),
@@ -42,6 +43,9 @@ DIFFERENT: list[tuple[Any, Any, str]] = [
     ([1, [2, 4]], [1, [2, 3]], "the result at position 1 at position 1: 4 instead of 3"),
     ({"a": 1}, {"a": 1, "b": 2}, "the result lacks the key 'b'"),
     ({"a": 1, "c": 1}, {"a": 1}, "the result has the key 'c', which it should not have"),
+    ({"1": 1}, {1: 1}, "the result lacks the key 1"),
+    ({None: 1}, {None: 1, "a": 2, 3: 4}, "the result lacks the key 'a'"),
+    ({1: 1, (0, "a"): 2}, {1: 1}, "the result has the key (0, 'a'), which it should not have"),
     ({"a": 2}, {"a": 1}, "the result at 'a': 2 instead of 1"),
     ([torch.ones(2)], [torch.zeros(2)], "the result at position 0: 2 of 2 values are wrong"),
 ]

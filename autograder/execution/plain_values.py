@@ -30,10 +30,8 @@ def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable
         raise TypeError(f"a value cannot be compared with {describe(expected)}")
     assert _kind(seen) == kind, f"{what} should be {kind}, but it is {describe(seen)}"
     if isinstance(expected, dict):
-        missing, extra = (
-            sorted(expected.keys() - seen.keys()),
-            sorted(seen.keys() - expected.keys()),
-        )
+        missing = [key for key in expected if key not in seen]
+        extra = [key for key in seen if key not in expected]
         assert not missing, f"{what} lacks the key {_show(missing[0])}"
         assert not extra, f"{what} has the key {_show(extra[0])}, which it should not have"
         for key, value in expected.items():
@@ -97,8 +95,9 @@ def _show_both(seen: Any, expected: Any) -> tuple[str, str]:
 
 
 def _show(value: Any, start: int = 0) -> str:
-    """Return the repr of a value, truncating long strings."""
+    """Return the repr of a value, truncated if it is long."""
     if not isinstance(value, str):
-        return repr(value)
+        shown = repr(value)
+        return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
     part = value[start : start + SHOWN]
     return f"{'…' * bool(start)}{part!r}{'…' * (len(value) > start + SHOWN)}"

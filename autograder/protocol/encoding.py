@@ -19,12 +19,15 @@ from autograder.protocol.messages import (
     Generator,
     Handle,
     Items,
+    Key,
     Model,
     Named,
     Opaque,
     Pairs,
+    Plain,
     TensorAt,
     TensorMeta,
+    TupleKey,
     Value,
     WireError,
     escape_surrogates,
@@ -71,8 +74,8 @@ class Outgoing:
     ) -> Data:
         """Encode `value` and append its tensors to the payload.
 
-        `convert` encodes values of types that this module does not handle. Each tensor in `value` is appended to
-        `sent`, without duplicates.
+        `convert` encodes values of types that this module does not handle, or converts them to plain values. Each
+        tensor in `value` is appended to `sent`, without duplicates.
         """
         tensors: list[TensorMeta] = []
         seen: dict[int, int] = {}
@@ -81,12 +84,8 @@ class Outgoing:
         def walk(item: Any, depth: int) -> Value:
             if item is None or type(item) in (bool, float):
                 return item  # type: ignore[no-any-return]
-            if type(item) is str:
-                if len(item) > MAX_STRING:
-                    return Opaque(f"a str of {len(item)} characters")
-                return escape_surrogates(item)
-            if type(item) is int:
-                return item if -(2**63) <= item < 2**63 else Opaque("an int of more than 64 bits")
+            if type(item) in (int, str):
+                return _limited(item)
             if isinstance(item, torch.Tensor):
                 if id(item) not in seen:
                     reason = _unsupported(item)
@@ -102,15 +101,20 @@ class Outgoing:
                 if len(item) > MAX_LENGTH:
                     return Opaque(f"a {type(item).__name__} of {len(item)} items")
                 if isinstance(item, dict):
-                    return Pairs(
-                        [(escape_surrogates(str(k)), walk(v, depth + 1)) for k, v in item.items()]
-                    )
+                    pairs: list[tuple[Key, Value]] = []
+                    for key, part in item.items():
+                        sent_key = _key(walk(key, depth + 1))
+                        if isinstance(sent_key, Opaque):
+                            return Opaque(f"a dict with {sent_key} as a key")
+                        pairs.append((sent_key, walk(part, depth + 1)))
+                    return Pairs(pairs)
                 return Items([walk(part, depth + 1) for part in item])
             if isinstance(item, torch.dtype):
                 return Named("dtype", str(item).removeprefix("torch."))
             if isinstance(item, torch.device):
                 return Named("device", str(item))
-            return convert(item)
+            converted = convert(item)
+            return _limited(converted) if isinstance(converted, int | str) else converted
 
         return Data(walk(value, 0), tensors)
 
@@ -132,6 +136,23 @@ class Outgoing:
         else:
             self.size = start
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
+
+
+def _limited(item: int | str) -> Plain | Opaque:
+    """Return a bool, int or string in the form in which it is sent, or a description if it is too large."""
+    if isinstance(item, str):
+        if len(item) > MAX_STRING:
+            return Opaque(f"a str of {len(item)} characters")
+        return escape_surrogates(item)
+    return item if -(2**63) <= item < 2**63 else Opaque("an int of more than 64 bits")
+
+
+def _key(value: Value) -> Key | Opaque:
+    """Return an encoded dict key in the form in which it is sent, or a description if it cannot be sent."""
+    if isinstance(value, Items):
+        parts = [part for part in value.items if isinstance(part, Plain)]
+        return TupleKey(parts) if len(parts) == len(value.items) else Opaque("a nested tuple")
+    return value if isinstance(value, Plain | Opaque) else Opaque("an object")
 
 
 def raw_bytes(flat: torch.Tensor) -> bytes:
@@ -261,7 +282,10 @@ def decode_value(
         if isinstance(item, Items):
             return [decode(part, depth + 1) for part in item.items]
         if isinstance(item, Pairs):
-            return {key: decode(part, depth + 1) for key, part in item.items}
+            return {
+                tuple(key.parts) if isinstance(key, TupleKey) else key: decode(part, depth + 1)
+                for key, part in item.items
+            }
         if isinstance(item, Named):
             return _named(item)
         if isinstance(item, (Handle, Generator, Model, Opaque)):

@@ -33,10 +33,16 @@ class Items(Tagged, frozen=True):
     items: list[Value]
 
 
-class Pairs(Tagged, frozen=True):
-    """A dict with string keys."""
+class TupleKey(Tagged, frozen=True):
+    """A dict key that is a tuple of plain values."""
 
-    items: list[tuple[str, Value]]
+    parts: list[Plain]
+
+
+class Pairs(Tagged, frozen=True):
+    """A dict. Keys of other types cannot be sent."""
+
+    items: list[tuple[Key, Value]]
 
 
 class Handle(Tagged, frozen=True):
@@ -83,6 +89,7 @@ class Named(Tagged, frozen=True):
 
 
 Plain = None | bool | int | float | str
+Key = Plain | TupleKey
 Value = Plain | TensorAt | Items | Pairs | Handle | Generator | Model | Opaque | Named
 
 

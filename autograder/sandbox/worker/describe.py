@@ -57,9 +57,13 @@ def kind_of(item: Any) -> str:
 
 def opaque(item: Any) -> m.Value:
     """Convert a NumPy number, or an instance of a subclass of a plain type, to the plain type. Describe any other object."""
-    if isinstance(item, bool | int | float | str):
-        plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
-        return plain(item)
+    if isinstance(item, str):
+        return str.__str__(
+            item
+        )  # unlike `str(item)`, returns the value of a member of a string enum
+    for plain in (int, float):
+        if isinstance(item, plain):
+            return plain(item)
     for numpy_kind, kind in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
         if isinstance(item, numpy_kind):
             return kind(item)
