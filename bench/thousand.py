@@ -105,7 +105,7 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return by how many megabytes the memory of the trusted processes grew after the first tenth of the class.
+        """Return the growth of the trusted processes' memory, in MB, after the first tenth of the class was graded.
 
         At least the first `WARM_UP` submissions are excluded, because the processes load known mistakes only when needed.
         """

@@ -55,7 +55,7 @@ def explain(
     Args:
         who: A student in the store, or else the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
-        student: The student to explain, if `who` is a path that contains several students.
+        student: The student whose marks to explain, if several students' submissions are in the path `who`.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
         adjust: A function that applies manual points and comments.
 

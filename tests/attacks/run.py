@@ -2,8 +2,9 @@
 
     python -m tests.attacks.run USER WALL [kernel]
 
-USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. With `kernel`, only attacks
-that kernel layers stop are run. With `off`, each attack that can have an effect as this user runs without its defence.
+USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
+only the attacks that the kernel blocks. If WALL is off, each attack that can have an effect as this user runs without its
+defence.
 
 The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.

@@ -26,7 +26,7 @@ def run_pieces(
         lines: The lines of the source file.
         pieces: The first and last line numbers of each piece, counted from 1.
         flags: The compiler flags for the source.
-        announce: A function called with a piece's first line number before each time the piece runs.
+        announce: A function to call with a piece's first line number before each run of that piece.
 
     Returns:
         The exceptions raised by pieces that never succeeded, each with the piece's first line number.
