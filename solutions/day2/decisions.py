@@ -364,9 +364,9 @@ if __name__ == "__main__":
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# For each place, find the shortest route to the goal in the data (a walk or the end of one). Then
-# ask for a path one step shorter. **Predict first.** For how many of the places will the model find
-# a shorter path?
+# The next cell looks up, for each place, the shortest route to the goal in the data: a whole walk
+# or the last part of one. It then asks for a path one step shorter. **Predict first.** For how many
+# of the places will the model find a shorter path?
 
 # %%
 WALK_STEPS = 500

@@ -1279,8 +1279,8 @@ if __name__ == "__main__":
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
-# 1991](https://doi.org/10.1109/18.87000), method C). If c characters followed a context, t of them
-# distinct, then the next character was new t times, so
+# 1991](https://doi.org/10.1109/18.87000), method C). Suppose that c characters followed a context, t of
+# them distinct. Then t of the c characters were new when they appeared, so
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
 # P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
@@ -1477,8 +1477,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The results are from the reference solution (seed 0, Python 3.11 manual). The
 # best n-gram model (order 5) needs 1.905 bits per character. The GPT needs 1.98 after 2,000 steps
-# and 1.75 after 4,800 (209 s on two CPU cores). Counting takes less than a second; more time would
-# not help. A GPT improves with more steps, parameters and text; its loss follows power laws
+# and 1.75 after 4,800 (209 s on two CPU cores). The n-gram model trains in less than a second, and
+# training for longer would not improve it. A GPT improves with more steps, parameters and text; its loss follows power laws
 # ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why is the loss on held-out text lower than on training text?</summary>

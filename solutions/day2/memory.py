@@ -387,15 +387,16 @@ if __name__ == "__main__":
 # **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
 # 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without. If the
-# memory contained all earlier segments, the outputs would match those for the whole sequence.
+# memory contained all earlier segments, the outputs would be the same as for the whole sequence in
+# one pass.
 
 # %% [markdown]
 # ## `knn_probabilities`
 # ★★★☆☆ · 25 minutes
 #
-# kNN-LM adds a store of examples to a trained language model. Run the model over some text once.
-# For each position, store the hidden state as a *key* κ, with the token that follows. To predict a
-# token, look up the k keys nearest to the current hidden state q:
+# kNN-LM adds a *datastore* of examples to a trained language model. Run the model over some text
+# once. For each position, store the hidden state as a *key* κ, with the token that follows. To
+# predict a token, look up the k keys nearest to the current hidden state q:
 #
 # $$p_\text{kNN}(y) \propto \sum_{(\kappa_i, y_i)\, \in\, k\text{ nearest}} \mathbb{1}[y_i = y]\;
 # e^{-\lVert q - \kappa_i \rVert^2 / T}
@@ -540,10 +541,10 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# ### A model with a store of examples
+# ### A language model with a datastore
 #
 # The next cell runs the model with memory over its training text. It stores the hidden state and
-# next character of 100,000 positions, then predicts held-out text with and without the store.
+# next character of 100,000 positions, then predicts held-out text with and without the datastore.
 
 # %%
 STORE = 100_000
@@ -555,7 +556,7 @@ LOOKUPS = 2048
 def bits_with_store(
     model: SegmentModel, mixes: Sequence[float], temperature: float = 3.0
 ) -> list[float]:
-    """Return the bits per held-out character for each weight λ of the store."""
+    """Return the bits per held-out character for each weight λ of the datastore."""
     keys, tokens = (part.flatten(0, 1) for part in read_text(model, TOPIC_TRAINING, True))
     rows = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[:STORE]
     keys, tokens = keys[rows], tokens[rows]
@@ -581,17 +582,17 @@ if __name__ == "__main__":
     with demonstration():
         mixes = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
         with_store = bits_with_store(segment_models["with memory"], mixes)
-        record("bits per held-out character, without a store", with_store[0])
-        record("bits per held-out character, with a store, λ = 0.2", with_store[2])
+        record("bits per held-out character, without a datastore", with_store[0])
+        record("bits per held-out character, with a datastore, λ = 0.2", with_store[2])
         figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
         axis.plot(mixes, with_store, "o-")
-        axis.set(xlabel="λ, the weight of the store", ylabel="bits per character")
+        axis.set(xlabel="λ, the weight of the datastore", ylabel="bits per character")
         plt.show()
 
 # %% [markdown]
 # **What to notice.** On 2,048 held-out characters, the model alone needs 2.21 bits per character.
-# Without further training, the store reduces this to 2.05 with λ = 0.2 and 2.00 with λ = 0.4 (seed
-# 0, T = 3, k = 16). You can replace the store with one from a different domain at any time.
+# Without further training, the datastore reduces this to 2.05 with λ = 0.2 and 2.00 with λ = 0.4
+# (seed 0, T = 3, k = 16). You can replace it with one from a different domain at any time.
 
 # %% [markdown]
 # ## `performer_features`
@@ -749,7 +750,7 @@ if __name__ == "__main__":
 #
 # 1. A model with L layers reads segments of n positions, with a memory of one segment per layer.
 #    From how far back can information reach the last position of a segment?
-# 2. Why does kNN-LM not help with a sentence that is unlike anything in its store?
+# 2. Why does kNN-LM not help with a sentence that is unlike anything in its datastore?
 #
 # <details><summary>Answers</summary>
 #

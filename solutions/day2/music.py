@@ -298,8 +298,9 @@ if __name__ == "__main__":
 # ## `skew`
 # ★★★★☆ · 25 minutes
 #
-# Relative attention adds a logit for query i and distance i − j to each score. Each distance has a
-# learned vector, a row of the matrix R. A single matrix product computes all of these logits:
+# To the score of query i for key j, relative attention adds a logit that depends on the query and
+# the distance i − j. Each distance has a learned vector, a row of the matrix R. A single matrix
+# product computes all of these logits:
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;
 # \underbrace{R^\top}_{d_\text{head} \times n}

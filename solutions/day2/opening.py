@@ -44,7 +44,7 @@
 #
 # Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
 # `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
-# models. First, run the cells that define them.
+# models. Before you start one of these two chapters, run the cells that define what it uses.
 
 # %% [markdown]
 # ### Notation

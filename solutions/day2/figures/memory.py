@@ -74,7 +74,7 @@ def memory_mask() -> Picture:
 def knn_store() -> Picture:
     """Draw a query, its three nearest keys and the mixture of two distributions."""
     picture = Picture(700, 250)
-    picture.text(20, 30, "The store: a key for each context", at="start", bold=True)
+    picture.text(20, 30, "The datastore: a key for each context", at="start", bold=True)
     keys = ((70, 90, "e"), (120, 190, "a"), (196, 120, "s"), (232, 152, "s"), (176, 176, "t"))
     near = (2, 3, 4)
     picture.circle(198, 150, 46, colour=GREY)
