@@ -137,10 +137,13 @@ def test_encodings(encoding: str, text: str) -> None:
     assert sources(text.encode(encoding)) == ["é = 1"]
 
 
-def test_latin_1_is_read_and_reported() -> None:
-    cells, problems = read_cells("é = 1\r\n".encode("latin-1"), "a.py")
-    assert cells[0].source == "é = 1\n"
-    assert "Latin-1" in problems[0]
+def test_latin_1_and_windows_1252_are_read_and_reported() -> None:
+    for encoding, text in (("latin-1", "é = 1\n"), ("cp1252", "é = 1  # “x…” – €\n")):
+        cells, problems = read_cells(text.replace("\n", "\r\n").encode(encoding), "a.py")
+        assert cells[0].source == text
+        assert "Windows-1252" in problems[0]
+    cells, _ = read_cells(b"x = 1  # \x81\xe9", "a.py")
+    assert cells[0].source == "x = 1  # \ufffdé"
 
 
 def test_truncated_notebook_keeps_its_complete_cells() -> None:

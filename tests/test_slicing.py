@@ -1,5 +1,6 @@
 """Test that the slicer selects exactly the lines that an exercise needs, as marked in slicing_cases.txt."""
 
+import ast
 import random
 import re
 import time
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from autograder.execution.source import join_units
+from autograder.execution.student import Student, StudentError
+from autograder.protocol import messages as m
+from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.dependencies import Code, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
@@ -161,6 +166,62 @@ def test_units_know_their_cell_and_line() -> None:
         (2, 1, "@d\ndef f():\n    pass"),
         (2, 4, "b = 2"),
     ]
+
+
+# Characters at which `str.splitlines` splits, and others that are whitespace only in Python or only outside Python.
+SEPARATORS = ("\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+UNUSUAL = (
+    *SEPARATORS,
+    "\x1f",
+    "\xa0",
+    "\ufeff",
+    "\u200b",
+    "\x00",
+    "\t",
+    "\\",
+    "\\\n",
+    "\x0c\n",
+    "\n",
+)
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_the_worker_runs_the_analysed_lines(separator: str) -> None:
+    cells = [
+        Cell(1, "code", f'NOTE = "a{separator}b"  # c{separator}d\n'),
+        Cell(2, "code", f'TEXT = """{separator}\nraise ValueError\n"""\n'),
+        Cell(3, "code", "def f(fails=False):\n    if fails: raise KeyError\n    return NOTE, TEXT"),
+    ]
+    code = code_for(cells)
+    assert code is not None
+    source, student = join_units(code.units), Student(LocalProcess())
+    assert student.load(m.Load(source.text, list(source.pieces), "f", 0)) == []
+    assert student.f() == [f"a{separator}b", f"{separator}\nraise ValueError\n"]
+    with pytest.raises(StudentError) as error:
+        student.f(True)
+    assert source.location(error.value.line) == "cell 3, line 2"
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape")
+def test_units_consist_of_the_lines_that_python_parses() -> None:
+    draw = random.Random(0)
+    statements = (
+        *("a = 1\n", "s = '''m\nn'''\n", "t = 'q'  # c\n", "if a:\n    b = 2\n", "y = 1; z = 2\n"),
+        *("@(\n  d\n)\ndef g():\n    pass\n", "x = (1,\n  2)\n", "u = 1 + \\\n    2\n", "w = f'{a}b'\n"),
+    )  # fmt: skip
+    for _ in range(1500):
+        text = "".join(draw.choices(statements, k=draw.randint(1, 4)))
+        for _ in range(draw.randint(1, 2)):
+            at = draw.randint(0, len(text))
+            text = text[:at] + draw.choice(UNUSUAL) + text[at:]
+        units, _ = parse_units([Cell(1, "code", text)])
+        parsed = [n for u in units for n in ast.parse("\n" * (u.line - 1) + u.source).body]
+        try:
+            expected = ast.parse(text)
+        except (SyntaxError, ValueError):
+            continue
+        seen = ast.dump(ast.Module(parsed, []), include_attributes=True)
+        assert seen == ast.dump(expected, include_attributes=True), text
 
 
 def test_only_code_cells_have_units() -> None:

@@ -55,11 +55,13 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
         # Ignore warnings, such as those about invalid escapes in a student's strings.
         warnings.simplefilter("ignore")
         for group in _group_by_line(statements, lines):
-            start, end = _first_line(group[0]), group[-1].end_lineno
+            start, end = _first_line(group[0], lines), group[-1].end_lineno or 0
             if len(units) > MAX_UNITS:
                 return units, [*problems, TOO_LONG]
+            # A backslash at the end continues with an empty line, which is not part of the unit.
+            own = "\n".join(lines[start - 1 : end]).removesuffix("\\")
             try:
-                unit = make_unit("\n".join(lines[start - 1 : end]), group, start)
+                unit = make_unit(own, group, start)
                 units.append(replace(unit, cell=cell, given=given) if cell or given else unit)
             except REFUSALS as error:
                 problems.append(_describe_error(error))
@@ -78,9 +80,12 @@ def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _first_line(statement: ast.stmt) -> int:
+def _first_line(statement: ast.stmt, lines: list[str]) -> int:
     decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
-    return min([statement.lineno, *(d.lineno for d in decorators)])
+    first = min([statement.lineno, *(d.lineno for d in decorators)])
+    while decorators and first > 1 and not lines[first - 1].lstrip().startswith("@"):
+        first -= 1  # the decorator starts on an earlier line: `@(`
+    return first
 
 
 def _group_by_line(statements: list[ast.stmt], lines: list[str]) -> Iterator[list[ast.stmt]]:
@@ -89,7 +94,7 @@ def _group_by_line(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
     for statement in statements:
         if group:
             end = group[-1].end_lineno or 0
-            if _first_line(statement) > end and not lines[end - 1].endswith("\\"):
+            if _first_line(statement, lines) > end and not lines[end - 1].endswith("\\"):
                 yield group
                 group = []
         group.append(statement)

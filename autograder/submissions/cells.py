@@ -86,9 +86,10 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            text = data.decode("latin-1")
+            # Windows-1252 is Latin-1 with printable characters in place of most control characters.
+            text = data.decode("cp1252", "replace")
             problems.append(
-                "the file is not UTF-8; it was read as Latin-1, so some characters may be wrong"
+                "the file is not UTF-8; it was read as Windows-1252, so some characters may be wrong"
             )
     return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 

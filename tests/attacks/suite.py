@@ -14,11 +14,14 @@ are tested differently:
 - `rule`: `not_allowed` is ignored.
 - `escaping`: messages are displayed without sanitizing them.
 - `wire`, `deadline` and `inputs`: the grader must report the message given in the `says` line.
+
+`<FORM FEED>` in a cell stands for that character, and so does the name of any other character.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +75,7 @@ def read(family: str) -> list[Attack]:
         name, _, body = part.partition("\n")
         options = dict(re.findall(r"^#: (stopped by|\w+) (.*)$", body, re.M))
         source = re.sub(r"^#: .*\n", "", body, flags=re.M).strip() + "\n"
+        source = re.sub(r"<([A-Z]+ [A-Z ]+)>", lambda name: unicodedata.lookup(name[1]), source)
         layers = tuple(options.pop("stopped by", "").replace(",", " ").split())
         seconds = float(options.pop("seconds", 5))
         found.append(Attack(family, name, source, layers, seconds=seconds, **options))

@@ -68,7 +68,10 @@ def change_text(old: str, draw: random.Random) -> str:
     start = draw.randrange(len(old) + 1)
     end = min(len(old), start + draw.choice((0, 1, 5, 100)))
     new = draw.choice(
-        ("", old[start:end] * 9, "\n", "\\", '"""', "(" * 50, "\x00", "\udc80", "# %%\n", " " * 500)
+        (
+            *("", old[start:end] * 9, "\n", "\\", '"""', "(" * 50, "\x00", "\udc80", "# %%\n"),
+            *(" " * 500, "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\ufeff"),
+        )
     )
     return old[:start] + new + old[end:]
 

@@ -113,7 +113,8 @@ class Worker:
         forbid(request.operators, request.attributes, self.hits)
         sys.modules[MODULE] = self._module
         self._module.__file__ = FILE
-        lines = request.source.splitlines(keepends=True)
+        # `splitlines` would also split at form feeds and Unicode line separators, which are not line breaks in Python.
+        lines = [f"{line}\n" for line in request.source.split("\n")]
         linecache.cache[FILE] = (len(request.source), None, lines, FILE)
         for reference in request.references:
             setattr(self._module, reference.name, self._stand_ins.reference(reference))

@@ -10,6 +10,26 @@
 def softmax(x, dim=-1):
     return x.softmax(dim)
 
+# %% code in a string, with form feeds that shift the line numbers
+#: stopped by rule
+#: exercise softmax
+#: status failed
+A = 1  # <FORM FEED><FORM FEED><FORM FEED>
+B = """
+from torch.nn.functional import softmax
+"""
+softmax = [A, B, len][2]
+
+# %% code in a string, with line separators that shift the line numbers
+#: stopped by rule
+#: exercise softmax
+#: status failed
+A = "<LINE SEPARATOR><NEXT LINE><LINE TABULATION>"
+B = """
+from torch.nn.functional import softmax
+"""
+softmax = [A, B, len][2]
+
 # %% softmax through a concatenated name
 #: stopped by rule
 #: effect marks

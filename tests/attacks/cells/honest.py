@@ -19,6 +19,14 @@ def causal_mask(n, device=None):
         rows = list(pool.map(lambda i: [j <= i for j in range(n)], range(n)))
     return torch.tensor(rows, dtype=torch.bool, device=device).reshape(n, n)
 
+# %% characters that end a line in a text editor but not in Python
+SEPARATORS = "<FORM FEED><LINE TABULATION><NEXT LINE><LINE SEPARATOR><PARAGRAPH SEPARATOR><INFORMATION SEPARATOR FOUR>"
+# wait<NEXT LINE> for<LINE SEPARATOR> it
+#<FORM FEED>
+def causal_mask(n, device=None):
+    assert len(SEPARATORS) == 6  # <FORM FEED>
+    return right(n, device)
+
 # %% a cache
 import functools
 @functools.lru_cache(maxsize=None)
