@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from autograder import VERSION, course_commands, delivery_commands, store_commands, ta_commands
 from autograder.console import (
@@ -26,9 +25,11 @@ from autograder.console import (
     exit_on_interrupt,
     load_day,
     output,
+    plain_console,
     print_error,
     print_errors_once,
     print_summary,
+    print_text,
     read_marks,
     warn_without_sandbox,
     write_marks,
@@ -123,7 +124,7 @@ def grade(
     warn_without_sandbox(sandbox)
     if worksheet:
         ta_commands.remember_times(chosen, worksheet)
-    stderr = Console(stderr=True)
+    stderr = plain_console(stderr=True)
     place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
@@ -140,21 +141,25 @@ def grade(
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
-    console = output()
-    width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
-    console.print(terminal_table.table(graded.rows, width))
-    console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
-    ta_commands.print_overrides(graded.submissions)
-    print_summary(console, graded, json)
-    if json:
-        write_marks(json, day, graded.submissions)
+    pages: list[Path] = []
     problems: list[str] = []
-    if feedback:
-        from autograder.feedback import sentences, student_page
+    try:
+        if json:
+            write_marks(json, day, graded.submissions)
+        if feedback:
+            from autograder.feedback import sentences, student_page
 
-        students = student_page.recipients(graded.with_tests())
-        pages, problems = student_page.write(students, sentences.read(chosen), feedback)
-        console.print(f"{len(pages)} feedback pages were written to {feedback}", highlight=False)
+            students = student_page.recipients(graded.with_tests())
+            pages, problems = student_page.write(students, sentences.read(chosen), feedback)
+    finally:
+        console = output()
+        width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
+        console.print(terminal_table.table(graded.rows, width))
+        console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
+        ta_commands.print_overrides(graded.submissions)
+        print_summary(console, graded, json)
+    if feedback:
+        print_text(f"{len(pages)} feedback pages were written to {feedback}")
     if copied:
         summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"
         console.print(summary, highlight=False)
@@ -183,7 +188,7 @@ def regrade(
     with open_session(chosen, jobs, sandbox, print_errors_once()) as session:
         changes, gone = session.regrade()
         for line in report(changes, day):
-            print(line)
+            print_text(line)
         for marks in gone:
             print_error(
                 f"{marks.path} ({marks.student}) no longer exists; its {marks.earned:g} points are kept"
@@ -235,7 +240,7 @@ def report(
     texts = sentences.read(chosen)
     analysis = class_analysis.analyse(marks, texts, fingerprint, anonymous, late)
     for written in class_page.write(analysis, folder):
-        print(written)
+        print_text(written)
 
 
 app.command()(delivery_commands.export)

@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from autograder.protocol.plain_text import escaped
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
@@ -25,8 +27,18 @@ MAX_WIDTH = 10_000  # maximum line length in a file or pipe
 
 def output() -> Console:
     """Return a console for stdout. If stdout is a file or pipe, lines are not wrapped."""
-    console = Console()
-    return console if console.is_terminal else Console(width=MAX_WIDTH)
+    console = plain_console()
+    return console if console.is_terminal else plain_console(width=MAX_WIDTH)
+
+
+def plain_console(width: int | None = None, stderr: bool = False) -> Console:
+    """Return a console that prints strings as they are. Names from students may look like Rich's markup or emoji codes."""
+    return Console(width=width, stderr=stderr, markup=False, emoji=False)
+
+
+def print_text(text: object, file: TextIO | None = None) -> None:
+    """Print text that may contain names or paths from students, so that it cannot control the terminal."""
+    print(escaped(str(text), keep="\n\t"), file=file)
 
 
 def load_course() -> Course:
@@ -99,7 +111,7 @@ def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
 
 def print_error(message: object) -> None:
     """Print one line to stderr."""
-    print(f"autograder: {message}", file=sys.stderr)
+    print_text(f"autograder: {message}", sys.stderr)
 
 
 def print_errors_once() -> Callable[[Exception], None]:
@@ -141,7 +153,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     again = [one for one in graded.replacements if not one.is_older]
     if again:
         changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
-        console.print(f"students who resubmitted ({len(again)}): {changes}", highlight=False)
+        console.print(Text(escaped(f"students who resubmitted ({len(again)}): {changes}")))
     for one in graded.replacements:
         if one.is_older:
             print_error(
@@ -150,10 +162,8 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             )
     for students in graded.identical:
         same = ", ".join(students)
-        console.print(
-            f"these students submitted identical code, apart from comments and spaces: {same}",
-            highlight=False,
-        )
+        note = f"these students submitted identical code, apart from comments and spaces: {same}"
+        console.print(Text(escaped(note)))
     for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:

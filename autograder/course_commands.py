@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from autograder.console import load_course, load_day, print_error
+from autograder.console import load_course, load_day, output, print_error
 from autograder.course.config import Include
 from autograder.options import DayArgument
 
@@ -112,7 +111,7 @@ def demo(
 
     chosen = load_day(day)
     folder = out or chosen.root / "demo" / day
-    Console().print(table(list(demonstrate(chosen, folder, steps))))
+    output().print(table(list(demonstrate(chosen, folder, steps))))
     print(f"figures and output were saved to {folder}")
 
 

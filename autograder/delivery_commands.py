@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from autograder.console import check_file, check_folder, load_day, print_error, read_marks
+from autograder.console import (
+    check_file,
+    check_folder,
+    load_day,
+    print_error,
+    print_text,
+    read_marks,
+)
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.ta_commands import remember_times, stored_class
@@ -57,7 +64,7 @@ def export(
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)
-    print(out)
+    print_text(out)
 
 
 def feedback(
@@ -96,6 +103,6 @@ def feedback(
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:
-        print(f"{done.pages} feedback pages were written to {place}. {HINTS[to]}")
+        print_text(f"{done.pages} feedback pages were written to {place}. {HINTS[to]}")
     if done.problems or not done.pages:
         raise typer.Exit(1)

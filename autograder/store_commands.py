@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autograder.console import load_day, output
+from autograder.console import load_day, output, print_text
 from autograder.options import DayArgument
 from autograder.ta_commands import stored_class
 
@@ -45,4 +45,4 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
             raise CourseError(f"the store has no marks for {student!r} in {day}{hint}")
         for label in lookup.labels_of(student, found[0], class_roster):
             history.forget(day, label)
-            print(f"{label}: the marks for {day} were deleted")
+            print_text(f"{label}: the marks for {day} were deleted")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.console import load_day, print_error
+from autograder.console import load_day, print_error, print_text
 from autograder.options import DayArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
         print_error(note)
     with OverrideStore(day.root) as store:
         store.add_times(day.name, times)
-    print(f"{len(times)} submission times were read from {worksheet}")
+    print_text(f"{len(times)} submission times were read from {worksheet}")
 
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
@@ -96,7 +96,7 @@ def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print(f"set by hand: {marks.student}: {describe(exercise)}")
+                print_text(f"set by hand: {marks.student}: {describe(exercise)}")
 
 
 def explain(
@@ -126,7 +126,7 @@ def explain(
     chosen = load_day(day)
     adjust = adjustments(chosen).apply
     for line in explain_lines(chosen, who, exercise, student, seed, adjust):
-        print(line)
+        print_text(line)
 
 
 def override(
@@ -213,7 +213,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
         names = [present, *(older for older, name in older_names(day).items() if name == present)]
         if not sum(store.remove(day.name, keys, name) for name in names):
             raise CourseError(f"{student} has no override for {exercise}")
-    print(f"{student}, {exercise}: the override was removed")
+    print_text(f"{student}, {exercise}: the override was removed")
 
 
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
@@ -227,4 +227,4 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
             total = f"{marks.points:g} of {marks.max_points:g} points in total"
-            print(f"{marks.student}: {overrides.describe(exercise)}; {total}")
+            print_text(f"{marks.student}: {overrides.describe(exercise)}; {total}")

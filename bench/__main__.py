@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from rich.console import Console
 from rich.table import Table
 
+from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
 from autograder.execution.answer_key import load_solution, solution_units
@@ -198,7 +199,7 @@ def main() -> None:
     parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
     arguments = parser.parse_args()
-    console = Console()
+    console = plain_console()
     course = courses.load(ROOT)
     days = [course.day(name) for name in arguments.days or course.days]
     for day in days:

@@ -24,6 +24,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from rich.console import Console
 
+from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.class_run import ClassRun
@@ -297,7 +298,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=10_000, help="number of simulated submissions")
     parser.add_argument("--only", choices=["marks", "kills", "scaling"], help="one measurement")
     arguments = parser.parse_args()
-    console, day = Console(), courses.load(ROOT).day("day1")
+    console, day = plain_console(), courses.load(ROOT).day("day1")
     match arguments.only:
         case "marks":
             ok = same_marks(day, arguments.count, console)

@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, decode
@@ -55,7 +55,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
         try:
             results["otter run"] = others.otter(day, other, paths)
         except OSError as error:
-            console.print(escape(str(error)))
+            console.print(str(error))
         cost, ours = _ours(day, Path(folder), paths)
     console.print(_costs(len(paths), {n: c for n, (c, _) in results.items()}, cost))
     console.print(_differences({n: m for n, (_, m) in results.items()}, ours))
@@ -188,7 +188,7 @@ def _differences(
         same += not reasons
         if reasons:
             totals = (_total(mark) for mark in marks.values())
-            text = escape("\n".join(reasons))
+            text = "\n".join(reasons)
             table.add_row(student, *totals, f"{own.points:g}" if own.exercises else "none", text)
     table.caption = f"{same} of {len(ours)} submissions get the same marks for every exercise from all three tools."
     return table
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("day", nargs="?", default="day1")
     parser.add_argument("students", nargs="*", help="default: all")
     arguments = parser.parse_args()
-    compare(courses.load(ROOT).day(arguments.day), Console(), arguments.students)
+    compare(courses.load(ROOT).day(arguments.day), plain_console(), arguments.students)
 
 
 if __name__ == "__main__":

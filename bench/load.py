@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
 from bench.course_copy import ROOT, link_course, link_known_mistakes
@@ -148,7 +149,7 @@ def bench(
             f"{timed_out} exercises timed out, exit code {graded.code}"
         )
         if not graded.records:
-            console.print(graded.errors[-2000:], markup=False)
+            console.print(graded.errors[-2000:])
     same = not found and len(idle.records) == len(loaded.records) == count
     console.print(
         f"{'✓' if same else '✗'} differences in marks and messages: {len(found)} (expected 0)"
@@ -165,7 +166,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="number of grading processes")
     arguments = parser.parse_args()
     day = courses.load(ROOT).day(arguments.day)
-    ok = bench(Console(), day, arguments.count, arguments.burners, arguments.jobs)
+    ok = bench(plain_console(), day, arguments.count, arguments.burners, arguments.jobs)
     return 0 if ok else 1
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.fork_server import start_server
@@ -279,7 +280,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--kills", type=int, default=20, help="number of times a run is killed")
     arguments = parser.parse_args()
-    return 0 if bench(Console(), arguments.count, arguments.jobs, arguments.kills) else 1
+    return 0 if bench(plain_console(), arguments.count, arguments.jobs, arguments.kills) else 1
 
 
 if __name__ == "__main__":

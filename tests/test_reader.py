@@ -382,6 +382,10 @@ INSIDE = {
         "x/day1/day1.ipynb": notebook(),
         "x/day1/timestamp.txt": b"2020-01-01",
     },
+    "a timestamp in a folder named after the day": {
+        "day1/day1.ipynb": notebook(),
+        "day1/timestamp.txt": b"2020-01-01 00:00:00 UTC",
+    },
     "a Canvas file name": {"bob_12_34567_day1.ipynb": notebook()},
     "a Moodle folder": {"bob_12_assignsubmission_file_/day1.ipynb": notebook()},
     "Gradescope metadata": {
@@ -414,7 +418,9 @@ def test_files_inside_a_submission_change_neither_owner_nor_time(
         one.handed_in.time.isoformat() for one in in_tree if one.handed_in and one.handed_in.time
     } == {"2026-12-10T20:00:00+00:00"}
     assert [one.student for one in found(tmp_path / "submitted/eve/day1")] == ["eve"]
-    assert sorted(students(tmp_path / "class")) == ["ada", "eve", "zoe"]
+    in_class = found(tmp_path / "class")
+    assert sorted(one.student for one in in_class) == ["ada", "eve", "zoe"]
+    assert not [one for one in in_class if one.handed_in]
 
 
 @pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)

@@ -361,6 +361,46 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     assert "Ask the student for a notebook" in shown.err
 
 
+MARKUP = (
+    "[mallory]",
+    "[conceal]bob",
+    "[link=https://x.example]cyd",
+    "[/x]",
+    ":snake:",
+    "eve\x1b[2J\u202e",
+)
+
+
+def test_names_that_look_like_markup_are_printed_unchanged_after_the_files_are_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in MARKUP:
+        for at, points in (("old", 10), ("new", 20)):
+            (root / at).mkdir(exist_ok=True)
+            write(root / at / name.replace("/", "|"), {"day1.ipynb": book(points, at)})
+    grade(root, root / "old")
+    monkeypatch.setattr("autograder.grading.session.open_session", lambda *_: session(root))
+    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
+    code, out, err = run(
+        root, monkeypatch, capsys, "grade", "day1", "new", "--json", "marks.json", "--feedback", "f"
+    )
+    assert code == 0, err
+    assert "resubmitted (6)" in out
+    assert "identical code" in out
+    text = "".join(out.split("\n"))
+    for name in MARKUP[:-1]:
+        assert text.count(name.replace("/", "|")) >= 3, name
+    assert "\x1b[2J" not in out
+    assert "\u202e" not in out
+    assert "\x1b]8;" not in out
+    assert len(list((root / "f").glob("*.html"))) == len(MARKUP)
+
+    monkeypatch.setattr("autograder.feedback.terminal_table.table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(root, monkeypatch, capsys, "grade", "day1", "new", "--json", "again.json")
+    assert (root / "again.json").read_bytes() == (root / "marks.json").read_bytes()
+
+
 def written(file: Path, files: dict[str, bytes]) -> Path:
     file.write_bytes(zipped(files))
     return file

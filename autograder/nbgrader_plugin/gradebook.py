@@ -47,7 +47,7 @@ def copy(
     If `force` is true, copy marks even if they are up to date.
     """
     result = CopyResult()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     warnings.simplefilter("ignore", SAWarning)  # nbgrader's use of SQLAlchemy causes these warnings
     try:
         copier = MarksCopier(day, reader)

@@ -1,4 +1,4 @@
-"""Escape and truncate text from students so that it is safe to display. Entry points: `printable` and `bounded`."""
+"""Escape and truncate text from students so that it is safe to display. Entry points: `printable`, `escaped` and `bounded`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ MAX_PROBLEMS = 50  # problems per submission
 def printable(text: str) -> str:
     """Make text safe to print in a terminal: escape control, bidi and undecodable characters, and truncate long text."""
     short = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}{text[-LONGEST:]}"
-    shown = "".join(
+    shown = escaped(short)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 81]}…{shown[-80:]}"
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Escape control, bidi and undecodable characters, except those in `keep`."""
+    return "".join(
         character
-        if character.isprintable()
+        if character.isprintable() or character in keep
         else f"\\x{ord(character) - 0xDC00:02x}"  # an undecodable byte
         if "\udc80" <= character <= "\udcff"
         else character.encode("unicode_escape").decode()
-        for character in short
+        for character in text
     )
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 81]}…{shown[-80:]}"
 
 
 def bounded(problems: Iterable[str]) -> list[str]:

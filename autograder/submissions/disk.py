@@ -46,15 +46,14 @@ class DiskFolder:
     def nbgrader_owner(self, day: str) -> HandedIn | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
-        nbgrader's folders are `submitted/STUDENT/DAY`, or `STUDENT/DAY` if it contains nbgrader's timestamp file.
+        nbgrader collects into `submitted/STUDENT/DAY`. Elsewhere, students may have written DAY and its timestamp file.
         """
         above = os.path.dirname(os.path.abspath(self.path))
-        if self.name != day or not os.path.basename(above):
+        if self.name != day or os.path.basename(os.path.dirname(above)) != SUBMITTED:
             return None
         person = Person(printable(os.path.basename(above)))
         time = platforms.parse_timestamp(read_small_file(self.path / platforms.TIMESTAMP))
-        is_nbgraders = os.path.basename(os.path.dirname(above)) == SUBMITTED
-        return HandedIn((person,), time=time) if time or is_nbgraders else None
+        return HandedIn((person,), time=time)
 
     def read_metadata(self) -> Metadata:
         """Read Gradescope's metadata file in this folder."""

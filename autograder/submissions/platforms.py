@@ -8,7 +8,7 @@
   marking, every name is “Participant”. Group submissions use the group's name and number, and the default group has no
   number.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
-- nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
+- nbgrader: `submitted/STUDENT/day1/` with `timestamp.txt`. nbgrader itself writes this tree.
 
 places.py decides in which folders to look for these names.
 """
