@@ -245,6 +245,27 @@ def drawn(x):
     assert torch.equal(seen[1], local[1])
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("left", "position"), [(624, 624), (0, 1)])
+def test_a_crafted_random_state_is_refused(load: Load, when: str, left: int, position: int) -> None:
+    code = f"""
+import struct
+real = torch.get_rng_state
+def crafted():
+    state = real()
+    state[8:24] = torch.tensor(list(struct.pack("=iiQ", {left}, 1, {position})), dtype=torch.uint8)
+    return state
+def drawn(x):
+    torch.get_rng_state = crafted if "{when}" == "before" else real
+    layer = EncoderLayer(8, 2, 16, dropout=0.5)
+    torch.get_rng_state = crafted
+    return layer(x)
+"""
+    student = load("day1", "drawn", code, ["EncoderLayer"])
+    with pytest.raises(StudentError, match="random state is invalid"):
+        student.drawn(torch.randn(2, 3, 8))
+
+
 def test_an_error_in_a_reference_is_raised_in_the_calling_code(modules: Student) -> None:
     assert "n_heads" in modules.refused()
 

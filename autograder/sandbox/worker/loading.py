@@ -1,8 +1,12 @@
-"""Run a student's source code as a module, piece by piece. Entry points: `run_pieces` and `seed_everything`."""
+"""Run a student's source code as a module, piece by piece, and set random number generators.
+
+Entry points: `run_pieces`, `seed_everything` and `set_random_state`.
+"""
 
 from __future__ import annotations
 
 import random
+import struct
 import types
 from collections.abc import Callable, Sequence
 
@@ -10,6 +14,11 @@ import numpy as np
 import torch
 
 from autograder.sandbox.worker.describe import FILE
+
+# The beginning of the state of torch's Mersenne Twister: the seed, the number of words left before new ones are
+# generated plus 1, whether it is seeded, and the position of the next word.
+STATE = struct.Struct("=QiiQ")
+MAX_POSITION = 625  # `left + next` after the first number is drawn; there are 624 words
 
 
 def run_pieces(
@@ -61,3 +70,15 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     # `torch.manual_seed` searches for other devices on each call.
     torch.default_generator.manual_seed(seed)
+
+
+def set_random_state(state: torch.Tensor) -> None:
+    """Set torch's random state to a state that another process sent.
+
+    Raises:
+        ValueError: With this state, torch would read memory beyond the state. torch itself does not check this.
+    """
+    _, left, seeded, position = STATE.unpack_from(state.contiguous().numpy().tobytes())
+    if seeded != 1 or left < 1 or left + position > MAX_POSITION:
+        raise ValueError("the random state is invalid")
+    torch.set_rng_state(state)

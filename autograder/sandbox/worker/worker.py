@@ -36,7 +36,7 @@ from autograder.sandbox.worker.describe import (
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
 from autograder.sandbox.worker.functional import call_method, describe_module
-from autograder.sandbox.worker.loading import run_pieces, seed_everything
+from autograder.sandbox.worker.loading import run_pieces, seed_everything, set_random_state
 from autograder.sandbox.worker.objects import (
     NotFound,
     attribute,
@@ -170,7 +170,7 @@ class Worker:
 
     def _make(self, request: m.Make, payload: bytearray) -> tuple[dict[str, Any], Tensor]:
         args, kwargs, random = self._decode(request.arguments, payload)
-        torch.set_rng_state(random)
+        set_random_state(random)
         made = getattr(self._module, request.target)(*args, **kwargs)
         self._objects[id(made)] = made
         return describe_module(made), torch.get_rng_state()
@@ -182,7 +182,7 @@ class Worker:
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
             tensor.requires_grad_(meta.requires_grad)
         *arguments, random = decode_value(request.arguments.value, tensors, self._from_wire)
-        torch.set_rng_state(random)
+        set_random_state(random)
         with torch.set_grad_enabled(request.grad):
             result = call_method(self._objects[request.target], request.method, *arguments)
         outputs: list[Tensor] = []
