@@ -40,6 +40,16 @@ STYLE = """
 def standardize(x):
     return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
 """
+# A wrong answer to one exercise, and a right answer to the other that uses a forbidden function.
+SUBMITTED = """
+import torch
+def standardize(x):
+    raise ValueError("\\x1b]0;owned\\x07")
+def find_outliers(x, limit=2.0):
+    torch.softmax(x, 0)
+    z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+    return z.abs() > limit
+"""
 
 
 def make(folder: Path) -> Path:
@@ -108,12 +118,16 @@ def test_a_new_course_builds(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
-    wrong = tmp_path / "wrong.py"
-    wrong.write_text("def find_outliers(x, limit=2.0):\n    return x\n")
-    options = ("-q", "-k", "FindOutliers", "--submission", str(wrong))
-    done = command(root, *options, program="pytest")
+    toml = root / "grading.toml"
+    toml.write_text(toml.read_text() + 'not_allowed = ["softmax"]\n')
+    submitted = tmp_path / "submitted.py"
+    submitted.write_text(SUBMITTED)
+    done = command(root, "-q", "--submission", str(submitted), program="pytest")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "3 failed" in done.stdout
+    assert "3 failed, 3 errors" in done.stdout, done.stdout
+    assert r"`standardize` raised ValueError: \x1b]0;owned\x07" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "this exercise does not allow `torch.softmax`" in done.stdout
 
 
 @pytest.fixture(scope="module")

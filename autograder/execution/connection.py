@@ -16,8 +16,10 @@ from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
 from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
+from autograder.protocol.plain_text import escaped
 from autograder.sandbox.process import Reply
 
+MAX_NAME = 200  # maximum length of a class's or operator's name
 NOT_DEFINED = (
     "; if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
@@ -36,11 +38,12 @@ class Process(Protocol):
 class StudentError(Exception):
     """Raised when the student's code raises an exception or does not define a name that a test needs.
 
-    `type` and `text` describe the original exception, and `line` is the line of `Source.text` that raised it.
+    `type` and `text` describe the original exception, safe to print, and `line` is the line of `Source.text` that raised it.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:
-        self.type, self.text = failure.type[:200], failure.text[: m.MAX_TEXT]
+        self.type = escaped(failure.type[:MAX_NAME])
+        self.text = escaped(failure.text[: m.MAX_TEXT], keep="\n")
         self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
         if failure.kind == "missing":
             super().__init__(f"`{name}`: {self.text}")
@@ -53,7 +56,7 @@ class NotAllowed(Exception):
     """Raised when the student's code calls operators that the exercise forbids."""
 
     def __init__(self, operators: list[str]) -> None:
-        self.operators = [name[:200] for name in operators[:20]]
+        self.operators = [escaped(name[:MAX_NAME]) for name in operators[:20]]
         super().__init__(", ".join(f"`{name}`" for name in self.operators))
 
 
@@ -120,7 +123,7 @@ class Connection:
         request = m.Call(target, method, data, keep, grad, measure=self.cost is not None)
         number, answer, payload = self._send(request, out, name)
         if not self.models.answering:
-            self.changed = [str(name) for name in answer.changed]
+            self.changed = [escaped(name[:MAX_NAME]) for name in answer.changed]
         if self.cost is not None:
             self.cost.operations += answer.operations
             self.cost.largest = max(self.cost.largest, answer.largest)
@@ -207,9 +210,9 @@ class Connection:
             if isinstance(item, m.Handle) and item.module:
                 return RemoteModule(self, item.id, name)
             if isinstance(item, m.Handle):
-                return RemoteObject(self, item.id, item.type)
+                return RemoteObject(self, item.id, escaped(item.type[:MAX_NAME]))
             if isinstance(item, m.Opaque):
-                return item
+                return m.Opaque(escaped(item.type[: m.MAX_TEXT]))
             raise m.WireError("the worker sent a value that only the grader may send")
 
         return decode_value(data.value, tensors, convert)

@@ -1,7 +1,8 @@
 """Pytest plugin with the hidden graders' fixtures, so that `pytest graders` works without the autograder.
 
-`pytest graders` tests the reference solutions, and `pytest graders --submission FILE` tests a notebook or script. Pytest loads
-this module for every project in the environment, so it imports torch only when a grader requests `student`.
+`pytest graders` tests the reference solutions, and `pytest graders --submission FILE` tests a notebook or script
+in the same way as `autograder grade`. Pytest loads this module for every project in the environment, so it imports torch
+only when a grader requests `student`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import pytest
 
 if TYPE_CHECKING:
     from autograder.course.config import Day, Exercise
+    from autograder.execution.attempt import Attempt
     from autograder.execution.student import Student
     from autograder.sandbox.client import Server
     from autograder.slicing.unit import Unit
     from autograder.submissions.client import Reader
+
+# The submission's code in a test's exercise.
+ATTEMPT: pytest.StashKey[Attempt] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,8 +44,8 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def student(
     request: pytest.FixtureRequest, _sandbox: Callable[[], tuple[Server, Reader]]
-) -> Iterator[Student]:
-    """Yield the code to test: the reference solution in this process, or a submission in the sandbox."""
+) -> Iterator[Student | None]:
+    """Yield the reference solution, or store the submission's code for `pytest_pyfunc_call` and yield None."""
     from autograder.execution.answer_key import load_solution
 
     day = _day(request.path.parent)
@@ -54,7 +59,27 @@ def student(
     if submission is None:
         yield load_solution(day, exercise, *_units(day))
     else:
-        yield from _submitted(day, exercise, Path(submission), *_sandbox())
+        seed = str(request.config.getoption("--seed"))
+        attempt = _submitted(day, exercise, Path(submission), seed, *_sandbox())
+        request.node.stash[ATTEMPT] = attempt
+        yield None
+        attempt.stop()
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test of a submission, and fail with the message that the student would see."""
+    attempt = pyfuncitem.stash.get(ATTEMPT, None)
+    if attempt is None:
+        return None  # pytest calls the function
+    from autograder.execution.collect import Test
+    from autograder.marks.model import sanitize
+
+    owner, name = pyfuncitem.cls, pyfuncitem.name
+    assert owner is not None
+    outcome = attempt.run_test(Test(owner.exercise, name, "", 1.0, owner, getattr(owner, name)))
+    if not outcome.passed:
+        pytest.fail(sanitize(outcome.message), pytrace=False)
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -76,26 +101,23 @@ def _sandbox() -> Iterator[Callable[[], tuple[Server, Reader]]]:
 
 
 def _submitted(
-    day: Day, exercise: Exercise, file: Path, server: Server, reader: Reader
-) -> Iterator[Student]:
-    from autograder.execution.attempt import Attempt
+    day: Day, exercise: Exercise, file: Path, seed: str, server: Server, reader: Reader
+) -> Attempt:
+    """Return a submission's code, or fail the test if grading would not run it."""
+    from autograder.execution.attempt import Attempt, not_allowed_message
     from autograder.execution.source import join_units
     from autograder.slicing.client import Slicer, prepare
     from autograder.submissions.submission import read_submissions
 
-    handed_in = next(read_submissions([file], day.name, reader))
-    with Slicer(reader.server, prepare(reader.server, day), handed_in.cells) as slicer:
-        pieces = slicer.slice_all().slices[exercise.name].pieces
-    if not pieces:
-        pytest.fail(f"{exercise.name} is not defined in {file}")
-    attempt = Attempt(server, exercise, join_units(pieces), "0")
-    try:
-        if lost := attempt.start():
-            pytest.fail(lost.message)
-        assert attempt.student is not None
-        yield attempt.student
-    finally:
-        attempt.stop()
+    submission = next(read_submissions([file], day.name, reader))
+    with Slicer(reader.server, prepare(reader.server, day), submission.cells) as slicer:
+        code = slicer.slice_all().slices[exercise.name]
+    if code.state != "written":
+        state = "defined" if code.state == "absent" else "filled in"
+        pytest.fail(f"{exercise.name} is not {state} in {file}", pytrace=False)
+    if code.used:
+        pytest.fail(not_allowed_message(code.used), pytrace=False)
+    return Attempt(server, exercise, join_units(code.pieces), seed)
 
 
 @cache

@@ -105,7 +105,7 @@ def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str
     if observed.message:
         indent = " " * 10
         yield indent + sanitize(observed.message).replace("\n", f"\n{indent}")
-        yield from (indent + line for line in observed.call)
+        yield from (indent + sanitize(line) for line in observed.call)
 
 
 def observe(test: Test, message: str, student: Student | None) -> Observed:

@@ -32,6 +32,7 @@ from autograder.protocol.messages import (
     WireError,
     escape_surrogates,
 )
+from autograder.protocol.plain_text import escaped
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
@@ -300,4 +301,4 @@ def _named(item: Named) -> Any:
         return DTYPES[item.name]
     if item.kind == "device" and item.name in ("cpu", "meta"):
         return torch.device(item.name)
-    return Opaque(f"the {item.kind} {item.name}"[:MAX_TEXT])
+    return Opaque(escaped(f"the {item.kind} {item.name}"[:MAX_TEXT]))
