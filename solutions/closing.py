@@ -11,7 +11,7 @@
 #   device as the inputs. Gradients must be finite. Do not modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
 #   10, not divisible by n_heads = 3".
-# * Dropout acts only in training mode. Initialisation and additional attributes are up to you.
+# * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
 # * Each "Not allowed" list applies only to its own exercise.
 
 # %%

@@ -17,7 +17,7 @@ from autograder.release import texts
 
 HELPERS = (hints, checks, progress, material)
 INTRODUCTION = """\
-### Given code
+### Provided code
 
 Run the next five cells. They run the checks, give hints on common mistakes, and show your progress. They also provide stand-ins
 for exercises that you have not finished. You do not have to read the code."""

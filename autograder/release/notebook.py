@@ -144,7 +144,7 @@ def _chapter_cell(
 
 def _helper_cell(source: str, id_: str) -> NotebookNode:
     """Return a code cell that is collapsed in JupyterLab, VS Code and Colab."""
-    cell = _cell("code", f"# @title Given code\n{source}", id_)
+    cell = _cell("code", f"# @title Provided code\n{source}", id_)
     cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
     return cell
 

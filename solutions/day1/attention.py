@@ -5,12 +5,13 @@
 #
 # To write the month of a date, your model has to find the month in the source. Attention performs
 # this search. Each position has a **query**, which describes what it is looking for. Each position
-# also has a **key**, which queries are compared with, and a **value**, which it passes on. The
-# result for a query is the mean of all values, weighted by how well the query matches each key.
+# also has a **key**, which is compared with the queries, and a **value**, which is the information
+# that it passes on. The result for a query is the mean of all values, weighted by how well the
+# query matches each key.
 #
 # ![The left side shows a dictionary lookup: the query red matches one key, and the result is its
-# value, (1, 0). The right side shows attention: the query red gives the keys red, blue and purple
-# the weights 0.40, 0.20 and 0.40. The result is the weighted mean of their values, (0.80,
+# value, (1, 0). The right side shows attention: the query red assigns the weights 0.40, 0.20 and
+# 0.40 to the keys red, blue and purple. The result is the weighted mean of their values, (0.80,
 # 0.60).](figures/lookup.svg)
 #
 # A dictionary lookup returns one value or fails. Attention compares the query with every key and
@@ -183,7 +184,7 @@ if __name__ == "__main__":
 #
 # $$S = \frac{Q\,K^\top}{\sqrt d} \qquad Q: n \times d, \quad K: m \times d, \quad S: n \times m$$
 #
-# Row i of $S$ belongs to query i, and column j belongs to key j.
+# Row i of $S$ corresponds to query i, and column j to key j.
 #
 # **Why √d?** Suppose all entries of a query and a key are independent, with mean 0 and variance 1.
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
@@ -228,7 +229,7 @@ if __name__ == "__main__":
         assert result is not None, "attention_scores returns None. Does it end with `return`?"
         assert result.shape == (2, 3), (
             f"2 queries and 3 keys should give scores of shape (2, 3); yours have shape "
-            f"{tuple(result.shape)}. Rows belong to queries, and columns belong to keys."
+            f"{tuple(result.shape)}. Rows correspond to queries, and columns to keys."
         )
         assert torch.allclose(result, expected), (
             f"The scores should be\n{expected}\nyours are\n{result}\n"
@@ -252,7 +253,7 @@ if __name__ == "__main__":
             wide = torch.full((1, 256), 32.0, dtype=torch.float16)
             score = attention_scores(wide, wide).item()
         assert abs(score - 16384) < 200, (
-            f"In float16, this score should be 16384; yours is {score}. Before the division, the sum "
+            f"In float16, this score should be 16384; yours is {score}. Before scaling, the sum "
             "is 262,144, which exceeds the float16 maximum of 65,504."
         )
         print("attention_scores: all visible checks pass.")
@@ -269,8 +270,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# You can divide the product by √d, or divide one factor before you multiply. The two are the same
-# on paper, but only one keeps every intermediate result small.
+# You can divide the product by √d, or divide one factor before you multiply. On paper, both give
+# the same result, but only one keeps every intermediate result small.
 # </details>
 
 # %%
@@ -278,8 +279,8 @@ if __name__ == "__main__":
     with demonstration():
         # Use 256 queries and 64 keys. All entries are independent and standard normal.
         sizes = [2**power for power in range(11)]
-        largest = {"divided by √d": [], "not divided": []}
-        typical = {"divided by √d": [], "not divided": []}
+        largest = {"scaled by 1/√d": [], "unscaled": []}
+        typical = {"scaled by 1/√d": [], "unscaled": []}
         torch.manual_seed(0)
         for d in sizes:
             scaled = attention_scores(torch.randn(256, d), torch.randn(64, d)).double()
@@ -301,12 +302,12 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the division (blue), the weights hardly depend on d. Without it (orange,
+# **What to notice.** With scaling (blue), the weights hardly depend on d. Without it (orange,
 # dashed), the largest weight grows: at d = 64, one key gets 80% of the weight on average. The right
-# plot shows how strongly the weight of a typical key responds to its score. The key's gradient is
-# proportional to this derivative. At d = 64, the derivative is 9·10⁻³ with the division and 5·10⁻⁹
-# without it. An untrained query would get stuck with whichever key it happens to prefer. This is
-# the paper's reason for dividing by √d.
+# plot shows the derivative of a typical key's weight with respect to its score. The gradient that
+# reaches the key is proportional to this derivative. At d = 64, the derivative is 9·10⁻³ with
+# scaling and 5·10⁻⁹ without. An untrained query would then get stuck with whichever key it happens
+# to prefer. This is the paper's reason for dividing by √d.
 
 # %% [markdown]
 # ## `attention`
@@ -372,7 +373,7 @@ if __name__ == "__main__":
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(2)), (
             f"The weights of each query should sum to 1; yours sum to {totals.tolist()}. "
-            "Which axis of the weights belongs to the keys?"
+            "Which axis of the weights corresponds to the keys?"
         )
         assert torch.allclose(output[0], value[1], atol=1e-4), (
             "The first query matches only the second key, so its output should be that key's value, "
@@ -411,9 +412,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have already written both functions that you need for A. In the scores, rows belong to
-# queries, and columns belong to keys. Along which axis, counted from the end, does one query
-# distribute its weight?
+# You have already written both functions that you need for A. In the score matrix, rows correspond
+# to queries and columns to keys. Along which axis, counted from the end, does one query distribute
+# its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -489,8 +490,8 @@ if __name__ == "__main__":
 #
 # 1. How much more time and memory does attention need if source and target both become ten times
 #    longer?
-# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn to
-#    change this?
+# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn
+#    that would change this?
 #
 # <details><summary>Answers</summary>
 #

@@ -7,10 +7,10 @@
 # applied to each position, residual connections that preserve the input, and norms that keep
 # activations in range. You will build these parts and combine them into encoder and decoder layers.
 #
-# ![The encoder layer applies self-attention with a mask, dropout, addition of the input, and norm1.
-# It then applies feed-forward, dropout, addition and norm2. Between these two steps, the decoder
-# layer has cross-attention to the memory, with its own mask, addition and
-# norm.](figures/layers.svg)
+# ![The encoder layer passes its input and a mask to self-attention, applies dropout, adds the
+# input, and applies norm1. It then does the same with the feed-forward network and norm2, without a
+# mask. Between these two steps, the decoder layer has a third: cross-attention to the memory, with
+# its own mask and norm.](figures/layers.svg)
 
 # %%
 import matplotlib.pyplot as plt
@@ -190,7 +190,7 @@ class FeedForward(nn.Module):
     """Two linear maps with a ReLU between them, applied to each position separately.
 
     Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
-    (`nn.Linear(d_ff, d_model)`). Dropout acts on the hidden features, after the ReLU.
+    (`nn.Linear(d_ff, d_model)`). Dropout is applied to the hidden features, after the ReLU.
 
     Source: Vaswani et al. 2017, section 3.3; dropout as in `nn.TransformerEncoderLayer`.
     """
@@ -258,7 +258,7 @@ if __name__ == "__main__":
         network = filled(FeedForward(6, 50, dropout=0.5))
         network.eval()
         assert torch.equal(network(x), network(x)), (
-            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Is dropout still active?"
         )
         network.train()
         assert not torch.equal(network(x), network(x)), (
@@ -268,7 +268,7 @@ if __name__ == "__main__":
         seen, expected = dropped.train()(x), dropped.linear2.bias.expand(2, 3, 6)
         assert torch.allclose(seen, expected, atol=1e-4), (
             "If dropout sets all hidden values to 0, the result should be the bias of linear2, "
-            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. What does dropout act on?"
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. What do you apply dropout to?"
         )
         assert torch.allclose(dropped.eval()(x), kept.eval()(x), atol=1e-4), (
             "In evaluation mode, dropout should not change the result; yours differs from the result without dropout."
@@ -286,8 +286,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# An `nn.Dropout` attribute follows the mode of its module. `F.dropout` needs the argument
-# `training`.
+# `train()` and `eval()` on your module also switch its `nn.Dropout` submodules on and off.
+# `F.dropout` needs the argument `training`.
 # </details>
 
 # %% [markdown]
@@ -302,9 +302,9 @@ if __name__ == "__main__":
 # network. Each step has a **residual connection**: its input is added to its output, so the step
 # only has to learn what to change. In the paper, the sum is then normalised (*post-norm*).
 #
-# ![In post-norm, attention and feed-forward branch off the stream and are added back, and each sum
-# passes through a norm. In pre-norm, each norm is inside the branch, before attention or
-# feed-forward.](figures/residual.svg)
+# ![In post-norm, the outputs of attention and of the feed-forward network are added to the stream,
+# and each sum passes through a norm. In pre-norm, each norm is inside a branch, before attention or
+# the feed-forward network.](figures/residual.svg)
 #
 # $$x \leftarrow \operatorname{norm}_1
 # \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
@@ -316,8 +316,8 @@ if __name__ == "__main__":
 # `nn.LayerNorm(d_model)`, which rescales each position to mean 0 and variance 1.
 #
 # **The trap.** A layer often still trains with norm, addition and dropout in the wrong order. For
-# both residual connections, check that you add back the right tensor and that dropout acts only on
-# the branch.
+# both residual connections, check that you add back the right tensor and that you apply dropout
+# only to the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
 # `multi_head_attention_forward`, and `nn.Transformer` or any of its components.
@@ -440,13 +440,13 @@ if __name__ == "__main__":
         error = (layer(x) - theirs(x)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerEncoderLayer; yours "
-            f"differs by up to {error:.2g}. Which norm belongs to which step? How many heads are there?"
+            f"differs by up to {error:.2g}. Which step uses which norm? How many heads are there?"
         )
 
         noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Is dropout still active?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
@@ -458,8 +458,8 @@ if __name__ == "__main__":
             expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of both steps to 0, the result should be norm2(norm1(x)) = "
-            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Dropout acts on what you add to "
-            "x, not on x or the sum."
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Apply dropout to what you add to "
+            "x, not to x or the sum."
         )
         for step, silent in (
             ("attention", "self_attention.out"),
@@ -582,7 +582,7 @@ if __name__ == "__main__":
 # hides the padding of the source.](figures/cross-attention.svg)
 #
 # **The trap.** The two masks hide different things. For each mask, ask which sequence its last axis
-# belongs to.
+# corresponds to.
 #
 # Not allowed: the same as for `EncoderLayer`.
 
@@ -746,7 +746,7 @@ if __name__ == "__main__":
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x, memory), noisy(x, memory)), (
-            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Is dropout still active?"
         )
         noisy.train()
         assert not torch.equal(noisy(x, memory), noisy(x, memory)), (
@@ -759,7 +759,7 @@ if __name__ == "__main__":
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of all three steps to 0, the result should be "
             f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
-            "Dropout acts on what you add to x, not on x or the sum."
+            "Apply dropout to what you add to x, not to x or the sum."
         )
         print("DecoderLayer: all visible checks pass.")
 

@@ -16,12 +16,12 @@
 #
 # ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the
 # key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows only
-# what both other masks allow.](figures/masks.svg)
+# what the other two masks both allow.](figures/masks.svg)
 #
 # In today's example, the causal mask lets *red* see only itself. *Blue* has the scores 0 and 0.71,
 # so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last, so it sees all three tokens.
 #
-# ![The scores of red, blue and purple, before and after the future is crossed out. The rows of
+# ![The scores of red, blue and purple, before and after the causal mask is applied. The rows of
 # weights are (1, 0, 0), (0.33, 0.67, 0) and (0.25, 0.25, 0.50). The outputs are (1, 0), (0.33,
 # 0.67) and (0.75, 0.75).](figures/mask.svg)
 
@@ -418,7 +418,7 @@ if __name__ == "__main__":
                 assert torch.allclose(together[row], alone[0], atol=1e-5), (
                     f"Query {row} should get the same weights with other queries as without them, "
                     f"{alone[0].tolist()}; yours are {together[row].tolist()}. Each row of the mask "
-                    "belongs to one query."
+                    "corresponds to one query."
                 )
             low = masked_attention(
                 torch.tensor([[200.0]]),

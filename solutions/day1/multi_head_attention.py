@@ -148,9 +148,9 @@ if __name__ == "__main__":
         print(f"the same memory: {numbered.data_ptr() == split.data_ptr()}")
 
 # %% [markdown]
-# **What to notice.** Each head has one colour and contains every position once. If the last line
-# shows `True`, your split copied no data. It only changed the strides: the distances in memory
-# between neighbours along each axis. A split that copies is equally correct.
+# **What to notice.** Each head is drawn in a single colour and contains every position once. If the
+# last line shows `True`, your split copied no data. It only changed the strides: the distances in
+# memory between neighbours along each axis. A split that copies is equally correct.
 
 # %% [markdown]
 # ## `merge_heads`
@@ -504,8 +504,8 @@ if __name__ == "__main__":
 # has n × m weights, and it makes each head narrower.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of
-# table 3. [Weng, The Transformer Family
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and table 3, rows
+# (A). [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Multi-Head
 # Self-Attention". [Michel et al. 2019](https://arxiv.org/abs/1905.10650), sections 1 to 3: most
 # heads can be removed after training.
@@ -514,12 +514,12 @@ if __name__ == "__main__":
 #
 # 1. With d = 512, the paper uses 8 heads of 64 features. What would you lose with 512 heads of one
 #    feature? And with a single head?
-# 2. Suppose you reorder the heads. How do you have to change W_o to get the same output?
+# 2. Suppose you reorder the heads. How must W_o change so that the output stays the same?
 #
 # <details><summary>Answers</summary>
 #
-# 1. A head with one feature compares a query and a key by multiplying two numbers, so it can hardly
-#    distinguish many keys. A single head gives each token only one set of weights, so it has to
+# 1. A head with one feature compares a query and a key by multiplying two numbers, so it can tell
+#    only a few keys apart. A single head gives each token only one set of weights, so it has to
 #    average over everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
 # 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary,
 #    so "head 3" means nothing when you compare two training runs.

@@ -9,7 +9,7 @@
 # 1987-03-04. It attends to 987 when it writes the year, to Mar when it writes the month, and to 4
 # when it writes the day. The weekday gets little weight.](figures/result.svg)
 #
-# The rows are symbols that the trained model writes; the columns are symbols that it reads. Dark
+# Each row is a token that the trained model writes; each column is a token that it reads. Dark
 # cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After 30
 # seconds of training, the reference solution (seed 0) converts all 2,000 unseen dates correctly.
 
@@ -38,7 +38,7 @@
 # ![The encoder embeds the source tokens, adds positional encodings and applies two encoder layers.
 # The result is the memory. The decoder embeds the target tokens so far, adds positional encodings,
 # and applies two decoder layers that also read the memory. A linear layer then computes the logits.
-# Numbers show which chapter builds each part.](figures/architecture.svg)
+# Numbers show in which chapter you build each part.](figures/architecture.svg)
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
 # **decoder** (right) reads the memory and the target so far, and scores every token that could come

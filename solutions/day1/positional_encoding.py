@@ -117,7 +117,7 @@ if __name__ == "__main__":
             )
         with expecting(
             "An odd d_model of 5 should give a table with 5 columns",
-            "There is one more sine column than there are cosine columns.",
+            "There is one extra sine column.",
         ):
             odd = sinusoidal_encoding(4, 5)
         assert odd.shape == (4, 5), (
@@ -148,8 +148,7 @@ if __name__ == "__main__":
 #
 # The numbers 2i are `0, 2, 4, …`, a range with a step. To interleave the columns of two tables,
 # assign to every second column, or stack the tables along a new last axis and flatten. If d is odd,
-# there is one more sine column than there are cosine columns. A Python loop over the pairs is also
-# fine.
+# there is one extra sine column. A Python loop over the pairs is also fine.
 # </details>
 
 # %%
@@ -287,8 +286,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the angle-addition formulas for sin(a + b) and cos(a + b), where a belongs to the
-# position and b to the offset. The coefficients of sin a and cos a are the four entries of a block.
+# Write down the angle-addition formulas for sin(a + b) and cos(a + b), where a is the angle for the
+# position and b the angle for the offset. The coefficients of sin a and cos a are the four entries
+# of a block.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -447,7 +447,7 @@ if __name__ == "__main__":
         )
         silent = PositionalEncoding(4, dropout=0.9999999).train()(torch.ones(5, 6, 4))
         assert not silent.any(), (
-            "Dropout acts on the sum of x and the encoding. With a probability near 1, all 120 numbers "
+            "Apply dropout to the sum of x and the encoding. With a probability near 1, all 120 numbers "
             f"should be 0; in your result, {silent.count_nonzero()} are not."
         )
         with expecting_value_error(
@@ -479,8 +479,8 @@ if __name__ == "__main__":
 #
 # Adding a tensor of shape `n × d` to one of shape `b × n × d` broadcasts without an extra axis. One
 # argument of `register_buffer` keeps the buffer out of the `state_dict`. First compare n with the
-# length of the table. Convert the rows to the dtype of x before you add them. `nn.Dropout` follows
-# the mode of the module.
+# length of the table. Convert the rows to the dtype of x before you add them. The module's
+# `train()` and `eval()` also switch an `nn.Dropout` attribute on and off.
 # </details>
 
 # %%

@@ -303,7 +303,7 @@ if __name__ == "__main__":
         encoded = noisy.encode(source)
         assert torch.allclose(encoded[0, 0], encoded[0, 1], atol=1e-3), (
             "If dropout sets everything to 0, the memory should be the same at every position; yours differs. "
-            "Dropout also acts on the sum of the embedding and the positional encoding."
+            "Dropout is also applied to the sum of the embedding and the positional encoding."
         )
         print("Transformer: all visible checks pass.")
 
@@ -329,12 +329,12 @@ if __name__ == "__main__":
 #
 # | attention | queries | keys | hidden | function |
 # |---|---|---|---|---|
-# | encoder, self | source | source | source padding | `padding_mask(source, pad_id)` |
-# | decoder, self | target | target | the future and target padding | `decoder_mask(target, pad_id)` |
-# | decoder, cross | target | memory | source padding | `padding_mask(source, pad_id)` |
+# | encoder self-attention | source | source | source padding | `padding_mask(source, pad_id)` |
+# | decoder self-attention | target | target | the future and target padding | `decoder_mask(target, pad_id)` |
+# | cross-attention | target | memory | source padding | `padding_mask(source, pad_id)` |
 #
-# If padding after the source changes the logits, the first or the third mask is missing. To find
-# out which, compare `encode(source)` with and without padding. If only the logits differ, the third
+# If padding the source changes the logits, the first or the third mask is missing. To find out
+# which, compare `encode(source)` with and without padding. If only the logits differ, the third
 # mask is missing.
 # </details>
 
@@ -363,9 +363,8 @@ if __name__ == "__main__":
 # **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the model to leave some
 # probability for other tokens:
 #
-# ![The figure shows the distribution y over five tokens. Without smoothing, the target has
-# probability 1. With an epsilon of 0.1, it has 0.92, and every other token has
-# 0.02.](figures/smoothing.svg)
+# ![The distribution y over five tokens. Without smoothing, the target has probability 1. With an
+# epsilon of 0.1, it has 0.92, and every other token has 0.02.](figures/smoothing.svg)
 #
 # **The traps.** The loss has to handle logits of 10,000, a `pad_id` that is not a valid class (−100
 # is common), and batches that contain only padding.
@@ -655,10 +654,10 @@ if __name__ == "__main__":
 #
 # *Core · 10 minutes*
 #
-# The model gets dates in six formats, each with its standard form, but no rules. It has to learn
-# that months have names and numbers, that dots mean day first, and that slashes mean month first.
-# The weekday is irrelevant. All dates are between 1950 and 2049. We hold out 2,000 days: the model
-# never sees them in training, in any format.
+# The model is trained on dates in six formats, each date paired with its standard form. From these
+# pairs alone, it has to learn that months have names and numbers, that dots mean day first, and
+# that slashes mean month first. The weekday is irrelevant. All dates are between 1950 and 2049. We
+# hold out 2,000 days: the model never sees them in training, in any format.
 
 # %%
 PAD, BOS, EOS = 0, 1, 2
@@ -684,7 +683,7 @@ def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str]
 
 
 def as_tokens(texts: list[str]) -> Int[Tensor, "b n"]:
-    """Convert each text to BOS, one token per symbol and EOS, and pad the rows with PAD."""
+    """Convert each text to BOS, one token per character and EOS, and pad the rows with PAD."""
     rows = [[BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS] for text in texts]
     rows = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
@@ -750,7 +749,7 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
 
 # %%
 def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
-    """Return the weights from each target symbol to each source symbol, or None if none were recorded."""
+    """Return the weights from each target token to each source token, or None if none were recorded."""
     recorded = []
     hook = model.decoder[-1].cross_attention.register_forward_hook(
         lambda module, inputs, output: recorded.append(output)

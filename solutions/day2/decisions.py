@@ -544,8 +544,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** From 36 of the 59 places (seed 0), the graph has a shorter path to the goal
-# than any in the data. The model finds such a path from 25 of them, and 11 of these are shortest
+# **What to notice.** For 36 of the 59 places (seed 0), the graph contains a shorter path to the
+# goal than the data does. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths. Training takes about a minute of
 # CPU time.
 #

@@ -619,7 +619,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # `chunk(6, dim=-1)` splits the result of `modulation` into the six parts, in the right order. Then
-# write one line per formula; the second uses the x that the first returns. Use `nn.init.zeros_` on
+# write one line per formula; the second uses the updated x from the first. Use `nn.init.zeros_` on
 # the weight and the bias of `modulation`, and pass `approximate="tanh"` to `F.gelu`.
 # </details>
 

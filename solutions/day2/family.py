@@ -212,7 +212,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Over 20 positions, pair 0 makes three full turns, while pair 2 hardly moves.
 # Fast pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each
-# diagonal has one colour, because the score depends only on i − j.
+# diagonal is a single colour, because the score depends only on i − j.
 
 # %% [markdown]
 # ## `alibi_bias`
@@ -921,7 +921,7 @@ if __name__ == "__main__":
 # as much memory as the bidirectional form, and more than window attention.
 
 # %% [markdown]
-# The next cells train small causal models on 64-character pieces of Python's manual and test them
+# The next cells train small causal models on 64-character pieces of the Python manual and test them
 # on 256-character pieces. Three models differ only in positional encoding: sinusoidal, ALiBi or
 # RoPE. Three others combine RoPE with a window of 16, one key head for four query heads, or linear
 # attention.
@@ -933,7 +933,7 @@ TRAINED_LENGTH, LONGEST = 64, 256
 
 
 def manual_characters() -> tuple[Tensor, int]:
-    """Return Python's manual as character IDs, and the number of different characters."""
+    """Return the Python manual as character IDs, and the number of different characters."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))

@@ -1235,7 +1235,7 @@ if __name__ == "__main__":
 # **What to notice.** The logits agree up to rounding (within 4·10⁻⁷ in the reference run), so every
 # detail is right, down to the tanh in GELU.
 # %% [markdown]
-# ## Your GPT at work: Python's manual
+# ## Your GPT at work: the Python manual
 #
 # Python ships with half a million characters of its language reference; `help("with")` prints part
 # of it. The first 90% is used for training; the rest is held out. Each character is a token.
@@ -1279,8 +1279,8 @@ if __name__ == "__main__":
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
-# 1991](https://doi.org/10.1109/18.87000), method C). Suppose that c characters followed a context, t of
-# them distinct. Then t of the c characters were new when they appeared, so
+# 1991](https://doi.org/10.1109/18.87000), method C). Suppose that c characters followed a context,
+# t of them distinct. Then t of the c characters appeared after this context for the first time, so
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
 # P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
@@ -1351,7 +1351,7 @@ if __name__ == "__main__":
 # ### Training
 #
 # Each step reads 8 windows of 128 characters at random positions. The learning rate warms up for
-# 200 steps and then decays to 0 along a cosine. Embeddings are initialised with a standard
+# 200 steps and then follows a cosine decay to 0. Embeddings are initialised with a standard
 # deviation of 0.1. Initially, each block adds nothing to its input.
 #
 # For a fair comparison, each held-out character is predicted once, only from earlier characters.
@@ -1571,7 +1571,7 @@ if __name__ == "__main__":
         draw_head(heads[head], shown, f"block 0, head {head}")
 
 # %% [markdown]
-# **What to notice.** This head of the first block attends to the previous character, with a weight
+# **What to notice.** This head in the first block attends to the previous character, with a weight
 # of 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the
 # next character is easier to predict from two characters than from one. Another head attends to the
 # character before that (0.77). With other seeds, different heads take on these roles.

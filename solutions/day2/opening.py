@@ -2,10 +2,10 @@
 # ## What you will build
 #
 # On Day 1, you trained a Transformer to read dates. Today you use the same parts to generate text,
-# compose music, and recognise and draw digits. You train every model yourself. The results shown
-# here are from the reference solution with seed 0.
+# compose music, and recognise and draw digits. You train every model yourself. The results here are
+# from the reference solution with seed 0.
 #
-# **Text.** After four minutes of training on Python's manual, a GPT with 360,000 parameters
+# **Text.** After four minutes of training on the Python manual, a GPT with 360,000 parameters
 # continues the prompt *The statement*. Most of the words and the layout are right, but the text
 # makes no sense:
 #
@@ -44,7 +44,7 @@
 #
 # Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
 # `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
-# models. Before you start one of these two chapters, run the cells that define what it uses.
+# models. Before you start Diffusion or Memory, run the cells that define what it uses.
 
 # %% [markdown]
 # ### Notation

@@ -187,11 +187,11 @@ def numbers() -> Picture:
         ("tokens", "`1  11  7  12  7  9  17  16  15  2`", "1 × 10", ORANGE),
         ("embeddings", "each token: 64 numbers, learned", "1 × 10 × 64", ORANGE),
         ("memory", "each token: 64 numbers, with context from the others", "1 × 10 × 64", ORANGE),
-        ("logits", "each next token: 70 scores, one for each symbol", "1 × 11 × 70", BLUE),
+        ("logits", "each position: 70 scores, one per vocabulary token", "1 × 11 × 70", BLUE),
         ("text", "`1987-03-04`", "", BLUE),
     )
     steps = (
-        "split into symbols, add bos and eos",
+        "split into characters, add bos and eos",
         "look up",
         "encoder",
         "decoder, which also reads the target so far",
@@ -351,7 +351,7 @@ def mask() -> Picture:
     picture.text(
         350,
         192,
-        "each row is a query; the mask acts before softmax, so each row of weights sums to 1",
+        "each row is a query; the mask is applied before softmax, so each row of weights sums to 1",
         size=13,
     )
     return picture
