@@ -73,6 +73,14 @@ class Big(enum.IntEnum):
 
 Kind.__module__ = Big.__module__ = "library"
 
+Odd = type("\\x1b]0;owned\\x07" + "x" * 10_000, (), {"method": lambda self: 1 / 0})
+
+def odd_objects():
+    return [Odd(), type("\\u202e", (), {"__module__": "\\x9b31m"})()]
+
+def odd_error():
+    raise type("\\x1b[2J", (Exception,), {})("\\x1b[1;1H\\na")
+
 def subclasses():
     return [Kind.X, Big.Y, np.str_("a"), Big.X, np.str_("x" * 20_000), np.str_("\\ud800")]
 """
@@ -212,3 +220,17 @@ def test_subclasses_of_plain_types_have_the_limits_of_these_types(student: Stude
     assert str(big) == "an int of more than 64 bits"
     assert str(long) == "a str of 20000 characters"
     assert half == "\\ud800"
+
+
+def test_names_and_messages_from_the_worker_are_escaped_and_bounded(student: Student) -> None:
+    own, other = student.odd_objects()
+    assert own.type.startswith(r"\x1b]0;owned\x07x")
+    assert len(own.type) < 250
+    assert str(other) == r"a \x9b31m.\u202e"
+    with pytest.raises(StudentError, match=r"`\\x1b\]0;owned\\x07x*.method` raised ZeroDivision"):
+        own.method()
+    assert student.last_call is not None
+    assert student.last_call[0] == f"{own.type}.method"
+    with pytest.raises(StudentError) as error:
+        student.odd_error()
+    assert str(error.value) == "`odd_error` raised \\x1b[2J: \\x1b[1;1H\na"
