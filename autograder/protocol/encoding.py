@@ -27,12 +27,10 @@ from autograder.protocol.messages import (
     Plain,
     TensorAt,
     TensorMeta,
-    TupleKey,
     Value,
     WireError,
-    escape_surrogates,
 )
-from autograder.protocol.plain_text import escaped
+from autograder.protocol.plain_text import escape_surrogates, escaped
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
@@ -83,9 +81,7 @@ class Outgoing:
         kept = [] if sent is None else sent
 
         def walk(item: Any, depth: int) -> Value:
-            if item is None or type(item) in (bool, float):
-                return item  # type: ignore[no-any-return]
-            if type(item) in (int, str):
+            if item is None or type(item) in (bool, int, float, str):
                 return _limited(item)
             if isinstance(item, torch.Tensor):
                 if id(item) not in seen:
@@ -115,7 +111,7 @@ class Outgoing:
             if isinstance(item, torch.device):
                 return Named("device", str(item))
             converted = convert(item)
-            return _limited(converted) if isinstance(converted, int | str) else converted
+            return _limited(converted) if isinstance(converted, Plain) else converted
 
         return Data(walk(value, 0), tensors)
 
@@ -139,20 +135,20 @@ class Outgoing:
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
 
 
-def _limited(item: int | str) -> Plain | Opaque:
-    """Return a bool, int or string in the form in which it is sent, or a description if it is too large."""
+def _limited(item: Plain) -> Plain | Opaque:
+    """Return a plain value in the form in which it is sent, or a description if it is too large."""
     if isinstance(item, str):
-        if len(item) > MAX_STRING:
-            return Opaque(f"a str of {len(item)} characters")
-        return escape_surrogates(item)
-    return item if -(2**63) <= item < 2**63 else Opaque("an int of more than 64 bits")
+        is_short = len(item) <= MAX_STRING
+        return escape_surrogates(item) if is_short else Opaque(f"a str of {len(item)} characters")
+    is_huge = isinstance(item, int) and not -(2**63) <= item < 2**63
+    return Opaque("an int of more than 64 bits") if is_huge else item
 
 
 def _key(value: Value) -> Key | Opaque:
     """Return an encoded dict key in the form in which it is sent, or a description if it cannot be sent."""
     if isinstance(value, Items):
         parts = [part for part in value.items if isinstance(part, Plain)]
-        return TupleKey(parts) if len(parts) == len(value.items) else Opaque("a nested tuple")
+        return parts if len(parts) == len(value.items) else Opaque("a nested tuple")
     return value if isinstance(value, Plain | Opaque) else Opaque("an object")
 
 
@@ -284,7 +280,7 @@ def decode_value(
             return [decode(part, depth + 1) for part in item.items]
         if isinstance(item, Pairs):
             return {
-                tuple(key.parts) if isinstance(key, TupleKey) else key: decode(part, depth + 1)
+                tuple(key) if isinstance(key, list) else key: decode(part, depth + 1)
                 for key, part in item.items
             }
         if isinstance(item, Named):

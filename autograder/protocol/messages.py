@@ -33,14 +33,8 @@ class Items(Tagged, frozen=True):
     items: list[Value]
 
 
-class TupleKey(Tagged, frozen=True):
-    """A dict key that is a tuple of plain values."""
-
-    parts: list[Plain]
-
-
 class Pairs(Tagged, frozen=True):
-    """A dict. Keys of other types cannot be sent."""
+    """A dict whose keys are plain values or tuples of them, which are sent as lists."""
 
     items: list[tuple[Key, Value]]
 
@@ -61,10 +55,7 @@ class Generator(Tagged, frozen=True):
 
 
 class Model(Tagged, frozen=True):
-    """A reference to one of the grader's `nn.Module`s.
-
-    Only the module's methods and plain attributes are visible in the sandbox.
-    """
+    """A reference to one of the grader's `nn.Module`s. Only its methods and plain attributes are visible in the sandbox."""
 
     id: int
     methods: list[str]
@@ -89,7 +80,7 @@ class Named(Tagged, frozen=True):
 
 
 Plain = None | bool | int | float | str
-Key = Plain | TupleKey
+Key = Plain | list[Plain]
 Value = Plain | TensorAt | Items | Pairs | Handle | Generator | Model | Opaque | Named
 
 
@@ -307,8 +298,3 @@ class NumberedResponse(msgspec.Struct, frozen=True):
 
     number: int
     response: Response
-
-
-def escape_surrogates(text: str) -> str:
-    """Return the text with lone surrogates (such as "\\ud800") escaped, because UTF-8 cannot encode them."""
-    return text.encode("utf-8", "backslashreplace").decode()

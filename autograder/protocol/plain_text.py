@@ -27,6 +27,11 @@ def escaped(text: str, keep: str = "") -> str:
     )
 
 
+def escape_surrogates(text: str) -> str:
+    """Return the text with lone surrogates (such as "\\ud800") escaped, because UTF-8 cannot encode them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def bounded(problems: Iterable[str]) -> list[str]:
     """Return at most `MAX_PROBLEMS` distinct problems, each truncated.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from autograder.protocol import messages as m
+from autograder.protocol.plain_text import escape_surrogates
 
 MODULE = "submission"
 FILE = "submission.py"
@@ -52,7 +53,7 @@ def kind_of(item: Any) -> str:
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__name__", "object")
     where = "" if module in ("builtins", MODULE) else f"{module}."
-    return m.escape_surrogates(f"a {where}{name}"[:200])
+    return escape_surrogates(f"a {where}{name}"[:200])
 
 
 def opaque(item: Any) -> m.Value:
@@ -76,13 +77,13 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except BaseException as second:
         return f"(no message, because str() raised {name_of(type(second))})"
-    text = m.escape_surrogates(text[: m.MAX_TEXT + 1])
+    text = escape_surrogates(text[: m.MAX_TEXT + 1])
     return text if len(text) <= m.MAX_TEXT else text[: m.MAX_TEXT - 1] + "…"
 
 
 def name_of(kind: type) -> str:
     """Return a class's name, truncated."""
-    return m.escape_surrogates(kind.__name__[:200])
+    return escape_surrogates(kind.__name__[:200])
 
 
 def line_of(error: BaseException) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder.protocol import messages as m
+from autograder.protocol.plain_text import escape_surrogates
 
 
 class NotFound(Exception):
@@ -109,4 +110,4 @@ def changed_arguments(
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(args))]
     given = [*zip(names, args, strict=False), *kwargs.items()]
-    return [m.escape_surrogates(str(name)[:200]) for name, value in given if id(value) in changed]
+    return [escape_surrogates(str(name)[:200]) for name, value in given if id(value) in changed]
