@@ -10,7 +10,7 @@
 # * **Demonstrations** draw or print something with your functions. They are not graded.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
-# floating-point tensor whose last axes have sizes `n` and `d`, after any number of other axes. The
+# floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. The
 # same letter means the same size throughout a signature. `Int` is int64, and `#` marks an axis that
 # may broadcast.
 

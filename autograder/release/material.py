@@ -19,8 +19,8 @@ HELPERS = (hints, checks, progress, material)
 INTRODUCTION = """\
 ### Provided code
 
-Run the next five cells. They run the checks, give hints on common mistakes, and show your progress. They also provide stand-ins
-for exercises that you have not finished. You do not have to read the code."""
+Run the next five cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
+also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')

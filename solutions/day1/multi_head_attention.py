@@ -497,7 +497,7 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** This one layer attends to four positions at once. These linear maps were set
+# **What to notice.** This one layer attends to four positions at once. Its linear maps were set
 # by hand, using shift matrices; chapter 6 shows what a model learns. If an offset points outside
 # the sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads
 # does not add parameters, as the printed numbers show. But it takes more memory, because every head

@@ -16,7 +16,7 @@
 # %% [markdown]
 # ### Why attention
 #
-# Translation maps one sequence to another, which may differ in length and order. Until 2017, the
+# Translation maps one sequence to another, whose length and word order may differ. Until 2017, the
 # usual approach was a pair of recurrent networks ([Sutskever et al.
 # 2014](https://arxiv.org/abs/1409.3215)). The first reads the source one token at a time and
 # compresses it into one vector. The second generates the target from this vector.
@@ -38,7 +38,7 @@
 # ![The encoder embeds the source tokens, adds positional encodings and applies two encoder layers.
 # The result is the memory. The decoder embeds the target tokens so far, adds positional encodings,
 # and applies two decoder layers that also read the memory. A linear layer then computes the logits.
-# Numbers show in which chapter you build each part.](figures/architecture.svg)
+# The numbers show which chapter covers each part.](figures/architecture.svg)
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
 # **decoder** (right) reads the memory and the target so far, and scores every token that could come

@@ -358,8 +358,8 @@ if __name__ == "__main__":
 # $$-\sum_{c=1}^{v} y_c \log p_c \qquad
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
-# The result is the mean over all targets in the batch (`b n`) that are not padding, so long
-# sequences count more. With $\varepsilon = 0$, the loss for a target is $-\log p_{\text{target}}$.
+# The result is the mean over all targets in the batch (`b n`) that are not padding, so longer
+# sequences carry more weight. With $\varepsilon = 0$, the loss for a target is $-\log p_{\text{target}}$.
 # **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the model to leave some
 # probability for other tokens:
 #
@@ -705,8 +705,8 @@ if __name__ == "__main__":
 # predicts the target without its first. Training takes only 500 steps, thanks to two choices:
 #
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
-#   1, multiplied by √d, they drown out the positional encoding, and only 47% of the dates are read
-#   correctly.
+#   1, the embeddings drown out the positional encoding once they are multiplied by √d. The model
+#   then reads only 47% of the dates correctly.
 # * The learning rate first increases (warm-up), which post-norm layers need, and then decreases.
 
 # %%
