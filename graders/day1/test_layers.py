@@ -172,7 +172,7 @@ def check_dropout(
 ) -> None:
     """Check, with dropout=0.5, that dropout is applied to the output of each sublayer and to nothing else."""
     layer.load(zero_outputs(*sublayers))
-    baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
+    baseline = finite(shaped(layer.eval()(*inputs), inputs[0].shape))
     changed = student.changed
     what = "the result in training mode if every sublayer outputs 0, so that dropout has no effect"
     actual = layer.train()(*inputs)
@@ -180,8 +180,8 @@ def check_dropout(
     close(actual, baseline, what, atol=1e-4)
     for sublayer in sublayers:
         layer.load(zero_outputs(*sublayers) | {f"{sublayer}.bias": torch.linspace(2, 5, D)})
-        baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
-        difference = shaped(layer.train()(*inputs), inputs[0].shape) - baseline
+        baseline = finite(shaped(layer.eval()(*inputs), inputs[0].shape))
+        difference = finite(shaped(layer.train()(*inputs), inputs[0].shape)) - baseline
         assert difference.abs().max() > 1e-3, (
             f"in training mode, your layer does not apply dropout to the output of `{sublayer}`"
         )
@@ -196,7 +196,7 @@ def check_dropout_rate(
     expected_share = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)
     for sublayer in sublayers:
         layer.load(zero_outputs(*sublayers) | {f"{sublayer}.bias": torch.full((D,), 3.0)})
-        rows = shaped(layer.train()(*zeros), zeros[0].shape).reshape(-1, D)
+        rows = finite(shaped(layer.train()(*zeros), zeros[0].shape)).reshape(-1, D)
         # After the norms, each row contains at most two distinct values. If there are two, the
         # lower one marks the dropped entries. Rows with a single value are ignored.
         mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
@@ -228,7 +228,7 @@ def check_hidden_dropout(
             f"{after}.bias": torch.zeros(D),
         }
     )
-    rows = shaped(layer.train()(*inputs), inputs[0].shape).reshape(-1, D)
+    rows = finite(shaped(layer.train()(*inputs), inputs[0].shape)).reshape(-1, D)
     assert max(map(count_distinct, rows)) > 2, (
         "in training mode, your layer does not apply dropout to the hidden values of `feed_forward`"
     )
@@ -343,7 +343,7 @@ class TestLayerNorm:
         """The input is not modified in place, and the result is the same in training and evaluation mode."""
         x = Draw(seed).normal(3, 7)
         layer = student.LayerNorm(7)
-        trained = shaped(layer.train()(x), (3, 7))
+        trained = finite(shaped(layer.train()(x), (3, 7)))
         unchanged(student)
         close(layer.eval()(x), trained, "the result in evaluation mode")
 
@@ -556,8 +556,8 @@ class TestEncoderLayer:
         mask[0, 0, 3:], mask[1, 0, :2] = False, False
         changed = torch.where(mask.transpose(1, 2), x, draw.normal(B, N, D))
         layer = student.EncoderLayer(D, HEADS, D_FF).eval()
-        before = shaped(layer(x, mask), (B, N, D))
-        after = shaped(layer(changed, mask=mask), (B, N, D))
+        before = finite(shaped(layer(x, mask), (B, N, D)))
+        after = finite(shaped(layer(changed, mask=mask), (B, N, D)))
         allowed = mask[:, 0]
         close(after[allowed], before[allowed], "the result at the other positions", atol=1e-4)
         assert (after - before)[~allowed].abs().max() > 1e-3, (
@@ -752,8 +752,8 @@ class TestDecoderLayer:
         changed = torch.cat([x[:, :3], draw.normal(B, N - 3, D)], dim=1)
         causal = torch.ones(N, N, dtype=torch.bool).tril()
         layer = student.DecoderLayer(D, HEADS, D_FF).eval()
-        before = shaped(layer(x, memory, causal), x.shape)
-        after = shaped(layer(changed, memory, mask=causal), x.shape)
+        before = finite(shaped(layer(x, memory, causal), x.shape))
+        after = finite(shaped(layer(changed, memory, mask=causal), x.shape))
         close(after[:, :3], before[:, :3], "the result at positions 0 to 2", atol=1e-4)
         assert (after - before)[:, 3:].abs().max() > 1e-3, (
             "changing x at positions 3 and later should change your result there, but it does not"
@@ -768,7 +768,7 @@ class TestDecoderLayer:
         mask[0, 0, 3:], mask[1, 0, :2] = False, False
         changed = torch.where(mask.transpose(1, 2), memory, draw.normal(B, M, D))
         layer = student.DecoderLayer(D, HEADS, D_FF).eval()
-        before = shaped(layer(x, memory, memory_mask=mask), x.shape)
+        before = finite(shaped(layer(x, memory, memory_mask=mask), x.shape))
         close(
             layer(x, changed, None, mask),
             before,

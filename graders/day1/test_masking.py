@@ -23,7 +23,7 @@ from graders.day1.test_attention import LOOSE, gradients, leaves, scores_oracle
 
 def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:
     """Check the shape of a mask and return the mask as booleans; a separate test checks the dtype."""
-    return shaped(actual, shape, what="the mask").detach().bool()
+    return finite(shaped(actual, shape, what="the mask"), "the mask").detach().bool()
 
 
 def check_boolean(actual: Any) -> None:

@@ -275,12 +275,12 @@ class TestTransformer:
         model = self._model(student, _outer_weights(draw))
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 4), _draw_ids(draw, TARGET_VOCAB, 2, 6)
         padded = F.pad(source, (0, 5), value=PAD)
-        memory = shaped(model.encode(source), (2, 4, D), what="the memory")
+        memory = finite(shaped(model.encode(source), (2, 4, D), what="the memory"))
         actual = shaped(model.encode(padded), (2, 9, D), what="the memory")
         close(
             actual[:, :4], memory, "the memory of the real tokens in the padded source", atol=1e-4
         )
-        logits = shaped(model(source, target), (2, 6, TARGET_VOCAB), what="the logits")
+        logits = finite(shaped(model(source, target), (2, 6, TARGET_VOCAB), what="the logits"))
         close(model(padded, target), logits, "the logits for the padded source", atol=1e-4)
         # The memory's values at padding positions must not affect the logits.
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
@@ -297,8 +297,8 @@ class TestTransformer:
         target = torch.tensor([[1, 2, 3, 5, 6], [2, 1, 5, 3, 7]])
         changed = target.clone()
         changed[:, 3:] = torch.tensor([[7, 8], [8, 0]])
-        before = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
-        after = shaped(model(source, changed), (2, 5, TARGET_VOCAB), what="the logits")
+        before = finite(shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits"))
+        after = finite(shaped(model(source, changed), (2, 5, TARGET_VOCAB), what="the logits"))
         close(
             after[:, :3],
             before[:, :3],
@@ -332,7 +332,7 @@ class TestTransformer:
         after = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
         real = target != 0
         what = "the logits at real targets after changing the embeddings of padding"
-        close(after[real], before[real], what, atol=1e-4)
+        close(after[real], finite(before[real], what), what, atol=1e-4)
 
     @weight(0.5)
     def test_only_padding(self, student, seed):
@@ -341,7 +341,9 @@ class TestTransformer:
         model = self._model(student, _outer_weights(draw))
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 3)
         source[0, 4] = PAD
-        alone = shaped(model(source[:1], target[:1]), (1, 3, TARGET_VOCAB), what="the logits")
+        alone = finite(
+            shaped(model(source[:1], target[:1]), (1, 3, TARGET_VOCAB), what="the logits")
+        )
         source[1] = PAD
         weights = model.weights()
         actual = finite(model(source, target), "the logits")
@@ -378,23 +380,25 @@ class TestTransformer:
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
         model = self._model(student, _with_zero_outputs(_all_weights(draw)), dropout=0.5)
-        memory = shaped(model.encode(source), (3, 7, D), what="the memory")
+        memory = finite(shaped(model.encode(source), (3, 7, D), what="the memory"))
         close(
             model.encode(source),
             memory,
             "the memory of a second call in evaluation mode",
             atol=1e-6,
         )
-        baseline = shaped(
-            model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
+        baseline = finite(
+            shaped(model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits")
         )
         changed = student.changed
         model.train()
-        difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
+        difference = finite(shaped(model.encode(source), (3, 7, D), what="the memory")) - memory
         assert difference.abs().max() > 1e-3, (
             "in training mode, your model does not apply dropout to the embedded source"
         )
-        actual = shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
+        actual = finite(
+            shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
+        )
         unchanged(student, besides=changed)
         difference = actual - baseline
         assert difference.abs().max() > 1e-3, (
@@ -413,17 +417,17 @@ class TestTransformer:
             weights[f"{layer}.{norm}.weight"] = torch.zeros(D)
             weights[f"{layer}.feed_forward.linear2.bias"] = draw.normal(D) + 3
         model = self._model(student, weights, dropout=0.5)
-        memory = shaped(model.encode(source), (3, 7, D), what="the memory")
-        baseline = shaped(
-            model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
+        memory = finite(shaped(model.encode(source), (3, 7, D), what="the memory"))
+        baseline = finite(
+            shaped(model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits")
         )
         model.train()
-        difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
+        difference = finite(shaped(model.encode(source), (3, 7, D), what="the memory")) - memory
         assert difference.abs().max() > 1e-3, (
             "in training mode, your encoder layers do not apply dropout"
         )
         difference = (
-            shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
+            finite(shaped(model.decode(target, memory, source), baseline.shape, what="the logits"))
             - baseline
         )
         assert difference.abs().max() > 1e-3, (

@@ -77,7 +77,7 @@ class TestRotaryEmbedding:
         column = Draw(seed).choice([2, 3, 4, 5])
         x = torch.zeros(1, 8)
         x[0, column] = 1.0
-        seen = shaped(student.rotary_embedding(x, torch.tensor([3])), (1, 8))
+        seen = finite(shaped(student.rotary_embedding(x, torch.tensor([3])), (1, 8)))
         nonzero = seen[0].abs().gt(1e-5).nonzero().flatten().tolist()
         pair = [column // 2 * 2, column // 2 * 2 + 1]
         assert nonzero == pair, (
@@ -236,7 +236,7 @@ class TestAlibiBias:
         bias = shaped(student.alibi_bias(4, n), (4, n, n)).double()
         diagonal = bias.diagonal(dim1=1, dim2=2)
         near(diagonal, torch.zeros(4, n), "the bias on the diagonal", 1e-6)
-        step = bias[:, 1, 0]
+        step = finite(bias[:, 1, 0], "bias[:, 1, 0]")
         assert (step < 0).all(), (
             f"bias[:, 1, 0] (one step back) should be negative; yours is {step.tolist()}"
         )
@@ -294,7 +294,7 @@ def check_mask(seen: Tensor, n: int, window: int) -> None:
     """Check every entry of a sliding-window mask. A separate test checks the dtype."""
     queries, keys = torch.arange(n).unsqueeze(1), torch.arange(n)
     correct = (queries - window < keys) & (keys <= queries)
-    wrong = ((shaped(seen, (n, n)) != 0) != correct).nonzero().tolist()
+    wrong = ((finite(shaped(seen, (n, n)), "the mask") != 0) != correct).nonzero().tolist()
     if wrong:
         i, j = wrong[0]
         verb = "be able to" if correct[i, j] else "not"
@@ -314,7 +314,7 @@ class TestSlidingWindowMask:
     @weight(1)
     def test_future(self, student):
         """Every position may attend to itself but not to later positions."""
-        mask = shaped(student.sliding_window_mask(6, 3), (6, 6)) != 0
+        mask = finite(shaped(student.sliding_window_mask(6, 3), (6, 6)), "the mask") != 0
         assert not mask.triu(1).any(), (
             "for n = 6 and window = 3, at least one position can attend to a later one"
         )

@@ -210,7 +210,7 @@ class TestCausalSelfAttention:
         x = draw.normal(2, 5, D)
         changed = x.clone()
         changed[:, 3] += 1
-        before, after = (shaped(layer(given), (2, 5, D)) for given in (x, changed))
+        before, after = (finite(shaped(layer(given), (2, 5, D))) for given in (x, changed))
         check_causal(before, after, 3)
 
     @weight(1)
@@ -238,7 +238,7 @@ class TestCausalSelfAttention:
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x, cache = draw.normal(2, 5, D), student.KeyValueCache()
-        whole = shaped(layer(x), x.shape, what="the result without a cache")
+        whole = finite(shaped(layer(x), x.shape, what="the result without a cache"))
         seen = run_in_chunks(layer, x, (1,) * 5, cache)
         close(seen, whole, "the result for one position at a time", atol=ATOL)
         n_cached = len(cache)
@@ -250,7 +250,7 @@ class TestCausalSelfAttention:
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 7, D)
-        whole = shaped(layer(x), x.shape, what="the result without a cache")
+        whole = finite(shaped(layer(x), x.shape, what="the result without a cache"))
         for sizes in ((3, 4), (2, 1, 4), (7,)):
             seen = run_in_chunks(layer, x, sizes, student.KeyValueCache())
             unchanged(student)
@@ -262,7 +262,7 @@ class TestCausalSelfAttention:
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 9, D)
-        whole = shaped(layer(x), x.shape)
+        whole = finite(shaped(layer(x), x.shape))
         for n in (5, 7):
             what = f"the result for {n} positions, after a call of a different length"
             close(layer(x[:, :n]), whole[:, :n], what, atol=ATOL)
@@ -280,7 +280,7 @@ class TestCausalSelfAttention:
         draw = Draw(seed)
         x = draw.normal(3, 6, D)
         layer, weights = self._layer(student, draw)
-        baseline = shaped(layer(x), x.shape)
+        baseline = finite(shaped(layer(x), x.shape))
         what = "the result in training mode with the default dropout"
         close(layer.train()(x), baseline, what, atol=ATOL)
         layer = student.CausalSelfAttention(D, HEADS, dropout=0.5)
@@ -289,7 +289,7 @@ class TestCausalSelfAttention:
             layer.eval()(x), baseline, "the result in evaluation mode with dropout=0.5", atol=ATOL
         )
         changed = student.changed
-        change = shaped(layer.train()(x), x.shape) - baseline
+        change = finite(shaped(layer.train()(x), x.shape)) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
             "in training mode, dropout=0.5 should change the result; "
@@ -410,7 +410,7 @@ class TestGPTBlock:
         """The block passes the cache to attention: processing x in chunks gives the same result as a single call."""
         draw = Draw(seed)
         block, x = self._block(student, block_weights(draw)), draw.normal(2, 6, D)
-        whole = shaped(block(x), x.shape, what="the result without a cache")
+        whole = finite(shaped(block(x), x.shape, what="the result without a cache"))
         for sizes in ((1, 2, 3), (1,) * 6):
             cache = student.KeyValueCache()
             seen, what = run_in_chunks(block, x, sizes, cache), f"the result for chunks of {sizes}"
@@ -424,13 +424,13 @@ class TestGPTBlock:
         draw = Draw(seed)
         weights, x = block_weights(draw), draw.normal(3, 6, D)
         block = self._block(student, weights)
-        baseline = shaped(block(x), x.shape)
+        baseline = finite(shaped(block(x), x.shape))
         what = "the result in training mode with the default dropout"
         close(block.train()(x), baseline, what, atol=2 * ATOL)
         block = self._block(student, weights, dropout=0.5)
         close(block(x), baseline, "the result in evaluation mode with dropout=0.5", atol=2 * ATOL)
         changed = student.changed
-        change = shaped(block.train()(x), x.shape) - baseline
+        change = finite(shaped(block.train()(x), x.shape)) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
             "in training mode, dropout=0.5 should change the result; "
@@ -540,7 +540,7 @@ class TestGPT:
         tokens = draw.integers(0, VOCAB - 1, 2, 6)
         changed = tokens.clone()
         changed[:, 4] += 1
-        before, after = (shaped(model(t), (2, 6, VOCAB)) for t in (tokens, changed))
+        before, after = (finite(shaped(model(t), (2, 6, VOCAB))) for t in (tokens, changed))
         check_causal(before, after, 4)
 
     @weight(1.5)
@@ -548,7 +548,7 @@ class TestGPT:
         """With caches, new positions follow the cached ones: tokens passed in chunks get the same logits as in a single call."""
         draw = Draw(seed)
         model, tokens = self._model(student, gpt_weights(draw)), draw.integers(0, VOCAB, 2, LENGTH)
-        whole = shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches")
+        whole = finite(shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches"))
         for sizes in ((1,) * LENGTH, (3, 4), (2, 1, 4)):
             caches = [student.KeyValueCache() for _ in range(2)]
             seen = run_in_chunks(model, tokens, sizes, *caches, n_caches=True)
@@ -559,7 +559,7 @@ class TestGPT:
                 f"yours hold {n_cached[0]} and {n_cached[1]}"
             )
         model = self._model(student, gpt_weights(draw, 1), 1)
-        whole = shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches")
+        whole = finite(shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches"))
         seen = run_in_chunks(model, tokens, (2, 5), student.KeyValueCache(), n_caches=True)
         close(seen, whole, "the logits for chunks with n_layers=1", 1e-3, 1e-3)
 
@@ -601,12 +601,12 @@ class TestGPT:
         draw = Draw(seed)
         weights, tokens = gpt_weights(draw, 1), draw.integers(0, VOCAB, 2, 6)
         model = self._model(student, weights, 1)
-        baseline = shaped(model(tokens), (2, 6, VOCAB), what="the logits")
+        baseline = finite(shaped(model(tokens), (2, 6, VOCAB), what="the logits"))
         what = "the logits in training mode with the default dropout"
         close(model.train()(tokens), baseline, what, 1e-3, 1e-3)
         model = self._model(student, weights, 1, dropout=0.5)
         close(model(tokens), baseline, "the logits in evaluation mode with dropout=0.5", 1e-3, 1e-3)
-        change = shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits") - baseline
+        change = finite(shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits")) - baseline
         assert change.abs().max() > 1e-2, (
             "in training mode, dropout=0.5 should change the logits; "
             f"they change by at most {change.abs().max():.3g}"
@@ -785,7 +785,9 @@ class TestNextTokenProbabilities:
         draw = Draw(seed)
         logits = torch.cat([shuffled_logits(draw, 2), 9 + 5 * shuffled_logits(draw, 1)])
         for options in ({}, {"top_k": 2}, {"top_p": 0.7}, {"temperature": 0}):
-            together = shaped(student.next_token_probabilities(logits, **options), (3, 6)).detach()
+            together = finite(
+                shaped(student.next_token_probabilities(logits, **options), (3, 6))
+            ).detach()
             for row in (0, 2):
                 alone = student.next_token_probabilities(logits[row : row + 1], **options)
                 what = (
