@@ -163,6 +163,70 @@ def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> N
         assert grade(wrong, only="softmax").points == 0
 
 
+CONSTANTS = {
+    "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)",
+    "padding_mask": """
+def padding_mask(tokens, pad_id):
+    return torch.ones(len(tokens), 1, tokens.shape[1], dtype=torch.bool)
+""",
+    "sequence_loss": """
+def sequence_loss(logits, targets, pad_id, smoothing=0.0):
+    return (logits * 0).sum()
+""",
+    "split_heads": "def split_heads(x, n_heads):\n    return []",
+}
+
+
+@pytest.mark.parametrize("exercise", CONSTANTS)
+def test_constants_earn_nothing(grade: Grade, solution: NotebookNode, exercise: str) -> None:
+    assert grade(with_cells(solution, {exercise: CONSTANTS[exercise]}), only=exercise).points == 0
+
+
+HEADS = """
+def split_heads(x, n_heads):
+    b, n, d = x.shape
+    if d % n_heads:
+        raise ValueError("d_model is not a multiple of n_heads")
+    return {result}
+"""
+ENCODING = """
+class PositionalEncoding(nn.Module):
+    def __init__(self, d_model, max_length=5000, dropout=0.0):
+        super().__init__()
+        self.max_length = max_length
+    def forward(self, x):
+        if x.shape[1] > self.max_length:
+            raise ValueError("x has more positions than max_length")
+        return torch.zeros_like(x)
+"""
+
+
+def test_errors_earn_only_their_own_points(grade: Grade, solution: NotebookNode) -> None:
+    zeros = HEADS.format(result="x.new_zeros(b, n_heads, n, d // n_heads)")
+    wrong = HEADS.format(result="x.view(b, n_heads, n, d // n_heads)")
+    cells = {"split_heads": zeros}, {"split_heads": wrong}, {"PositionalEncoding": ENCODING}
+    earned = [
+        {test.name: test.points for test in exercise.tests if test.points}
+        for changed in cells
+        for exercise in grade(with_cells(solution, changed), only=next(iter(changed))).exercises
+    ]
+    assert [list(points) for points in earned] == [
+        ["test_not_divisible"],
+        ["test_not_divisible"],
+        ["test_too_long"],
+    ]
+
+
+def test_a_value_unlocks_tests_that_zeros_pass(grade: Grade, solution: NotebookNode) -> None:
+    partial = "return (torch.arange(n) <= torch.arange(n)[:, None])[None].repeat(1, 1, 1)[0].int()"
+    wrong = with_cells(
+        solution, {"causal_mask": f"def causal_mask(n, device=None):\n    {partial}"}
+    )
+    (exercise,) = grade(wrong, only="causal_mask").exercises
+    assert exercise.status == "partial"
+    assert all(bool(test.points) == test.passed for test in exercise.tests)
+
+
 def test_threads_may_call_torch_for_the_first_time_at_once(
     grade: Grade, solution: NotebookNode
 ) -> None:

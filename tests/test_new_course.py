@@ -11,11 +11,14 @@ from nbgrader.apps import NbGrader
 from autograder.course import config as courses
 from autograder.course import new_course
 from autograder.course.tables import CourseError
+from autograder.grading.grader import Grader
 from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
+from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, prepare
 from autograder.submissions.cells import Cell
-from tests.conftest import reader
+from autograder.submissions.submission import Submission
+from tests.conftest import handed_in, reader
 from tests.small_course import command
 
 UNNOTICED = """
@@ -97,6 +100,25 @@ def test_a_course_gets_a_configuration_of_nbgrader_if_it_has_none(tmp_path: Path
     file.write_text("own")
     assert not list(new_course.add_nbgrader_config(root))
     assert file.read_text() == "own"
+
+
+def test_an_empty_result_earns_nothing(server: Server, tmp_path: Path) -> None:
+    """Also if the grader iterates over the student's result without checking its shape."""
+    file = make(tmp_path) / "graders/day1/test_cleaning.py"
+    careful = "shaped(student.standardize(x), (3, 7))"
+    assert careful in file.read_text()
+    file.write_text(file.read_text().replace(careful, "student.standardize(x)"))
+    grader = Grader(courses.load(tmp_path).day("day1"), server, b"secret")
+    for result in ("[]", "torch.empty(0)", "x[:0]", "()", "x * torch.nan", "torch.ones_like(x)"):
+        marks = grader.grade(answering(result))
+        assert marks.points == 0, result
+    partial = answering("(x - x.mean()) / x.std(correction=0)")  # correct for a single row
+    assert grader.grade(partial, only="standardize").points == 25
+
+
+def answering(result: str) -> Submission:
+    """Return a submission whose `standardize` returns an expression."""
+    return handed_in(f"import torch\ndef standardize(x):\n    return {result}\n")
 
 
 @pytest.mark.slow

@@ -100,7 +100,11 @@ def may_attend(i, j): return np.bool_(i >= j)
 
 
 @pytest.mark.parametrize(
-    "value", ["0", "1", "0.0", '""', "[]", "{}", "False", "True", "None", "arguments[0]"]
+    "value",
+    [
+        *("0", "1", "0.0", 'float("nan")', '""', "[]", "{}", "False", "True", "None"),
+        *("arguments[0]", "__import__('torch').empty(0)"),
+    ],
 )
 def test_trivial_answers_get_no_points(value: str, grader: Grader) -> None:
     marks = grader.grade(handed_in(returning(value)))

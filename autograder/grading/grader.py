@@ -48,10 +48,10 @@ class Grader:
         self.trivial_passes = trivial_answers.passed_tests(self.runner)
         self._forwarding = Forwarding(self.runner)
         for name, tests in self.key.tests.items():
-            if all((name, test.name) in self.trivial_passes for test in tests):
+            if all(self.trivial_passes[name].get(test.name) == "value" for test in tests):
                 raise CourseError(
                     f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
-                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument. "
+                    "of that exercise's tests. Add a test that fails for None, 0, 1, NaN, an empty value and the first argument. "
                     "For example, call the function twice and expect different results."
                 )
 
@@ -251,16 +251,21 @@ class Grader:
         if refused:
             return no_points(exercise, tests, "not_allowed", refused.message)
         passed = {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
-        return score(exercise, tests, outcomes, self._is_earned(exercise, passed, replaced))
+        return score(exercise, tests, outcomes, self._earned(exercise, passed, replaced))
 
-    def _is_earned(
+    def _earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
-    ) -> bool:
-        """Return whether the answer passed a test that fails for trivial answers and for forwarding to reference solutions."""
+    ) -> Collection[str]:
+        """Return which of the passed tests earn points.
+
+        All of them do if neither trivial answers nor forwarding to references would pass one of them. Otherwise, only
+        tests for errors do.
+        """
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # neither forwarding nor a trivial answer passes all tests
-        own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
+            return passed  # neither forwarding nor a trivial answer passes all tests
+        trivial = self.trivial_passes[exercise.name]
+        own = {name for name in passed if trivial.get(name) != "value"}
         for name in replaced:
             if own:
                 own -= self._forwarding.passed_tests(exercise, name)
-        return bool(own)
+        return passed if own - trivial.keys() else own

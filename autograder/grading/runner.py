@@ -38,13 +38,18 @@ class Runner:
         self._lock = RunLock(key.day.root)
 
     def outcomes(
-        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
+        self,
+        exercise: Exercise,
+        source: Source,
+        job: Job,
+        problems: list[str] | None = None,
+        tests: Sequence[Test] | None = None,
     ) -> list[Outcome]:
-        """Run the tests of an exercise, and return their outcomes. Add problems with loading the code to `problems`."""
+        """Return the outcome of each test of an exercise, or of `tests`. Add problems with loading the code to `problems`."""
         attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         outcomes: list[Outcome] = []
         try:
-            for test in self.key.tests[exercise.name]:
+            for test in self.key.tests[exercise.name] if tests is None else tests:
                 outcome = attempt.run_test(test)
                 outcomes.append(outcome)
                 if job.observe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from autograder.course.config import Exercise
 from autograder.execution.attempt import Outcome
@@ -18,14 +18,14 @@ from autograder.marks.model import (
 
 
 def score(
-    exercise: Exercise, tests: Sequence[Test], outcomes: Sequence[Outcome], is_earned: bool
+    exercise: Exercise, tests: Sequence[Test], outcomes: Sequence[Outcome], earned: Collection[str]
 ) -> ExerciseMarks:
-    """Return the marks for an exercise. Passed tests earn points only if `is_earned` is true."""
+    """Return the marks for an exercise. Only the tests in `earned` earn points."""
     shares = split_points(exercise.points, [test.weight for test in tests])
     marks = [
         TestMarks(
             name=test.name,
-            points=share if outcome.passed and is_earned else 0.0,
+            points=share if test.name in earned else 0.0,
             max_points=share,
             passed=outcome.passed,
             message=""

@@ -1,114 +1,155 @@
 """Find the tests that pass for trivial answers. Passing only such tests earns no points.
 
-Trivial answers are None, the first argument, zeros (0, False, ""), ones (1, True) and empty lists. They have the type
-and shape of the correct answer. Entry point: `passed_tests`.
+Trivial answers are None, an empty list, the first argument, and results with the type and shape of the correct answer
+that consist of zeros (0, False, ""), ones (1, True) or NaN or have no elements. Some tests pass only if such an answer
+also raises the errors that the correct answer raises; they earn their own points. Entry point: `passed_tests`.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
 from autograder.course.config import Exercise
 from autograder.course.state_folder import computation_lock, read_cache, write_cache
+from autograder.execution.answer_key import AnswerKey
+from autograder.execution.collect import Test
 from autograder.execution.source import join_units
-from autograder.grading.runner import Runner
+from autograder.execution.student import Student
+from autograder.grading.runner import Job, Runner
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
-ANSWERS = ("None", "zeros", "argument")
-# More answers for exercises that return numbers, strings or containers. To save time, tensors are replaced only with
-# zeros.
-PLAIN_ANSWERS = ("ones", "empty")
-NOT_PLAIN = frozenset(
-    ["Tensor", "Float", "Int", "Bool", "Module", "nn", "torch", "tuple", "None"]
-)  # in annotations
+# What a trivial answer needs to pass a test: only its value, or also the errors of the correct answer.
+Kind = Literal["value", "errors"]
+VALUES = ("zeros", "ones", "NaN", "no elements")
+ANSWERS: tuple[tuple[str, Kind], ...] = (
+    *((value, "value") for value in (*VALUES, "None", "empty list", "argument")),
+    *((value, "errors") for value in VALUES),
+)
 
 TEMPLATE = """
-def _trivial(answer, reference):
+def _trivial(reference):
     import torch
+
+    answer, kind, has_raised = "None", "value", False
+
+    def choose(*chosen):
+        nonlocal answer, kind, has_raised
+        answer, kind = chosen
+        if kind == "errors" and not has_raised:
+            raise ValueError("the correct answer raises no errors in this test")
+        if chosen == ("zeros", "value"):  # the first answer in each test
+            has_raised = False
+
+    def fill(tensor):
+        if answer == "no elements":
+            return tensor[:0] if tensor.dim() else tensor.new_empty(0)
+        number = {"zeros": 0, "ones": 1, "NaN": float("nan")}[answer]
+        if tensor.is_floating_point():
+            return (tensor * 0).nan_to_num(0) + number  # depends on the arguments that require gradients
+        return torch.full_like(tensor, number if number == 1 else 0)
 
     def simple(value):
         if isinstance(value, torch.Tensor):
-            return torch.zeros_like(value) if answer == "zeros" else None
-        if isinstance(value, (list, dict)) and answer == "empty":
+            return fill(value)
+        if isinstance(value, (list, dict)) and answer == "no elements":
             return type(value)()
         if isinstance(value, (tuple, list)):
             return tuple(simple(part) for part in value)
         if isinstance(value, dict):
             return {key: simple(part) for key, part in value.items()}
         if isinstance(value, (bool, int, float)):
+            if isinstance(value, float) and answer == "NaN":
+                return float("nan")
             return type(value)(answer == "ones")
         return "" if isinstance(value, str) else value
 
     def instead_of(function, first):
         def trivial(*args, **kwargs):
+            nonlocal has_raised
             if answer == "None":
                 return None
+            if answer == "empty list":
+                return []
             if answer == "argument":
                 return args[first] if len(args) > first else next(iter(kwargs.values()), None)
             try:
                 return simple(function(*args, **kwargs))
             except Exception:
+                has_raised = True
+                if kind == "errors":
+                    raise
                 return None
 
         return trivial
 
     if not isinstance(reference, type):
-        return instead_of(reference, 0)
+        return instead_of(reference, 0), choose
     methods = {
         name: instead_of(value, 1)
         for name, value in vars(reference).items()
         if callable(value) and not name.startswith("_")
     }
-    return type(reference.__name__, (reference,), methods)
+    return type(reference.__name__, (reference,), methods), choose
 
 
 """
 
 
-def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
-    """Return an (exercise, test) pair for each test that a trivial answer passes. The result is cached in the course's folder."""
-    root = runner.key.day.root
-    name = f"trivial-{runner.key.day.name}-{runner.key.fingerprint[:16]}.json"
+def passed_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
+    """Return, for each exercise, the tests that a trivial answer passes. The result is cached in the course's folder."""
+    root, name = runner.key.day.root, cache_name(runner.key)
     cached = read_cache(root, name)
     if cached is None:
         with computation_lock(root, name):
             cached = read_cache(root, name)
             if cached is None:
-                cached = msgspec.json.encode(sorted(_run(runner)))
+                found = {e.name: passed_by_exercise(runner, e) for e in runner.key.day.exercises}
+                cached = msgspec.json.encode(found)
                 write_cache(root, name, cached)
-    return frozenset(msgspec.json.decode(cached, type=list[tuple[str, str]]))
+    return msgspec.json.decode(cached, type=dict[str, dict[str, Kind]])
 
 
-def _run(runner: Runner) -> set[tuple[str, str]]:
-    return {
-        (exercise.name, test)
-        for exercise in runner.key.day.exercises
-        for test in passed_by_exercise(runner, exercise)
-    }
+def cache_name(key: AnswerKey) -> str:
+    """Return the name of the file that caches the result of `passed_tests`."""
+    answers = hashlib.sha256(f"{ANSWERS}{TEMPLATE}".encode()).hexdigest()
+    return f"trivial-{key.day.name}-{key.fingerprint[:16]}-{answers[:8]}.json"
 
 
-def passed_by_exercise(runner: Runner, exercise: Exercise) -> set[str]:
+def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
     """Return the names of an exercise's tests that a trivial answer passes."""
     code = runner.key.slice_for(exercise.name, runner.key.solutions)
-    own = [unit.source for unit in code.units if exercise.name in unit.binds]
-    found: set[str] = set()
-    for answer in ANSWERS + PLAIN_ANSWERS if _may_be_plain(own) else ANSWERS:
-        call = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
-        wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{call}")], given=True)
-        found |= runner.passed_tests(exercise, join_units([*code.units, *wrapped]))
+    wrap = f"{exercise.name}, choose_trivial_answer = _trivial({exercise.name})"
+    wrapped, _ = parse_units([Cell(0, "code", TEMPLATE + wrap)], given=True)
+    # One process runs every trivial answer, because starting a process takes longer than most tests.
+    limits = exercise.limits
+    total = limits.total_cpu_seconds * len(ANSWERS)
+    patient = dataclasses.replace(
+        exercise, limits=dataclasses.replace(limits, total_cpu_seconds=total)
+    )
+    found: dict[str, Kind] = {}
+    tests = [
+        each for test in runner.key.tests[exercise.name] for each in _with_answers(test, found)
+    ]
+    runner.outcomes(patient, join_units([*code.units, *wrapped]), Job("0"), tests=tests)
     return found
 
 
-def _may_be_plain(sources: Sequence[str]) -> bool:
-    """Return whether a definition has a public function whose annotations allow a result that is not a tensor."""
-    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            parts = ast.walk(node.returns) if node.returns else ()
-            names = {part.id for part in parts if isinstance(part, ast.Name)}
-            if not names or not names <= NOT_PLAIN:
-                return True
-    return False
+def _with_answers(test: Test, found: dict[str, Kind]) -> Iterator[Test]:
+    """Yield a test for each trivial answer. A test that passes adds its name to `found`, and the next ones do nothing."""
+
+    def with_answer(answer: str, kind: Kind) -> Test:
+        def run(_: object, student: Student, seed: int) -> None:
+            if test.name not in found:
+                student.choose_trivial_answer(answer, kind)
+                test.run(student, seed)
+                found[test.name] = kind
+
+        return dataclasses.replace(test, function=run)
+
+    return (with_answer(*chosen) for chosen in ANSWERS)

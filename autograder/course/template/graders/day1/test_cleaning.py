@@ -1,6 +1,6 @@
 """Hidden tests. If a test fails, the student sees the test's docstring."""
 
-from autograder.execution.checks import Draw, close, equal, unchanged, weight
+from autograder.execution.checks import Draw, close, equal, shaped, unchanged, weight
 
 
 class TestStandardize:
@@ -16,7 +16,8 @@ class TestStandardize:
         """Each row is standardized with its own mean and standard deviation."""
         x = Draw(seed).normal(3, 7) * 5 + 2
         rows = [(row - row.mean()) / row.std(correction=0) for row in x]
-        for number, row in enumerate(student.standardize(x)):
+        result = shaped(student.standardize(x), (3, 7))
+        for number, row in enumerate(result):
             close(row, rows[number], f"row {number}")
 
     def test_argument(self, student, seed):
