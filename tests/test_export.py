@@ -415,10 +415,10 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
         "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
     )
     for name, time in (("first", DUE - timedelta(2)), ("second", DUE - timedelta(1))):
-        folder = late_day.root / name / "ada" / "day1"
+        folder = late_day.root / name / "submitted" / "ada" / "day1"
         write(folder, {"timestamp.txt": str(time).encode()})
     first, second = (
-        marks(f"{late_day.root}/{name}/ada/day1/day1.ipynb", "ada", points)
+        marks(f"{late_day.root}/{name}/submitted/ada/day1/day1.ipynb", "ada", points)
         for name, points in (("first", 90.0), ("second", 50.0))
     )
     (row,), _ = class_list.rows([first, second], late_day, known)

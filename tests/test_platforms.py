@@ -14,10 +14,14 @@ from autograder.course.chapters import BEGIN, ChapterCell
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.submissions import platforms
+from autograder.submissions.class_source import apply_roster
 from autograder.submissions.people import HandedIn, Person
-from tests.conftest import ROOT, handed_in
+from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.submission import read_submissions
+from tests.conftest import ROOT, handed_in, reader
 from tests.test_submission import chosen, found, notebook, students, write, zipped
 
+ADA = Entry("4211", "ada", "Ada Lovelace")
 MIDNIGHT = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
 METADATA = """\
 ---
@@ -92,6 +96,49 @@ def test_names_that_only_resemble_canvas(name: str) -> None:
     assert platforms.parse_canvas_name(name) is None
     assert platforms.original_name(name) == name
     assert platforms.owner_key(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "person", "late"),
+    [
+        ("xmallory123456_99999999_LATE_98_76543_x.py", ("xmallory123456_99999999", "98"), True),
+        ("smith2john_4211_70001_day1.ipynb", ("smith2john", "4211"), False),
+        ("smith_2_4211_70001_day1.ipynb", ("smith_2", "4211"), False),
+        ("ada_4211_70001_2026_day1.ipynb", ("ada", "4211"), False),
+        ("i\u0307lker_12_34567_x.py", ("i\u0307lker", "12"), False),
+        ("अनिताशर्मा_12_34567_x.py", ("अनिताशर्मा", "12"), False),
+        ("eve_14_66666_bob_13_77777_day1.ipynb", ("eve", "14"), False),
+    ],
+)
+def test_digits_and_marks_in_canvas_names(name: str, person: tuple[str, str], late: bool) -> None:
+    found = platforms.parse_canvas_name(name)
+    assert found is not None
+    assert (found.people, found.late) == ((Person(*person),), late)
+
+
+def test_a_canvas_name_with_several_readings_gives_nobodys_id() -> None:
+    own = "ada98765_99999999999_123456_7654321_day1.ipynb"
+    copied = "ada_98765_99999999_x_123456_7654321_day1.ipynb"
+    other = "mallory_98765_123456_7654322_day1.ipynb"
+    found = platforms.parse_canvas_names(["ada_98765_55555_day1.ipynb", own, copied, other])
+    ids = [[one.people[0].id, *(r.id for r in one.readings)] for one in found.values()]
+    assert ids == [["98765"], ["", "99999999999", "123456"], ["", "98765", "123456"], ["123456"]]
+    ada, mallory = Entry("98765", "ada", "Ada"), Entry("123456", "mallory", "Mallory")
+    chosen = Roster((mallory,)).read(found[own])
+    assert (chosen.people[0].id, chosen.upload) == ("123456", 7654321)
+    assert Roster((ada, mallory)).read(found[copied]).people[0].id == ""
+
+
+def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Path) -> None:
+    numbered = "lovelaceada_4211_70001_20231234_day1.ipynb"
+    write(tmp_path / "class", {numbered: notebook(), "bob_4212_70002_day1.ipynb": notebook()})
+    for entries, student in ((), "lovelaceada_4211_70001_20231234"), ((ADA,), "ada"):
+        for one in read_submissions([tmp_path / "class"], "day1", reader()):
+            if one.path.endswith(numbered):
+                known = apply_roster(one, Roster(entries))
+                assert (known.student, known.readable) == (student, True)
+                assert len(known.problems) == (not entries)
+                assert all("4211 or 70001" in problem for problem in known.problems)
 
 
 def test_moodle_folder_name() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from autograder.course.config import CourseError
 from autograder.submissions import roster
-from autograder.submissions.people import Person
+from autograder.submissions.class_source import apply_roster
+from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.submission import Submission
 
 TEXT = """\
 id,student,name,email,group,extension
@@ -149,6 +152,31 @@ def test_groups_and_submissions_with_several_students(four: Roster) -> None:
     assert four.students("ada") == (ada,)
     assert four.students("bob, ada") == (bob, ada)
     assert four.students("ada, eve") == ()
+
+
+@pytest.mark.parametrize("name", ["ada", "12345", "ada, bob", "line 2"])
+def test_a_name_that_a_student_chose_is_compared_only_with_full_names(
+    four: Roster, name: str
+) -> None:
+    moodle = HandedIn((Person(name),), participant="13")
+    canvas = HandedIn((Person(name, "777"),), upload=12345)
+    group = HandedIn(
+        (Person(name, "", "eve@x.example"), Person("Cyd Charisse", "", "cyd@x.example"))
+    )
+    assert four.find_all(moodle) == four.find_all(canvas) == [None]
+    assert [entry and entry.student for entry in four.find_all(group)] == [None, "cyd"]
+    for source in (moodle, canvas, group):
+        submission = Submission("p", source.student, "s", (), (), True, handed_in=source)
+        named = apply_roster(submission, four)
+        assert not {"ada", "bob"} & set(named.labels)
+        assert len(named.labels) == len(source.people)
+
+
+def test_folders_are_found_by_nbgraders_name_id_or_full_name(four: Roster) -> None:
+    for folder in ("ada", "12345", "Ada Lovelace", "Lovelace, Ada"):
+        for source in (None, HandedIn((Person(folder),), time=datetime(2026, 12, 1, tzinfo=UTC))):
+            submission = Submission("p", folder, "s", (), (), True, handed_in=source)
+            assert apply_roster(submission, four).labels == ("ada",)
 
 
 def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:

@@ -11,8 +11,11 @@ from rich.console import Console
 
 from autograder.cli import main
 from autograder.console import print_summary
+from autograder.course import config as courses
 from autograder.course.state_folder import StoreError
+from autograder.marks import class_list
 from autograder.marks.history import History
+from autograder.submissions import roster
 from tests.conftest import ROOT
 from tests.fake_grading import book, by_student, current, grade, session
 from tests.small_course import make
@@ -359,6 +362,36 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     assert shown.err.count("\n") == 1
     assert "bob (12) could not be graded: " in shown.err
     assert "Ask the student for a notebook" in shown.err
+
+
+def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> None:
+    text = "id,student,name\n1001,ada,Ada L\n1002,bob,Bob\n"
+    (root / "roster.csv").write_text(text, encoding="utf-8")
+    for number, points, name in ((11, 90, "Ada L"), (12, 80, "ada"), (13, 0, "Ada L")):
+        folder = f"{name}_{number}_assignsubmission_file"
+        write(root / "class" / folder, {"day1.ipynb": book(points)})
+    for _ in range(2):
+        graded = grade(root, root / "class")
+        assert graded.replacements == []
+        assert current(root) == {"ada": 90, "ada (12)": 80, "Ada L (13)": 0}
+        assert by_student(graded) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
+        assert (
+            "Ada L (11) and Ada L (13) both have the name of ada (Ada L, 1001)" in graded.notes[0]
+        )
+    with History(root) as history:
+        history.forget("day1", "Ada L (13)")
+        rows, _ = class_list.rows(
+            history.current("day1"), courses.load(root).day("day1"), roster.for_course(root)
+        )
+    assert {row.entry.student: row.points for row in rows}["ada"] == 90
+
+
+def test_an_id_on_the_roster_counts_for_more_than_a_name(root: Path) -> None:
+    (root / "roster.csv").write_text("id,student,name\n11,ada,Ada L\n", encoding="utf-8")
+    class_ = canvas(root / "a.zip", ("lada", 11, 50001, 90), ("lada", 12, 50002, 0))
+    graded = grade(root, class_)
+    assert by_student(graded) == {"ada": 90, "lada (12)": 0}
+    assert current(root) == {"ada": 90, "lada (12)": 0}
 
 
 MARKUP = (

@@ -93,7 +93,7 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
             numbers = {Entry(line[column], str(n), line[name]): n for n, line in listed}
             roster = Roster(tuple(numbers))
             for id_ in (row.entry.id, row.entry.student, row.entry.email):
-                entry = roster.find(Person(row.entry.name, id_)) if found is None else None
+                entry = roster.find(Person(row.entry.name, id_), True) if found is None else None
                 found = numbers[entry] if entry else found
         if found is not None and row.marks:
             matched[found] = row

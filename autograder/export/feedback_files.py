@@ -86,7 +86,8 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
     notes = []
     for row in (row for row in rows if row.marks):
         assert row.marks is not None
-        if name := _canvas_name(row.marks.path, day):
+        source = row.marks.handed_in
+        if name := _canvas_name(row.marks.path, source.upload if source else 0, day):
             shared.setdefault(name, []).append(row)
         else:
             notes.append(
@@ -105,11 +106,12 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
     return named, notes
 
 
-def _canvas_name(path: str, day: Day) -> str:
+def _canvas_name(path: str, upload: int, day: Day) -> str:
     """Return a page's file name, which begins like the submitted file's name. Return "" if Canvas did not name that file."""
     for part in path.split("/"):
-        found = platforms.CANVAS.fullmatch(part) if platforms.parse_canvas_name(part) else None
-        if found and found["upload"]:
+        for found in platforms.canvas_matches(part):
+            if not found["upload"] or int(found["upload"]) != upload:
+                continue
             return f"{part[: found.start('original')]}{_page_name(day)}"
     return ""
 

@@ -61,10 +61,10 @@ class Worksheet:
         """Return the line number of a student, or None if the student is not in the worksheet."""
         assert row.marks is not None
         # The participant number of a group submission belongs to the student named in the marks, not to the other members.
-        is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
+        is_named = row.entry.student in row.marks.labels or not row.entry.group
         if is_named and participant(row) in self._by_participant:
             return self._by_participant[participant(row)]
-        entry = self._roster.find(Person(row.entry.name, email=row.entry.email))
+        entry = self._roster.find(Person(row.entry.name, email=row.entry.email), True)
         return self._numbers[entry] if entry else None
 
     def participant(self, row: Row) -> str:

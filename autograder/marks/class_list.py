@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -56,8 +57,10 @@ def rows(
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
     strangers: dict[Entry, Person] = {}
+    class_ = list(class_)
+    contested = _contested(class_, roster)
     for marks in class_:
-        students = _students(marks, _handed_in(marks), roster)
+        students = _students(marks, _handed_in(marks, roster), roster, contested)
         for entry, person in students:
             if entry not in members and roster.entries:
                 strangers[entry] = person
@@ -66,10 +69,15 @@ def rows(
     chosen = []
     for entry, found in handed.items():
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
-        source = _handed_in(counting) if counting else HandedIn(())
+        source = _handed_in(counting, roster) if counting else HandedIn(())
         late = _lateness(day, source, entry)
         chosen.append(Row(entry, counting, late, source.time, unreadable))
-    notes = list(_notes(chosen, handed, strangers, roster))
+    notes = [
+        f"{' and '.join(who)} both have the name of {entry.label}, so only a submission with the id on the roster "
+        "counts. Enter the right id in roster.csv, or delete the other marks with `autograder forget`"
+        for entry, who in contested.items()
+    ]
+    notes += _notes(chosen, handed, strangers, roster)
     if unknown := _without_time(chosen, day):
         shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
         notes.append(
@@ -92,7 +100,7 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     """Return how late each submission is. A group's submission gets the extension of the group's first student."""
     result = []
     for marks in class_:
-        source = _handed_in(marks)
+        source = _handed_in(marks, roster)
         entry, _ = _students(marks, source, roster)[0]
         result.append(_lateness(day, source, entry))
     return result
@@ -112,8 +120,10 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
         for row in rows
         if row.marks
         and row.time is None
-        and not _handed_in(row.marks).late
-        and not _handed_in(row.marks).upload  # Canvas puts LATE in the names of late files.
+        and not (row.marks.handed_in and row.marks.handed_in.late)
+        and not (
+            row.marks.handed_in and row.marks.handed_in.upload
+        )  # Canvas puts LATE in the names of late files.
         and row.entry.hours_late(day.name) is None
         and not row.entry.is_excused(day.name)
     ]
@@ -145,23 +155,56 @@ def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str
     return sorted(found)
 
 
-def _handed_in(marks: SubmissionMarks) -> HandedIn:
-    return marks.handed_in or HandedIn((Person(marks.student),))
+def _handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
+    source = marks.handed_in or HandedIn((Person(marks.student),))
+    return roster.read(source.without_roster())
 
 
 def _students(
-    marks: SubmissionMarks, source: HandedIn, roster: Roster
+    marks: SubmissionMarks,
+    source: HandedIn,
+    roster: Roster,
+    contested: Container[Entry] = (),
 ) -> list[tuple[Entry, Person]]:
-    """Return the students named on a submission, excluding the other members of their roster groups."""
-    if named := roster.students(marks.student):
-        return [(entry, Person(entry.name, entry.id)) for entry in named]
-    pairs = zip(source.people, source.labels, strict=True)
-    return [(roster.find(p) or Entry(p.id, label, p.name, p.email), p) for p, label in pairs]
+    """Return a submission's students, excluding the other members of their groups on the roster.
+
+    A contested student is matched only by id or e-mail address.
+    """
+    found = []
+    for person, label, entry in zip(
+        source.people, source.labels, roster.find_all(source), strict=True
+    ):
+        by_name = entry and not roster.find_by_key(person, bool(source.participant))
+        if entry is None or (by_name and entry in contested):
+            entry = Entry(person.id, label, person.name, person.email)
+        found.append((entry, person))
+    return found
+
+
+def _contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, list[str]]:
+    """Return the students on the roster whose name several people have on a platform, with the labels of these people."""
+    found: dict[Entry, dict[tuple[str, str], str]] = {}
+    by_name: set[Entry] = set()
+    for marks in class_:
+        source = _handed_in(marks, roster)
+        for person, label, entry in zip(
+            source.people, source.labels, roster.find_all(source), strict=True
+        ):
+            key = ("participant", source.participant) if source.participant else ("id", person.id)
+            if entry and key[1]:
+                found.setdefault(entry, {})[key] = label
+                if not roster.find_by_key(person, bool(source.participant)):
+                    by_name.add(entry)
+    return {
+        entry: sorted(people.values())
+        for entry, people in found.items()
+        if entry in by_name and max(Counter(kind for kind, _ in people).values()) > 1
+    }
 
 
 def labels(marks: SubmissionMarks, roster: Roster) -> list[str]:
     """Return a unique label for each student of a submission: the roster name, or else the platform's name and id."""
-    return [entry.student for entry, _ in _students(marks, _handed_in(marks), roster)]
+    return [entry.student for entry, _ in _students(marks, _handed_in(marks, roster), roster)]
 
 
 def _counting(
@@ -170,7 +213,7 @@ def _counting(
     """Return the submission that counts for a student or group with these names on the roster, or None if there is none."""
     if not found:
         return None
-    sources = [_handed_in(marks) for marks in found]
+    sources = [marks.handed_in or HandedIn(()) for marks in found]
     orders: list[float] = [0.0] * len(found)
     if all(source.time for source in sources):
         orders = [source.time.timestamp() for source in sources if source.time]
@@ -181,7 +224,7 @@ def _counting(
         marks = found[number]
         points = -1.0 if marks.points is None else marks.points
         # Marks stored before the roster was added may use a different name for the student.
-        is_own = float(any(name in names for name in marks.student.split(", ")))
+        is_own = float(any(name in names for name in marks.labels))
         best_first = group == "best"
         return (points, orders[number]) if best_first else (orders[number], is_own, points)
 

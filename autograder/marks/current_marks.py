@@ -74,6 +74,8 @@ def _put_for(
     )
     row = database.execute(query, (day, student)).fetchone()
     before = decode(row[0]) if row else None
+    if before and (label := _other_label(new.marks, before, student)):
+        return _put_for(database, day, label, new)  # The roster has one student for two people.
     is_older = before is not None and is_superseded(new.marks, before)
     if not is_older:
         under = os.fsencode(new.found_under)
@@ -82,6 +84,30 @@ def _put_for(
     if before is None or before.sha256 == new.marks.sha256:
         return []
     return [Replacement(student, before, new.marks, is_older)]
+
+
+def _other_label(marks: SubmissionMarks, other: SubmissionMarks, student: str) -> str:
+    """Return the platform's label of a student, or "" unless the platform has different ids for both marks' student."""
+    mine, theirs = _person(marks, student), _person(other, student)
+    if not mine or not theirs or mine[2] == student:
+        return ""
+    is_other = any(
+        own and key and own != key for own, key in zip(mine[:2], theirs[:2], strict=True)
+    )
+    return mine[2] if is_other else ""
+
+
+def _person(marks: SubmissionMarks, student: str) -> tuple[str, str, str] | None:
+    """Return the participant number, the id and the platform's label of the person with this name on the roster."""
+    source = marks.handed_in
+    if source is None:
+        return None
+    plain = source.without_roster()
+    pairs = list(zip(source.people, plain.labels, strict=True))
+    for person, label in pairs:
+        if student in (person.student, label) or len(pairs) == 1:
+            return source.participant, person.id, label
+    return None
 
 
 def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:

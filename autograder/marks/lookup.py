@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from autograder.course.config import CourseError
-from autograder.submissions.people import HandedIn, labels
+from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.roster import Roster
 
 MAX_LISTED = 20  # maximum number of students in an error message
@@ -27,12 +27,13 @@ T = TypeVar("T", bound=HasStudent)
 
 def names_of(item: HasStudent, roster: Roster) -> set[str]:
     """Return every name, id and email address of a submission's students, casefolded."""
-    names = {item.student, *item.student.split(", "), *labels(item.student, item.handed_in)}
+    names = {item.student, *labels(item.student, item.handed_in)}
     if item.handed_in:
         names.add(item.handed_in.participant)
     for person in item.handed_in.people if item.handed_in else ():
         names |= {person.name, person.id, person.email}
-    for entry in roster.students(item.student):
+    source = item.handed_in or HandedIn((Person(item.student),))
+    for entry in filter(None, roster.find_all(source)):
         names |= {entry.student, entry.id, entry.name, entry.email}
     return {name.casefold() for name in names if name}
 
@@ -60,7 +61,7 @@ def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
     named = []
     for label, person in zip(found, people, strict=True):
         names = {label, person.name, person.id, person.email}
-        for entry in roster.students(label):
+        if entry := roster.find(person, bool(item.handed_in and item.handed_in.participant)):
             names |= {entry.student, entry.id, entry.name, entry.email}
         if text.casefold() in {name.casefold() for name in names if name}:
             named.append(label)

@@ -7,14 +7,21 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from msgspec import structs
+
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.renames import known_names
 from autograder.submissions.choice import choose, find_day
 from autograder.submissions.client import Reader
-from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.people import Person
 from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission, read_submissions
+
+AMBIGUOUS = (
+    "the file's name does not show whose it is: the id in Canvas may be {ids}. "
+    "Enter the right id in roster.csv, and grade the file again"
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,15 @@ def find_submissions(
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:
     """Return a copy of the submission with student names from the roster. Keep names that are not on the roster."""
-    if not roster.entries:
-        return submission
-    source = submission.handed_in or HandedIn((Person(submission.student),))
-    found = [roster.find(person) for person in source.people]
-    if not any(found):
-        return submission
-    pairs = zip(found, source.labels, strict=True)
-    names = [entry.student if entry else label for entry, label in pairs]
-    return replace(submission, student=", ".join(dict.fromkeys(names)))
+    if submission.handed_in is None:
+        entry = roster.find(Person(submission.student))
+        return replace(submission, student=entry.student) if entry else submission
+    source = roster.read(submission.handed_in)
+    pairs = zip(source.people, roster.find_all(source), strict=True)
+    people = tuple(structs.replace(p, student=entry.student) if entry else p for p, entry in pairs)
+    source = structs.replace(source, people=people)
+    problems = submission.problems
+    if source.readings and not source.people[0].id:
+        ids = " or ".join(reading.id for reading in source.readings)
+        problems = (AMBIGUOUS.format(ids=ids), *problems)
+    return replace(submission, student=source.student, handed_in=source, problems=problems)

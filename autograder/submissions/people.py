@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -16,19 +17,35 @@ YEARS = range(2000, 2100)  # other years are implausible and could overflow in d
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person as identified by a platform. Unknown fields are empty."""
+    """A person as identified by a platform. Unknown fields are empty. `student` is the person's name on the roster."""
 
     name: Name = ""
     id: Name = ""
     email: Name = ""
+    student: Name = ""
 
     @property
     def label(self) -> str:
-        """Return the name with the platform's id, which distinguishes people with the same name."""
+        """Return the roster's name, or the name with the platform's id, which distinguishes people with the same name."""
+        if self.student:
+            return self.student
         key = self.id or self.email
         return (
             f"{self.name} ({key})" if self.name and key not in ("", self.name) else self.name or key
         )
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One way to read a file name in Canvas's format, in which the student's name may contain digits."""
+
+    name: Name
+    id: Name
+    late: bool = False
+    upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
+
+    def handed_in(self) -> HandedIn:
+        """Return the person and submission according to this reading."""
+        return HandedIn((Person(self.name or self.id, self.id),), self.late, upload=self.upload)
 
 
 class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,7 +53,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     File modification times are never used. `late` is set if the platform marks the submission as late without giving a
     time. `participant` is the participant number in Moodle's grading worksheet. `upload` is Canvas's file number, which
-    is higher for later uploads.
+    is higher for later uploads. If a file's name can be read in several ways, `readings` contains them.
     """
 
     people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]
@@ -44,11 +61,13 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
     time: datetime | None = None
     participant: Name = ""
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
+    readings: Annotated[tuple[Reading, ...], msgspec.Meta(max_length=MAX_PEOPLE)] = ()
 
     @property
     def student(self) -> str:
         """Return the people's names, separated by commas."""
-        return ", ".join(person.name or person.id for person in self.people)
+        names = (person.student or person.name or person.id for person in self.people)
+        return ", ".join(dict.fromkeys(names))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -57,22 +76,39 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
             return tuple(person.label for person in self.people)
         number = f" {self.participant}"  # a hidden name in Moodle ends with the participant number
         return tuple(
-            p.name if p.name.endswith(number) else f"{p.name} ({self.participant})"
+            p.student or (p.name if p.name.endswith(number) else f"{p.name} ({self.participant})")
             for p in self.people
         )
+
+    def without_roster(self) -> HandedIn:
+        """Return a copy without the names from the roster."""
+        people = tuple(msgspec.structs.replace(person, student="") for person in self.people)
+        return msgspec.structs.replace(self, people=people)
 
     def sanitized(self) -> HandedIn:
         """Return a copy with printable strings and a plausible time. Use this method for data from a reader process."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)
-        return HandedIn(persons, self.late, time, printable(self.participant), self.upload)
+        participant = printable(self.participant)
+        readings = tuple(
+            msgspec.structs.replace(r, name=printable(r.name), id=printable(r.id))
+            for r in self.readings
+        )
+        return HandedIn(persons, self.late, time, participant, self.upload, readings)
 
     def is_older(self, other: HandedIn) -> bool:
         """Return whether, according to the platform, this submission was made before the other one."""
         if self.time and other.time:
             return self.time < other.time
         return bool(self.upload and other.upload) and self.upload < other.upload
+
+
+def ambiguous(readings: Sequence[Reading]) -> HandedIn:
+    """Return a submission whose student is unknown, because its file name can be read in several ways."""
+    last = readings[-1]
+    person = Person(f"{last.name}_{last.id}_{last.upload}")
+    return HandedIn((person,), any(one.late for one in readings), readings=tuple(readings))
 
 
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:

@@ -181,8 +181,9 @@ def _loose_files(
     to `student`.
     """
     is_of_one = is_of_one and any(is_notebook(n) and is_day_name(stem(n), day) for n in files)
+    owners = platforms.parse_file_names(files)
     for name in files:
-        handed_in = platforms.parse_file_name(name)
+        handed_in = owners.get(name)
         own = stem(name)
         if handed_in is None and (
             is_other_day(own, day) or not (is_gradable(name) or is_document(name))

@@ -16,24 +16,26 @@ places.py decides in which folders to look for these names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 import yaml
 
 from autograder.protocol.plain_text import LONGEST, printable
-from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person
+from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person, Reading, ambiguous
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
 MAX_DEPTH = 8  # maximum nesting depth of the parts of the YAML that are read
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
-# Canvas converts names to lower case, keeps only letters, digits and underscores, and omits anonymous students' names.
+# What follows a student's name in Canvas. Canvas omits the names of anonymous students.
 CANVAS = re.compile(
-    r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
+    r"(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
     r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
     re.DOTALL,
 )
@@ -48,11 +50,57 @@ EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradesc
 
 def parse_canvas_name(name: str) -> HandedIn | None:
     """Parse a file name in Canvas's format. Return None if the name does not match this format."""
-    found = CANVAS.fullmatch(name) if len(name) <= LONGEST else None
-    if not found or found["name"] != found["name"].lower():
-        return None
-    person = Person(found["name"] or found["id"], found["id"])
-    return HandedIn((person,), late=bool(found["late"]), upload=int(found["upload"] or 0))
+    return parse_canvas_names([name]).get(name)
+
+
+def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
+    """Parse the file names of one download from Canvas. Omit names that do not match its format.
+
+    Students choose their own names, which may end in digits that look like an id. In a download, each id has one name.
+    This and the names that can be read in only one way decide between readings. If several remain, the result contains
+    all of them as `readings`, and its person has an id only if one of them is far more likely.
+    """
+    matches = {name: canvas_matches(name) for name in names}
+    readings = {
+        name: [_reading(name, found) for found in all_] for name, all_ in matches.items() if all_
+    }
+    known = {found[0].id: found[0].name for found in readings.values() if len(found) == 1}
+    return {name: _choose_reading(name, found, known) for name, found in readings.items()}
+
+
+def canvas_matches(name: str) -> list[re.Match[str]]:
+    """Return the matches of `CANVAS` at every place where the student's name may end."""
+    if len(name) > LONGEST:
+        return []
+    found: dict[int, re.Match[str]] = {}
+    for start in (0, *(at.end() for at in re.finditer("_", name))):
+        before = name[: max(0, start - 1)]
+        match = CANVAS.fullmatch(name, start)
+        if match and _is_canvas_name(before) and not (start and match["id"].startswith("anon_")):
+            found.setdefault(match.end("id"), match)
+    return list(found.values())
+
+
+def _is_canvas_name(name: str) -> bool:
+    """Return whether Canvas may have written this name: in lower case, with only letters, marks, digits and underscores."""
+    is_word = all(c.isalnum() or unicodedata.category(c)[0] == "M" or c == "_" for c in name)
+    return is_word and name == name.lower()
+
+
+def _reading(name: str, found: re.Match[str]) -> Reading:
+    before = name[: max(0, found.start() - 1)]
+    return Reading(before, found["id"], bool(found["late"]), int(found["upload"] or 0))
+
+
+def _choose_reading(name: str, found: Sequence[Reading], known: Mapping[str, str]) -> HandedIn:
+    possible = [one for one in found if known.get(one.id, one.name) == one.name]
+    if len(possible) == 1:
+        return possible[0].handed_in()
+    # Canvas removes `_123_` from names, so such text is usually part of the student's own file name.
+    usual = [one for one in possible if not re.search(r"_\d+_", one.name)]
+    if len(usual) == 1 and not any(one.id in known for one in possible):
+        return msgspec.structs.replace(usual[0].handed_in(), readings=tuple(found))
+    return ambiguous(found)
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
@@ -69,9 +117,10 @@ def parse_moodle_name(name: str) -> HandedIn | None:
     return HandedIn((Person(name),), participant=number)
 
 
-def parse_file_name(name: str) -> HandedIn | None:
-    """Parse the name of a file at the top level of a platform's download. Return None if its format is unknown."""
-    return parse_moodle_name(name) or parse_canvas_name(name)
+def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
+    """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats."""
+    moodle = {name: found for name in names if (found := parse_moodle_name(name))}
+    return parse_canvas_names(name for name in names if name not in moodle) | moodle
 
 
 def owner_key(name: str) -> str:
@@ -79,7 +128,7 @@ def owner_key(name: str) -> str:
     if found := parse_moodle_name(name):
         return f"moodle {found.labels[0]}"
     if found := parse_canvas_name(name):
-        return f"canvas {found.people[0].id}"
+        return f"canvas {found.labels[0]}"
     return name if GRADESCOPE.fullmatch(name) else ""
 
 
@@ -87,8 +136,10 @@ def original_name(name: str) -> str:
     """Return the student's own file name, without the platform's prefix and Canvas's attempt number."""
     if found := MOODLE.fullmatch(name):
         return found["original"] or name
-    found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
-    return re.sub(r"-\d+(?=\.\w+$)", "", found["original"] or found["entry"]) if found else name
+    matches = canvas_matches(name)
+    if not matches:
+        return name
+    return re.sub(r"-\d+(?=\.\w+$)", "", matches[0]["original"] or matches[0]["entry"])
 
 
 def parse_timestamp(text: str) -> datetime | None:
@@ -149,8 +200,9 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
             return
         record = _read_record(events)
         _skip(key, events)
-        if isinstance(key, yaml.ScalarEvent) and (people := _people(record.get(":submitters"))):
-            yield key.value[:LONGEST], HandedIn(people, time=_time(record.get(":created_at")))
+        folder = key.value[:LONGEST] if isinstance(key, yaml.ScalarEvent) else ""
+        if folder and (people := _people(record.get(":submitters"), folder)):
+            yield folder, HandedIn(people, time=_time(record.get(":created_at")))
 
 
 def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
@@ -199,13 +251,14 @@ def _build(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> A
     return {key: value for key, value in pairs if isinstance(key, str)}
 
 
-def _people(listed: Any) -> tuple[Person, ...]:
+def _people(listed: Any, folder: str) -> tuple[Person, ...]:
+    """Return the people who submitted a folder. Its name replaces a missing id, because names alone identify no one."""
     records = listed[:MAX_PEOPLE] if isinstance(listed, list) else []
     people = []
     for record in (record for record in records if isinstance(record, dict)):
         texts = (record.get(key) for key in (":name", ":sid", ":email"))
         name, id_, email = (printable(t) if isinstance(t, str) else "" for t in texts)
-        people.append(Person(name or email or id_, id_, email))
+        people.append(Person(name or email or id_, id_ or ("" if email else folder), email))
     return tuple(people)
 
 

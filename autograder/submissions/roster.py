@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from autograder.course.config import CourseError
-from autograder.submissions.people import Person
+from autograder.submissions.people import HandedIn, Person, ambiguous
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
@@ -66,18 +66,37 @@ class Roster:
 
     entries: tuple[Entry, ...]
 
-    def find(self, person: Person) -> Entry | None:
-        """Find a person on the roster by id, e-mail address or nbgrader name, or otherwise by full name.
+    def find(self, person: Person, has_own_name: bool = False) -> Entry | None:
+        """Find a person on the roster by id or e-mail address, or otherwise by full name.
+
+        If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
+        case if `has_own_name` is set, because students choose their own names on a platform.
 
         Returns None if no student matches, if several students have the same name, or if the id and name do not match.
         """
-        keys = (self._by_key.get(key.casefold()) for key in (person.id, person.email, person.name))
-        by_key = next(filter(None, keys), None)
+        by_key = self.find_by_key(person, has_own_name)
         by_name = self._by_name.get(_normalize(person.name), ())
         if by_key is None:
             return by_name[0] if len(by_name) == 1 else None
         # Different systems may use the same number for different students. In that case, the names differ.
         return by_key if not by_name or by_key in by_name else None
+
+    def find_by_key(self, person: Person, has_own_name: bool = False) -> Entry | None:
+        """Find a person by id or e-mail address, or by a folder's name; see `find`."""
+        is_folder = not (has_own_name or person.id or person.email)
+        keys = (person.id, person.email, person.name if is_folder else "")
+        return next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
+
+    def read(self, source: HandedIn) -> HandedIn:
+        """Choose between the readings of a file name if the roster contains the id of only one of them."""
+        on_roster = [r for r in source.readings if self.find_by_key(Person(id=r.id))]
+        if not on_roster:
+            return source
+        return ambiguous(source.readings) if len(on_roster) > 1 else on_roster[0].handed_in()
+
+    def find_all(self, source: HandedIn) -> list[Entry | None]:
+        """Find the people who made a submission."""
+        return [self.find(person, bool(source.participant)) for person in source.people]
 
     def students(self, names: str) -> tuple[Entry, ...]:
         """Look up the students in a comma-separated list. Return an empty tuple unless all of them are on the roster."""
