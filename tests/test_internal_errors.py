@@ -57,6 +57,33 @@ def test_an_error_while_grading_affects_only_that_submission(
     assert grader.grade(handed_in(RIGHT)).points == 100
 
 
+KILLER = """
+
+def test_deadly(self, student, seed):
+    \"\"\"The grading process survives.\"\"\"
+    import os
+    if student.split_heads(torch.zeros(1, 2, 4), 2) == "deadly":
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_affects_only_the_submission_that_kills_it(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    grader = root / "graders" / "day1" / "test_heads.py"
+    grader.write_text("import torch\n" + grader.read_text() + KILLER.replace("\n", "\n    "))
+    deadly = RIGHT.replace("b, n, d = x.shape", 'return "deadly"')
+    day = courses.load(root).day("day1")
+    with pool.Pool(day, 1, "required") as running:
+        # The process is killed while the second submission is waiting.
+        first = [running.submit(handed_in(code), "0") for code in (deadly, RIGHT)]
+        marks = [future.result(60) for future in first]
+        assert running.submit(handed_in(WRONG), "0").result(60).points == 60
+    assert [one.points for one in marks] == [None, 100]
+    assert (marks[0].exercises, marks[0].isolation) == ([], marks[1].isolation)
+    assert "the grading process was killed twice" in marks[0].problems[0]
+
+
 def test_an_error_while_writing_a_page_affects_only_that_page(
     grader: Grader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

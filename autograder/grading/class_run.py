@@ -43,7 +43,7 @@ class ClassRun:
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine. No student code was run.
-            WorkerKilled: A worker process was killed.
+            WorkerKilled: Worker processes were killed before they started grading.
             ConnectionError: The connection to the cluster's scheduler was lost.
         """
         ready: dict[int, SubmissionMarks] = {}
@@ -92,9 +92,7 @@ class ClassRun:
             while pending:
                 yield from finished()
         except BrokenExecutor:
-            message = (
-                "a worker process was killed (out of memory?). Run the command again to resume."
-            )
+            message = "a worker process was killed while it started (out of memory?). Run the command again to resume."
             raise WorkerKilled(message) from None
 
     def _stored(

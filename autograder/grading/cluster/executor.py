@@ -20,7 +20,7 @@ from autograder.grading.cluster import launch
 from autograder.grading.cluster.messages import CourseVersion, Graded, Refused, Task
 from autograder.grading.cluster.place import Place
 from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
-from autograder.grading.pool import Pool
+from autograder.grading.pool import Pool, copy_outcome
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
@@ -133,7 +133,7 @@ class Cluster:
         if self._pool is None:
             self._pool = Pool(self._day, 1, self._sandbox)
         self._pool.submit(task.submission, task.seed).add_done_callback(
-            lambda done: _copy_outcome(done, future)
+            lambda done: copy_outcome(done, future)
         )
 
     def _find_broken_worker(
@@ -150,11 +150,3 @@ class Cluster:
 
         # Probe in a new thread, because the current thread must remain free to receive replies.
         threading.Thread(target=probe_and_send, daemon=True).start()
-
-
-def _copy_outcome(done: Future[SubmissionMarks], future: Future[SubmissionMarks]) -> None:
-    error = done.exception()
-    if error is None:
-        future.set_result(done.result())
-    else:
-        future.set_exception(error)
