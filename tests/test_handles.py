@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autograder.execution.grader_models import GraderModels
 from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
@@ -234,3 +235,18 @@ def test_names_and_messages_from_the_worker_are_escaped_and_bounded(student: Stu
     with pytest.raises(StudentError) as error:
         student.odd_error()
     assert str(error.value) == "`odd_error` raised \\x1b[2J: \\x1b[1;1H\na"
+
+
+def test_a_forged_list_of_modes_changes_a_model_only_once() -> None:
+    class Counting(nn.Module):
+        switches = 0
+
+        def train(self, mode: bool = True) -> Counting:
+            Counting.switches += 1
+            return super().train(mode)
+
+    models = GraderModels()
+    model = Counting()
+    models.encode(model)
+    models.set_modes([(id(model), False), (id(model), True)] * 50 + [(id(model), False)])
+    assert (model.training, Counting.switches) == (False, 1)

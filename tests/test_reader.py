@@ -228,6 +228,9 @@ WRONG_SLICES: dict[str, Any] = {
     "too few": Answer([PIECE], [chosen("f")]),
     "a missing piece": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
     "a piece below 0": Answer([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "a large piece many times": Answer(
+        [Piece("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
+    ),
     "reaches itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
     "reaches an unknown exercise": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
     "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},

@@ -31,6 +31,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Limits
 from autograder.sandbox import control, doctor
+from autograder.sandbox import process as process_module
 from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
@@ -145,6 +146,10 @@ INVALID_RESPONSES = {
     "too many tensors": frame(
         1, m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)] * 5000))
     ),
+    "a key of a megabyte": frame(1, m.Answer(m.Data(m.Pairs([("k" * 900_000, None)]), []))),
+    "a tensor that the value does not refer to": frame(
+        1, m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)])), bytes(64)
+    ),
     "progress outside a load": frame(1, m.Running(1)),
     "progress with a payload": frame(1, m.Running(1), bytes(64)),
     "a failure with a payload": frame(1, m.Failure("raised", "E", "text"), bytes(64)),
@@ -224,6 +229,29 @@ def test_time_spent_in_the_reply_is_not_charged_to_the_worker() -> None:
     assert hostile(behaviour).request(SET, Outgoing(), reply)[1] == NOTHING
 
 
+def test_the_cpu_time_of_replies_counts_against_the_budget() -> None:
+    def behaviour(wire: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(m.Numbered)
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        while True:
+            wire.sendall(frame(1, question([2, 5]), bytes(64)))
+            frames.receive(wire, decoder, time.monotonic() + 5)
+
+    replies: list[object] = []
+
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
+        replies.append(question)
+        end = time.thread_time() + 0.03
+        while time.thread_time() < end:
+            pass
+        return m.Reply(m.Data(None, [])), Outgoing()
+
+    with pytest.raises(LimitExceeded) as caught:
+        hostile(behaviour, replace(PATIENT, total_cpu_seconds=0.1)).request(SET, Outgoing(), reply)
+    assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
+    assert len(replies) <= 4
+
+
 @pytest.mark.parametrize(
     ("code", "cpu", "error"),
     [
@@ -290,6 +318,19 @@ def test_a_model_is_not_called_with_huge_inputs() -> None:
 
 def test_retained_graphs_are_limited() -> None:
     errors = reply_errors([question([256, 256], keep) for keep in range(1, 41)])
+    assert errors[0] == ""
+    assert "far more than needed" in errors[-1]
+
+
+def test_tensors_without_elements_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = m.TensorMeta("float32", [0, 7], [7, 1], 0, True)
+    many = m.Data(m.Items([m.TensorAt(n) for n in range(300)]), [meta] * 300)
+    few = m.Data(m.Items([m.TensorAt(n) for n in range(200)]), [meta] * 200)
+    errors = reply_errors([m.Ask(1, "forward", data, False, True) for data in (few, many)])
+    assert errors[0] == ""
+    assert "300 tensors, far more than needed" in errors[1]
+    monkeypatch.setattr(process_module, "MAX_KEPT_ELEMENTS", 100)
+    errors = reply_errors([question([0], keep) for keep in range(1, 9)])
     assert errors[0] == ""
     assert "far more than needed" in errors[-1]
 

@@ -46,7 +46,8 @@ class GraderModels:
 
     def set_modes(self, modes: list[tuple[int, bool]]) -> None:
         """Put each model in the training or evaluation mode that the student's code last set."""
-        for id_, training in modes:
+        # A forged list may contain a model many times.
+        for id_, training in dict(modes).items():
             # Skip unchanged modes, because `train` visits every submodule.
             if id_ in self.by_id and self.by_id[id_].training != training:
                 self.by_id[id_].train(training)

@@ -78,9 +78,9 @@ class RemoteModule:
         """Return the value of the plain attribute at a dotted path."""
         return self._request(m.Read(self.id, "attribute", path))
 
-    def length(self, path: str) -> Any:
+    def length(self, path: str) -> int:
         """Return the `len()` of the attribute at a dotted path."""
-        return self._request(m.Read(self.id, "length", path))
+        return _checked_length(self._request(m.Read(self.id, "length", path)))
 
     def train(self, mode: bool = True) -> RemoteModule:
         """Set training mode, as `nn.Module.train` does."""
@@ -122,7 +122,12 @@ class RemoteObject:
         return True
 
     def __len__(self) -> int:
-        length = self._caller.request(m.Read(self.id, "length"), Outgoing(), self.type)
-        if not isinstance(length, int) or not 0 <= length < 1 << 31:
-            raise m.WireError("the worker sent a length that is not a non-negative int")
-        return length
+        return _checked_length(
+            self._caller.request(m.Read(self.id, "length"), Outgoing(), self.type)
+        )
+
+
+def _checked_length(length: Any) -> int:
+    if not isinstance(length, int) or not 0 <= length < 1 << 31:
+        raise m.WireError("the worker sent a length that is not a non-negative int")
+    return length

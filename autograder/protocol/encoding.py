@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from autograder.protocol.keys import check_keys, decode_key, encode_key, limited
 from autograder.protocol.messages import (
     MAX_TEXT,
     Data,
@@ -30,14 +31,13 @@ from autograder.protocol.messages import (
     Value,
     WireError,
 )
-from autograder.protocol.plain_text import escape_surrogates, escaped
+from autograder.protocol.plain_text import escaped
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
 MAX_ITEMS = 50_000  # maximum number of items per message
 MAX_LENGTH = 10_000  # maximum number of items per list or dict
 MAX_AXES = 16
-MAX_STRING = 10_000
 ALIGNMENT = 64
 DTYPES = {
     name: getattr(torch, name)
@@ -82,7 +82,7 @@ class Outgoing:
 
         def walk(item: Any, depth: int) -> Value:
             if item is None or type(item) in (bool, int, float, str):
-                return _limited(item)
+                return limited(item)
             if isinstance(item, torch.Tensor):
                 if id(item) not in seen:
                     reason = _unsupported(item)
@@ -98,20 +98,22 @@ class Outgoing:
                 if len(item) > MAX_LENGTH:
                     return Opaque(f"a {type(item).__name__} of {len(item)} items")
                 if isinstance(item, dict):
-                    pairs: list[tuple[Key, Value]] = []
-                    for key, part in item.items():
-                        sent_key = _key(walk(key, depth + 1))
+                    keys: list[Key] = []
+                    for key in item:
+                        sent_key = encode_key(key, convert)
                         if isinstance(sent_key, Opaque):
                             return Opaque(f"a dict with {sent_key} as a key")
-                        pairs.append((sent_key, walk(part, depth + 1)))
-                    return Pairs(pairs)
+                        keys.append(sent_key)
+                    # Encode the values last, because every tensor that is sent must be part of the message's value.
+                    values = [walk(part, depth + 1) for part in item.values()]
+                    return Pairs(list(zip(keys, values, strict=True)))
                 return Items([walk(part, depth + 1) for part in item])
             if isinstance(item, torch.dtype):
                 return Named("dtype", str(item).removeprefix("torch."))
             if isinstance(item, torch.device):
                 return Named("device", str(item))
             converted = convert(item)
-            return _limited(converted) if isinstance(converted, Plain) else converted
+            return limited(converted) if isinstance(converted, Plain) else converted
 
         return Data(walk(value, 0), tensors)
 
@@ -133,23 +135,6 @@ class Outgoing:
         else:
             self.size = start
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
-
-
-def _limited(item: Plain) -> Plain | Opaque:
-    """Return a plain value in the form in which it is sent, or a description if it is too large."""
-    if isinstance(item, str):
-        is_short = len(item) <= MAX_STRING
-        return escape_surrogates(item) if is_short else Opaque(f"a str of {len(item)} characters")
-    is_huge = isinstance(item, int) and not -(2**63) <= item < 2**63
-    return Opaque("an int of more than 64 bits") if is_huge else item
-
-
-def _key(value: Value) -> Key | Opaque:
-    """Return an encoded dict key in the form in which it is sent, or a description if it cannot be sent."""
-    if isinstance(value, Items):
-        parts = [part for part in value.items if isinstance(part, Plain)]
-        return parts if len(parts) == len(value.items) else Opaque("a nested tuple")
-    return value if isinstance(value, Plain | Opaque) else Opaque("an object")
 
 
 def raw_bytes(flat: torch.Tensor) -> bytes:
@@ -236,13 +221,15 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
 
 
 def check(data: Data) -> None:
-    """Check a value's size, depth and tensor references before it is decoded.
+    """Check the size, depth, keys and tensor references of a value from a worker before it is decoded.
 
     Raises:
-        WireError: The value has too many items, is nested too deeply or refers to a tensor that was not sent.
+        WireError: The value has too many items, is nested too deeply, has a key that is too long, refers to a tensor that
+            was not sent or does not refer to one that was sent.
     """
     pending: list[tuple[Value, int]] = [(data.value, 0)]
     count = 0
+    used: set[int] = set()
     while pending:
         item, depth = pending.pop()
         count += 1
@@ -250,12 +237,17 @@ def check(data: Data) -> None:
             raise WireError("a value has too many items")
         if depth > MAX_DEPTH + 1:
             raise WireError("a value is nested too deeply")
-        if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):
-            raise WireError("a value refers to a tensor that was not sent")
-        if isinstance(item, Items):
+        if isinstance(item, TensorAt):
+            if not 0 <= item.index < len(data.tensors):
+                raise WireError("a value refers to a tensor that was not sent")
+            used.add(item.index)
+        elif isinstance(item, Items):
             pending += [(part, depth + 1) for part in item.items]
         elif isinstance(item, Pairs):
+            check_keys([key for key, _ in item.items])
             pending += [(part, depth + 1) for _, part in item.items]
+    if len(used) < len(data.tensors):
+        raise WireError("a message contains a tensor that its value does not refer to")
 
 
 def decode_value(
@@ -279,10 +271,7 @@ def decode_value(
         if isinstance(item, Items):
             return [decode(part, depth + 1) for part in item.items]
         if isinstance(item, Pairs):
-            return {
-                tuple(key) if isinstance(key, list) else key: decode(part, depth + 1)
-                for key, part in item.items
-            }
+            return {decode_key(key): decode(part, depth + 1) for key, part in item.items}
         if isinstance(item, Named):
             return _named(item)
         if isinstance(item, (Handle, Generator, Model, Opaque)):

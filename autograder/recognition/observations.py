@@ -5,6 +5,7 @@ Entry points: `observe` and `same`.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
 
@@ -30,6 +31,7 @@ FAILURE = "failure"
 # Values that represent an exception. ValueError is the only exception type that exercises specify.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
 OVERHEAD = 400  # estimated bytes per observation, excluding its tensor
+MAX_PATH = 100  # maximum length of a path; a longer path is replaced by its hash
 
 Observation = Tensor | bool | int | float | str | None
 Observations = dict[str, Observation]
@@ -45,6 +47,9 @@ def observe(
 
     `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the
     student's code called these models.
+
+    Raises:
+        WireError: The response is invalid.
     """
     if isinstance(response, m.Failure):
         return {FAILURE: _failure(response)} | model_calls
@@ -54,13 +59,16 @@ def observe(
         "changed": " ".join(sorted(response.changed)),
         "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),
     }
-    return dict(_flatten(response.result.value, tensors, "result")) | side_effects | model_calls
+    # Describe each tensor only once, because a value can refer to it many times.
+    described = [(t, f"{t.dtype} {tuple(t.shape)} on {t.device}") for t in tensors]
+    return dict(_flatten(response.result.value, described, "result")) | side_effects | model_calls
 
 
 def size_of(observations: Observations) -> int:
     """Return the approximate size of observations in bytes. Each tensor is counted only once."""
     tensors = {id(value): value for value in observations.values() if isinstance(value, Tensor)}
     texts = sum(len(value) for value in observations.values() if isinstance(value, str))
+    texts += sum(map(len, observations))
     data = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
     return OVERHEAD * len(observations) + texts + data
 
@@ -105,8 +113,8 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
     if not reference:
         return renamed | {FURTHER: False}
     known = {key: value for key, value in renamed.items() if key in reference}
-    others = [value for key, value in renamed.items() if key not in reference]
-    further = any(not _is_alias(value, list(known.values())) for value in others)
+    others = {id(value): value for key, value in renamed.items() if key not in reference}
+    further = any(not _is_alias(value, list(known.values())) for value in others.values())
     return known | {FURTHER: further}
 
 
@@ -119,28 +127,39 @@ def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
 
 
 def _flatten(
-    value: m.Value, tensors: Sequence[Tensor], path: str
+    value: m.Value, tensors: Sequence[tuple[Tensor, str]], path: str
 ) -> Iterator[tuple[str, Observation]]:
+    """Yield the tensors and plain values in a value with their paths. `tensors` contains each tensor and its description."""
     match value:
         case m.Items():
             yield path, f"{len(value.items)} items"
             for index, item in enumerate(value.items):
-                yield from _flatten(item, tensors, f"{path}.{index}")
+                yield from _flatten(item, tensors, _extend(path, str(index)))
         case m.Pairs():
             for name, item in value.items:
-                yield from _flatten(item, tensors, f"{path}.{name}")
+                yield from _flatten(item, tensors, _extend(path, str(name)))
         case m.TensorAt():
-            tensor = tensors[value.index]
+            tensor, description = tensors[value.index]
             yield path, tensor
-            yield f"{path}{TYPE}", f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+            yield f"{path}{TYPE}", description
         case m.Handle():
             yield path, "an object"
+        case m.Model() | m.Generator():
+            raise m.WireError("the worker sent a value that only the grader may send")
         case str():
             yield f"{path}{STRING}", value
         case None | bool() | int() | float():
             yield path, value
         case _:
             yield path, str(value)
+
+
+def _extend(path: str, name: str) -> str:
+    """Append a name to a path. The result is short, because the paths of all items of a dict contain its key."""
+    longer = f"{path}.{name}"
+    if len(longer) <= MAX_PATH:
+        return longer
+    return f"result.{hashlib.sha256(longer.encode()).hexdigest()}"
 
 
 def _failure(failure: m.Failure) -> str:

@@ -29,6 +29,8 @@ from autograder.sandbox.process import Reply
 
 # Maximum size in bytes of the observations for one submission. References and known mistakes need far less.
 MAX_SIZE = 64 << 20
+# Maximum total length of the descriptions of one call's inputs to the grader's models. Later inputs are ignored.
+MAX_INPUTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class _ModelObserver:
         self._reply = reply
         self._modes: set[str] = set()
         self._inputs: set[str] = set()
+        self._size = 0
 
     def __call__(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
         if isinstance(question, m.Ask):
@@ -105,7 +108,10 @@ class _ModelObserver:
             shapes = [tuple(tensor.shape) for tensor in question.arguments.tensors]
             objects = list(_ids(question.arguments.value, m.Handle))
             distinct = f"{len(objects)} objects, {len(set(objects))} of them distinct"
-            self._inputs.add(f"{question.method} {shapes} {distinct}")
+            inputs = f"{question.method} {shapes} {distinct}"
+            if inputs not in self._inputs and self._size < MAX_INPUTS:
+                self._inputs.add(inputs)
+                self._size += len(inputs)
         return self._reply(question, payload)
 
     def observations(self) -> Observations:

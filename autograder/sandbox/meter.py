@@ -96,6 +96,18 @@ class Meter:
         self._idle += more_idle
         self._budget.charge(more_cpu, more_idle)
 
+    def charge_grader(self, cpu: float) -> None:
+        """Charge the budget for CPU time, in seconds, that the grader needed to answer the worker's requests.
+
+        Raises:
+            LimitExceeded: The budget is used up.
+        """
+        self._budget.charge(cpu, 0.0)
+        self._budget_lasts -= cpu
+        self._next_check = min(self._next_check, self._budget_lasts)
+        if self._budget.excess is not None:
+            raise LimitExceeded(self._budget.excess)
+
     def close(self) -> None:
         """Charge any time not yet charged to the budget. Call this method before stopping the process."""
         self.pause()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable
 
 from autograder.protocol import frames
@@ -18,11 +19,14 @@ Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Limits on one message from the worker: the number of tensors and the total size of the rebuilt tensors in bytes.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
-# The grader runs its own models and cannot interrupt a call. The first two constants limit the number of elements and
-# the longest axis in one call. The third limits the total number of elements in all calls whose graphs are kept.
+# The grader runs its own models and cannot interrupt a call. The first three constants limit the number of tensors, the
+# number of elements and the longest axis in one call. The fourth limits the total number of elements in all calls whose
+# graphs are kept, and the last is the least that such a call counts, because every graph uses memory.
+MAX_CALL_TENSORS = 256
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
 MAX_KEPT_ELEMENTS = 1 << 20
+MIN_KEPT_ELEMENTS = 16
 # The kernel sends these signals to kill a process that exceeds its CPU time limit.
 OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 
@@ -53,7 +57,8 @@ class Process:
         """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
         `reply` may itself send requests about the objects in the worker's request. The worker must respond to those
-        without sending further requests. Time spent in `reply` is not charged to the worker.
+        without sending further requests. The CPU time that this process needs to answer the worker's requests is charged
+        to the budget, but not to the call.
 
         Returns:
             The number of the request, the response, and the response's payload.
@@ -81,6 +86,7 @@ class Process:
         try:
             self._send(number, request, payload)
             while True:
+                started = time.thread_time()
                 response, data = self._receive(number)
                 if isinstance(response, (m.Answer, m.Failure)):
                     return number, response, data
@@ -93,6 +99,7 @@ class Process:
                 if not outer:
                     raise m.WireError("the message is a request, but a response was expected")
                 self._send(number, *self._answer(response, data, reply))
+                self._meter.charge_grader(time.thread_time() - started)
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None
         except m.WireError as error:
@@ -154,15 +161,23 @@ class Process:
     ) -> tuple[m.Reply, Outgoing]:
         arguments = question.upstream if isinstance(question, m.AskBackward) else question.arguments
         _check_size(arguments)
-        elements = sum(math.prod(meta.shape) for meta in arguments.tensors)
+        tensors = arguments.tensors
+        # A tensor without elements counts as one element, because it takes time and memory, too.
+        elements = sum(math.prod(meta.shape) or 1 for meta in tensors)
+        axis = max((n for meta in tensors for n in meta.shape), default=0)
         if isinstance(question, m.Ask) and question.keep:
-            self._kept += elements
-        axis = max((n for meta in arguments.tensors for n in meta.shape), default=0)
+            self._kept += max(elements, MIN_KEPT_ELEMENTS)
         # Calls to references are answered by another process with its own limits.
         if not isinstance(question, m.Refer) and (
-            elements > MAX_CALL_ELEMENTS or axis > MAX_CALL_AXIS or self._kept > MAX_KEPT_ELEMENTS
+            len(tensors) > MAX_CALL_TENSORS
+            or elements > MAX_CALL_ELEMENTS
+            or axis > MAX_CALL_AXIS
+            or self._kept > MAX_KEPT_ELEMENTS
         ):
-            text = f"the model was called with {elements} elements, far more than needed: does a loop run too long?"
+            text = (
+                f"the model was called with {elements} elements in {len(tensors)} tensors, far more than needed: "
+                "does a loop run too long?"
+            )
             return m.Reply(m.Data(None, []), text), Outgoing()
         self._meter.pause()
         self._answering = True
@@ -188,7 +203,6 @@ def _check_size(data: m.Data) -> None:
     Raises:
         WireError: There are too many tensors, or they are too large.
     """
-    check(data)
     if len(data.tensors) > MAX_TENSORS:
         raise m.WireError("there are too many tensors")
     size = 0
@@ -200,3 +214,4 @@ def _check_size(data: m.Data) -> None:
         size += 0 if meta.meta else itemsize * elements
         if itemsize * elements >= 1 << 62 or size > MAX_BYTES:
             raise m.WireError("the tensors are too large")
+    check(data)

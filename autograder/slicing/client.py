@@ -186,10 +186,14 @@ class Slicer:
             others = set(self._course.exercises) - {chosen.exercise}
             if not reached <= others or max(chosen.pieces, default=-1) >= len(answer.pieces):
                 raise process.reject()
+            pieces = tuple(answer.pieces[number] for number in chosen.pieces)
+            # The course's statements can occur several times, but a large piece that occurs often would fill the memory.
+            if sum(len(piece.source) for piece in pieces) > MAX_PAYLOAD:
+                raise process.reject()
             found[chosen.exercise] = Slice(
                 chosen.exercise,
                 chosen.state,
-                tuple(answer.pieces[number] for number in chosen.pieces),
+                pieces,
                 tuple(chosen.reached),
                 tuple(map(printable, chosen.problems)),
                 tuple(map(printable, chosen.used)),

@@ -19,6 +19,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from autograder.execution.plain_values import describe
 from graders.day1.test_layers import (
     DTYPE_TOLERANCES,
     apply_norm,
@@ -147,7 +148,7 @@ class TestTransformer:
             close(parameters[name], value, f"`{name}` after loading all weights")
         pad_id = model.get("pad_id")
         assert pad_id == PAD, (
-            f"`pad_id` should be {PAD}, as passed to the constructor; yours is {pad_id}"
+            f"`pad_id` should be {PAD}, as passed to the constructor; yours is {describe(pad_id)}"
         )
 
     @weight(0.5)
@@ -163,10 +164,11 @@ class TestTransformer:
             shaped(weights[name], shape, what=f"`{name}`")
         length, pad_id = model.length("decoder"), model.get("pad_id")
         assert length == 2, f"`n_layers` should default to 2; your decoder has {length} layers"
-        assert pad_id == 0, f"`pad_id` should default to 0; yours is {pad_id}"
+        assert pad_id == 0, f"`pad_id` should default to 0; yours is {describe(pad_id)}"
         pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
         assert pad_id == 4, (
-            f"for `Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9)`, `pad_id` should be 4; yours is {pad_id}"
+            "for `Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9)`, `pad_id` should be 4; "
+            f"yours is {describe(pad_id)}"
         )
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)

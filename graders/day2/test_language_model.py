@@ -19,6 +19,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from autograder.execution.plain_values import describe
 
 # All sizes differ, including the number of heads and the head size.
 VOCAB, LENGTH, D, HEADS, D_FF = 11, 7, 6, 3, 10
@@ -146,7 +147,7 @@ def run_in_chunks(module, whole: Tensor, sizes: tuple[int, ...], *caches, n_cach
     for chunk in whole.split(list(sizes), dim=1):
         seen = module(chunk, given)
         assert isinstance(seen, Tensor), (
-            f"when a cache is used, the result should be a tensor, not {seen}"
+            f"when a cache is used, the result should be a tensor, not {describe(seen)}"
         )
         assert seen.shape[:2] == chunk.shape[:2], (
             "the result for a chunk should have the batch size and length of the chunk, "
@@ -490,7 +491,7 @@ class TestGPT:
         for name, value in (("max_length", LENGTH), ("n_layers", 3)):
             found = model.get(name)
             assert found == value, (
-                f"`{name}` should be {value}, as passed to the constructor, not {found}"
+                f"`{name}` should be {value}, as passed to the constructor, not {describe(found)}"
             )
 
     @weight(1)

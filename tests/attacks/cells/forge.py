@@ -116,6 +116,20 @@ def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)] * 20_000)))
 
+# %% a long key
+#: stopped by wire
+#: says a key that is too long
+def causal_mask(n, device=None):
+    m = messages()
+    respond(m.Answer(m.Data(m.Pairs([("k" * 900_000, m.Items([None] * 10_000))]), [])))
+
+# %% a tensor that nothing refers to
+#: stopped by wire
+#: says a tensor that its value does not refer to
+def causal_mask(n, device=None):
+    m = messages()
+    respond(m.Answer(m.Data(None, [m.TensorMeta("bool", [0], [1], 0, False)])))
+
 # %% a model as an answer
 #: stopped by wire
 #: says could not decode

@@ -1,0 +1,88 @@
+"""Test that describing a worker's response for recognition needs little time and memory, however the response is built."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+import torch
+
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
+from autograder.protocol.keys import MAX_STRING
+from autograder.recognition import recording
+from autograder.recognition.observations import Observations, observe
+from autograder.recognition.recording import _ModelObserver
+from autograder.sandbox.process import _check_size
+
+KEY = "k" * MAX_STRING
+SCALAR = m.TensorMeta("float32", [1] * 16, [0] * 16, 0, False)
+
+
+def observed(value: m.Value, *tensors: m.TensorMeta) -> Observations:
+    answer = m.Answer(m.Data(value, list(tensors)))
+    _check_size(answer.result)
+    return observe(answer, bytearray(64), [], {})
+
+
+def nested(value: m.Value, levels: int) -> m.Value:
+    for _ in range(levels):
+        value = m.Pairs([(KEY, value)])
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "tensors"),
+    [
+        (m.Pairs([(KEY, m.Items([m.Items([None] * 10_000)] * 4))]), []),
+        (nested(m.Items([None] * 40_000), 15), []),
+        (nested(m.Items([m.TensorAt(0)] * 30_000), 1), [SCALAR]),
+    ],
+    ids=["long key", "nested long keys", "repeated tensor"],
+)
+def test_repeated_parts_are_not_expanded(value: m.Value, tensors: list[m.TensorMeta]) -> None:
+    tracemalloc.start()
+    observed(value, *tensors)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_long_paths_remain_distinct() -> None:
+    first, second = (nested(m.Pairs([(name, 1)]), 3) for name in "ab")
+    assert observed(first).keys() != observed(second).keys()
+    assert observed(first) == observed(first)
+    assert "result.layers.0.weight" in observed(m.Pairs([("layers.0.weight", 1)]))
+
+
+@pytest.mark.parametrize("value", [m.Model(1, [], [], True), m.Generator(1, 0)])
+def test_a_value_that_only_the_grader_may_send_is_rejected(value: m.Value) -> None:
+    with pytest.raises(m.WireError):
+        observed(m.Items([value]))
+
+
+def test_descriptions_of_model_inputs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MAX_INPUTS", 1000)
+    observer = _ModelObserver(lambda question, payload: (m.Reply(m.Data(None, [])), Outgoing()))
+    for size in range(2000):
+        meta = m.TensorMeta("float32", [size], [1], 0, False)
+        observer(m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), True, True), bytearray())
+    assert sum(len(str(text)) for text in observer.observations().values()) < 2000
+
+
+def test_a_dict_with_a_key_that_is_too_long_is_described() -> None:
+    def encode(value: object) -> m.Data:
+        return Outgoing().encode(value, lambda item: None)
+
+    assert encode({KEY: 1}).value == m.Pairs([(KEY, 1)])
+    assert str(encode({(KEY, 1): 1}).value) == "a dict with a tuple of length 2 as a key"
+    data = encode({KEY + "k": torch.zeros(2)})
+    assert encode({torch.zeros(2): 1}).tensors == []
+    assert (str(data.value), data.tensors) == ("a dict with a str of 10001 characters as a key", [])
+
+
+def test_keys_with_equal_hashes_are_limited() -> None:
+    keys: list[m.Key] = [[-1 - (number >> bit & 1) for bit in range(9)] for number in range(512)]
+    with pytest.raises(m.WireError, match="same hash"):
+        observed(m.Pairs([(key, None) for key in keys]))
+    assert observed(m.Pairs([([x, y], 1) for x in range(-9, 9) for y in range(99)]))
