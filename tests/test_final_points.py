@@ -74,7 +74,7 @@ def final_points(root: Path) -> dict[str, dict[str, float]]:
 @pytest.mark.slow
 def test_moodles_worksheet_decides_lateness_everywhere(course: Path) -> None:
     done = command(course, "grade", "day1", "m.zip", "--jobs", "1")
-    assert "no time for these (4): " in done.stderr
+    assert "whose times are unknown (4): " in done.stderr
     done = command(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv", "--jobs", "1")
     assert done.returncode == 0, done.stderr
     assert "4 submission times were read" in done.stdout
