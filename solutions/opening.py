@@ -8,6 +8,17 @@
 # * **Hints are collapsed.** The first points you in the right direction; the second gives away
 #   almost everything.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
+# * **`progress()`**, in any cell, shows what passes.
+#
+# **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
+# plots and experiments do not matter.
+#
+# * Support float16 (half precision) to float64 and non-contiguous inputs. Results must have the
+#   same dtype and device as the inputs. Gradients must be finite. Do not modify arguments in place.
+# * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
+#   10, not divisible by n_heads = 3".
+# * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
+# * Each "Not allowed" list applies only to its own exercise.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
 # floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. The
@@ -28,6 +39,6 @@ MEASURED: dict[str, float] = {}
 
 
 def record(what: str, value: float) -> None:
-    """Print a number that a demonstration measured, and keep it for the table at the end of the day."""
+    """Print a number that a demonstration measured, and keep it in MEASURED."""
     MEASURED[what] = value
     print(f"{what}: {value:.4g}")
