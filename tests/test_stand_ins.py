@@ -18,6 +18,8 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks
+from autograder.release.outputs import Notebook
+from solutions.day1 import stand_ins
 from tests.conftest import ROOT, by_name, with_cells
 
 pytestmark = pytest.mark.slow
@@ -57,6 +59,25 @@ def test_later_cells_run_when_exercises_are_empty(name: str) -> None:
     else:
         single = random.Random(0).sample(day.names, 1)
         assert problems(day, [[name] for name in single] + cases(day, 1), "--quick") == {}
+
+
+def test_a_stand_in_raises_the_errors_that_a_later_exercise_relies_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day = COURSE.day("day1")
+    source = next(
+        cell.source
+        for chapter in day.chapters
+        for cell in chapter.cells
+        if cell.role == "exercise" and cell.name == "Transformer"
+    )
+    assert source.count(".shape[1] > self.max_length") == 2
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    notebook = Notebook(day)
+    notebook.run(source.replace(".shape[1] > self.max_length", ".shape[1] < 0"), "Transformer")
+    names = vars(notebook.module)
+    names["PositionalEncoding"] = stand_ins.PositionalEncoding
+    names["check_Transformer"]()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,9 @@ class PositionalEncoding(nn.Module):
         self.rows, self.drop = sinusoidal_encoding(max_length, d_model), nn.Dropout(dropout)
 
     def forward(self, x):
+        longest = len(self.rows)
+        if longest < x.shape[-2]:
+            raise ValueError(f"x has {x.shape[-2]} positions, more than max_length = {longest}")
         return self.drop(torch.add(x, self.rows.narrow(0, 0, x.shape[-2])))
 
 
