@@ -92,12 +92,16 @@ if __name__ == "__main__":
 
     @visible_check
     def check_softmax():
-        x = torch.tensor([[0.0, math.log(3.0)], [-2.0, -2.0]])
-        expected = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
-        weights = softmax(x)
+        x = torch.tensor([[0.0, math.log(2.0), 0.0], [-2.0, -2.0, -2.0]])
+        expected = torch.tensor([[1 / 4, 1 / 2, 1 / 4], [1 / 3, 1 / 3, 1 / 3]])
+        with expecting(
+            "softmax of a tensor of shape (2, 3) should work",
+            "Keep each axis that you reduce as an axis of size 1, so that it broadcasts.",
+        ):
+            weights = softmax(x)
         assert weights is not None, "softmax returns None. Does it end with `return`?"
         assert weights.shape == x.shape, (
-            "The result should have the same shape as x, (2, 2); yours has shape "
+            "The result should have the same shape as x, (2, 3); yours has shape "
             f"{tuple(weights.shape)}. Keep the axis that you sum over as an axis of size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
@@ -152,7 +156,8 @@ if __name__ == "__main__":
 #
 # Each slice needs its own constant, because different slices can have very different values.
 # Reductions such as `amax` take `dim` and `keepdim`. With `keepdim=True`, the reduced axis is kept
-# with size 1, so the result broadcasts against `x` for every `dim`.
+# with size 1, so the result broadcasts against `x` for every `dim`. (`x.max(dim)` returns a pair of
+# values and indices; use its `.values`, or `amax`.)
 # </details>
 
 # %%
@@ -172,7 +177,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Softmax depends only on the differences between scores: (0, 1) and (1000,
 # 1001) give the same weights. Small differences give nearly equal weights. With large differences,
-# softmax approaches the argmax, hence its name.
+# softmax approaches the argmax.
 
 # %% [markdown]
 # ## `attention_scores`
@@ -473,8 +478,8 @@ if __name__ == "__main__":
 # **What to notice.**
 #
 # * On the left, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
-#   is 1). This is **cross-attention**. `Fryday` finds day 5. `Tusday` matches both Tuesday (2) and
-#   Saturday (6), so it gets a number between the two.
+#   is 1). This is **cross-attention**. `Fryday` finds day 5. `Tusday` and `Satterday` match both
+#   Tuesday (2) and Saturday (6), so they get numbers between the two.
 # * On the right, queries, keys and values come from the same words. This is **self-attention**.
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
 #   that.

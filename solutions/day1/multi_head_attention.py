@@ -80,16 +80,17 @@ if __name__ == "__main__":
 
     @visible_check
     def check_split_heads():
-        # Use numbers for the letters of the figure: 1 sentence, 2 positions, 6 features.
-        x = torch.arange(12.0).reshape(1, 2, 6)
-        expected = torch.tensor([[[[0.0, 1, 2], [6, 7, 8]], [[3, 4, 5], [9, 10, 11]]]])
+        # Use numbers for letters as in the figure, but with 3 positions.
+        x = torch.arange(18.0).reshape(1, 3, 6)
+        first, second = [[0, 1, 2], [6, 7, 8], [12, 13, 14]], [[3, 4, 5], [9, 10, 11], [15, 16, 17]]
+        expected = torch.tensor([[first, second]]).float()
         with expecting(
-            "Splitting x of shape (1, 2, 6) into 2 heads should give shape (1, 2, 2, 3)"
+            "Splitting x of shape (1, 3, 6) into 2 heads should give shape (1, 2, 3, 3)"
         ):
             heads = split_heads(x, 2)
         assert heads is not None, "split_heads returns None. Does it end with `return`?"
-        assert heads.shape == (1, 2, 2, 3), (
-            "Splitting x of shape (1, 2, 6) into 2 heads should give shape (1, 2, 2, 3); yours is "
+        assert heads.shape == (1, 2, 3, 3), (
+            "Splitting x of shape (1, 3, 6) into 2 heads should give shape (1, 2, 3, 3); yours is "
             f"{tuple(heads.shape)}. The order of the axes is b, h, n, d_head."
         )
         assert torch.equal(heads, expected), (
@@ -331,7 +332,8 @@ if __name__ == "__main__":
             fixed_numbers(3, 5, 8).exp(),
         )
         with expecting(
-            "A query of shape (3, 4, 8) with a key and value of shape (3, 5, 8) should work"
+            "A query of shape (3, 4, 8) with a key and value of shape (3, 5, 8) should work",
+            "Apply the three linear maps first, then split queries, keys and values into heads.",
         ):
             result = layer(query, key, value)
         assert isinstance(result, tuple | list), (

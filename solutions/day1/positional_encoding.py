@@ -87,7 +87,11 @@ if __name__ == "__main__":
 
     @visible_check
     def check_sinusoidal_encoding():
-        table = sinusoidal_encoding(3, 4)
+        with expecting(
+            "3 positions and d_model 4 should work",
+            "Do the shapes of positions and pairs, such as (3, 1) and (2,), broadcast to (3, 2)?",
+        ):
+            table = sinusoidal_encoding(3, 4)
         assert table is not None, "sinusoidal_encoding returns None. Does it end with `return`?"
         assert table.shape == (3, 4), (
             "3 positions and d_model 4 should give a table of shape (3, 4); yours has shape "
@@ -104,7 +108,7 @@ if __name__ == "__main__":
         )
         assert torch.allclose(table, expected, atol=1e-5), (
             f"For 3 positions and d_model 4, the table should be\n{expected}\nyours is\n{table}\n"
-            "Columns alternate between sine and cosine; the angles are p and p/100."
+            "Columns 0 and 2 are sines, and columns 1 and 3 are cosines, of the angles p and p/100."
         )
         # With d_model 8, each pair turns ten times more slowly than the previous one.
         wide = sinusoidal_encoding(1001, 8)
@@ -183,7 +187,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** In the first figure, fast columns (top) distinguish neighbouring positions,
-# and slow columns (bottom) distinguish near from far. In the second figure, the three curves
+# and the slowest (bottom) hardly change over 100 positions. In the second figure, the three curves
 # coincide wherever their ranges overlap: the similarity of two positions depends only on their
 # distance. Each pair contributes sine times sine plus cosine times cosine, which is the cosine of
 # the *difference* between two angles.
@@ -194,7 +198,7 @@ if __name__ == "__main__":
 #
 # The paper (section 3.5) suggests that sines and cosines let a model learn to attend by relative
 # position. The reason is that moving by k positions multiplies PE(p) by the same matrix for every
-# p. A linear layer can learn such a matrix, so a head can learn to look two tokens back.
+# p. A linear layer can learn such a matrix, so attention can learn to look two tokens back.
 #
 # $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
@@ -335,9 +339,10 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** One matrix shifts every position: each hand lands on its target, the black
-# cross. M is orthogonal: its transpose is the matrix for −k. In attention, positions p and q
-# interact through $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the
-# score is largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# cross. M is orthogonal: its transpose is the matrix for −k. In chapter 4, learned matrices $W_q$
+# and $W_k$ compute queries and keys, so positions p and q interact through
+# $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the score is largest at
+# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
@@ -400,7 +405,10 @@ if __name__ == "__main__":
     @visible_check
     def check_PositionalEncoding():
         module = PositionalEncoding(4, max_length=6)
-        with expecting("Vectors of shape (2, 3, 4) should work with max_length 6"):
+        with expecting(
+            "Vectors of shape (2, 3, 4) should work with max_length 6",
+            "Which axis of x is the position axis?",
+        ):
             encoded = module(torch.zeros(2, 3, 4))
         assert encoded is not None, "forward returns None. Does it end with `return`?"
         assert encoded.shape == (2, 3, 4), (
