@@ -458,8 +458,8 @@ if __name__ == "__main__":
             expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of both steps to 0, the result should be norm2(norm1(x)) = "
-            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Apply dropout to what you add to "
-            "x, not to x or the sum."
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Apply dropout to the output of each "
+            "step before you add it to x."
         )
         for step, silent in (
             ("attention", "self_attention.out"),
@@ -759,7 +759,7 @@ if __name__ == "__main__":
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of all three steps to 0, the result should be "
             f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
-            "Apply dropout to what you add to x, not to x or the sum."
+            "Apply dropout to the output of each step before you add it to x."
         )
         print("DecoderLayer: all visible checks pass.")
 
@@ -804,6 +804,6 @@ if __name__ == "__main__":
 # 2. In pre-norm, the path from input to output contains only additions, so the gradient reaches
 #    every layer unchanged. In post-norm, the gradient passes through every norm, and early in
 #    training it is large near the output. Training therefore needs a warm-up (Xiong et al. 2020).
-#    The drawback of pre-norm is that nothing limits the size of the residual stream, so late layers
-#    change it relatively little. Pre-norm also needs a final norm before the output.
+#    The drawback of pre-norm is that nothing limits the size of x (the *residual stream*), so late
+#    layers change it relatively little. Pre-norm also needs a final norm before the output.
 # </details>

@@ -301,8 +301,8 @@ if __name__ == "__main__":
 # * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
 # * A score of 0 does not hide a key: $e^0 = 1$.
 # * −10⁹ overflows in float16, whose lowest finite value is −65,504.
-# * In a fully masked row, softmax is 0/0 = NaN. If you replace NaN only in the result, it can
-#   reappear in the gradient and reach every parameter.
+# * In a fully masked row, softmax is 0/0 = NaN. If you add −∞ to scores and replace NaN only in the
+#   result, it reappears in the gradient and reaches every parameter.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -389,7 +389,7 @@ if __name__ == "__main__":
         output.sum().backward()
         assert query.grad.isfinite().all(), (
             f"The gradient of the query should be finite; yours is\n{query.grad}\n"
-            "If you replace NaN after softmax, it reappears in the gradient."
+            "NaN can reappear in the gradient, even if you replace it after softmax."
         )
         with torch.no_grad():
             # With d = 4, these scores are log 3, 0 and 0.
@@ -472,9 +472,10 @@ if __name__ == "__main__":
 #
 # All scores in such a row are −∞, so softmax computes −∞ − (−∞) = NaN. Replacing NaN afterwards
 # with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is
-# still NaN, and NaN times 0 is NaN. So avoid NaN in the first place: leave the scores of these rows
-# unmasked, and set their weights to 0 at the end. To see which rows have an allowed key, print
-# `mask.any(dim=-1, keepdim=True)`.
+# still NaN, and NaN times 0 is NaN. `masked_fill` and `torch.where` stop it at the masked scores,
+# but if you add a mask of −∞, it reaches the query and the key. So avoid NaN in the first place:
+# leave the scores of these rows unmasked, and set their weights to 0 at the end. To see which rows
+# have an allowed key, print `mask.any(dim=-1, keepdim=True)`.
 # </details>
 
 # %%

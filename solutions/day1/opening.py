@@ -11,7 +11,7 @@
 #
 # Each row is a token that the trained model writes; each column is a token that it reads. Dark
 # cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After 30
-# seconds of training, the reference solution (seed 0) converts all 2,000 unseen dates correctly.
+# seconds of training, the reference solution converts all 2,000 unseen dates correctly.
 
 # %% [markdown]
 # ### Why attention
@@ -41,8 +41,8 @@
 # The numbers show which chapter covers each part.](figures/architecture.svg)
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
-# **decoder** (right) reads the memory and the target so far, and scores every token that could come
-# next. The black numbers are chapter numbers.
+# **decoder** (right) reads the memory and the target so far, and computes **logits**: a score for
+# every token that could come next. Black numbers are chapters.
 #
 # This is how your model will process one date:
 #
@@ -82,5 +82,5 @@
 #   Discussion, in pairs: 15
 # }}
 #
-# All times are estimates and include reading. If you skip an exercise, the grader uses the
+# Times are estimates and include reading. If you skip an exercise, the grader uses the
 # reference solution wherever other exercises call it.

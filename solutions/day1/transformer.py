@@ -360,6 +360,7 @@ if __name__ == "__main__":
 #
 # The result is the mean over all targets in the batch (`b n`) that are not padding, so longer
 # sequences carry more weight. With $\varepsilon = 0$, the loss for a target is $-\log p_{\text{target}}$.
+# The natural logarithm gives *nats*, and $\log_2$ gives *bits*; one bit is $\log 2 \approx 0.693$ nats.
 # **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the model to leave some
 # probability for other tokens:
 #

@@ -576,7 +576,7 @@ def layers() -> Picture:
         picture,
         40,
         "`EncoderLayer`",
-        "*x*  (*b m d*)",
+        "*x*  (*b n d*)",
         (("self-attention", "mask", ORANGE), ("feed-forward", "", GREEN)),
     )
     _layer(
