@@ -266,6 +266,24 @@ def test_a_changed_argument_is_part_of_the_result(notebook: Notebook) -> None:
     assert "Hint: InPlace" in message(notebook, "def quadruple(x):\n    x *= 3\n    return x\n")
 
 
+def test_the_length_of_an_argument_is_part_of_the_result() -> None:
+    class Cache:
+        """Like the KeyValueCache of Day 2, whose repr is a memory address."""
+
+        n = 0
+
+        def __len__(self) -> int:
+            return self.n
+
+    def append(cache: Cache) -> int:
+        cache.n += 1
+        return 0
+
+    calls: list[Any] = []
+    hints._recorded(append, [], calls, 0)(Cache())
+    assert calls == [[["int", "0"], [["Cache", "1"]]]]
+
+
 # ---- progress
 
 

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import io
 import sys
+from collections.abc import Sized
 from typing import Any
 
 import torch
@@ -105,4 +106,6 @@ def _summary(value: Any) -> Any:
         return ["float", float(f"{value:.4g}")]
     if isinstance(value, bool | int | str):
         return [type(value).__name__, str(value)]
+    if isinstance(value, Sized) and not isinstance(value, list | tuple | dict):
+        return [type(value).__name__, str(len(value))]  # a cache, whose repr is an address
     return list(map(_summary, value)) if isinstance(value, list | tuple) else str(value)
