@@ -18,7 +18,7 @@ if __name__ == "__main__":
         """Print what the demonstrations measured."""
         print("Measured by the demonstrations:")
         for what, value in MEASURED.items():
-            print(f"{value:<8.4g}{what}")
+            print(f"{value:<10.4g} {what}")
 
     progress()
     if MEASURED:
