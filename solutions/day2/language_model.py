@@ -14,6 +14,25 @@
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
 # section 3). This chapter builds GPT-2.
 #
+# <details><summary>If you skipped Day 1</summary>
+#
+# A Transformer represents each token by d features. In **attention**, three linear layers turn
+# these into a *query*, a *key* and a *value*. The *scores* are the dot products of a query with all
+# keys, divided by √d. Softmax turns them into weights that sum to 1. The output is the mean of the
+# values with these weights. For n queries and m keys:
+#
+# $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V
+# \qquad Q: n \times d \qquad K, V: m \times d \qquad Q K^\top: n \times m$$
+#
+# In *self-attention*, queries and keys come from the same sequence; in *cross-attention*, from two
+# sequences. *Multi-head* attention splits the d features into h heads with d / h features each,
+# computes attention in each head separately, and concatenates the results. A **causal mask** sets
+# the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
+# *block* consists of attention and a feed-forward network of two linear layers, each with a layer
+# norm. The *logits* are one number per token of the vocabulary; their softmax gives the predicted
+# probabilities.
+# </details>
+#
 # ![Tokens are embedded and pass through n_layers blocks and a norm. Multiplying by the transposed
 # token embedding gives the logits. The model has three uses: training on all positions at once,
 # measuring the probability of a text, and generating text token by
@@ -27,6 +46,7 @@ import sys
 import time
 import urllib.request
 from pydoc_data.topics import topics
+from unittest import mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,7 +108,7 @@ class KeyValueCache:
 # ## `CausalSelfAttention`
 # ★★★★☆ · 35 minutes
 #
-# Write causal multi-head self-attention in two steps. The checks report when the first step works.
+# Write causal multi-head self-attention in two steps.
 #
 # **Step 1: without a cache.** GPT-2 computes queries, keys and values with one linear layer, `qkv`.
 #
@@ -270,9 +290,10 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Step 1: `unflatten` splits an axis. Split the last axis into `(3, n_heads, d_head)` and move the
-# axis of size 3 to the front. You can then unpack queries, keys and values in one line. Step 2:
-# append to the cache first, and continue with the keys and values it returns. Their shape gives you
-# m.
+# axis of size 3 to the front. You can then unpack queries, keys and values in one line. Set the
+# scores of future keys to −∞ before softmax. In the mask of `scaled_dot_product_attention`, True
+# means that a query may attend to a key. Step 2: append to the cache first, and continue with the
+# keys and values it returns. Their shape gives you m.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -304,7 +325,7 @@ if __name__ == "__main__":
 # sums.](figures/pre-norm.svg)
 #
 # Two things differ from Day 1. First, the norms are inside the branches (**pre-norm**). Gradients
-# are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
+# are then well behaved at initialisation, and training works even without warm-up ([Xiong et al.
 # 2020](https://arxiv.org/abs/2002.04745), section 3). Second, the tanh approximation of GELU
 # replaces ReLU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
@@ -492,7 +513,8 @@ if __name__ == "__main__":
 # * *The length limit.* Cached positions count towards `max_length`. A call that raises ValueError
 #   should leave the caches unchanged.
 #
-# Not allowed: the same as for `GPTBlock`.
+# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` or any of
+# its components.
 
 
 # %%
@@ -713,6 +735,9 @@ if __name__ == "__main__":
         with expecting("Logits of shape (2, 3, 4) and tokens of shape (2, 3) should give a loss"):
             seen = next_token_loss(logits, tokens)
         assert seen is not None, "next_token_loss returns None. Does it end with `return`?"
+        assert isinstance(seen, Tensor), (
+            f"The loss should be a tensor; yours is a {type(seen).__name__}. Do you call `item`?"
+        )
         assert seen.shape == (), (
             f"The loss should be a scalar; yours has the shape {tuple(seen.shape)}."
         )
@@ -761,8 +786,7 @@ if __name__ == "__main__":
 #
 # To generate text, you draw each token from the predicted distribution. Unlikely tokens
 # occasionally come up, and each makes the next prediction worse. So we sharpen the distribution and
-# cut off its tail. Write one step at a time and validate the arguments last. The checks test each
-# step in turn.
+# cut off its tail. Write one step at a time and validate the arguments last.
 #
 # 1. **Temperature** T divides the logits before softmax. T < 1 makes likely tokens more likely. T =
 #    0 needs its own case: the largest logit gets probability 1.
@@ -866,6 +890,10 @@ if __name__ == "__main__":
                     seen = next_token_probabilities(logits, **arguments)
                 assert seen is not None, (
                     "next_token_probabilities returns None. Does it end with `return`?"
+                )
+                assert seen.dtype == torch.float32, (
+                    f"{step}: the result should have the dtype of the logits, torch.float32; with "
+                    f"{arguments}, yours has {seen.dtype}. Convert it with `.to(logits.dtype)`."
                 )
                 assert torch.allclose(seen, torch.tensor(wanted, dtype=torch.float32), atol=1e-4), (
                     f"{step}: for the probabilities 0.15, 0.5, 0.1, 0.25 and "
@@ -1035,7 +1063,7 @@ if __name__ == "__main__":
                 memory, _ = cache.append(tokens[:, None, :, None], tokens[:, None, :, None])
             known = memory[:, 0, :, 0] if caches else tokens
             following = known.cumsum(dim=1)[:, -tokens.shape[1] :] % 10
-            return 2.0 * F.one_hot(following, 10)
+            return 2.0 * F.one_hot(following, 10) - 0.1 * torch.arange(10)  # no two are equal
 
     @visible_check
     def check_generate():
@@ -1046,13 +1074,15 @@ if __name__ == "__main__":
             with expecting(f"With use_cache={use_cache}, generating 4 tokens should work"):
                 seen = generate(model, prompt, 4, temperature=0, use_cache=use_cache)
             assert seen is not None, "generate returns None. Does it end with `return`?"
-            assert torch.equal(seen, wanted), (
-                f"With use_cache={use_cache}, the result should be\n{wanted.tolist()}\nyours is\n"
-                f"{seen.tolist()}\nThis model predicts the sum of all tokens so far, modulo 10."
-            )
             assert model.n_read[:4] == enough, (
                 f"With use_cache={use_cache}, the model should read {enough} positions in the 4 "
                 f"steps; yours reads {model.n_read}. Which tokens has the model not read yet?"
+            )
+            question = " Does each block have its own cache?" if use_cache else ""
+            assert torch.equal(seen, wanted), (
+                f"With use_cache={use_cache}, the result should be\n{wanted.tolist()}\nyours is\n"
+                f"{seen.tolist()}\nThis model predicts the sum of all tokens so far, modulo 10."
+                f"{question}"
             )
             assert model.modes == {False}, (
                 "The model should be in evaluation mode while it generates; yours is not."
@@ -1080,6 +1110,12 @@ if __name__ == "__main__":
                 f"{wanted.tolist()}\nyours is\n{seen.tolist()}\nDo you pass on top_k and top_p?"
             )
 
+        with mock.patch("torch.multinomial", wraps=torch.multinomial) as draw:
+            generate(CountingModel(), prompt, 4)
+        assert draw.call_count <= 4, (
+            "In 4 steps, torch.multinomial should be called 4 times, each time for all rows; yours "
+            f"calls it {draw.call_count} times."
+        )
         # Whatever the probabilities, four calls of multinomial leave the generator in the same state.
         for temperature, use_cache in ((0, True), (2.0, True), (2.0, False)):
             generator, like = (torch.Generator().manual_seed(1) for _ in range(2))
@@ -1233,7 +1269,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The logits agree up to rounding (within 4·10⁻⁷ in the reference run), so every
-# detail is right, down to the tanh in GELU.
+# detail is right.
 # %% [markdown]
 # ## Your GPT at work: the Python manual
 #
@@ -1350,8 +1386,8 @@ if __name__ == "__main__":
 #
 # ### Training
 #
-# Each step reads 8 windows of 128 characters at random positions. The learning rate warms up for
-# 200 steps and then follows a cosine decay to 0. Embeddings are initialised with a standard
+# Each step reads 8 windows of 128 characters at random positions. As is customary, the learning
+# rate still warms up for 200 steps; then it follows a cosine decay to 0. Embeddings are initialised with a standard
 # deviation of 0.1. Initially, each block adds nothing to its input.
 #
 # For a fair comparison, each held-out character is predicted once, only from earlier characters.
@@ -1531,6 +1567,7 @@ def head_weights(
 ) -> Float[Tensor, "n n"] | None:
     """Return the attention weights of one head, or None if `qkv` is not called as a module."""
     heard = []
+    # After each call of `qkv`, torch calls the hook with the output.
     hook = model.blocks[block].attention.qkv.register_forward_hook(
         lambda module, inputs, output: heard.append(output)
     )

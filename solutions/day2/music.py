@@ -6,7 +6,7 @@
 # Below are four chorales. Bach wrote one; the models in this chapter wrote the others. First, run
 # the cells down to the audio players and listen.
 #
-# In music, *distances* matter: a suspended note resolves one beat later. A model that adds a vector
+# In music, *distances* matter: a dissonant note resolves one beat later. A model that adds a vector
 # for each position has to learn "one beat ago" separately for every position. **Relative
 # attention** depends on the distance between query and key, so it learns this once. [Shaw et al.
 # (2018)](https://arxiv.org/abs/1803.02155) introduced it. The [Music
@@ -144,9 +144,9 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
 # %% [markdown]
 # ### Listen first
 #
-# All pieces begin with the first chord of Bach's BWV 10.7, which neither model was trained on. The
-# *relative* model uses distances; the *absolute* model uses positions (seed 0). The last piece is
-# twice as long as any training example.
+# All pieces begin with the first chord of Bach's chorale BWV 10.7 (a catalogue number), which
+# neither model was trained on. The *relative* model uses distances; the *absolute* model uses
+# positions (seed 0). The last piece is twice as long as any training example.
 
 # %%
 ALPHABET = string.digits + string.ascii_letters  # one character per token
@@ -233,7 +233,11 @@ if __name__ == "__main__":
     @visible_check
     def check_transpose():
         tokens = torch.tensor([[20, 1, 0], [1, 33, 25]])
-        moved = transpose(tokens, 3)
+        with expecting(
+            "Moving [[20, 1, 0], [1, 33, 25]] up by 3 should work",
+            "Only pitches have to stay in the range, not rests (0) and holds (1).",
+        ):
+            moved = transpose(tokens, 3)
         assert moved is not None, "transpose returns None. Does it end with `return`?"
         assert moved.shape == (2, 3), f"The shape should be (2, 3); yours is {tuple(moved.shape)}."
         assert moved.tolist() == [[23, 1, 0], [1, 36, 28]], (
@@ -242,18 +246,24 @@ if __name__ == "__main__":
             "(1)."
         )
         assert moved.dtype == torch.int64, f"Tokens should be int64; yours are {moved.dtype}."
-        down = transpose(tokens, -7).tolist()
-        assert down == [[13, 1, 0], [1, 26, 18]], (
-            f"Moved down by 7, the tokens should become [[13, 1, 0], [1, 26, 18]]; yours are {down}."
-        )
         assert tokens.tolist() == [[20, 1, 0], [1, 33, 25]], (
             "transpose changes its argument `tokens`. Create a new tensor instead."
         )
-        silence = transpose(torch.tensor([0, 1, 1]), 100).tolist()
+        with expecting(
+            "Moving [[20, 1, 0], [1, 33, 25]] down by 7 should work",
+            "Only pitches have to stay in the range, not rests (0) and holds (1).",
+        ):
+            down = transpose(tokens, -7).tolist()
+        assert down == [[13, 1, 0], [1, 26, 18]], (
+            f"Moved down by 7, the tokens should become [[13, 1, 0], [1, 26, 18]]; yours are {down}."
+        )
+        with expecting("Moving [0, 1, 1], which contains no pitch, up by 100 should work"):
+            silence = transpose(torch.tensor([0, 1, 1]), 100).tolist()
         assert silence == [0, 1, 1], (
             f"[0, 1, 1] contains no pitch and should not change; yours becomes {silence}."
         )
-        low, high = transpose(torch.tensor([5]), -3), transpose(torch.tensor([N_TOKENS - 3]), 2)
+        with expecting(f"Pitches should be able to move to 2 and {N_TOKENS - 1}"):
+            low, high = transpose(torch.tensor([5]), -3), transpose(torch.tensor([N_TOKENS - 3]), 2)
         assert (low.item(), high.item()) == (2, N_TOKENS - 1), (
             f"Pitches can move to 2 and {N_TOKENS - 1}, the lowest and the highest; yours become "
             f"{low.item()} and {high.item()}."
@@ -349,6 +359,15 @@ def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
 # %%
 if __name__ == "__main__":
 
+    class CountOperations(TorchDispatchMode):
+        """A dispatch mode that counts the operations that torch runs."""
+
+        n = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.n += 1
+            return function(*args, **(kwargs or {}))
+
     @visible_check
     def check_skew():
         x = torch.arange(16.0).reshape(4, 4)
@@ -360,8 +379,8 @@ if __name__ == "__main__":
         )
         expected = [[3], [6, 7], [9, 10, 11], [12, 13, 14, 15]]
         for i, row in enumerate(expected):
-            found = result[i, : i + 1].tolist()
-            assert found == row, (
+            found = result[i, : i + 1]
+            assert found.tolist() == row, (
                 f"For x =\n{x}\nrow {i} of skew(x) up to the diagonal should be {row}; yours is "
                 f"{found}. The last column of x, distance 0, belongs on the diagonal."
             )
@@ -380,12 +399,21 @@ if __name__ == "__main__":
         )
         assert result[1, 2, 2, :3].tolist() == [509, 510, 511], (
             "Batch 1, head 2, query 2 should be [509, 510, 511] up to the diagonal; yours is "
-            f"{result[1, 2, 2, :3].tolist()}. Do you keep the leading axes separate?"
+            f"{result[1, 2, 2, :3]}. Do you keep the leading axes separate?"
         )
         with expecting("skew should accept a single position, [[5.0]]"):
             alone = skew(torch.tensor([[5.0]])).tolist()
         assert alone == [[5]], (
             f"A single position has only distance 0, so [[5.0]] should not change; yours is {alone}."
+        )
+        counts = []
+        for n in (4, 32):
+            with CountOperations() as operations:
+                skew(torch.zeros(n, n))
+            counts.append(operations.n)
+        assert counts[0] >= counts[1], (
+            "The number of torch operations should not grow with n; yours runs "
+            f"{counts[0]} for n = 4 and {counts[1]} for n = 32. Do you loop over rows?"
         )
         print("skew: all visible checks pass.")
 
@@ -585,7 +613,7 @@ if __name__ == "__main__":
         moved = (layer(changed) - result).abs().amax(dim=(0, 2))
         assert (moved[:3] < 1e-6).all(), (
             "Changing positions 3 and 4 should not affect the outputs at positions 0 to 2; yours "
-            f"change by {moved[:3].tolist()}. Set the scores of future keys to −inf before "
+            f"change by up to {moved[:3].max():.2g}. Set the scores of future keys to −inf before "
             "softmax."
         )
 
@@ -599,7 +627,7 @@ if __name__ == "__main__":
         ]
         assert torch.allclose(result, expected, atol=1e-3), (
             "With weights of 4, 1, 2 for the distances 0, 1, 2, the values 7, 14, 21 should "
-            f"become 7, 12.6, 16. `out` adds 1, giving [8, 13.6, 17]; yours is {result.tolist()}. "
+            f"become 7, 12.6, 16. `out` adds 1, giving\n{expected}\nyours is\n{result.detach()}\n"
             "The last row of `relative` belongs to distance 0."
         )
         # Head 0 has the same weights. With 4 features, vectors filled with half the logit give
@@ -611,15 +639,15 @@ if __name__ == "__main__":
         layer = count_distances_only(filled(RelativeSelfAttention(8, 2, 5)), relative)
         first, second = layer(notes.expand(1, 3, 8))[0].split(4, dim=-1)
         assert torch.allclose(first, expected.unsqueeze(1).expand(3, 4), atol=1e-3), (
-            "With 2 heads of 4 features and max_length 5, head 0 should also give "
-            f"{expected.tolist()}; yours gives {first[:, 0].tolist()}. Do you use the last n rows, "
-            "and divide the whole sum by √d_head?"
+            "With 2 heads of 4 features and max_length 5, head 0 should also give\n"
+            f"{expected}\nyours gives\n{first[:, 0].detach()}\nDo you use the last n rows, and "
+            "divide the whole sum by √d_head?"
         )
         mean = torch.tensor([8.0, 11.5, 15])
         assert torch.allclose(second, mean.unsqueeze(1).expand(3, 4), atol=1e-3), (
             "Head 1, whose vectors in `relative` are 0, should give the mean of the values so "
-            f"far, plus 1: {mean.tolist()}; yours gives {second[:, 0].tolist()}. Each head has its "
-            "own vectors."
+            f"far, plus 1:\n{mean}\nyours gives\n{second[:, 0].detach()}\nEach head has its own "
+            "vectors."
         )
         with expecting_value_error("6 positions with max_length 5", "max_length", "n"):
             layer(torch.zeros(1, 6, 8))

@@ -10,10 +10,10 @@
 # token. A class token is added in front, and each token gets a position embedding. The tokens pass
 # through the blocks. The norm and the head turn the class token into logits.](figures/vit.svg)
 #
-# Locality and translation equivariance are built into a convolution; a ViT has to learn them from
-# data. Trained on ImageNet's 1.3 million images, large ViTs were worse than convolutional networks.
-# Trained on 300 million images, they were better ([Dosovitskiy et al.
-# 2021](https://arxiv.org/abs/2010.11929), section 4.3).
+# Locality and translation equivariance (shifting an image shifts the features) are built into a
+# convolution; a ViT has to learn them from data. Trained on ImageNet's 1.3 million images, large
+# ViTs were worse than convolutional networks. Trained on 300 million images, they were better
+# ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), section 4.3).
 #
 # What do ViTs learn? [Raghu et al. 2021](https://arxiv.org/abs/2108.08810) looked inside with two
 # tools. **Attention distance** measures how far a head looks; **CKA** measures how similar two
@@ -109,15 +109,16 @@ if __name__ == "__main__":
             f"{tuple(patches.shape)}."
         )
         for index, expected in ((0, [0, 1, 6, 7]), (1, [2, 3, 8, 9]), (3, [12, 13, 18, 19])):
-            seen = patches[0, index].tolist()
-            assert seen == expected, (
+            seen = patches[0, index]
+            assert seen.tolist() == expected, (
                 f"Patch {index} of the image in the figure should be {expected}; yours is {seen}."
             )
         # Three channels: the same numbers, with 100 and 200 added.
         channels = torch.cat([image, image + 100, image + 200], dim=1)
-        seen = patchify(channels, 2)[0, 2].tolist()
+        with expecting("An image with three channels should give patches"):
+            seen = patchify(channels, 2)[0, 2]
         expected = [4, 5, 10, 11, 104, 105, 110, 111, 204, 205, 210, 211]
-        assert seen == expected, (
+        assert seen.tolist() == expected, (
             f"With three channels, patch 2 should be\n{expected}\nyours is\n{seen}"
         )
         for height, width in ((4, 5), (5, 4)):
@@ -199,7 +200,8 @@ if __name__ == "__main__":
             "Side by side, the patches 1 2 3 4 and 5 6 7 8 should form\n1 2 5 6\n3 4 7 8\n"
             f"yours form\n{image[0, 0]}"
         )
-        image = unpatchify(patches, 2, height=4, width=2)
+        with expecting("Two patches should form an image of height 4 and width 2"):
+            image = unpatchify(patches, 2, height=4, width=2)
         assert image.shape == (1, 1, 4, 2), (
             f"Height 4 and width 2 should give the shape (1, 1, 4, 2); yours is {tuple(image.shape)}."
         )
@@ -209,7 +211,11 @@ if __name__ == "__main__":
         )
         # One patch with three channels, each filled with one number.
         patch = torch.tensor([7.0, 8, 9]).repeat_interleave(4).reshape(1, 1, 12)
-        image = unpatchify(patch, 2, height=2, width=2)
+        with expecting(
+            "A patch of 12 numbers, with patch_size 2, should form an image with 3 channels",
+            "The size of a patch gives the number of channels.",
+        ):
+            image = unpatchify(patch, 2, height=2, width=2)
         assert image.shape == (1, 3, 2, 2), (
             "A patch of 12 numbers with patch_size 2 has 3 channels, so the shape should be "
             f"(1, 3, 2, 2); yours is {tuple(image.shape)}."
@@ -353,7 +359,7 @@ if __name__ == "__main__":
             )
             embedding.projection.bias.copy_(torch.tensor([0.0, 0, 1]))
             embedding.class_token.fill_(50)
-            embedding.position.copy_(torch.arange(5.0).reshape(1, 5, 1) * 100)
+            embedding.position.copy_(torch.arange(1.0, 6).reshape(1, 5, 1) * 100)
         images = torch.stack([torch.arange(16.0).reshape(1, 4, 4), torch.zeros(1, 4, 4)])
         with expecting("A batch of two images should give tokens of shape (2, 5, 3)"):
             tokens = embedding(images)
@@ -362,14 +368,14 @@ if __name__ == "__main__":
             f"Two images should give the shape (2, 5, 3); yours is {tuple(tokens.shape)}."
         )
         for index, image in enumerate(tokens):
-            assert image[0].tolist() == [50, 50, 50], (
-                "The first token should be the class token (50) plus position 0 (0); in image "
-                f"{index}, yours is {image[0].tolist()}."
+            assert image[0].tolist() == [150, 150, 150], (
+                "The first token should be the class token (50) plus position 0 (100), which is 150; "
+                f"in image {index}, yours is {image[0].detach()}."
             )
-        seen = tokens[0, 2].tolist()
-        assert seen == [218, 202, 201], (
+        seen = tokens[0, 2].detach()
+        assert seen.tolist() == [318, 302, 301], (
             "Patch 1 contains the pixels 2, 3, 6 and 7, which this projection turns into [18, 2, 1]. "
-            "The patch is token 2, so position 2 adds 200. The result should be [218, 202, 201]; "
+            "The patch is token 2, so position 2 adds 300. The result should be [318, 302, 301]; "
             f"yours is {seen}."
         )
         tokens.sum().backward()
@@ -460,7 +466,7 @@ class BidirectionalBlock(nn.Module):
 #
 # $$z_0 = \mathrm{embed}(x) \qquad z_l = \mathrm{block}_l(z_{l-1}), \quad l = 1 \dots L \qquad
 # \underbrace{\text{logits}}_{b \times n_\text{classes}}
-# = \mathrm{head}\big(\underbrace{\mathrm{norm}(z_L)[0]}_{b \times d}\big)$$
+# = \mathrm{head}\big(\underbrace{\mathrm{norm}(z_L)[:,0]}_{b \times d}\big)$$
 #
 # **The traps.** A pre-norm block does not normalise its output, so the model needs the final
 # `norm`. The blocks do not share parameters. `forward` returns logits, because the loss includes
@@ -515,24 +521,28 @@ if __name__ == "__main__":
     def check_ViT():
         with expecting("Creating a ViT for images of 4 × 4 pixels and 3 classes should work"):
             model = filled(ViT(4, 2, channels=1, n_classes=3, d_model=8, n_heads=2, n_layers=2))
-        names = {name for name, _ in model.named_parameters()}
-        for name in (
-            "embedding.class_token",
-            "embedding.projection.weight",
-            "blocks.0.attention.qkv.weight",
-            "blocks.1.linear2.bias",
-            "norm.weight",
-            "head.bias",
-        ):
-            assert name in names, (
-                f"The model should have a parameter named `{name}`; its parameters are\n{sorted(names)}"
+        shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        wanted = {
+            "embedding.class_token": (1, 1, 8),
+            "embedding.position": (1, 5, 8),
+            "embedding.projection.weight": (8, 4),
+            "blocks.0.attention.qkv.weight": (24, 8),
+            "blocks.1.linear2.bias": (8,),
+            "norm.weight": (8,),
+            "head.bias": (3,),
+        }
+        for name, shape in wanted.items():
+            assert shapes.get(name) == shape, (
+                f"The parameter `{name}` should have shape {shape}; yours has "
+                f"{shapes.get(name, 'no such parameter')}."
             )
-        images = fixed_numbers(5, 1, 4, 4)
-        with expecting("5 images should give logits of shape (5, 3)"):
+        images = fixed_numbers(6, 1, 4, 4)
+        with expecting("6 images should give logits of shape (6, 3)"):
             logits = model(images)
         assert logits is not None, "forward returns None. Does it end with `return`?"
-        assert logits.shape == (5, 3), (
-            f"5 images and 3 classes should give the shape (5, 3); yours is {tuple(logits.shape)}."
+        assert logits.shape == (6, 3), (
+            f"6 images and 3 classes should give the shape (6, 3); yours is {tuple(logits.shape)}. "
+            "The class token is token 0 of each image."
         )
         assert not torch.allclose(logits[0], logits[1]), (
             "Different images should get different logits; yours are equal."
@@ -546,21 +556,26 @@ if __name__ == "__main__":
             model.norm.weight.zero_()
             model.norm.bias.fill_(1)
             model.norm.bias[0] = -4
-        seen = model(images)[2].tolist()
-        assert seen == [0.5, -12, -2], (
+        seen = model(images)[2].detach()
+        assert seen.tolist() == [0.5, -12, -2], (
             "If the norm always outputs [−4, 1, 1, …], this head should give [0.5, −12, −2]; "
             f"yours gives {seen}. Is the norm the last step before the head, and the head the last "
             "step of all?"
         )
-        with torch.no_grad():
-            # If the blocks add nothing, the class token gets no information about the image.
-            for block in model.blocks:
-                for last in (block.attention.out, block.linear2):
-                    last.weight.zero_()
-                    last.bias.zero_()
         filled(model.norm)
         filled(model.head)
         logits = model(images)
+        for number, block in enumerate(model.blocks):
+            with torch.no_grad():
+                for last in (block.attention.out, block.linear2):
+                    last.weight.zero_()
+                    last.bias.zero_()
+            before, logits = logits, model(images)
+            assert not torch.allclose(logits, before), (
+                f"If block {number} adds nothing, the logits should change; yours do not. Each block "
+                "should read the output of the block before it."
+            )
+        # Now no block adds anything, so the class token gets no information about the image.
         assert torch.allclose(logits[0], logits[1], atol=1e-6), (
             "If the blocks add nothing, all images have the same class token, so their logits "
             "should be equal. Do you read the logits from a different token?"
@@ -596,8 +611,8 @@ if __name__ == "__main__":
 # patch to each key's patch, weighted by attention:
 #
 # ![A grid of 3 by 3 patches with the query in the middle of the left column. Each patch shows its
-# distance from the query, in patches. It is 0 for the query itself, 1 above, below and to the
-# right, and √5 in the right corners. A local head and a global head weight these distances
+# distance from the query: 0 for the query itself, p above, below and to the right, and √5·p in the
+# right corners, where p is the patch size. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
 # $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
@@ -654,15 +669,14 @@ if __name__ == "__main__":
         expected = torch.tensor([0.0, 4.2426, 3.0])
         assert torch.allclose(distance, expected, atol=1e-3), (
             "With patches of 3 pixels, heads that look at their own patch, at the opposite corner and "
-            f"at the patch above or below should get {expected.tolist()}; yours get "
-            f"{distance.tolist()}."
+            f"at the patch above or below should get\n{expected}\nyours get\n{distance}"
         )
         # In one image, the head looks at the corner; in the other, at its own patch and below.
         both = torch.stack([corner, (own + below) / 2]).unsqueeze(1)
         distance = attention_distance(both, grid=2, patch_size=3)
         assert torch.allclose(distance, torch.tensor([2.8713]), atol=1e-3), (
             "The head averages 4.2426 in one image and 1.5 in the other, so the result should be 2.8713; "
-            f"yours is {distance.tolist()}."
+            f"yours is {distance}."
         )
         # In a grid of 3 × 3, patches 2 and 3 are at opposite ends of two rows.
         ends = torch.zeros(1, 1, 9, 9)
@@ -724,8 +738,8 @@ if __name__ == "__main__":
 # **The traps.** Take the mean over the images. Square only the numerator. A layer with the same
 # output for every image should give 0, but the formula gives 0/0. Rounding hides this: the float32
 # mean of seven copies of 0.3 is not 0.3. Centring leaves 3·10⁻⁸, and the formula then divides one
-# rounding error by another. Use a threshold relative to the original entry; a fixed threshold fails
-# for small inputs.
+# rounding error by another. Use a threshold relative to the original entry, because the error grows
+# with it.
 
 
 # %%
@@ -768,6 +782,10 @@ if __name__ == "__main__":
         with expecting("Two matrices with 4 rows should give a number"):
             similarity = linear_cka(x, y)
         assert similarity is not None, "linear_cka returns None. Does it end with `return`?"
+        assert isinstance(similarity, Tensor), (
+            f"The result should be a tensor; yours is a {type(similarity).__name__}. Do you call "
+            "`item`?"
+        )
         assert similarity.shape == (), (
             f"The result should be a scalar; yours has the shape {tuple(similarity.shape)}."
         )
@@ -799,10 +817,10 @@ if __name__ == "__main__":
         )
         # Seven inputs: in float32, the mean of seven copies of 0.3 is not exactly 0.3.
         varied = fixed_numbers(7, 2)
-        for value in (0.3, 0.7):
+        for value in (0.3, 700.7):
             for pair in (
                 (varied, torch.full((7, 3), value)),
-                (torch.full((7, 3), value), torch.full((7, 2), 0.7)),
+                (torch.full((7, 3), value), torch.full((7, 2), value)),
             ):
                 similarity = linear_cka(*pair)
                 assert abs(similarity) < 1e-3, (
@@ -1163,6 +1181,7 @@ def layer_outputs(
 ) -> list[Float[Tensor, "n n"]]:
     """Return the output of each layer for `images`, centred and rotated into n columns."""
     outputs = []
+    # After each call of a layer, torch calls the layer's hook with the output.
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output.flatten(1)))
         for layer in layers
