@@ -188,6 +188,39 @@ def test_a_value_error_must_name_an_argument(error: Exception | None, problem: s
         run()
 
 
+@pytest.mark.parametrize(
+    ("own", "described"),
+    [("assert False", "AssertionError"), ("assert False, 'x < 0'", "AssertionError: x < 0")],
+)
+def test_the_students_own_assertions_are_described(
+    notebook: Notebook, own: str, described: str
+) -> None:
+    notebook.run(DOUBLE, f"def quadruple(x):\n    {own}\n", CHECKS)
+    expected = f"3 should give 12; yours raises {described}"
+    with pytest.raises(AssertionError) as failed:
+        notebook.names["check_quadruple"]()
+    assert str(failed.value) == expected
+    assert checks.outcome("quadruple") == expected
+    # The check of `double` has no `expecting`.
+    notebook.run(f"def double(x):\n    {own}\n")
+    assert checks.outcome("double") == described
+
+
+def test_an_assertion_instead_of_a_value_error_is_described(notebook: Notebook) -> None:
+    notebook.run("def odd(n):\n    assert n % 2\n")
+    with (
+        pytest.raises(AssertionError, match="2 should raise a ValueError; yours raises Assertion"),
+        expecting_value_error("2", "n"),
+    ):
+        notebook.names["odd"](2)
+
+
+def test_an_assertion_of_the_check_keeps_its_message() -> None:
+    with pytest.raises(AssertionError) as failed, expecting("1 should work"):
+        raise AssertionError("1 should give 2")
+    assert str(failed.value) == "1 should give 2"
+
+
 def test_a_stub_is_not_described_as_an_error() -> None:
     with pytest.raises(NotImplementedError), expecting("1 should give 2"):
         raise NotImplementedError("double")

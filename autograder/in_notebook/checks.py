@@ -11,6 +11,7 @@ import io
 import math
 import re
 import sys
+import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -66,9 +67,11 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
     """If the code raises an error, report what it should do and where to look."""
     try:
         yield
-    except (AssertionError, NotImplementedError):
+    except NotImplementedError:
         raise
     except Exception as error:
+        if _is_failed_check(error):
+            raise
         raise AssertionError(f"{result}; yours raises {_message(error)}\n{look}".strip()) from error
 
 
@@ -155,8 +158,17 @@ def _code(exercise: str) -> list[object]:
 
 
 def _message(error: Exception) -> str:
-    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-    return f"{kind}{error}" or "a check failed"
+    if _is_failed_check(error):
+        return str(error) or "a check failed"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _is_failed_check(error: Exception) -> bool:
+    """Return whether an assertion of a check failed, rather than one in the code that the check calls."""
+    helpers = _message.__code__.co_filename
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    check = next((file for file in files if file != helpers), helpers)
+    return isinstance(error, AssertionError) and (not files or files[-1] in (helpers, check))
 
 
 def _report(replaced: dict[str, str]) -> None:
