@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
@@ -35,6 +36,21 @@ from solutions.opening import (
     record,
     visible_check,
 )
+
+
+class LargestTensor(TorchDispatchMode):
+    """A context manager that records the size in bytes of the largest tensor that PyTorch creates."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
+
 
 # %% [markdown]
 # ## `rotary_embedding`
@@ -296,14 +312,14 @@ if __name__ == "__main__":
         )
         # At distance 1, the bias is minus the slope.
         slopes = -alibi_bias(8, 2)[:, 1, 0]
-        assert torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
+        assert slopes.shape == (8,) and torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
             f"The slopes for 8 heads should be 1/2, 1/4, …, 1/256; yours are {slopes.tolist()}. "
             "Check the first value of k."
         )
         # The slopes for 5 heads are the four slopes for 4 heads and the first slope for 8 heads.
         five = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])
         slopes = -alibi_bias(5, 2)[:, 1, 0]
-        assert torch.allclose(slopes, five), (
+        assert slopes.shape == (5,) and torch.allclose(slopes, five), (
             f"The slopes for 5 heads should be {five.tolist()}, in this order; yours are "
             f"{slopes.tolist()}. 5 is not a power of two."
         )
@@ -547,7 +563,8 @@ if __name__ == "__main__":
         )
         assert torch.allclose(output[:, 1], torch.ones(2), atol=1e-3), (
             "The weights of a query should sum to 1. Column 1 of the values is all ones, so column 1 of "
-            f"the output should be, too; yours is {output[:, 1].tolist()}. Check the denominator."
+            f"the output should be, too; yours is {output[:, 1].tolist()}. Check the denominator, and which "
+            "of the three inputs φ is applied to."
         )
         # The weights are in the ratio 2 : 2.5 for query 0 and 5 : 7 for query 1.
         assert torch.allclose(output[:, 0], torch.tensor([14.0, 14.25]), atol=1e-2), (
@@ -596,6 +613,15 @@ if __name__ == "__main__":
             f"The gradient for entries of 100 should be finite; yours is {large.grad.item()}. "
             "`torch.where` evaluates both branches, and an infinity in either can make the gradient NaN."
         )
+        x = fixed_numbers(1024, 2)
+        for causal in (False, True):
+            with LargestTensor() as largest:
+                linear_attention(x, x, x, causal=causal)
+            assert largest.bytes < 4 * 1024 * 1024, (
+                f"With n = m = 1024, d = d_v = 2 and causal={causal}, your largest tensor has "
+                f"{largest.bytes:,} bytes, as many as an n × m matrix. Multiply keys by values before you "
+                "multiply by queries."
+            )
         print("linear_attention: all visible checks pass.")
 
     check_linear_attention()
@@ -704,12 +730,21 @@ def grouped_query_attention(
 # %%
 if __name__ == "__main__":
 
+    class WithoutGroups(TorchFunctionMode):
+        """A context manager that forbids the grouped-query attention of PyTorch."""
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            assert not (kwargs or {}).get("enable_gqa"), (
+                "Your code uses `enable_gqa`, which is not allowed here. Assign the heads yourself."
+            )
+            return function(*args, **(kwargs or {}))
+
     @visible_check
     def check_grouped_query_attention():
         # All keys are equal, so a head returns the mean of its values: 1 for key head 0, 5 for key head 1.
         query, key = torch.ones(1, 4, 3, 2), torch.ones(1, 2, 2, 2)
         value = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1).expand(1, 2, 2, 1)
-        with expecting("4 query heads and 2 key heads should work"):
+        with expecting("4 query heads and 2 key heads should work"), WithoutGroups():
             output = grouped_query_attention(query, key, value)
         assert output is not None, (
             "grouped_query_attention returns None. Does it end with `return`?"
@@ -721,7 +756,8 @@ if __name__ == "__main__":
         seen = output[0, :, 0, 0].tolist()
         assert torch.allclose(output[0, :, 0, 0], torch.tensor([1.0, 1.0, 5.0, 5.0])), (
             "Query heads 0 and 1 share key head 0 (value 1), and 2 and 3 share key head 1 (value 5). The "
-            f"outputs should be 1, 1, 5, 5; yours are {seen}. In which order do you repeat key heads?"
+            f"outputs should be 1, 1, 5, 5; yours are {seen}. Which key head does each query head use? Do "
+            "the weights of a query sum to 1?"
         )
         # d is 4, so the scores are log 3 and 0, and the weights are 3/4 and 1/4.
         query, key = torch.zeros(1, 2, 1, 4), torch.zeros(1, 1, 2, 4)
@@ -753,7 +789,8 @@ if __name__ == "__main__":
         output.sum().backward()
         assert query.grad.isfinite().all(), (
             f"The gradient of the query should be finite; yours is {query.grad.flatten().tolist()}. "
-            "Replacing NaN after softmax does not help. Avoid rows that are all −inf before softmax."
+            "The gradient of softmax is NaN for a row of −inf. Let a fully masked query attend to every "
+            "key, and set its output to 0 afterwards."
         )
         query, key, value = (
             fixed_numbers(2, 4, 3, 5),
@@ -832,20 +869,6 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
     allowed[0, :, :window] = False  # there is nothing before the first block
     weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)  # blocks × w × 2w
     return (weights @ with_block_before(value)).view(n, -1)
-
-
-class LargestTensor(TorchDispatchMode):
-    """A context manager that records the size in bytes of the largest tensor that PyTorch creates."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.bytes = max(self.bytes, result.numel() * result.element_size())
-        return result
 
 
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
