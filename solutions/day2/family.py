@@ -312,14 +312,18 @@ if __name__ == "__main__":
         )
         # At distance 1, the bias is minus the slope.
         slopes = -alibi_bias(8, 2)[:, 1, 0]
-        assert slopes.shape == (8,) and torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
+        assert len(slopes) == 8, f"8 heads should have 8 slopes; yours have {len(slopes)}."
+        assert torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
             f"The slopes for 8 heads should be 1/2, 1/4, …, 1/256; yours are {slopes.tolist()}. "
             "Check the first value of k."
         )
         # The slopes for 5 heads are the four slopes for 4 heads and the first slope for 8 heads.
         five = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])
         slopes = -alibi_bias(5, 2)[:, 1, 0]
-        assert slopes.shape == (5,) and torch.allclose(slopes, five), (
+        assert len(slopes) == 5, (
+            f"5 heads should have 5 slopes; yours have {len(slopes)}. 5 is not a power of two."
+        )
+        assert torch.allclose(slopes, five), (
             f"The slopes for 5 heads should be {five.tolist()}, in this order; yours are "
             f"{slopes.tolist()}. 5 is not a power of two."
         )
@@ -385,7 +389,7 @@ if __name__ == "__main__":
 # $$\mathrm{mask}_{i,j} = (i - w < j \le i) \qquad \mathrm{mask}: n \times n$$
 #
 # **The trap.** Does a window of w include the position itself? Here it does, so a window of 1 gives
-# the diagonal. Some libraries count differently.
+# the diagonal.
 
 
 # %%

@@ -42,9 +42,8 @@
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
-# Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
-# `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
-# models. Before you start Diffusion or Memory, run the cells that define what it uses.
+# Each chapter adds one idea. You can do the chapters in any order, but Diffusion and Memory need a
+# few cells of earlier chapters. They name these cells at the beginning.
 
 # %% [markdown]
 # ### Notation

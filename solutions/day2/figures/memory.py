@@ -24,7 +24,7 @@ def segments() -> Picture:
         picture.text(left + 75, 258, name, colour=colour, size=13)
         for row, y in enumerate(rows.values()):
             for place in range(4):
-                reached = number + row >= 2
+                reached = number + row >= 2 and (number < 2 or row or place == 3)
                 fill = PALE[colour] if reached else "#fff"
                 picture.circle(left + 50 * place, y, 11, colour=colour, fill=fill)
     last = 100 + 200 * 2 + 150
@@ -97,9 +97,8 @@ def knn_store() -> Picture:
             if share:
                 picture.box(x, 190 - height, 24, height, colour=colour)
             picture.text(x + 12, 208, token, size=13)
-    picture.text(408, 140, "λ", size=16)
-    picture.text(548, 140, "=", size=16)
-    picture.text(408, 160, "+", size=16)
+    for x, y, sign in ((288, 140, "λ"), (408, 130, "+"), (408, 150, "(1 − λ)"), (548, 140, "=")):
+        picture.text(x, y, sign, size=14)
     picture.text(635, 230, "λ = 0.25", size=12, colour=GREY)
     return picture
 
