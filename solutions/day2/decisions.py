@@ -3,7 +3,8 @@
 #
 # *Chapter 7 of 7*
 #
-# An agent observes a state, takes an action, receives a reward, and observes the next state.
+# An agent observes a state, takes an action, receives a reward, and observes the next state. This
+# repeats until the *episode* ends. Its *return* is the sum of its rewards.
 # Reinforcement learning usually estimates how good each action is. Instead, [Chen et al.
 # 2021](https://arxiv.org/abs/2106.01345) treat recorded episodes like text. A Transformer learns to
 # continue a sequence of returns, states and actions. To make the agent act well, *ask* for a high
@@ -28,7 +29,6 @@ from solutions.opening import (
     demonstration,
     expecting,
     expecting_value_error,
-    filled,
     fixed_numbers,
     record,
     visible_check,
@@ -187,7 +187,7 @@ class CausalBlock(nn.TransformerEncoderLayer):
 # blocks. Predict each action from the output at its step's *state* token.
 #
 # $$x_{3i + c} = \mathrm{norm}\bigl(\mathrm{embed}_c + \mathrm{step}_i\bigr), \quad
-# c \in \{\text{return}, \text{state}, \text{action}\}
+# c = 0\ (\text{return}),\ 1\ (\text{state}),\ 2\ (\text{action})
 # \qquad \text{logits}_i = \mathrm{head}\bigl(\mathrm{blocks}(x)_{3i + 1}\bigr)
 # \qquad b \times t \times n_\text{actions}$$
 #
@@ -309,22 +309,41 @@ if __name__ == "__main__":
                 "three tokens do you compute the logits? Are the tokens in the right order?"
             )
 
-        # Without blocks, the logits are head(norm(state + step)).
-        bare = filled(DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=0)).eval()
+        with expecting("The backward pass should work"):
+            seen.sum().backward()
+        for name, weight in model.named_parameters():
+            if name in ("blocks.0.linear1.weight", "blocks.1.linear1.weight"):
+                assert weight.grad is not None, (
+                    f"`{name}` should affect the logits. Apply all blocks."
+                )
         with torch.no_grad():
+            model.step_embedding.weight += fixed_numbers(8)
+            for part in (model.state_embedding.weight, model.action_embedding.weight):
+                part -= fixed_numbers(8)
+            model.return_embedding.bias -= fixed_numbers(8)
+        assert torch.allclose(model(returns, states, actions), seen, atol=1e-3), (
+            "If a vector is added to the step embeddings and subtracted from the embeddings of returns, "
+            "states and actions, the logits should not change; yours change. Add the step embedding once to "
+            "each of the three tokens."
+        )
+
+        # If attention and network return 0, the block only normalises.
+        bare = DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=1).eval()
+        with torch.no_grad():
+            for name, weight in bare.named_parameters():
+                weight.fill_("norm" in name and "weight" in name)
             bare.state_embedding.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
             bare.step_embedding.weight.copy_(torch.tensor([[4.0, 0.0], [0.0, 6.0], [0.0, 2.0]]))
             bare.head.weight.copy_(torch.tensor([[5.0, 0.0]]))
-            bare.head.bias.zero_()
-            bare.norm.weight.fill_(1)
-            bare.norm.bias.zero_()
+            bare.norm.weight.fill_(-2)
         ids = torch.zeros(1, 3, dtype=torch.long)
-        logits = bare(torch.zeros(1, 3), torch.tensor([[0, 1, 1]]), ids)[0, :, 0]
-        # (4, 0), (3, 7) and (3, 3), normalised: (1, −1), (−1, 1) and (0, 0).
-        assert torch.allclose(logits, torch.tensor([5.0, -5.0, 0.0]), atol=1e-2), (
-            "Without blocks, state embeddings (0, 0), (3, 1), (3, 1) and step embeddings (4, 0), (0, 6), "
-            f"(0, 2) should give the logits 5, −5, 0; yours are {logits.tolist()}. Check how you use "
-            "`step_embedding` and `norm`."
+        with expecting("3 steps with max_steps 3 should work", "Count the steps from 0."):
+            logits = bare(torch.zeros(1, 3), torch.tensor([[0, 1, 1]]), ids)[0, :, 0]
+        # `norm` turns (4, 0), (3, 7), (3, 3) into (−2, 2), (2, −2), (0, 0), and the block divides by 2.
+        assert torch.allclose(logits, torch.tensor([-5.0, 5.0, 0.0]), atol=1e-2), (
+            "With state embeddings (0, 0), (3, 1), (3, 1), step embeddings (4, 0), (0, 6), (0, 2), the weight "
+            f"−2 in `norm` and a block that only normalises, the logits should be −5, 5, 0; yours are "
+            f"{logits.tolist()}. Check how you use `step_embedding`, and that `norm` comes before the blocks."
         )
         with expecting_value_error(
             "7 steps with max_steps 6", "max_steps", "t", "returns", "states", "actions"
@@ -546,8 +565,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** For 36 of the 59 places (seed 0), the graph contains a shorter path to the
 # goal than the data does. The model finds such a path for 25 of them, and 11 of these are shortest
-# paths. With seed 1, it finds 22 of 29, and 6 are shortest paths. Training takes about a minute of
-# CPU time.
+# paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
 # The model almost always takes exactly as many steps as you ask for. It was trained on paths of at
 # most 16 steps. In 10 of its 11 failures with seed 0, the target was 16 steps or more.

@@ -19,6 +19,8 @@
 #
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$ is the fraction
 # of the variance that still comes from the image. It falls from 1 to almost 0.
+#
+# Before you start, run the cells of Vision that define `SelfAttention`, `patchify` and `unpatchify`.
 
 # %%
 import functools
@@ -120,6 +122,13 @@ if __name__ == "__main__":
             "With 1,000 steps, ᾱ should decrease at every step; yours does not."
         )
         assert (many > 0).all(), "Every ᾱ should be positive. Do you cap β at 0.999?"
+        # f(99,999) is sin²(x) for x = π/2 · 1/100,000/1.008, which is about x².
+        last = cosine_schedule(100_000)[-2].item()
+        expected = (math.pi / 2 / 100_000 / 1.008) ** 2 / math.cos(math.pi / 2 * 0.008 / 1.008) ** 2
+        assert abs(last / expected - 1) < 1e-3, (
+            f"For 100,000 steps, the second to last ᾱ should be {expected:.5g}; yours is {last:.5g}. In "
+            "which dtype do you compute the cosine?"
+        )
         print("cosine_schedule: all visible checks pass.")
 
     check_cosine_schedule()
@@ -161,7 +170,12 @@ if __name__ == "__main__":
 # ## `add_noise`
 # ★☆☆☆☆ · 10 minutes
 #
-# A sum of independent normal variables is normal, so you can add the noise of t steps at once:
+# Each step shrinks the image and adds noise:
+#
+# $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \varepsilon_t, \qquad
+# \varepsilon_t \sim \mathcal N(0, 1)$$
+#
+# A sum of independent normal variables is normal, so you can take t steps at once:
 #
 # $$\underbrace{x_t}_{b \times \cdots} = \sqrt{\bar\alpha_t}\; \underbrace{x_0}_{b \times \cdots}
 # + \sqrt{1 - \bar\alpha_t}\; \underbrace{\varepsilon}_{b \times \cdots},
@@ -448,7 +462,7 @@ if __name__ == "__main__":
 # $$(\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2)
 # = \underbrace{\operatorname{modulation}}_{d \,\to\, 6d}
 # \bigl(\operatorname{silu}(\underbrace{\text{condition}}_{b \times d})\bigr)
-# \qquad \text{each } b \times d$$
+# \qquad \text{each } b \times d, \qquad \operatorname{silu}(z) = \frac{z}{1 + e^{-z}}$$
 #
 # $$x \leftarrow \underbrace{x}_{b \times n \times d} + \text{gate}_1 \odot
 # \operatorname{attention}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_1) + \text{shift}_1\bigr)$$
@@ -585,7 +599,8 @@ if __name__ == "__main__":
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, expected, atol=1e-3), (
             f"{x.tolist()} should become {expected.tolist()}; yours becomes {result.tolist()}. A comment "
-            "in this check shows the computation. Does the network read x after the first residual sum?"
+            "in this check shows the computation. Is the order in both branches shift, scale, gate? Does the "
+            "network read x after the first residual sum?"
         )
 
         # silu(−50) rounds to 0, so `modulation` gets the same input as with a condition of 0.
@@ -696,17 +711,23 @@ if __name__ == "__main__":
     def check_guided_noise():
         model, x, t = LabelPlusStep(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
         labels = torch.tensor([3, 5])
-        # The model predicts 3 + 5 and 5 + 7 with labels, and 10 + 5 and 10 + 7 without labels.
-        for scale, rows in ((0.0, (15, 17)), (1.0, (8, 12)), (2.0, (1, 7)), (-1.0, (22, 22))):
+        # The model predicts 3 + 5 and 5 + 7 with labels. Without labels, it predicts 10 + 5 and 10 + 7,
+        # or, with null label 20, 20 + 5 and 20 + 7.
+        for scale, null, rows in (
+            (0.0, 10, (15, 17)),
+            (1.0, 10, (8, 12)),
+            (2.0, 10, (1, 7)),
+            (-1.0, 20, (42, 42)),
+        ):
             with expecting("x of shape (2, 5, 4) with 2 steps and 2 labels should work"):
-                result = guided_noise(model, x, t, labels, scale, null_label=10)
+                result = guided_noise(model, x, t, labels, scale, null_label=null)
             assert result is not None, "guided_noise returns None. Does it end with `return`?"
             assert result.shape == (2, 5, 4), (
                 f"The shape should be that of x, (2, 5, 4); yours is {tuple(result.shape)}."
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                f"This model predicts label + step. With labels 3 and 5, steps 5 and 7, null label 10 "
+                f"This model predicts label + step. With labels 3 and 5, steps 5 and 7, null label {null} "
                 f"and scale {scale:g}, all entries of the two rows should be {rows}; your rows start "
                 f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
                 "give the prediction with the label."
@@ -731,9 +752,6 @@ if __name__ == "__main__":
 # `chunk(2)` splits the prediction in two. Then apply the formula, starting from the unconditional
 # ε.
 # </details>
-
-# %% [markdown]
-# **What to notice.** Guidance requires a second prediction at each step.
 
 # %% [markdown]
 # ## `ddim_step`
@@ -860,9 +878,12 @@ if __name__ == "__main__":
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# Suppose the data consist only of −1 and 1. Then the mean of $x_0$ given $x$ is
-# $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, which determines ε. Your `ddim_step` moves 40
-# random numbers, first in 40 steps and then in 4.
+# Suppose the data consist only of −1 and 1. Then the means of $x_0$ and ε given $x$ have formulas:
+#
+# $$\mathbb{E}[x_0 \mid x] = \tanh\!\left(\frac{\sqrt{\bar\alpha}\, x}{1 - \bar\alpha}\right) \qquad
+# x = \sqrt{\bar\alpha}\; \mathbb{E}[x_0 \mid x] + \sqrt{1 - \bar\alpha}\; \mathbb{E}[\varepsilon \mid x]$$
+#
+# Your `ddim_step` moves 40 random numbers, first in 40 steps and then in 4.
 
 # %%
 if __name__ == "__main__":
@@ -901,8 +922,7 @@ if __name__ == "__main__":
 # blocks, and predicts the noise in each patch. The condition is the sum of a step embedding and a
 # digit embedding. Label 10 means "any digit".
 #
-# The original DiT uses the linear schedule and fixed positional encodings. It also predicts the
-# variance of each step and generates images in the latent space of an autoencoder.
+# The original DiT generates images in the latent space of an autoencoder.
 
 
 # %%
@@ -940,9 +960,9 @@ class DigitDiT(nn.Module):
 # **Training** uses `add_noise` with random digits and steps. Each label is replaced by `NO_DIGIT`
 # with probability 0.1.
 #
-# **Sampling** uses a moving average of the weights. Each step predicts the noise with and without
-# the label (`guided_noise`) and removes part of it (`ddim_step`). A *guidance scale* above 1
-# amplifies the effect of the label.
+# **Sampling** uses a moving average of the weights, which is less noisy than the last weights. Each
+# step predicts the noise with and without the label (`guided_noise`) and removes part of it
+# (`ddim_step`). A *guidance scale* above 1 amplifies the effect of the label.
 
 # %%
 DENOISER_STEPS = 3000
@@ -1162,8 +1182,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seed 0, 10.0% of 200 digits are correct at scale 0, as expected by
 # chance. The fraction is 94.5% at scale 1, 99.5% at scale 2, and 100% at higher scales. Relative to
-# real digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1
-# and 2 give 0.80 at scale 2.) Guidance trades diversity for fidelity to the label.
+# real digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. Guidance
+# trades diversity for fidelity to the label.
 
 # %% [markdown]
 # ### Did the model memorise the training digits?

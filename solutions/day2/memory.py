@@ -399,9 +399,8 @@ if __name__ == "__main__":
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
 # 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without.
 #
-# This is not a bug in your layer. Both models have the same parameters and train on the same text
-# for the same number of steps, but the model with memory has to learn vectors for 128 distances
-# instead of 64. Whether longer training closes the gap was not tested.
+# This is not a bug. The two models have equally many parameters and training steps, but the one with
+# memory has to learn vectors for 128 distances instead of 64. Longer training was not tested.
 
 # %% [markdown]
 # ## `knn_probabilities`
