@@ -314,7 +314,7 @@ if __name__ == "__main__":
         for name, weight in model.named_parameters():
             if name in ("blocks.0.linear1.weight", "blocks.1.linear1.weight"):
                 assert weight.grad is not None, (
-                    f"`{name}` should affect the logits. Apply all blocks."
+                    f"`{name}` should affect the logits; yours does not. Apply all blocks in order."
                 )
         with torch.no_grad():
             model.step_embedding.weight += fixed_numbers(8)
@@ -331,7 +331,7 @@ if __name__ == "__main__":
         bare = DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
             for name, weight in bare.named_parameters():
-                weight.fill_("norm" in name and "weight" in name)
+                weight.fill_(1.0 if "norm" in name and "weight" in name else 0.0)
             bare.state_embedding.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
             bare.step_embedding.weight.copy_(torch.tensor([[4.0, 0.0], [0.0, 6.0], [0.0, 2.0]]))
             bare.head.weight.copy_(torch.tensor([[5.0, 0.0]]))
