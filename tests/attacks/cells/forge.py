@@ -271,7 +271,7 @@ def causal_mask(n, device=None):
 
 # %% NaN everywhere
 #: stopped by wire
-#: says wrong
+#: says should be finite
 def causal_mask(n, device=None):
     return torch.full((n, n), float("nan"))
 
