@@ -20,7 +20,8 @@
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$ is the fraction
 # of the variance that still comes from the image. It falls from 1 to almost 0.
 #
-# Before you start, run the cells of Vision that define `SelfAttention`, `patchify` and `unpatchify`.
+# Before you start, run the imports of Vision and the cells that define `SelfAttention`, `patchify`
+# and `unpatchify`.
 
 # %%
 import functools

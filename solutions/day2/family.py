@@ -623,7 +623,7 @@ if __name__ == "__main__":
                 linear_attention(x, x, x, causal=causal)
             assert largest.bytes < 4 * 1024 * 1024, (
                 f"With n = m = 1024, d = d_v = 2 and causal={causal}, your largest tensor has "
-                f"{largest.bytes:,} bytes, as many as an n × m matrix. Multiply keys by values before you "
+                f"{largest.bytes:,} bytes, at least as many as an n × m matrix. Multiply keys by values before you "
                 "multiply by queries."
             )
         print("linear_attention: all visible checks pass.")
