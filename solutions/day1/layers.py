@@ -473,6 +473,17 @@ if __name__ == "__main__":
                 f"In training mode, dropout should make two results differ even if {step} returns 0; "
                 "yours are equal."
             )
+        # Attention returns 0, and the layer gets the same vector 500 times. Dropout on the 4
+        # features that feed_forward returns gives at most 16 different results.
+        one = filled(EncoderLayer(4, 2, 8, dropout=0.5)).train()
+        with torch.no_grad():
+            one.self_attention.out.weight.zero_()
+            one.self_attention.out.bias.zero_()
+        n_results = len(one(x[:1, :1].expand(1, 500, 4)).round(decimals=3).unique(dim=1)[0])
+        assert n_results > 40, (
+            "With dropout both inside feed_forward and on its output, there should be more than 40 different "
+            f"results; yours has {n_results}. Do you pass `dropout` to feed_forward?"
+        )
         print("EncoderLayer: all visible checks pass.")
 
     check_EncoderLayer()

@@ -159,6 +159,14 @@ class Transformer(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    def with_small_weights(model):
+        """Fill a model with fixed numbers so small that attention spreads over all visible keys."""
+        model = filled(model).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(0.4 * torch.sin(100 * parameter))
+        return model
+
     @visible_check
     def check_Transformer():
         model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6).eval()
@@ -175,7 +183,7 @@ if __name__ == "__main__":
         assert len({*model.encoder, *model.decoder}) == 4, (
             "All layers should be different modules; in your model, some are the same object."
         )
-        model = filled(model)
+        model = with_small_weights(model)
         source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
         target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
         with expecting(
@@ -225,16 +233,22 @@ if __name__ == "__main__":
             "Target tokens 3 and 4 should not affect the logits at positions 0 to 2; in your model, they change "
             f"them by up to {moved:.2g}. Which mask do you pass to the decoder's self-attention?"
         )
-        early = torch.tensor([[1, 0, 5, 6]])
-        other = filled(Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, d_ff=12)).eval()
-        logits_before = other(source[:1], early)
-        with torch.no_grad():
-            other.target_embedding.weight[0] += 1.0
-        moved = (other(source[:1], early) - logits_before)[0, 2:].abs().max()
-        assert moved < 1e-4, (
-            "Padding in the target should not affect later positions; in your model, it changes their logits by "
-            f"up to {moved:.2g}. A decoder mask combines two rules."
-        )
+        for pad in (0, 9):
+            other = with_small_weights(Transformer(10, 11, d_model=8, n_heads=2, pad_id=pad))
+            padded, early = torch.tensor([[3, 4, pad, pad]]), torch.tensor([[1, pad, 5, 6]])
+            before = other(padded, early)
+            moved = (other(padded[:, :2], early) - before).abs().max()
+            assert moved < 1e-4, (
+                f"With pad_id={pad}, padding after the source should not affect the logits; in your model, it changes "
+                f"them by up to {moved:.2g}. Which id do your masks for the source use?"
+            )
+            with torch.no_grad():
+                other.target_embedding.weight[pad] += torch.arange(8.0)
+            moved = (other(padded, early) - before)[0, 2:].abs().max()
+            assert moved < 1e-4, (
+                f"With pad_id={pad}, padding in the target should not affect later positions; in your model, it changes "
+                f"their logits by up to {moved:.2g}. A decoder mask combines two rules. Which id does it use?"
+            )
         assert (model(torch.ones_like(source), target) - logits)[0].abs().max() > 1e-5, (
             "A different source should give different logits; yours are the same."
         )
@@ -244,16 +258,9 @@ if __name__ == "__main__":
             "`encode` add the positional encoding?"
         )
         repeated = model(source[:1], torch.tensor([[5, 5]]))[0]
-        assert (repeated[0] - repeated[1]).abs().max() > 1e-4, (
+        assert (repeated[0] - repeated[1]).abs().max() > 1e-5, (
             "The same target token at two positions should give different logits; yours are equal. Does "
             "`decode` add the positional encoding?"
-        )
-        nines = torch.tensor([[3, 4, 9, 9]])
-        padded = filled(Transformer(10, 11, d_model=8, n_heads=2, n_layers=1, pad_id=9)).eval()
-        moved = (padded.encode(nines)[:, :2] - padded.encode(nines[:, :2])).abs().max()
-        assert moved < 1e-4, (
-            f"With pad_id=9, token 9 is padding, but in your model, it changes the memory at real tokens by up to "
-            f"{moved:.2g}. Which id do your masks use?"
         )
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
         assert torch.isfinite(logits).all(), (
@@ -269,6 +276,18 @@ if __name__ == "__main__":
             model(torch.ones(1, 7).long(), torch.ones(1, 5).long())
         with expecting_value_error("A target of 7 tokens with max_length 6", "target", *names):
             model(torch.ones(1, 4).long(), torch.ones(1, 7).long())
+
+        before = model(source, target)
+        for name in ("encoder", "decoder"):
+            with torch.no_grad():
+                for parameter in getattr(model, name)[0].parameters():
+                    parameter.mul_(0.5)
+            after = model(source, target)
+            assert (after - before).abs().max() > 1e-5, (
+                f"The weights of {name}[0] should affect the logits; in your model, they do not. Is the output of "
+                "each layer the input of the next?"
+            )
+            before = after
 
         # If all steps of a layer return 0, the layer only normalises its input. Here, the input is
         # the sum of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
@@ -305,6 +324,16 @@ if __name__ == "__main__":
             "If dropout sets everything to 0, the memory should be the same at every position; yours differs. "
             "Dropout is also applied to the sum of the embedding and the positional encoding."
         )
+        noisy = filled(Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, dropout=0.5)).train()
+        noisy.positional_encoding.eval()
+        for name, run in (
+            ("encoder", lambda: noisy.encode(source)),
+            ("decoder", lambda: noisy.decode(target, encoded, source)),
+        ):
+            assert not torch.equal(run(), run()), (
+                f"In training mode, dropout in the {name} layers should make two results differ; yours are equal. "
+                "Do you pass `dropout` to the layers?"
+            )
         print("Transformer: all visible checks pass.")
 
     check_Transformer()
