@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 COURSE = courses.load(ROOT)
 NOTICED = tomllib.loads((ROOT / "tests" / "noticed_mistakes.toml").read_text(encoding="utf-8"))
 # The number of mistakes in noticed_mistakes.toml, which the visible checks detect. It must not decrease.
-LENGTHS = {"day1": 315, "day2": 635}
+LENGTHS = {"day1": 316, "day2": 635}
 ALL = os.environ.get("HINTS") == "all"
 SOME = {
     "day1": ("attention_scores", "causal_mask", "shift_matrix", "split_heads", "LayerNorm"),

@@ -772,6 +772,18 @@ if __name__ == "__main__":
             f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
             "Apply dropout to the output of each step before you add it to x."
         )
+        # As in check_EncoderLayer: both attentions return 0, and all 500 vectors are equal.
+        one = filled(DecoderLayer(4, 2, 8, dropout=0.5)).train()
+        with torch.no_grad():
+            for attention in (one.self_attention, one.cross_attention):
+                attention.out.weight.zero_()
+                attention.out.bias.zero_()
+        result = one(x[:1, :1].expand(1, 500, 4), memory[:1])
+        n_results = len(result.round(decimals=3).unique(dim=1)[0])
+        assert n_results > 40, (
+            "With dropout both inside feed_forward and on its output, there should be more than 40 different "
+            f"results; yours has {n_results}. Do you pass `dropout` to feed_forward?"
+        )
         print("DecoderLayer: all visible checks pass.")
 
     check_DecoderLayer()
