@@ -144,7 +144,7 @@ class Outside:
         hidden = (
             self.canary,
             "root:x:0:0",
-            "Hidden graders",
+            "Hidden tests for",
             "autograder.execution.checks",
             "graders.day",
         )
