@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from autograder.course import config as courses
+from autograder.course.config import Day
 from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
 from autograder.grading import internal_errors, pool
+from autograder.grading.class_run import ClassRun
 from autograder.grading.grader import Grader
+from autograder.marks.history import History
+from autograder.marks.model import SubmissionMarks
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
+from autograder.submissions.class_source import FoundSubmission
 from tests.conftest import handed_in
 from tests.material import recipient
 from tests.small_course import RIGHT, WRONG, make
@@ -67,21 +78,79 @@ def test_deadly(self, student, seed):
 """
 
 
-@pytest.mark.slow
-def test_a_killed_process_affects_only_the_submission_that_kills_it(tmp_path: Path) -> None:
+DEADLY = RIGHT.replace("b, n, d = x.shape", 'return "deadly"')
+
+
+@pytest.fixture
+def deadly_day(tmp_path: Path) -> Day:
+    """A day with a test that kills the grading process if it grades the submission `DEADLY`."""
     root = make(tmp_path)
     grader = root / "graders" / "day1" / "test_heads.py"
     grader.write_text("import torch\n" + grader.read_text() + KILLER.replace("\n", "\n    "))
-    deadly = RIGHT.replace("b, n, d = x.shape", 'return "deadly"')
-    day = courses.load(root).day("day1")
-    with pool.Pool(day, 1, "required") as running:
-        # The process is killed while the second submission is waiting.
-        first = [running.submit(handed_in(code), "0") for code in (deadly, RIGHT)]
+    return courses.load(root).day("day1")
+
+
+@pytest.mark.slow
+def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: Day) -> None:
+    with pool.Pool(deadly_day, 2, "required") as running:
+        # The process is killed while the other submissions are being graded or waiting.
+        first = [running.submit(handed_in(code), "0") for code in (DEADLY, RIGHT, RIGHT)]
         marks = [future.result(60) for future in first]
         assert running.submit(handed_in(WRONG), "0").result(60).points == 60
-    assert [one.points for one in marks] == [None, 100]
+    assert [one.points for one in marks] == [None, 100, 100]
     assert (marks[0].exercises, marks[0].isolation) == ([], marks[1].isolation)
     assert "the grading process was killed twice" in marks[0].problems[0]
+
+
+@pytest.mark.slow
+def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(deadly_day: Day) -> None:
+    """The new processes start only after every submission that the old ones lost has been graded."""
+    with pool.Pool(deadly_day, 2, "required") as running:
+        running.isolation()
+        broken = running._executor
+        for child in multiprocessing.active_children():
+            child.kill()
+        while not broken._broken:
+            time.sleep(0.01)
+        # The future of a submission that arrives while an executor breaks may never be completed.
+        lost: Future[SubmissionMarks] = Future()
+        running._unfinished[lost] = handed_in(RIGHT), "0"
+        later = running.submit(handed_in(WRONG), "0")
+        assert running._executor is broken
+        assert lost.result(60).points == 100
+        assert later.result(60).points == 60
+
+
+@pytest.mark.slow
+def test_a_pool_closes_while_it_grades_lost_submissions(deadly_day: Day) -> None:
+    with pool.Pool(deadly_day, 1, "required") as running:
+        first, second = (running.submit(handed_in(code), "0") for code in (DEADLY, RIGHT))
+        first.result(60)
+    assert isinstance(second.exception(10), BrokenExecutor)
+
+
+def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
+    changes: dict[str, Any] = {"student": name, "path": f"{name}.py", "readable": readable}
+    return FoundSubmission(replace(handed_in(code), **changes), Path())
+
+
+@pytest.mark.slow
+def test_marks_after_a_killed_process_are_not_stored(deadly_day: Day) -> None:
+    class_ = [found("ada", RIGHT), found("eve", DEADLY), found("zoe", WRONG)]
+    with History(deadly_day.root) as history:
+        with pool.Pool(deadly_day, 2, "required") as running:
+            marks = list(ClassRun(deadly_day, b"s", running, history=history).grade(class_))
+        assert [one.points for one in marks] == [100, None, 60]
+        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
+        # A shortage of memory can also affect a submission whose file cannot be read.
+        graded: Future[SubmissionMarks] = Future()
+        graded.set_result(marks[1])
+        fake = Mock(jobs=1, isolation=lambda: [[]], submit=lambda *_: graded)
+        unreadable = [found("eve", RIGHT, readable=False)]
+        assert list(ClassRun(deadly_day, b"s", fake, history=history).grade(unreadable)) == [
+            marks[1]
+        ]
+        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
 
 
 def test_an_error_while_writing_a_page_affects_only_that_page(

@@ -66,7 +66,8 @@ class ClassRun:
                 number, found, basis = pending.pop(future)
                 marks = future.result()
                 # Do not store marks after an internal error, so that the next run grades the submission again.
-                if marks.exercises or not found.submission.readable:
+                # Such marks have no seed.
+                if marks.exercises or (marks.seed and not found.submission.readable):
                     # The course may have been edited since this run began. The marks record which version was used,
                     # and how the code was isolated.
                     isolation = " ".join(marks.isolation)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from autograder.grading.grader import Grader
 
 T = TypeVar("T")
-Send = Callable[[Submission, str, "Future[SubmissionMarks]"], None]
 KILLED = (
     "the grading process was killed twice, the second time while no other submission was being graded. "
     "Check whether this machine ran out of memory. The next run tries again."
@@ -38,18 +37,23 @@ KILLED = (
 class Pool:
     """A pool of processes that grade submissions for one day. The first process starts immediately.
 
-    If a process is killed, the submissions that were being graded or waiting are graded again, one at a time and each in
-    a new process. A submission whose process is killed again gets marks without exercises.
+    If a process is killed, all submissions that were being graded or waiting are graded again, one at a time. A submission
+    whose process is killed again gets marks without exercises.
     """
 
     def __init__(self, day: Day, jobs: int, sandbox: Sandbox) -> None:
         self.jobs = jobs
         self._day, self._sandbox = day, sandbox
-        self._lock = threading.Lock()  # protects `_closed` and the start of processes
+        self._lock = threading.RLock()  # protects `_closed`, `_executor` and the start of processes
         self._closed = False
         self._one_by_one = ThreadPoolExecutor(1)  # grades lost submissions, and then later ones
-        self._waiting: set[Future[SubmissionMarks]] = set()  # the results of `_one_by_one`
+        self._waiting: set[Callable[[], None]] = (
+            set()
+        )  # the work that `_one_by_one` has not finished
+        # The submissions that the pool has not finished, with their seeds.
+        self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
+        self._alone = self._processes(1)  # grades lost submissions, and has no process until then
         self._isolation = self._submit(self._executor, _isolation)
 
     def __enter__(self) -> Self:
@@ -76,17 +80,16 @@ class Pool:
         future: Future[SubmissionMarks] = Future()
         if self._waiting:
             # Let the lost submissions finish first, so that each of them is graded alone.
-            self._queue(self._send, submission, seed, future)
+            self._queue(lambda: self._send(submission, seed, future), future)
         else:
             self._send(submission, seed, future)
         return future
 
     def close(self) -> None:
-        """Kill all processes, because they have nothing to save and a clean exit takes longer."""
+        """Kill all processes."""
         with self._lock:
             self._closed = True
-            for child in multiprocessing.active_children():
-                child.kill()
+            _kill_processes()
         self._executor.shutdown()
         self._one_by_one.shutdown()
 
@@ -98,62 +101,99 @@ class Pool:
     def _submit(
         self, executor: ProcessPoolExecutor, function: Callable[..., T], *arguments: object
     ) -> Future[T]:
-        """Submit a call to an executor, which starts processes on demand."""
+        """Submit a call to an executor, which starts processes on demand.
+
+        Raises:
+            BrokenExecutor: The pool is closed, or a process of the executor was killed.
+        """
         with self._lock, blocked_interrupts():
             if self._closed:
                 raise BrokenExecutor("the pool is closed")
-            return executor.submit(function, *arguments)
+            sent = executor.submit(function, *arguments)
+        # If a process is killed during `submit`, Python 3.11 may never complete the future.
+        if executor._broken:
+            raise BrokenExecutor("a process was killed")
+        return sent
 
     def _send(self, submission: Submission, seed: str, future: Future[SubmissionMarks]) -> None:
         """Grade a submission in the pool, and set the result of `future`."""
 
         def receive(done: Future[SubmissionMarks]) -> None:
+            # Do not take the lock: the executor may hold its own lock, which `submit` takes second.
             if isinstance(done.exception(), BrokenExecutor) and not self._closed:
-                self._queue(self._send_alone, submission, seed, future)
-            else:
+                self._queue(lambda: self._recover(executor))
+            elif self._unfinished.pop(future, None):
                 copy_outcome(done, future)
 
-        try:
-            sent = self._submit(self._executor, _grade, submission, seed)
-        except BrokenExecutor:
-            self._executor = self._processes(self.jobs)
-            sent = self._submit(self._executor, _grade, submission, seed)
+        with self._lock:
+            executor = self._executor
+            self._unfinished[future] = submission, seed
+            try:
+                sent = self._submit(executor, _grade, submission, seed)
+            except Exception as error:
+                if isinstance(error, BrokenExecutor) and not self._closed:
+                    self._queue(lambda: self._recover(executor))
+                    return
+                self._unfinished.pop(future, None)
+                raise
         sent.add_done_callback(receive)
 
     def _queue(
-        self, send: Send, submission: Submission, seed: str, future: Future[SubmissionMarks]
+        self, action: Callable[[], None], future: Future[SubmissionMarks] | None = None
     ) -> None:
-        """Call `send` after all lost submissions have been graded."""
+        """Call `action` after all lost submissions have been graded. If it fails, `future` gets its exception."""
 
         def work() -> None:
             try:
-                send(submission, seed, future)
+                action()
             except Exception as error:
-                future.set_exception(error)
+                if future is not None:
+                    future.set_exception(error)
             finally:
-                self._waiting.discard(future)
+                self._waiting.discard(work)
 
-        self._waiting.add(future)
+        self._waiting.add(work)
         self._one_by_one.submit(work)
 
-    def _send_alone(
-        self, submission: Submission, seed: str, future: Future[SubmissionMarks]
-    ) -> None:
-        future.set_result(self._grade_alone(submission, seed))
+    def _recover(self, broken: ProcessPoolExecutor) -> None:
+        """Grade all submissions that were sent to a broken executor, one at a time, and then replace the executor."""
+        if self._executor is not broken:
+            return
+        _kill_processes()
+        while lost := self._next_lost():
+            future, submission, seed = lost
+            try:
+                future.set_result(self._grade_alone(submission, seed))
+            except Exception as error:
+                future.set_exception(error)
+
+    def _next_lost(self) -> tuple[Future[SubmissionMarks], Submission, str] | None:
+        """Return the next submission to grade alone. If there is none, replace the pool's executor and return None."""
+        with self._lock:
+            for future in list(self._unfinished):
+                if lost := self._unfinished.pop(future, None):
+                    return future, *lost
+            _kill_processes()
+            self._executor = self._processes(self.jobs)
+            return None
 
     def _grade_alone(self, submission: Submission, seed: str) -> SubmissionMarks:
-        """Grade a submission in a new process. If the process is killed, return marks without exercises.
+        """Grade a submission while no other is being graded. If the process is killed, return marks without exercises.
 
         Raises:
             BrokenExecutor: The process was killed before it started grading, or the pool was closed.
         """
-        with self._processes(1) as executor:
-            isolation = self._submit(executor, _isolation).result()
-            try:
-                return self._submit(executor, _grade, submission, seed).result()
-            except BrokenExecutor:
-                if self._closed:
-                    raise
+        try:
+            isolation = self._submit(self._alone, _isolation).result()
+        except BrokenExecutor:
+            # The process was killed after an earlier submission.
+            self._alone = self._processes(1)
+            isolation = self._submit(self._alone, _isolation).result()
+        try:
+            return self._submit(self._alone, _grade, submission, seed).result()
+        except BrokenExecutor:
+            if self._closed:
+                raise
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -177,6 +217,12 @@ def copy_outcome(done: Future[T], future: Future[T]) -> None:
         future.set_result(done.result())
     else:
         future.set_exception(error)
+
+
+def _kill_processes() -> None:
+    """Kill all processes of the pool. They have nothing to save, and a clean exit waits for all their threads."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 # ---- in the processes of the pool
