@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -25,11 +27,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autograder.execution.attempt import reference_process
 from autograder.execution.student import Student
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
-from autograder.protocol.limits import Limits
+from autograder.protocol.limits import Budget, Limits
 from autograder.sandbox import control, doctor
 from autograder.sandbox import process as process_module
 from autograder.sandbox.client import Server
@@ -152,6 +155,7 @@ INVALID_RESPONSES = {
     ),
     "progress outside a load": frame(1, m.Running(1)),
     "progress with a payload": frame(1, m.Running(1), bytes(64)),
+    "too many changed arguments": frame(1, m.Answer(m.Data(None, []), ["x"] * 101)),
     "a failure with a payload": frame(1, m.Failure("raised", "E", "text"), bytes(64)),
     "the end of the stream": b"",
 }
@@ -250,6 +254,33 @@ def test_the_cpu_time_of_replies_counts_against_the_budget() -> None:
         hostile(behaviour, replace(PATIENT, total_cpu_seconds=0.1)).request(SET, Outgoing(), reply)
     assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
     assert len(replies) <= 4
+
+
+def test_time_that_a_reference_waits_for_the_student_is_charged_once() -> None:
+    """The student's process charges it, so the references' process does not."""
+
+    def behaviour(wire: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(m.Numbered)
+        for _ in range(4):
+            frames.receive(wire, decoder, time.monotonic() + 5)
+            wire.sendall(frame(1, question([2, 5]), bytes(64)))
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        wire.sendall(frame(1, NOTHING))
+
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
+        end = time.thread_time() + 0.03
+        while time.thread_time() < end:
+            pass
+        return m.Reply(m.Data(None, [])), Outgoing()
+
+    limits = replace(PATIENT, total_cpu_seconds=0.1)
+    budget = Budget(limits.allowance, "exercise")
+    source: Any = Mock(references=Mock())
+    server: Any = Hostile(behaviour)
+    references = reference_process(source, server, limits, budget, server)
+    assert references is not None
+    assert references.start().request(SET, Outgoing(), reply)[1] == NOTHING
+    assert budget.excess is None
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ class Attempt:
         finally:
             self._alone = False
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether no more tests will run."""
+        return self._final is not None
+
     def start(self) -> Outcome | None:
         """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""
         if self._budget.excess is not None:
@@ -221,7 +226,12 @@ def reference_process(
     """Return a worker for the reference solutions that the code calls, or None if it calls none."""
     if source.references is None:
         return None
-    return ReferenceProcess(source.references, lambda: Process(server, limits, budget), student)
+
+    def start() -> Process:
+        # While the student's worker waits for a reference, its own process object charges the grader's time.
+        return Process(server, limits, budget, charges_grader=False)
+
+    return ReferenceProcess(source.references, start, student)
 
 
 def not_allowed_message(names: Sequence[str]) -> str:

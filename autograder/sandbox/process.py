@@ -19,6 +19,7 @@ Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Limits on one message from the worker: the number of tensors and the total size of the rebuilt tensors in bytes.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
+MAX_CHANGED = 100  # number of arguments that one call can change
 # The grader runs its own models and cannot interrupt a call. The first three constants limit the number of tensors, the
 # number of elements and the longest axis in one call. The fourth limits the total number of elements in all calls whose
 # graphs are kept, and the last is the least that such a call counts, because every graph uses memory.
@@ -34,11 +35,19 @@ OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 class Process:
     """A sandboxed worker that answers one request at a time.
 
-    The worker's time is charged to `budget`. The default is a new budget for all calls in one exercise.
+    The worker's time is charged to `budget`. The default is a new budget for all calls in one exercise. If
+    `charges_grader` is set, `budget` is also charged for the grader's time.
     """
 
-    def __init__(self, fork_server: Server, limits: Limits, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        fork_server: Server,
+        limits: Limits,
+        budget: Budget | None = None,
+        charges_grader: bool = True,
+    ) -> None:
         self._server = fork_server
+        self._charges_grader = charges_grader
         self._number = 0
         self._kept = 0
         self._answering = False
@@ -57,8 +66,8 @@ class Process:
         """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
         `reply` may itself send requests about the objects in the worker's request. The worker must respond to those
-        without sending further requests. The CPU time that this process needs to answer the worker's requests is charged
-        to the budget, but not to the call.
+        without sending further requests. The CPU time that the grader needs to answer the worker's requests is charged to
+        the budget (see `charges_grader`), but not to the call.
 
         Returns:
             The number of the request, the response, and the response's payload.
@@ -99,7 +108,8 @@ class Process:
                 if not outer:
                     raise m.WireError("the message is a request, but a response was expected")
                 self._send(number, *self._answer(response, data, reply))
-                self._meter.charge_grader(time.thread_time() - started)
+                if self._charges_grader:
+                    self._meter.charge_grader(time.thread_time() - started)
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None
         except m.WireError as error:
@@ -152,6 +162,8 @@ class Process:
         response: m.Response = message.response
         if isinstance(response, m.Answer):
             _check_size(response.result)
+            if len(response.changed) > MAX_CHANGED:
+                raise m.WireError("there are too many changed arguments")
         elif isinstance(response, m.Failure | m.Running) and data:
             raise m.WireError("the message contains unreferenced tensors")
         return response, data
