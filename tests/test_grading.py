@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from autograder.course import config as courses
+from autograder.execution.answer_key import AnswerKey
+from autograder.grading.runner import Runner
+from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import Server
+from tests import small_course
 from tests.conftest import by_name, with_cells
 
 pytestmark = pytest.mark.slow
@@ -155,6 +162,37 @@ def test_the_same_submission_gets_the_same_marks(grade: Grade, solution: Noteboo
     first, again = (grade(wrong, only="causal_mask") for _ in range(2))
     assert first.seed == again.seed
     assert first.exercises[0].tests == again.exercises[0].tests
+
+
+TRIVIAL = """
+    def test_ones(self, student, seed):
+        \"\"\"The mask is True at real tokens.\"\"\"
+        assert student.padding_mask(torch.ones(2, 3), 0).all()
+
+
+class TestFirst:
+    exercise = "padding_mask"
+
+    def test_crash(self, student, seed):
+        \"\"\"No trivial answer can finish this test.\"\"\"
+        raise WorkerDied(1)
+"""
+
+
+def test_trivial_answers_are_found_after_crashes_and_with_forbidden_functions(
+    server: Server, tmp_path: Path
+) -> None:
+    root = small_course.make(tmp_path)
+    file = root / "graders" / "day1" / "test_masking.py"
+    imports = "import torch\nfrom autograder.sandbox.errors import WorkerDied\n"
+    first, second = TRIVIAL.split("\n\n\n")
+    file.write_text(f"{imports}{second}\n{file.read_text()}{first}\n")
+    toml = small_course.TOML.replace("points = 60", 'points = 60\nnot_allowed = ["full_like"]')
+    forbid = '[not_allowed.full_like]\noperators = ["full_like"]\n'
+    (root / "grading.toml").write_text(toml + forbid)
+    day = courses.load(root).day("day1")
+    runner = Runner(AnswerKey.read(day), server)
+    assert passed_by_exercise(runner, day.exercises[0]) == {"test_ones": "value"}
 
 
 def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> None:

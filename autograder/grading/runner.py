@@ -37,6 +37,10 @@ class Runner:
         self.server = server
         self._lock = RunLock(key.day.root)
 
+    def attempt(self, exercise: Exercise, source: Source, job: Job) -> Attempt:
+        """Return a new attempt, which the caller must stop."""
+        return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
+
     def outcomes(
         self,
         exercise: Exercise,
@@ -46,7 +50,7 @@ class Runner:
         tests: Sequence[Test] | None = None,
     ) -> list[Outcome]:
         """Return the outcome of each test of an exercise, or of `tests`. Add problems with loading the code to `problems`."""
-        attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
+        attempt = self.attempt(exercise, source, job)
         outcomes: list[Outcome] = []
         try:
             for test in self.key.tests[exercise.name] if tests is None else tests:
