@@ -47,9 +47,7 @@ class Pool:
         self._lock = threading.RLock()  # protects `_closed`, `_executor` and the start of processes
         self._closed = False
         self._one_by_one = ThreadPoolExecutor(1)  # grades lost submissions, and then later ones
-        self._waiting: set[Callable[[], None]] = (
-            set()
-        )  # the work that `_one_by_one` has not finished
+        self._waiting: set[Callable[[], None]] = set()  # the unfinished work of `_one_by_one`
         # The submissions that the pool has not finished, with their seeds.
         self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
