@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from autograder.execution.grader_models import GraderModels
 from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
+from autograder.protocol.keys import check_keys
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import WorkerDied
@@ -204,6 +206,12 @@ def test_a_worker_cannot_answer_a_request_with_a_request() -> None:
 def test_dict_keys_keep_their_types(student: Student) -> None:
     expected = {1: "int", "1": "str", 2: "two", (0, "a"): "tuple", None: 0.5, 7: 7}
     assert student.keyed() == expected
+
+
+def test_a_dict_may_have_some_keys_with_the_same_hash() -> None:
+    check_keys([list(key) for key in itertools.product((-2, -1, 0), repeat=7)])
+    with pytest.raises(m.WireError, match="same hash"):
+        check_keys([list(key) for key in itertools.product((-2, -1), repeat=12)])
 
 
 def test_a_dict_with_other_keys_is_described(student: Student) -> None:
