@@ -410,6 +410,7 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note, unknown) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
+    assert "nbgrader's tree, the top folder must be named `submitted`" in unknown
     assert unknown.endswith("worksheet with --worksheet, or enter late_hours in roster.csv")
     assert (
         "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note

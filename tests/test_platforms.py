@@ -353,6 +353,17 @@ def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: 
     ]
 
 
+def test_times_are_read_from_the_folder_that_nbgrader_is_configured_to_use(tmp_path: Path) -> None:
+    files = {"day1.ipynb": notebook(), "timestamp.txt": b"2026-12-01 22:59:00 UTC"}
+    config = b"# c.CourseDirectory.submitted_directory = 'handed'\nc.CourseDirectory.submitted_directory = 'collected'\n"
+    write(tmp_path, {"nbgrader_config.py": config, "collected/nbgrader_config.py": b"c.Course"})
+    for place in ("collected/ada/day1", "handed/ada/day1"):
+        write(tmp_path / place, files)
+    for name, time in (("collected", MIDNIGHT), ("handed", None)):
+        (one,) = found(tmp_path / name / "ada")
+        assert (one.handed_in and one.handed_in.time) == time
+
+
 # ---- release stamps
 
 

@@ -179,6 +179,23 @@ def test_folders_are_found_by_nbgraders_name_id_or_full_name(four: Roster) -> No
             assert apply_roster(submission, four).labels == ("ada",)
 
 
+def test_a_full_name_in_the_student_column_matches_if_the_name_is_empty(tmp_path: Path) -> None:
+    text = "id,student,name\n1,Ada Lovelace,\n2,王小明,\n3,bob,\n4,cyd,Cyd Charisse\n"
+    known = read(tmp_path, text)
+    for name, student in (
+        ("Lovelace, Ada", "Ada Lovelace"),
+        ("王小明", "王小明"),
+        ("bob", None),
+        ("cyd", None),
+    ):
+        for source in (
+            HandedIn((Person(name),), participant="13"),
+            HandedIn((Person(name, "", "x@x.example"),)),
+        ):
+            (entry,) = known.find_all(source)
+            assert (entry and entry.student) == student
+
+
 def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:
     assert roster.for_course(tmp_path) == four
     other = tmp_path / "other.csv"

@@ -83,6 +83,7 @@ def rows(
         notes.append(
             "the late policy was not applied to submissions whose times are unknown "
             f"({len(unknown)}): {shown}. "
+            "In nbgrader's tree, the top folder must be named `submitted`. "
             "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
         )
     return chosen, notes

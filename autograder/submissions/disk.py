@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,12 @@ from autograder.submissions import platforms
 from autograder.submissions.client import Reader, ReadError, positional_reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import SUBMITTED, Metadata
+
+
+CONFIG = "nbgrader_config.py"
+CONFIGURED = re.compile(
+    r"^\s*c\.CourseDirectory\.submitted_directory\s*=\s*([\"'])(?P<name>[^\"'/\n]+)\1", re.MULTILINE
+)
 
 
 class NotRegularFile(Exception):
@@ -46,10 +54,15 @@ class DiskFolder:
     def nbgrader_owner(self, day: str) -> HandedIn | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
-        nbgrader collects into `submitted/STUDENT/DAY`. Elsewhere, students may have written DAY and its timestamp file.
+        nbgrader collects into `submitted/STUDENT/DAY`, or into the folder in `nbgrader_config.py`. Elsewhere, students may
+        have written DAY and its timestamp file.
         """
         above = os.path.dirname(os.path.abspath(self.path))
-        if self.name != day or os.path.basename(os.path.dirname(above)) != SUBMITTED:
+        submitted = os.path.dirname(above)
+        if self.name != day or os.path.basename(submitted) not in (
+            SUBMITTED,
+            _configured(os.path.dirname(submitted)),
+        ):
             return None
         person = Person(printable(os.path.basename(above)))
         time = platforms.parse_timestamp(read_small_file(self.path / platforms.TIMESTAMP))
@@ -63,6 +76,15 @@ class DiskFolder:
                 return Metadata(self._reader.read_metadata(*positional_reader(open_file)))
         except (OSError, NotRegularFile, ReadError) as error:
             return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
+
+
+@cache
+def _configured(course: str) -> str | None:
+    """Return the name of the submitted folder in a course's `nbgrader_config.py`, or None if the file does not set it."""
+    with suppress(OSError, ValueError, NotRegularFile), open_regular(Path(course, CONFIG)) as file:
+        found = list(CONFIGURED.finditer(file.read().decode()))
+        return found[-1]["name"] if found else None
+    return None
 
 
 def open_regular(path: Path) -> BinaryIO:

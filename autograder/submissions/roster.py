@@ -27,6 +27,7 @@ REQUIRED = ("id", "student", "name")
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second group is the name of a day
+USER_NAME = re.compile(r"[0-9A-Za-z]+")
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
@@ -52,6 +53,11 @@ class Entry:
     def is_excused(self, day: str) -> bool:
         """Return whether the student is exempt from late penalties on this day."""
         return day in self.excused or "" in self.excused
+
+    @property
+    def full_name(self) -> str:
+        """Return the name, or `student` if the name is empty and `student` does not look like a user name."""
+        return self.name or ("" if USER_NAME.fullmatch(self.student) else self.student)
 
     @property
     def label(self) -> str:
@@ -133,7 +139,7 @@ class Roster:
     def _by_name(self) -> Mapping[str, Sequence[Entry]]:
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
-            for key in _rotations(entry.name):
+            for key in _rotations(entry.full_name):
                 found.setdefault(key, []).append(entry)
         return found
 
