@@ -116,13 +116,14 @@ def test_digits_and_marks_in_canvas_names(name: str, person: tuple[str, str], la
     assert (found.people, found.late) == ((Person(*person),), late)
 
 
-def test_a_canvas_name_with_several_readings_gives_nobodys_id() -> None:
+def test_a_canvas_name_with_several_readings_never_gives_an_id_that_is_taken() -> None:
     own = "ada98765_99999999999_123456_7654321_day1.ipynb"
     copied = "ada_98765_99999999_x_123456_7654321_day1.ipynb"
     other = "mallory_98765_123456_7654322_day1.ipynb"
     found = platforms.parse_canvas_names(["ada_98765_55555_day1.ipynb", own, copied, other])
     ids = [[one.people[0].id, *(r.id for r in one.readings)] for one in found.values()]
-    assert ids == [["98765"], ["", "99999999999", "123456"], ["", "98765", "123456"], ["123456"]]
+    unused = "99999999999"
+    assert ids == [["98765"], [unused, unused, "123456"], ["", "98765", "123456"], ["123456"]]
     ada, mallory = Entry("98765", "ada", "Ada"), Entry("123456", "mallory", "Mallory")
     chosen = Roster((mallory,)).read(found[own])
     assert (chosen.people[0].id, chosen.upload) == ("123456", 7654321)
@@ -132,13 +133,42 @@ def test_a_canvas_name_with_several_readings_gives_nobodys_id() -> None:
 def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Path) -> None:
     numbered = "lovelaceada_4211_70001_20231234_day1.ipynb"
     write(tmp_path / "class", {numbered: notebook(), "bob_4212_70002_day1.ipynb": notebook()})
-    for entries, student in ((), "lovelaceada_4211_70001_20231234"), ((ADA,), "ada"):
+    by_name = Entry("20231234", "ada", "Ada Lovelace")
+    for entries, student in ((), "lovelaceada"), ((ADA,), "ada"), ((by_name,), "ada"):
         for one in read_submissions([tmp_path / "class"], "day1", reader()):
             if one.path.endswith(numbered):
                 known = apply_roster(one, Roster(entries))
                 assert (known.student, known.readable) == (student, True)
                 assert len(known.problems) == (not entries)
                 assert all("4211 or 70001" in problem for problem in known.problems)
+
+
+def test_a_number_before_the_students_own_file_name_is_not_an_id() -> None:
+    report = "smithjohn_4821_993811_report.pdf"
+    files = ("smithjohn_4821_993812_1234567_day1", "smithjohn_4821_994000_1234567_day1-1")
+    entry = Entry("1234567", "john", "John Smith")
+    for download in ([f"{files[0]}.ipynb"], [report, f"{files[0]}.ipynb"], [f"{files[1]}.ipynb"]):
+        one = platforms.parse_canvas_names(download)[download[-1]]
+        assert one.people == (Person("smithjohn", "4821"),)
+        assert one.upload in (993812, 994000)
+        assert Roster((entry,)).find_all(Roster((entry,)).read(one)) == [entry]
+
+
+def test_a_canvas_file_without_an_id_keeps_its_label_and_loses_no_lateness() -> None:
+    labels = set()
+    for upload in (993812, 994000):
+        one = platforms.parse_canvas_name(f"smith_jo_4821_{upload}_1234567_day1.ipynb")
+        assert one is not None
+        labels.add(one.labels)
+        folder = Entry("1", "smith_jo_4821", "")
+        assert Roster((folder,)).find_all(Roster((folder,)).read(one)) == [None]
+    assert labels == {("smith_jo (4821?)",)}
+    hidden = platforms.parse_canvas_name("mallory_55555_66666_LATE_123_7654321_x.py")
+    assert hidden is not None
+    assert hidden.late
+    for ids in ((), ("55555",), ("123",)):
+        known = Roster(tuple(Entry(id_, "m", "") for id_ in ids))
+        assert known.read(hidden).late
 
 
 def test_moodle_folder_name() -> None:

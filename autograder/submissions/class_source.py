@@ -19,7 +19,7 @@ from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission, read_submissions
 
 AMBIGUOUS = (
-    "the file's name does not show whose it is: the id in Canvas may be {ids}. "
+    "the file's name does not show whose it is: the id in Canvas may be {ids}, and the file was graded as {label}. "
     "Enter the right id in roster.csv, and grade the file again"
 )
 
@@ -62,7 +62,7 @@ def apply_roster(submission: Submission, roster: Roster) -> Submission:
     people = tuple(structs.replace(p, student=entry.student) if entry else p for p, entry in pairs)
     source = structs.replace(source, people=people)
     problems = submission.problems
-    if source.readings and not source.people[0].id:
+    if source.readings:
         ids = " or ".join(reading.id for reading in source.readings)
-        problems = (AMBIGUOUS.format(ids=ids), *problems)
+        problems = (AMBIGUOUS.format(ids=ids, label=source.labels[0]), *problems)
     return replace(submission, student=source.student, handed_in=source, problems=problems)

@@ -17,7 +17,6 @@ from autograder.submissions.client import Reader, ReadError, positional_reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import SUBMITTED, Metadata
 
-
 CONFIG = "nbgrader_config.py"
 CONFIGURED = re.compile(
     r"^\s*c\.CourseDirectory\.submitted_directory\s*=\s*([\"'])(?P<name>[^\"'/\n]+)\1", re.MULTILINE

@@ -106,8 +106,9 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def ambiguous(readings: Sequence[Reading]) -> HandedIn:
     """Return a submission whose student is unknown, because its file name can be read in several ways."""
-    last = readings[-1]
-    person = Person(f"{last.name}_{last.id}_{last.upload}")
+    first = readings[0]
+    # The label must not contain the number of the upload, which changes with each submission.
+    person = Person(f"{first.name} ({first.id}?)")
     return HandedIn((person,), any(one.late for one in readings), readings=tuple(readings))
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,6 +26,7 @@ import msgspec
 import yaml
 
 from autograder.protocol.plain_text import LONGEST, printable
+from autograder.submissions.filenames import is_gradable
 from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person, Reading, ambiguous
 
 METADATA = "submission_metadata.yml"
@@ -65,7 +66,10 @@ def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
         name: [_reading(name, found) for found in all_] for name, all_ in matches.items() if all_
     }
     known = {found[0].id: found[0].name for found in readings.values() if len(found) == 1}
-    return {name: _choose_reading(name, found, known) for name, found in readings.items()}
+    claimed = {
+        all_[0].id for name, all_ in readings.items() if len(all_) == 1 and is_gradable(name)
+    }
+    return {name: _choose_reading(name, all_, known, claimed) for name, all_ in readings.items()}
 
 
 def canvas_matches(name: str) -> list[re.Match[str]]:
@@ -92,14 +96,19 @@ def _reading(name: str, found: re.Match[str]) -> Reading:
     return Reading(before, found["id"], bool(found["late"]), int(found["upload"] or 0))
 
 
-def _choose_reading(name: str, found: Sequence[Reading], known: Mapping[str, str]) -> HandedIn:
+def _choose_reading(
+    name: str, found: Sequence[Reading], known: Mapping[str, str], claimed: Container[str]
+) -> HandedIn:
     possible = [one for one in found if known.get(one.id, one.name) == one.name]
     if len(possible) == 1:
         return possible[0].handed_in()
-    # Canvas removes `_123_` from names, so such text is usually part of the student's own file name.
+    # A student's own file name may start with digits, but names in Canvas rarely contain an underscore. Canvas removes
+    # `_123_` from names.
     usual = [one for one in possible if not re.search(r"_\d+_", one.name)]
-    if len(usual) == 1 and not any(one.id in known for one in possible):
-        return msgspec.structs.replace(usual[0].handed_in(), readings=tuple(found))
+    likely = usual if len(usual) == 1 else [one for one in possible[:1] if "_" not in one.name]
+    if likely and not any(one.id in claimed for one in possible):
+        late = any(one.late for one in found)
+        return msgspec.structs.replace(likely[0].handed_in(), late=late, readings=tuple(found))
     return ambiguous(found)
 
 

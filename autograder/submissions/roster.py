@@ -18,6 +18,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from autograder.course.config import CourseError
 from autograder.submissions.people import HandedIn, Person, ambiguous
 
@@ -27,7 +29,7 @@ REQUIRED = ("id", "student", "name")
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second group is the name of a day
-USER_NAME = re.compile(r"[0-9A-Za-z]+")
+USER_NAME = re.compile(r"[\w.@+-]+", re.ASCII)
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
@@ -94,11 +96,14 @@ class Roster:
         return next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Choose between the readings of a file name if the roster contains the id of only one of them."""
-        on_roster = [r for r in source.readings if self.find_by_key(Person(id=r.id))]
-        if not on_roster:
-            return source
-        return ambiguous(source.readings) if len(on_roster) > 1 else on_roster[0].handed_in()
+        """Choose between the readings of a file name if the roster contains the id of only one, or otherwise its full name."""
+        readings = source.readings
+        by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
+        found = by_id or [one for one in readings if self.find(Person(one.name, one.id))]
+        if len(found) == 1:
+            late = any(one.late for one in readings)
+            return msgspec.structs.replace(found[0].handed_in(), late=late)
+        return ambiguous(readings) if by_id else source
 
     def find_all(self, source: HandedIn) -> list[Entry | None]:
         """Find the people who made a submission."""
