@@ -30,13 +30,14 @@ def list_students(day: DayArgument) -> None:
 def forget(day: DayArgument, student: StudentArgument) -> None:
     """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
     from autograder.course.config import CourseError
-    from autograder.marks import lookup
+    from autograder.marks import class_list, lookup
     from autograder.marks.history import History
     from autograder.submissions import roster
 
     chosen = load_day(day)
     class_roster = roster.for_course(chosen.root)
     with History(chosen.root) as history, history.lock(day):
+        history.relabel(day, lambda class_: class_list.labels(class_, class_roster))
         current = history.current(day)
         found = lookup.find(student, current, class_roster)
         if not found:

@@ -16,7 +16,6 @@ from typing import Any
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.session import GradedClass, Session
-from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.submissions import roster
@@ -97,9 +96,10 @@ def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
 
     with History(root) as history, history.lock("day1"):
         known = roster.for_course(root)
-        history.relabel("day1", lambda marks: class_list.labels(marks, known))
         pool: Any = FakePool(day, limit)
-        yield Session(day, b"secret", pool, reader(), history, known, fail)
+        opened = Session(day, b"secret", pool, reader(), history, known, fail)
+        opened.relabel()
+        yield opened
 
 
 def grade(root: Path, *paths: Path, **options: Any) -> GradedClass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -364,7 +365,9 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     assert "Ask the student for a notebook" in shown.err
 
 
-def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> None:
+def test_two_people_with_one_name_on_the_roster_are_a_conflict(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "id,student,name\n1001,ada,Ada L\n1002,bob,Bob\n"
     (root / "roster.csv").write_text(text, encoding="utf-8")
     for number, points, name in ((11, 90, "Ada L"), (12, 80, "ada"), (13, 0, "Ada L")):
@@ -373,17 +376,64 @@ def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> No
     for _ in range(2):
         graded = grade(root, root / "class")
         assert graded.replacements == []
-        assert current(root) == {"ada": 90, "ada (12)": 80, "Ada L (13)": 0}
+        assert current(root) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
         assert by_student(graded) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
         assert (
             "Ada L (11) and Ada L (13) both have the name of ada (Ada L, 1001)" in graded.notes[0]
         )
+    (command,) = [one for one in graded.notes[0].split("`") if one.endswith("(13)'")]
+    code, out, _ = run(root, monkeypatch, capsys, *shlex.split(command)[1:])
+    assert (code, out) == (0, "Ada L (13): the marks for day1 were deleted\n")
     with History(root) as history:
-        history.forget("day1", "Ada L (13)")
         rows, _ = class_list.rows(
             history.current("day1"), courses.load(root).day("day1"), roster.for_course(root)
         )
     assert {row.entry.student: row.points for row in rows}["ada"] == 90
+
+
+def test_a_conflict_is_stored_under_the_platforms_names_until_it_is_resolved(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "roster.csv").write_text("id,student,name\n1001,ada,Ada L\n", encoding="utf-8")
+    for number, points in ((11, 90), (13, 0)):
+        write(root / "a" / f"Ada L_{number}_assignsubmission_file", {"day1.ipynb": book(points)})
+    grade(root, root / "a")
+    for number, points in ((11, 95), (13, 0)):
+        write(root / "b" / f"Ada L_{number}_assignsubmission_file", {"day1.ipynb": book(points)})
+    grade(root, root / "b")
+    assert current(root) == {"Ada L (11)": 95, "Ada L (13)": 0}
+    code, _, err = run(root, monkeypatch, capsys, "forget", "day1", "ada")
+    assert code == 2
+    assert "several students match 'ada': Ada L (11), Ada L (13)" in err
+    assert run(root, monkeypatch, capsys, "forget", "day1", "Ada L (13)")[0] == 0
+    grade(root, root / "b" / "Ada L_11_assignsubmission_file")
+    assert current(root) == {"ada": 95}
+    assert run(root, monkeypatch, capsys, "forget", "day1", "Ada L (11)")[0] == 0
+
+
+def test_numbers_of_two_downloads_do_not_make_two_people(root: Path) -> None:
+    (root / "roster.csv").write_text("id,student,name\n1001,ada,Ada L\n", encoding="utf-8")
+    metadata = (
+        "submission_{}:\n  :submitters:\n  - :name: Ada L\n  :created_at: 2026-12-0{} 09:00:00 Z\n"
+    )
+    for number, points in ((1, 40), (2, 90)):
+        moodle = f"Ada L_{number}11_assignsubmission_file/day1.ipynb"
+        (root / f"{number}.zip").write_bytes(zipped({moodle: book(points)}))
+        folder = {f"submission_{number}/day1.ipynb": book(points - 1)}
+        folder["submission_metadata.yml"] = metadata.format(number, number).encode()
+        write(root / f"scope{number}", folder)
+    for kind in ("{}.zip", "scope{}"):
+        paths = [root / kind.format(number) for number in (1, 2)]
+        graded = grade(root, *paths)
+        assert len(by_student(graded)) == 1
+        assert by_student(graded)["ada"] in (89, 90)
+        assert any("ada has 2 submissions" in note for note in graded.notes)
+        assert not any("both have" in note for note in graded.notes)
+        for path in paths:
+            grade(root, path)
+        assert current(root) in ({"ada": 89}, {"ada": 90})
+    (root / "roster.csv").unlink()
+    assert by_student(grade(root, root / "scope2")) == {"Ada L on Gradescope": 89}
 
 
 def test_an_id_on_the_roster_counts_for_more_than_a_name(root: Path) -> None:

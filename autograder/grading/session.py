@@ -108,6 +108,7 @@ class Session:
         submissions = CompressedMarks(
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
+        self.relabel()
         light = [class_list.without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, group=group)
         looked_through = [
@@ -152,7 +153,16 @@ class Session:
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."
             )
         found = regrade.find_again(stored, self.day, self.reader, self.roster)
-        return regrade.compare(stored, self._run(is_current=is_current).grade(found))
+        result = regrade.compare(stored, self._run(is_current=is_current).grade(found))
+        self.relabel()
+        return result
+
+    def relabel(self) -> None:
+        """Name the students in the store as on the roster, except those whose names several people have."""
+        if self.history:
+            self.history.relabel(
+                self.day.name, lambda class_: class_list.labels(class_, self.roster)
+            )
 
     def _run(
         self, seed: str | None = None, force: bool = False, is_current: bool = True
@@ -199,9 +209,9 @@ def open_session(
         if history:
             stack.enter_context(history.lock(day.name))
         class_roster = roster.for_course(day.root)
-        if history:
-            history.relabel(day.name, lambda marks: class_list.labels(marks, class_roster))
-        yield Session(day, secret, executor, reader, history, class_roster, on_error)
+        session = Session(day, secret, executor, reader, history, class_roster, on_error)
+        session.relabel()
+        yield session
 
 
 def _executor(

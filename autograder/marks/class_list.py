@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,8 @@ import msgspec
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
+from autograder.marks import conflicts
+from autograder.marks.conflicts import handed_in
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
@@ -58,9 +59,9 @@ def rows(
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
     strangers: dict[Entry, Person] = {}
     class_ = list(class_)
-    contested = _contested(class_, roster)
+    contested = conflicts.contested(class_, roster)
     for marks in class_:
-        students = _students(marks, _handed_in(marks, roster), roster, contested)
+        students = _students(marks, handed_in(marks, roster), roster, contested)
         for entry, person in students:
             if entry not in members and roster.entries:
                 strangers[entry] = person
@@ -69,14 +70,10 @@ def rows(
     chosen = []
     for entry, found in handed.items():
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
-        source = _handed_in(counting, roster) if counting else HandedIn(())
+        source = handed_in(counting, roster) if counting else HandedIn(())
         late = _lateness(day, source, entry)
         chosen.append(Row(entry, counting, late, source.time, unreadable))
-    notes = [
-        f"{' and '.join(who)} both have the name of {entry.label}, so only a submission with the id on the roster "
-        "counts. Enter the right id in roster.csv, or delete the other marks with `autograder forget`"
-        for entry, who in contested.items()
-    ]
+    notes = [conflicts.note(entry, people, day.name) for entry, people in contested.items()]
     notes += _notes(chosen, handed, strangers, roster)
     if unknown := _without_time(chosen, day):
         shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
@@ -101,7 +98,7 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     """Return how late each submission is. A group's submission gets the extension of the group's first student."""
     result = []
     for marks in class_:
-        source = _handed_in(marks, roster)
+        source = handed_in(marks, roster)
         entry, _ = _students(marks, source, roster)[0]
         result.append(_lateness(day, source, entry))
     return result
@@ -156,11 +153,6 @@ def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str
     return sorted(found)
 
 
-def _handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
-    source = marks.handed_in or HandedIn((Person(marks.student),))
-    return roster.read(source.without_roster())
-
-
 def _students(
     marks: SubmissionMarks,
     source: HandedIn,
@@ -182,30 +174,16 @@ def _students(
     return found
 
 
-def _contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, list[str]]:
-    """Return the students on the roster whose name several people have on a platform, with the labels of these people."""
-    found: dict[Entry, dict[tuple[str, str], str]] = {}
-    by_name: set[Entry] = set()
-    for marks in class_:
-        source = _handed_in(marks, roster)
-        for person, label, entry in zip(
-            source.people, source.labels, roster.find_all(source), strict=True
-        ):
-            key = ("participant", source.participant) if source.participant else ("id", person.id)
-            if entry and key[1]:
-                found.setdefault(entry, {})[key] = label
-                if not roster.find_by_key(person, bool(source.participant)):
-                    by_name.add(entry)
-    return {
-        entry: sorted(people.values())
-        for entry, people in found.items()
-        if entry in by_name and max(Counter(kind for kind, _ in people).values()) > 1
-    }
+def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
+    """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-
-def labels(marks: SubmissionMarks, roster: Roster) -> list[str]:
-    """Return a unique label for each student of a submission: the roster name, or else the platform's name and id."""
-    return [entry.student for entry, _ in _students(marks, _handed_in(marks, roster), roster)]
+    A contested student's roster name is a label only for the person with the id on the roster.
+    """
+    contested = conflicts.contested(class_, roster)
+    return [
+        [e.student for e, _ in _students(one, handed_in(one, roster), roster, contested)]
+        for one in class_
+    ]
 
 
 def _counting(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from autograder.marks.conflicts import Identity, are_two_people, identity
 from autograder.marks.model import SubmissionMarks, without_zero
 
 TABLE = """
@@ -87,26 +88,22 @@ def _put_for(
 
 
 def _other_label(marks: SubmissionMarks, other: SubmissionMarks, student: str) -> str:
-    """Return the platform's label of a student, or "" unless the platform has different ids for both marks' student."""
+    """Return the platform's label of a student, or "" unless the two marks certainly belong to different people."""
     mine, theirs = _person(marks, student), _person(other, student)
-    if not mine or not theirs or mine[2] == student:
+    if not mine or not theirs or mine[1] == student:
         return ""
-    is_other = any(
-        own and key and own != key for own, key in zip(mine[:2], theirs[:2], strict=True)
-    )
-    return mine[2] if is_other else ""
+    return mine[1] if are_two_people(mine[0], theirs[0]) else ""
 
 
-def _person(marks: SubmissionMarks, student: str) -> tuple[str, str, str] | None:
-    """Return the participant number, the id and the platform's label of the person with this name on the roster."""
+def _person(marks: SubmissionMarks, student: str) -> tuple[Identity | None, str] | None:
+    """Return the identity and the platform's label of the person with this name on the roster."""
     source = marks.handed_in
     if source is None:
         return None
-    plain = source.without_roster()
-    pairs = list(zip(source.people, plain.labels, strict=True))
+    pairs = list(zip(source.people, source.without_roster().labels, strict=True))
     for person, label in pairs:
         if student in (person.student, label) or len(pairs) == 1:
-            return source.participant, person.id, label
+            return identity(marks, source, person), label
     return None
 
 
@@ -138,8 +135,13 @@ def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> Submissi
     if set(students) == set(marks.labels):
         return marks
     if handed_in := marks.handed_in:
-        labelled = zip(handed_in.people, handed_in.labels, strict=True)
-        people = tuple(person for person, label in labelled if label in students)
+        plain = handed_in.without_roster()
+        labelled = zip(handed_in.people, handed_in.labels, plain.people, plain.labels, strict=True)
+        people = tuple(
+            person if label in students else without_name
+            for person, label, without_name, own in labelled
+            if label in students or own in students
+        )
         if len(people) == len(students):
             handed_in = msgspec.structs.replace(handed_in, people=people)
             return msgspec.structs.replace(marks, student=handed_in.student, handed_in=handed_in)
@@ -149,11 +151,12 @@ def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> Submissi
 def relabel(
     database: sqlite3.Connection,
     day: str,
-    labels: Callable[[SubmissionMarks], Sequence[str]],
+    labels: Callable[[Sequence[SubmissionMarks]], Sequence[Sequence[str]]],
 ) -> None:
     """Rename the students in the current marks, for example after a roster was added. Each student keeps the newest marks."""
     stored = select(database, day)
-    renamed = [(entry, tuple(labels(entry.marks))) for entry in stored]
+    marks = [entry.marks for entry in stored]
+    renamed = [(entry, tuple(names)) for entry, names in zip(stored, labels(marks), strict=True)]
     if all(set(names) == set(entry.marks.labels) for entry, names in renamed):
         return
     database.execute("DELETE FROM current WHERE day = ?", (day,))

@@ -189,8 +189,13 @@ class History:
             new = Current(marks, path, under, row[0])
             return current_marks.put(database, basis.day, new)
 
-    def relabel(self, day: str, labels: Callable[[SubmissionMarks], Sequence[str]]) -> None:
+    def relabel(
+        self, day: str, labels: Callable[[Sequence[SubmissionMarks]], Sequence[Sequence[str]]]
+    ) -> None:
         """Rename the students in the current marks, for example after a roster was added.
+
+        Args:
+            labels: A function that returns the labels of each submission's students.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -207,10 +212,13 @@ class History:
             StoreError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
-            database.execute("DELETE FROM current WHERE day = ? AND student = ?", (day, student))
+            found = "FROM current WHERE day = ? AND student = ?"
+            # In a conflict, the label of the current marks is not the student in the grading.
+            row = database.execute(f"SELECT grading {found}", (day, student)).fetchone()
+            database.execute(f"DELETE {found}", (day, student))
             kept = "SELECT grading FROM current"
-            query = f"DELETE FROM grading WHERE day = ? AND student = ? AND id NOT IN ({kept})"
-            database.execute(query, (day, student))
+            query = f"DELETE FROM grading WHERE day = ? AND (student = ? OR id = ?) AND id NOT IN ({kept})"
+            database.execute(query, (day, student, row and row[0]))
 
     @contextlib.contextmanager
     def lock(self, day: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
     """Return every name, id and email address of a submission's students, casefolded."""
     names = {item.student, *labels(item.student, item.handed_in)}
     if item.handed_in:
-        names.add(item.handed_in.participant)
+        names |= {item.handed_in.participant, *item.handed_in.without_roster().labels}
     for person in item.handed_in.people if item.handed_in else ():
         names |= {person.name, person.id, person.email}
     source = item.handed_in or HandedIn((Person(item.student),))
@@ -59,8 +59,9 @@ def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
     if len(people) != len(found):
         return found
     named = []
-    for label, person in zip(found, people, strict=True):
-        names = {label, person.name, person.id, person.email}
+    plain = item.handed_in.without_roster().labels if item.handed_in else found
+    for label, person, own in zip(found, people, plain, strict=True):
+        names = {label, own, person.name, person.id, person.email}
         if entry := roster.find(person, bool(item.handed_in and item.handed_in.participant)):
             names |= {entry.student, entry.id, entry.name, entry.email}
         if text.casefold() in {name.casefold() for name in names if name}:

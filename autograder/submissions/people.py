@@ -30,6 +30,8 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.student:
             return self.student
         key = self.id or self.email
+        if self.name and key.startswith(f"{self.name} "):
+            return key
         return (
             f"{self.name} ({key})" if self.name and key not in ("", self.name) else self.name or key
         )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -46,6 +47,7 @@ MOODLE = re.compile(
 )
 BLIND = "Participant"  # Moodle's name for every student if names are hidden
 GRADESCOPE = re.compile(r"submission_\d+")
+ON_GRADESCOPE = " on Gradescope"
 EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
 
 
@@ -102,8 +104,7 @@ def _choose_reading(
     possible = [one for one in found if known.get(one.id, one.name) == one.name]
     if len(possible) == 1:
         return possible[0].handed_in()
-    # A student's own file name may start with digits, but names in Canvas rarely contain an underscore. Canvas removes
-    # `_123_` from names.
+    # Students' own file names may start with digits. Canvas removes `_123_` from names, and other underscores are rare.
     usual = [one for one in possible if not re.search(r"_\d+_", one.name)]
     likely = usual if len(usual) == 1 else [one for one in possible[:1] if "_" not in one.name]
     if likely and not any(one.id in claimed for one in possible):
@@ -187,7 +188,7 @@ def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
         raise MetadataError(f"the file is larger than {MAX_METADATA:,} bytes")
     events = yaml.parse(data, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
     try:
-        return dict(_submissions(_nodes(events)))
+        return _with_ids(dict(_submissions(_nodes(events))))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise MetadataError("the file is not valid YAML") from error
 
@@ -210,7 +211,7 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
         record = _read_record(events)
         _skip(key, events)
         folder = key.value[:LONGEST] if isinstance(key, yaml.ScalarEvent) else ""
-        if folder and (people := _people(record.get(":submitters"), folder)):
+        if folder and (people := _people(record.get(":submitters"))):
             yield folder, HandedIn(people, time=_time(record.get(":created_at")))
 
 
@@ -260,15 +261,37 @@ def _build(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> A
     return {key: value for key, value in pairs if isinstance(key, str)}
 
 
-def _people(listed: Any, folder: str) -> tuple[Person, ...]:
-    """Return the people who submitted a folder. Its name replaces a missing id, because names alone identify no one."""
+def _people(listed: Any) -> tuple[Person, ...]:
     records = listed[:MAX_PEOPLE] if isinstance(listed, list) else []
     people = []
     for record in (record for record in records if isinstance(record, dict)):
         texts = (record.get(key) for key in (":name", ":sid", ":email"))
         name, id_, email = (printable(t) if isinstance(t, str) else "" for t in texts)
-        people.append(Person(name or email or id_, id_ or ("" if email else folder), email))
+        people.append(Person(name or email or id_, id_, email))
     return tuple(people)
+
+
+def _with_ids(found: Mapping[str, HandedIn]) -> dict[str, HandedIn]:
+    """Give an id to people who have neither an id nor an e-mail address.
+
+    A folder's name identifies a person only if several people have the same name, because each submission has a new one.
+    """
+    names = Counter(p.name for one in found.values() for p in one.people if not (p.id or p.email))
+
+    def with_id(person: Person, folder: str) -> Person:
+        id_ = folder if names[person.name] > 1 else printable(f"{person.name}{ON_GRADESCOPE}")
+        has_id = person.id or person.email
+        return person if has_id else msgspec.structs.replace(person, id=id_)
+
+    return {
+        folder: msgspec.structs.replace(one, people=tuple(with_id(p, folder) for p in one.people))
+        for folder, one in found.items()
+    }
+
+
+def is_local_id(id_: str) -> bool:
+    """Return whether `_with_ids` made this id, which identifies a person only within one download."""
+    return bool(GRADESCOPE.fullmatch(id_)) or id_.endswith(ON_GRADESCOPE)
 
 
 def _time(value: Any) -> datetime | None:
