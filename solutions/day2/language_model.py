@@ -733,31 +733,31 @@ if __name__ == "__main__":
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 3, 1)
         tokens = torch.tensor([[3, 0, 2], [1, 1, 3]])
         with expecting("Logits of shape (2, 3, 4) and tokens of shape (2, 3) should give a loss"):
-            seen = next_token_loss(logits, tokens)
-        assert seen is not None, "next_token_loss returns None. Does it end with `return`?"
-        assert isinstance(seen, Tensor), (
-            f"The loss should be a tensor; yours is a {type(seen).__name__}. Do you call `item`?"
+            loss = next_token_loss(logits, tokens)
+        assert loss is not None, "next_token_loss returns None. Does it end with `return`?"
+        assert isinstance(loss, Tensor), (
+            f"The loss should be a tensor; yours is a {type(loss).__name__}. Do you call `item`?"
         )
-        assert seen.shape == (), (
-            f"The loss should be a scalar; yours has the shape {tuple(seen.shape)}."
+        assert loss.shape == (), (
+            f"The loss should be a scalar; yours has the shape {tuple(loss.shape)}."
         )
-        assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
+        assert abs(loss - 2.25 * math.log(2)) < 1e-5, (
             "The targets are tokens 0 and 2 in the first row, and 1 and 3 in the second. They "
             "cost 1, 3, 2 and 3 bits, which is 2.25 bits or 1.560 nats on average; yours is "
-            f"{seen:.3f}. Which tokens do you compare with which logits, and what do you divide "
+            f"{loss:.3f}. Which tokens do you compare with which logits, and what do you divide "
             "by?"
         )
         # The model is certain that 1 follows 0 and 0 follows 1. The last prediction does not count.
         logits = torch.tensor([[[-1e4, 1e4], [1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]]])
-        seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 1]])).item()
-        assert abs(seen) < 1e-3, (
-            f"Predictions that are certain and correct should cost 0; yours cost {seen}. Does "
+        loss = next_token_loss(logits, torch.tensor([[0, 1, 0, 1]])).item()
+        assert abs(loss) < 1e-3, (
+            f"Predictions that are certain and correct should cost 0; yours cost {loss}. Does "
             "`exp` overflow? `log_softmax` does not."
         )
-        seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 0]])).item()
-        assert abs(seen - 2e4 / 3) < 1, (
+        loss = next_token_loss(logits, torch.tensor([[0, 1, 0, 0]])).item()
+        assert abs(loss - 2e4 / 3) < 1, (
             "One of three predictions is wrong by 20,000 nats, so the mean should be 6,666.7; "
-            f"yours is {seen}. Does a probability underflow to 0 before you take its logarithm?"
+            f"yours is {loss}. Does a probability underflow to 0 before you take its logarithm?"
         )
         print("next_token_loss: all visible checks pass.")
 
