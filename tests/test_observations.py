@@ -82,7 +82,7 @@ def test_a_dict_with_a_key_that_is_too_long_is_described() -> None:
 
 
 def test_keys_with_equal_hashes_are_limited() -> None:
-    keys: list[m.Key] = [[-1 - (number >> bit & 1) for bit in range(9)] for number in range(512)]
+    keys: list[m.Key] = [[-1 - (number >> bit & 1) for bit in range(11)] for number in range(2048)]
     with pytest.raises(m.WireError, match="same hash"):
         observed(m.Pairs([(key, None) for key in keys]))
     assert observed(m.Pairs([([x, y], 1) for x in range(-9, 9) for y in range(99)]))
