@@ -17,6 +17,7 @@ def link_course(folder: Path) -> None:
 
 
 def link_known_mistakes(folder: Path) -> None:
-    """Give a linked course the recorded outputs of the known mistakes, because recording them again would take a minute."""
-    for file in course_folder(ROOT).glob("mistakes-*.pt"):
-        (course_folder(folder) / file.name).symlink_to(file)
+    """Give a linked course what is known about mistakes, trivial answers and forwarding. Recording it takes minutes."""
+    for pattern in ("mistakes-*.pt", "trivial-*.json", "forwarding-*.json"):
+        for file in course_folder(ROOT).glob(pattern):
+            (course_folder(folder) / file.name).symlink_to(file)
