@@ -34,10 +34,10 @@ from autograder.marks.model import SubmissionMarks
 from autograder.submissions.cell import Cell
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
-from bench.course_copy import ROOT, link_course, link_known_mistakes
+from bench.course_copy import ROOT, link_caches, link_course
 from bench.processes import counter, tree
 from bench.simulated import works
-from bench.thousand import learn_mistakes, stored_count
+from bench.thousand import fill_caches, stored_count
 from tests.dask_cluster import DaskCluster
 
 SECONDS = 0.8  # the time that a worker sleeps for each simulated submission
@@ -115,12 +115,12 @@ def _course(day: Day, count: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         link_course(folder)
-        link_known_mistakes(folder)
+        link_caches(folder)
         (folder / "class").mkdir()
         for number, work in enumerate(works(day, count)):
             file = folder / "class" / f"{number:04}-{work.kind}{work.ending}"
             file.write_bytes(work.data(number))
-        learn_mistakes(courses.load(folder).day(day.name))
+        fill_caches(courses.load(folder).day(day.name))
         yield folder
 
 

@@ -28,7 +28,7 @@ from autograder.submissions.cells import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
 from bench.simulated import damage, known_mistakes, replace_cells
-from bench.thousand import learn_mistakes
+from bench.thousand import fill_caches
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = 20
@@ -41,7 +41,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
 
     If `students` is not empty, grade only those students.
     """
-    learn_mistakes(day)
+    fill_caches(day)
     with tempfile.TemporaryDirectory() as folder:
         course, other = Path(folder) / "nbgrader", Path(folder) / "otter"
         source = others.nbgrader_source(solution_notebook(day), day)

@@ -16,7 +16,7 @@ def link_course(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def link_known_mistakes(folder: Path) -> None:
+def link_caches(folder: Path) -> None:
     """Give a linked course what is known about mistakes, trivial answers and forwarding. Recording it takes minutes."""
     for pattern in ("mistakes-*.pt", "trivial-*.json", "forwarding-*.json"):
         for file in course_folder(ROOT).glob(pattern):

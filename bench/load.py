@@ -25,7 +25,7 @@ from rich.table import Table
 from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
-from bench.course_copy import ROOT, link_course, link_known_mistakes
+from bench.course_copy import ROOT, link_caches, link_course
 from bench.simulated import Work, hostile_works, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
@@ -130,7 +130,7 @@ def bench(
     with tempfile.TemporaryDirectory() as name, Outside("CANARY-of-the-load") as outside:
         folder = Path(name)
         link_course(folder)
-        link_known_mistakes(folder)
+        link_caches(folder)
         write_class(day, count, outside, folder / "class")
         idle = grade(day, folder, jobs)
         with burning(burners):

@@ -32,10 +32,12 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
+from autograder.submissions.cells import read_cells
+from autograder.submissions.submission import Submission
 from bench.alone import processor_seconds
-from bench.course_copy import ROOT, link_course, link_known_mistakes
+from bench.course_copy import ROOT, link_caches, link_course
 from bench.processes import counter, tree
-from bench.simulated import hostile_works, works
+from bench.simulated import Work, hostile_works, known_mistakes, styles, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
 from tests.test_history import kill_at_random
@@ -118,12 +120,12 @@ class Measurement:
 def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
     """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes."""
     link_course(folder)
-    link_known_mistakes(folder)
+    link_caches(folder)
     with Outside("CANARY-of-the-bench") as outside:
         hostile = _attacks(outside)
         honest, block_size = _write_class(day, count, hostile, folder, blocks)
         own = courses.load(folder).day(day.name)
-        learn_mistakes(own)
+        fill_caches(own)
         right = sorted((folder / "class").glob("*-right.*"))[:ALONE]
         result = Measurement(honest, block_size, processor_seconds(own, right, jobs))
         command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
@@ -167,12 +169,20 @@ def _write_class(
     return honest, len(block)
 
 
-def learn_mistakes(day: Day) -> None:
-    """Record the outputs of all known mistakes of a day, unless they have already been recorded."""
+def fill_caches(day: Day) -> None:
+    """Record what is recorded only once per course, so that it does not count as the cost of a class.
+
+    That is the outputs of all known mistakes and, by grading a submission with a mistake in every exercise, the tests that
+    pass if an exercise only forwards its arguments to a reference solution.
+    """
+    wrong = [own[0] for own in known_mistakes(day).values()]
+    work = Work("wrong", [*styles(day)[0], *wrong])
+    cells, problems = read_cells(work.data(0), "wrong.ipynb")
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             grader.recognizer.signatures(exercise)
+        grader.grade(Submission("wrong.ipynb", "wrong", "", cells, problems, True))
 
 
 # ---- watching

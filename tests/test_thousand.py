@@ -49,9 +49,8 @@ def test_hostile_submissions_have_no_side_effects(result: Measurement) -> None:
 
 
 def test_overhead_and_memory_growth_are_limited(result: Measurement) -> None:
-    # The limits are loose, because the machine may be busy and the class is small. What forwarding to references earns is
-    # recorded once per course, and that alone takes about 50 s for one submission with mistakes in 15 exercises.
-    assert result.cost_ratio <= 3.5
+    # The limits are loose, because the machine may be busy and the class is small.
+    assert result.cost_ratio <= 3
     assert result.memory_growth <= 50
 
 
