@@ -46,6 +46,7 @@ from autograder.options import (
     SandboxOption,
     SeedOption,
 )
+from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
@@ -159,9 +160,9 @@ def grade(
         ta_commands.print_overrides(graded.submissions)
         print_summary(console, graded, json)
     if feedback:
-        print_text(f"{len(pages)} feedback pages were written to {feedback}")
+        print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
     if copied:
-        summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"
+        summary = f"nbgrader's gradebook: {counted(copied.copied, 'submission')} copied, {copied.unchanged} unchanged"
         console.print(summary, highlight=False)
         problems += copied.problems
     for problem in problems:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from autograder.protocol.plain_text import escaped
+from autograder.protocol.plain_text import counted, escaped
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             if json
             else "Save them with --json FILE."
         )
-        print_error(f"the marks of {graded.unstored} submissions could not be stored. {where}")
+        print_error(
+            f"the marks of {counted(graded.unstored, 'submission')} could not be stored. {where}"
+        )
     again = [one for one in graded.replacements if not one.is_older]
     if again:
         changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
@@ -169,7 +171,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     for marks in graded.ungraded:
         print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
     warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
-    counts = [f"{len(graded.submissions) - len(graded.ungraded)} submissions graded"]
+    counts = [f"{counted(len(graded.submissions) - len(graded.ungraded), 'submission')} graded"]
     counts += [f"{warnings} of them with warnings"] if warnings else []
     counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
     console.print(", ".join(counts), highlight=False)

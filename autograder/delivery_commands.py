@@ -17,6 +17,7 @@ from autograder.console import (
 )
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
+from autograder.protocol.plain_text import counted
 from autograder.ta_commands import remember_times, stored_class
 
 HINTS = {
@@ -103,6 +104,6 @@ def feedback(
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:
-        print_text(f"{done.pages} feedback pages were written to {place}. {HINTS[to]}")
+        print_text(f"wrote {counted(done.pages, 'feedback page')} to {place}. {HINTS[to]}")
     if done.problems or not done.pages:
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.course import config as courses
+from autograder.protocol.plain_text import counted
 from autograder.submissions import archives
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.submission import Submission, printable, read_submissions
@@ -524,6 +525,14 @@ def test_damaged_archives_never_raise(
 def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert len(printable(text * 1000)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 pages"), (1, "1 page"), (1.0, "1 page"), (2.5, "2.5 pages"), (10**6, "1000000 pages")],
+)
+def test_numbers_agree_with_their_nouns(number: float, shown: str) -> None:
+    assert counted(number, "page") == shown
 
 
 @pytest.mark.parametrize("name", [b"a\xff.ipynb", b"a\x1b[2J\n.ipynb", "a\u202e.ipynb".encode()])

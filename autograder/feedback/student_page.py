@@ -15,6 +15,7 @@ from autograder.feedback.templates import render
 from autograder.grading import internal_errors
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
+from autograder.protocol.plain_text import counted
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,11 @@ def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
     points = exact_sum([e.max_points for e in missing])
     if len(missing) == 1:
         return (
-            f"{names} was not found ({points:g} points). "
+            f"{names} was not found ({counted(points, 'point')}). "
             "If you wrote it, check that its name is spelled exactly like this and that its cell runs."
         )
     return (
-        f"{names} were not found ({points:g} points in total). "
+        f"{names} were not found ({counted(points, 'point')} in total). "
         "If you wrote them, check that their names are spelled exactly like this and that their cells run."
     )
 
@@ -116,9 +117,9 @@ def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
 def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
     points = exact_sum([e.max_points for e in empty])
     if len(empty) == 1:
-        return f"1 exercise has not been attempted yet ({points:g} points): `{empty[0].name}`."
+        return f"1 exercise has not been attempted yet ({counted(points, 'point')}): `{empty[0].name}`."
     return (
-        f"{len(empty)} exercises have not been attempted yet ({points:g} points in total). "
+        f"{len(empty)} exercises have not been attempted yet ({counted(points, 'point')} in total). "
         f"The first is `{empty[0].name}`."
     )
 

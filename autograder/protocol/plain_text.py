@@ -1,4 +1,4 @@
-"""Escape and truncate text from students so that it is safe to display. Entry points: `printable`, `escaped` and `bounded`."""
+"""Make text safe to display, and put numbers into sentences. Entry points: `printable`, `escaped`, `bounded` and `counted`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def escaped(text: str, keep: str = "") -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number and its noun, such as "1 page" or "2 pages"."""
+    return f"{number:.12g} {noun}" if number == 1 else f"{number:.12g} {noun}s"
 
 
 def escape_surrogates(text: str) -> str:

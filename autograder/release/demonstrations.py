@@ -23,6 +23,7 @@ from rich.table import Table
 
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
+from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
 DEFAULT_OPENING = "autograder.in_notebook.opening"
@@ -63,7 +64,7 @@ def table(runs: Iterable[ChapterRun]) -> Table:
         for name, value in run.output.numbers.items():
             result.add_row(run.chapter, name, f"{value:.4g}")
         time_taken = f"{run.elapsed:.0f} s ({run.output.cpu_seconds:.0f} s of CPU time)"
-        result.add_row(run.chapter, f"{len(run.output.pictures)} pictures", time_taken)
+        result.add_row(run.chapter, counted(len(run.output.pictures), "picture"), time_taken)
     return result
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from autograder.protocol.plain_text import counted
 from autograder.submissions.cell import (
     MAX_CELLS,
     MAX_ID_LENGTH,
@@ -113,8 +114,7 @@ def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> lis
         raise Unreadable(
             f"the notebook could not be read: {damage} before the end of its first cell"
         )
-    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    problems.append(f"{damage}: {count} could be read")
+    problems.append(f"{damage}: {counted(len(cells), 'cell')} could be read")
     return _cells(cells, problems)
 
 
