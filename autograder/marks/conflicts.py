@@ -76,6 +76,6 @@ def note(entry: Entry, people: People, day: str) -> str:
     has_ids = any(not place for place, _ in people)
     remedy = "Enter the right id in roster.csv, or delete" if has_ids else "Delete"
     return (
-        f"{' and '.join(labels)} both have the name of {entry.label}, so only a submission with the id on the roster "
+        f"{' and '.join(labels)} have the name of {entry.label}, so only a submission with the id on the roster "
         f"counts. {remedy} the other person's marks with {commands}"
     )
