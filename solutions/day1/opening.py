@@ -42,7 +42,7 @@
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
 # **decoder** (right) reads the memory and the target so far, and computes **logits**: a score for
-# every token that could come next. Black numbers are chapters.
+# every token that could come next. White numbers are chapters.
 #
 # This is how your model will process one date:
 #

@@ -98,7 +98,11 @@ def recurrent() -> Picture:
     picture.text(353, 60, "has to fit in here", size=12, colour=PINK)
     picture.line([(20, 166), (680, 166)], arrow=False, colour=GREY, width=0.7)
     picture.text(
-        20, 192, "Attention: every position reads every other in one step", at="start", bold=True
+        20,
+        192,
+        "Attention: each target position reads all source positions in one step",
+        at="start",
+        bold=True,
     )
     for i, word in enumerate(source):
         x = 170 + i * 180
@@ -127,6 +131,7 @@ def architecture() -> Picture:
         picture.text(centre, 578, tokens, colour=colour)
         picture.line([(centre, 562), (centre, 547)], colour=colour)
         picture.box(x, 510, wide, 34, "embedding × √*d*", colour=colour)
+        picture.badge(x + wide - 26, 511, "6")
         picture.line([(centre, 510), (centre, 493)])
         picture.box(x, 456, wide, 34, "+ positional encoding", colour=PINK)
         picture.badge(x + wide - 26, 457, "3")
@@ -134,7 +139,7 @@ def architecture() -> Picture:
     # Encoder
     picture.box(left - 22, 250, wide + 44, 184, fill="none", dashed=True)
     picture.text(left - 12, 270, "EncoderLayer  × 2", at="start", size=13, bold=True)
-    _step(picture, left, 360, wide, "self-attention", ORANGE, "1 2 4")
+    _step(picture, left, 360, wide, "self-attention", ORANGE, "1 2 4 5")
     picture.line([(middle[0], 360), (middle[0], 345)])
     _step(picture, left, 292, wide, "feed-forward", GREEN, "5")
     picture.line([(middle[0], 292), (middle[0], 219)])
@@ -142,9 +147,9 @@ def architecture() -> Picture:
     # Decoder
     picture.box(right - 22, 182, wide + 44, 252, fill="none", dashed=True)
     picture.text(right - 12, 202, "DecoderLayer  × 2", at="start", size=13, bold=True)
-    _step(picture, right, 360, wide, "masked self-attention", BLUE, "1 2 4")
+    _step(picture, right, 360, wide, "masked self-attention", BLUE, "1 2 4 5")
     picture.line([(middle[1], 360), (middle[1], 345)])
-    _step(picture, right, 292, wide, "cross-attention", BLUE, "1 2 4")
+    _step(picture, right, 292, wide, "cross-attention", BLUE, "1 2 4 5")
     picture.line([(middle[1], 292), (middle[1], 277)])
     _step(picture, right, 224, wide, "feed-forward", GREEN, "5")
     picture.line([(left + wide, 199), (348, 199), (348, 317), (right - 3, 317)], colour=ORANGE)
@@ -175,7 +180,7 @@ def _step(
     picture: Picture, x: float, y: float, width: float, name: str, colour: str, chapters: str
 ) -> None:
     picture.box(x, y, width, 50, f"{name}\nadd & norm", colour=colour, size=13)
-    picture.badge(x + width - 34, y + 1, chapters)
+    picture.badge(x + width - 34, y - 3, chapters)
 
 
 @figure
