@@ -44,7 +44,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # id `pad_id`:
 #
 # $$
-# \mathrm{mask}_{b,1,j} = \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
+# \mathrm{mask}_{s,0,j} = \bigl(\mathrm{tokens}_{s,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
@@ -203,7 +203,7 @@ if __name__ == "__main__":
 # A decoder reads padded targets from left to right, so both masks apply:
 #
 # $$
-# \mathrm{mask}_{b,i,j} = (j \le i) \wedge \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
+# \mathrm{mask}_{s,i,j} = (j \le i) \wedge \bigl(\mathrm{tokens}_{s,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{mask}: b \times n \times n
 # $$
 #

@@ -47,7 +47,7 @@ from solutions.opening import (
 #
 # $$\underbrace{x}_{b \times n \times d} \;\longrightarrow\;
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
-# \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j]$$
+# \qquad y[s, k, p, j] = x[s, p, k \cdot d_\text{head} + j]$$
 #
 # **The trap.** You can *view* any tensor of b·n·d numbers as `b h n d_head`. The shape is right,
 # and there is no error. Follow the letter d in the figure. In memory, the letters are in the order
@@ -161,7 +161,7 @@ if __name__ == "__main__":
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}
-# \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j]$$
+# \qquad x[s, p, k \cdot d_\text{head} + j] = y[s, k, p, j]$$
 #
 # **The trap.** Again, a reshape alone gives the right shape but the wrong values. If axes have been
 # swapped, `view` raises an error; read what it suggests.

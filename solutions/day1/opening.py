@@ -56,8 +56,8 @@
 # | symbol | meaning | in the final model |
 # |---|---|---|
 # | $b$ | batch size | 64 |
-# | $n$, $m$ | number of queries (target length); number of keys and values (source length) | 11; up to 24 |
-# | $d$, $d_v$ | features per token (`d_model`), features per value | 64 |
+# | $n$, $m$ | number of queries; number of keys and values (target and source length in cross-attention) | 11; up to 24 |
+# | $d$, $d_v$ | features per token (`d_model`); features per value | 64; 16 per head |
 # | $h$, $d_\text{head}$ | number of heads; features per head: $d_\text{head} = d / h$ | 4; 16 |
 # | $d_{ff}$ | hidden features of the feed-forward network | 128 |
 # | $v$ | vocabulary size | 70 |

@@ -176,12 +176,12 @@ if __name__ == "__main__":
         similarity = table @ table.T
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(similarity)
-        left.set(title="PE(p) · PE(q)", xlabel="q", ylabel="p")
+        left.set(title="PE(p) · PE(p′)", xlabel="p′", ylabel="p")
         figure.colorbar(image, ax=left, label="dot product")
         for position, width in ((20, 6), (50, 3.5), (80, 1.2)):
             distance = torch.arange(100) - position
             right.plot(distance, similarity[position], label=f"p = {position}", linewidth=width)
-        right.set(title="three of its rows, by distance", xlabel="q − p", ylabel="dot product")
+        right.set(title="three of its rows, by distance", xlabel="p′ − p", ylabel="dot product")
         right.legend()
         plt.show()
 
@@ -290,15 +290,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the angle-addition formulas for sin(a + b) and cos(a + b), where a is the angle for the
-# position and b the angle for the offset. The coefficients of sin a and cos a are the four entries
+# Write down the angle-addition formulas for sin(a + t) and cos(a + t), where a is the angle for the
+# position and t the angle for the offset. The coefficients of sin a and cos a are the four entries
 # of a block.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # The first row of a block computes the new *sine*. Its first entry is the coefficient of sin a in
-# the formula for sin(a + b); its second entry is the coefficient of cos a. The second row computes
+# the formula for sin(a + t); its second entry is the coefficient of cos a. The second row computes
 # the new cosine. To place the blocks, start with a matrix of zeros and loop over the pairs, or use
 # `torch.block_diag`.
 # </details>
@@ -339,10 +339,10 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** One matrix shifts every position: each hand lands on its target, the black
-# cross. M is orthogonal: its transpose is the matrix for −k. In chapter 4, learned matrices $W_q$
-# and $W_k$ compute queries and keys, so positions p and q interact through
-# $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the score is largest at
-# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# cross. M is orthogonal: its transpose shifts back. In chapter 4, learned matrices $W_q$ and $W_k$
+# compute queries and keys, so positions p and p′ interact through
+# $x_p^\top W_q^\top W_k\, x_{p'}$. If $W_q^\top W_k$ contains such a rotation, the score is largest
+# at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`

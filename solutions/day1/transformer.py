@@ -42,8 +42,8 @@ from solutions.opening import (
 # $$\text{memory} = \operatorname{encoder}
 # \bigl(\sqrt{d}\; E_s[\text{source}] + \mathrm{PE}\bigr) \qquad \text{shape } b\; m\; d$$
 #
-# $$\text{logits} = U \operatorname{decoder}
-# \bigl(\sqrt{d}\; E_t[\text{target}] + \mathrm{PE},\ \text{memory}\bigr) + u
+# $$\text{logits} = \operatorname{decoder}
+# \bigl(\sqrt{d}\; E_t[\text{target}] + \mathrm{PE},\ \text{memory}\bigr)\, U^\top + u
 # \qquad \text{shape } b\; n\; v$$
 #
 # $E_s$ and $E_t$ are embedding tables with one row of $d$ features per token; $U$ and $u$ are the
@@ -384,7 +384,7 @@ if __name__ == "__main__":
 # How much probability does the model assign to the correct tokens? With $p =
 # \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss for one target is:
 #
-# $$-\sum_{c=1}^{v} y_c \log p_c \qquad
+# $$-\sum_{c=0}^{v-1} y_c \log p_c \qquad
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
 # The result is the mean over all targets in the batch (`b n`) that are not padding, so longer
