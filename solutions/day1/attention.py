@@ -193,7 +193,7 @@ if __name__ == "__main__":
 #
 # **Why √d?** Suppose all entries of a query and a key are independent, with mean 0 and variance 1.
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
-# so softmax is equally sharp for every d.
+# so softmax is about equally sharp for every d.
 #
 # **The traps.** Only one of n, m and d belongs under the square root. Leading axes broadcast:
 # queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16 (maximum
@@ -500,8 +500,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. The two matrix products take n·m·d multiplications each, and there are n·m weights. Time and
-#    memory therefore grow a hundredfold. This motivates the efficient variants on Day 2.
+# 1. The two matrix products take n·m·d and n·m·d_v multiplications, and there are n·m weights. Time
+#    and memory therefore grow a hundredfold. This motivates the efficient variants on Day 2.
 # 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1). So
 #    *red* has the same dot product, 1, with both keys. A model does not use the token vectors
 #    directly. It learns three linear maps that turn them into queries, keys and values (chapter 4),

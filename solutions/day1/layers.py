@@ -503,8 +503,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because it lets deep stacks train without learning-rate warm-up ([Xiong et
-# al. 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on Day 2.
+# models use pre-norm, because deep stacks then train more stably, even without learning-rate
+# warm-up ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on
+# Day 2.
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
@@ -824,9 +825,10 @@ if __name__ == "__main__":
 # 1. Only self-attention does. The norms, residual connections, dropout and feed-forward network
 #    process each position separately. Without attention, the encoder would apply a small network to
 #    each token separately: it would be a glorified embedding table.
-# 2. In pre-norm, the path from input to output contains only additions, so the gradient reaches
-#    every layer unchanged. In post-norm, the gradient passes through every norm, and early in
-#    training it is large near the output. Training therefore needs a warm-up (Xiong et al. 2020).
-#    The drawback of pre-norm is that nothing limits the size of x (the *residual stream*), so late
-#    layers change it relatively little. Pre-norm also needs a final norm before the output.
+# 2. In pre-norm, the path through all layers contains only additions. One term of the gradient
+#    therefore reaches every layer unchanged; the branches add other terms. In post-norm, the
+#    gradient passes through every norm, and early in training it is large near the output. Training
+#    therefore needs a warm-up (Xiong et al. 2020). The drawback of pre-norm is that nothing limits
+#    the size of x (the *residual stream*), so late layers change it relatively little. Pre-norm
+#    also needs a final norm before the output.
 # </details>

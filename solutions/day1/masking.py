@@ -109,9 +109,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output, which the
-# loss will ignore. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True
-# in `key_padding_mask` *forbids* attention.
+# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output, which later
+# masks hide (source) or the loss ignores (target). Libraries disagree about the meaning of True: in
+# `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`

@@ -510,7 +510,7 @@ if __name__ == "__main__":
 # (A). [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Multi-Head
 # Self-Attention". [Michel et al. 2019](https://arxiv.org/abs/1905.10650), sections 1 to 3: most
-# heads can be removed after training.
+# heads can be individually removed after training.
 #
 # **Discuss.**
 #

@@ -2,35 +2,35 @@
 # ## What you will build
 #
 # The same date can be written as `March 4, 1987`, `04.03.1987` or `3/4/1987`. A database needs
-# `1987-03-04`. Today you build a model that learns this conversion from examples alone. It is given
-# no rules: it has to discover that `Mar` is a month and that the year comes first.
+# `1987-03-04`. Today you build a model that learns this conversion from examples alone. It has to
+# discover that `Mar` is a month and that the year comes first.
 #
 # ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into
 # 1987-03-04. It attends to 987 when it writes the year, to Mar when it writes the month, and to 4
-# when it writes the day. The weekday gets little weight.](figures/result.svg)
+# when it writes the day. No letter of the weekday gets more than 12%.](figures/result.svg)
 #
 # Each row is a token that the trained model writes; each column is a token that it reads. Dark
-# cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After 30
-# seconds of training, the reference solution converts all 2,000 unseen dates correctly.
+# cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After about
+# half a minute of training, the reference solution converts all 2,000 unseen dates correctly.
 
 # %% [markdown]
 # ### Why attention
 #
-# Translation maps one sequence to another, whose length and word order may differ. Until 2017, the
-# usual approach was a pair of recurrent networks ([Sutskever et al.
-# 2014](https://arxiv.org/abs/1409.3215)). The first reads the source one token at a time and
-# compresses it into one vector. The second generates the target from this vector.
+# Translation maps one sequence to another, whose length and word order may differ. Early neural
+# models used two recurrent networks ([Sutskever et al. 2014](https://arxiv.org/abs/1409.3215)). The
+# first reads the source one token at a time and compresses it into one vector. The second generates
+# the target from this vector.
 #
 # ![A recurrent network passes all information about the source through one vector, step by step.
 # With attention, each target position reads all source positions directly.](figures/recurrent.svg)
 #
-# This causes two problems. First, a long source has to fit into one vector of fixed size. Second,
-# no step can start before the previous one has finished, so parallel hardware sits idle.
+# This causes two problems. First, a long source has to fit into one vector. Second, no step can
+# start before the previous one has finished, so parallel hardware sits idle.
 #
 # [Bahdanau et al. (2015)](https://arxiv.org/abs/1409.0473) solved the first problem: their decoder
 # attends to all source positions at each step. [Vaswani et al.
-# (2017)](https://arxiv.org/abs/1706.03762) solved the second by keeping only attention. Their model
-# is the **Transformer**.
+# (2017)](https://arxiv.org/abs/1706.03762) solved the second for training by keeping only
+# attention. Their model is the **Transformer**.
 
 # %% [markdown]
 # ### The whole model

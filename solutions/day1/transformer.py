@@ -848,18 +848,18 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With the reference solution and this seed (0), the model reads all 2,000
-# held-out dates correctly. Training and testing take about 30 seconds of CPU time on one core. If
-# your model stays below 99%, run `progress()` to see where to look first.
+# held-out dates correctly. Training and testing take about half a minute of CPU time. If your model
+# stays below 99%, run `progress()` to see where to look first.
 #
-# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 tokens nearly the same
-# probability. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
-# to `4`. The weekday gets little weight. But attention weights only show what a model attends to,
-# not how it uses that information.
+# The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
+# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend to
+# `4`. No letter of the weekday gets more than 12%. But attention weights only show what a model
+# attends to, not how it uses that information.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
 # The Transformer Family
-# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), the overview, as a
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), table of contents: a
 # preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
 # smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention
 # an explanation?
@@ -874,7 +874,7 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. After the first wrong token, the decoder reads inputs unlike any that it saw in training, so
-#    errors can accumulate. But dates are short, the source determines almost every token, and the
+#    errors can accumulate. But dates are short, the source determines every token, and the
 #    trained model is almost always confident.
 # 2. No. The hyphens are always in the same positions, so the model needs no information from the
 #    source to write them. Softmax still has to put the weight somewhere. To test whether the model
