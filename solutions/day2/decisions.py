@@ -40,7 +40,7 @@ from solutions.opening import (
 #
 # The return-to-go of a step is the sum of the rewards from this step to the end of the episode:
 #
-# $$\hat R_i = \sum_{j = i}^{t} r_j \qquad r, \hat R: *\text{batch} \times t$$
+# $$\hat R_i = \sum_{j = i}^{t - 1} r_j \qquad r, \hat R: *\text{batch} \times t$$
 #
 # **The trap.** The sum includes the reward of the step itself, but not earlier rewards.
 
@@ -102,10 +102,10 @@ if __name__ == "__main__":
 # return, the state and the action.
 #
 # $$(b \times t \times d)^3 \to b \times 3t \times d
-# \qquad R_1, s_1, a_1, R_2, s_2, a_2, \dots$$
+# \qquad \hat R_0, s_0, a_0, \hat R_1, s_1, a_1, \dots$$
 #
-# **The trap.** Concatenating along the step axis gives R₁ R₂ … s₁ s₂ … instead. Reshaping does not
-# reorder elements, so put the new axis in the right place first.
+# **The trap.** Concatenating along the step axis puts all returns first, then all states. Reshaping
+# does not reorder elements, so put the new axis in the right place first.
 
 
 # %%
@@ -370,8 +370,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The model does not search for optimal actions. It imitates episodes, and the
-# target return selects *which* ones: good episodes for a high return, and bad episodes for a low
-# return.
+# target return selects *which* ones: good ones for a high return, bad ones for a low return.
 
 # %% [markdown]
 # ## Finding paths shorter than those in the data
@@ -446,7 +445,7 @@ def best_seen(walks: list[list[int]]) -> dict[int, int]:
 def walk_batch(
     walks: list[list[int]], rng: random.Random, size: int = 64
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """Return the returns, states and actions of walks cut at a random start. Padding actions are −1."""
+    """Return up to PATH_LENGTH steps of walks from random starts, as returns, states and actions (−1 for padding)."""
     returns = torch.zeros(size, PATH_LENGTH)
     states = torch.zeros(size, PATH_LENGTH, dtype=torch.long)
     actions = torch.full((size, PATH_LENGTH), -1)
@@ -567,8 +566,9 @@ if __name__ == "__main__":
 # goal than the data does. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
-# The model almost always takes exactly as many steps as you ask for. It was trained on paths of at
-# most 16 steps. In 10 of its 11 failures with seed 0, the target was 16 steps or more.
+# Up to 16 steps, the model almost always takes exactly as many as you ask for. It reads at most 16
+# steps and the cell stops there, so it cannot meet higher targets. These account for most failures
+# with seed 0.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
