@@ -1233,9 +1233,9 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. At small t, the network cannot distinguish the noise in a pixel from the handwriting. At large
-#    t, x carries too little information to recover the image. The best possible prediction is the
-#    mean of the noise given x.
+# 1. The best possible prediction is the mean of the noise given x. Most of the remaining loss comes
+#    from small t, where the network cannot distinguish the noise in a pixel from the handwriting.
+#    At large t, x is almost pure noise, so its noise is easy to predict.
 # 2. Gaussian noise can only be added to continuous values. You would have to represent the music as
 #    vectors, such as a piano roll or embeddings. To generate digits token by token, choose a pixel
 #    order, use the pixel intensities as tokens, and train a GPT. Sampling then takes one forward
