@@ -956,7 +956,7 @@ if __name__ == "__main__":
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
 # Results differ by at most 0.03 between seeds and by about 0.34 between models. The curves separate
-# after about 50 steps: the absolute model has to learn "one beat ago" separately for each position.
+# after about 50 steps.
 
 # %% [markdown]
 # ### Longer than in training
@@ -1038,8 +1038,8 @@ if __name__ == "__main__":
 # *Further · 10 minutes*
 #
 # How far back does a head look, regardless of content? The mean of $QR^\top / \sqrt{d_\text{head}}$
-# over all queries gives a curve for each head. At token t the model predicts token t + 1. If token
-# t + 1 belongs to the soprano, the soprano's previous token is 3 positions back.
+# over all queries gives a curve for each head. At position i, the model predicts token i + 1. If
+# this is a soprano token, the previous soprano token is at position i − 3.
 
 
 # %%
@@ -1085,7 +1085,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. At these distances, a head
 # finds what the next voice sang an eighth note, a beat and two beats ago. Two heads in the first
-# layer look 1 and 2 tokens back, at voices singing at the same time.
+# layer peak at 1 and 2. If the bass is next, these are the alto and soprano of the same time step.
 
 # %% [markdown]
 # ## Compose
@@ -1195,16 +1195,16 @@ if __name__ == "__main__":
             print(f"{what:<28} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** Bach and both models (seed 0) write about 3.8 notes per bar in each voice.
-# Most notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11%
-# and 24% of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are
-# leaps. In one of the relative model's pieces, the soprano sings the bass line. This model can
-# infer which voice is next only from earlier tokens. The absolute model cannot make this mistake,
-# because every fourth position belongs to the soprano.
+# **What to notice.** Bach and both models (seed 0) write about 4 notes per bar in each voice. Most
+# notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11% and 24%
+# of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are leaps.
+# In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
+# voice is next only from earlier tokens. The absolute model cannot make this mistake, because every
+# fourth position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
-# and its memory use. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.1: vectors for
+# and its memory use. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.2: vectors for
 # distances. [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Relative Position
 # Encoding".
