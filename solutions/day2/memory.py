@@ -63,15 +63,16 @@ from solutions.opening import (
 # [\mathrm{sg}(\text{memory});\, x]\,W_{v} \qquad
 # \mathrm{softmax}\!\left(\frac{Q K^\top + S}{\sqrt{d_\text{head}}}\right) V$$
 #
-# Here m is the number of positions in the memory. The *stop-gradient* operator sg blocks gradients
-# to the memory. Gradients still reach $W_k$ and $W_v$ through the projected memory.
+# In this chapter, m counts memory positions, so there are m + n keys. The *stop-gradient* operator
+# sg blocks gradients to the memory. Gradients still reach $W_k$ and $W_v$ through the projected
+# memory.
 #
 # Position numbers restart in each segment, so only relative positions make sense. As in the music
 # chapter, each head has one learned vector per distance. The last row of `relative` is for distance
 # 0.
 #
-# $$\underbrace{S}_{n \times (m+n)} = \mathrm{skew}\bigl(Q R^\top\bigr), \qquad
-# S_{i,j} = Q_i \cdot R_{n - 1 - i + j} \quad (j \le m + i) \qquad
+# $$S_{i,j} = Q_i \cdot R_{n - 1 - i + j} \quad (j \le m + i) \qquad
+# \underbrace{S}_{n \times (m+n)} \qquad
 # \underbrace{R}_{(m+n) \times d_\text{head}} = \text{the last } m + n \text{ rows of } \texttt{relative}$$
 #
 # ![Distances from three queries to a memory of two positions and a segment of three. Row 0 is 2, 1,
@@ -399,14 +400,14 @@ if __name__ == "__main__":
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
 # 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without.
 #
-# This is not a bug. The two models have equally many parameters and training steps, but the one with
-# memory has to learn vectors for 128 distances instead of 64. Longer training was not tested.
+# This is not a bug. In equally many steps, the model with memory has to learn vectors for 128
+# distances instead of 64. Neither this possible reason nor longer training was tested.
 
 # %% [markdown]
 # ## `knn_probabilities`
 # ★★★☆☆ · 25 minutes
 #
-# kNN-LM adds a *datastore* of examples to a trained language model. Run the model over some text
+# kNN-LM adds a *datastore* of N examples to a trained language model. Run the model over some text
 # once. For each position, store the hidden state as a *key* κ, with the token that follows. To
 # predict a token, look up the k keys nearest to the current hidden state q:
 #
@@ -611,7 +612,7 @@ if __name__ == "__main__":
 # ★★★☆☆ · 20 minutes
 #
 # The Performer is linear attention with a random φ: φ(q) · φ(k) *estimates* the exponential in
-# softmax attention. For a standard normal vector ω,
+# softmax attention. For q and k with d features and a standard normal vector ω,
 #
 # $$e^{q \cdot k / \sqrt d} = \mathbb{E}_\omega\bigl[f_\omega(q)\, f_\omega(k)\bigr] \qquad
 # f_\omega(x) = \exp\!\left(\frac{\omega \cdot x}{d^{1/4}} - \frac{\lVert x \rVert^2}{2 \sqrt d}\right)$$
@@ -749,7 +750,7 @@ if __name__ == "__main__":
 # **What to notice.** If queries and keys have standard deviation ½, the relative error of attention
 # falls roughly as 1/√r. It is 0.44 with 32 features and 0.06 with 2,048 (mean over 20 draws of ω).
 # With standard deviation 1, the error is still 0.76 with 2,048 features, because the variance grows
-# exponentially with the norms.
+# exponentially with the squared norms.
 
 # %% [markdown]
 # **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
