@@ -282,7 +282,7 @@ if __name__ == "__main__":
 #   collects information for the classifier.
 # * Every token gets a **position embedding**, because attention ignores the order of its inputs.
 #
-# $$z = \big[\,\text{class};\; y_1 W^\top + b;\; \dots;\; y_N W^\top + b\,\big]
+# $$z = \big[\,\text{class};\; y_1 W^\top + \text{bias};\; \dots;\; y_N W^\top + \text{bias}\,\big]
 # + \underbrace{E_\text{pos}}_{1 \times (N+1) \times d}
 # \qquad \underbrace{z}_{b \times (N+1) \times d} \qquad \underbrace{y_i}_{c p^2}$$
 #
@@ -967,8 +967,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the reference solution and seed 0, the ViT classifies 98.0% of the
-# held-out digits correctly; logistic regression gets 96.9%.
+# **What to notice.** The ViT classifies 98.0% of the held-out digits correctly; logistic regression
+# gets 96.9%.
 #
 # Where does the class token look? In the next figure, brightness shows how much of its attention
 # each patch gets, averaged over the heads of each block.
@@ -1160,11 +1160,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Before training, every block averages about 8.03 pixels, like uniform
-# attention (dotted line). After training (reference solution, seeds 0 to 2), block 1 averages 7.89
-# to 7.92 pixels and block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3),
-# but the effect here is tiny. Even the most local head averages 7.4 pixels, so no head is local. In
-# the paper, large ViTs trained on ImageNet alone also lack local heads (figure 4). Without them,
-# this ViT still classifies 83 to 87% of the test images correctly.
+# attention (dotted line). After training (seeds 0 to 2), block 1 averages 7.89 to 7.92 pixels and
+# block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3), but the effect here
+# is tiny. Even the most local head averages 7.4 pixels, so no head is local. In the paper, large
+# ViTs trained on ImageNet alone also lack local heads and perform much worse (figure 4). This ViT
+# classifies 83 to 87% of the test images correctly.
 
 # %% [markdown]
 # ### CKA, layer by layer
