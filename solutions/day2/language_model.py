@@ -326,7 +326,7 @@ if __name__ == "__main__":
 #
 # Two things differ from Day 1. First, the norms are inside the branches (**pre-norm**). Gradients
 # are then well behaved at initialisation, and training works even without warm-up ([Xiong et al.
-# 2020](https://arxiv.org/abs/2002.04745), section 3). Second, the tanh approximation of GELU
+# 2020](https://arxiv.org/abs/2002.04745), sections 3 and 4). Second, the tanh approximation of GELU
 # replaces ReLU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
 # $$\operatorname{gelu}(z) = \tfrac12 z \left(1 + \tanh\!\left(\sqrt{2/\pi}\,
@@ -930,10 +930,10 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# For top-p, check for each token whether the tokens *before* it already reach p. Their total
+# For top-p, check for each token whether the tokens *before* it already reach `top_p`. Their total
 # probability is `cumsum` minus the token's own probability (0 for the first token). If this total
-# is at least p, set the token's probability to 0 with `masked_fill`. Then renormalise, and restore
-# the original order with `scatter(-1, order, p)`.
+# is at least `top_p`, set the token's probability to 0 with `masked_fill`. Then renormalise, and
+# restore the original order with `scatter(-1, order, p)`, where `p` holds the sorted probabilities.
 # </details>
 
 # %%
@@ -1315,11 +1315,12 @@ if __name__ == "__main__":
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
-# 1991](https://doi.org/10.1109/18.87000), method C). Suppose that c characters followed a context,
-# t of them distinct. Then t of the c characters appeared after this context for the first time, so
+# 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
+# followed a context, and *distinct* the number of different ones. Then *distinct* of the *total*
+# characters appeared after this context for the first time, so
 #
-# $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
-# P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
+# $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
+# P_{n-1}(x \mid \text{context without its first character})}{\text{total} + \text{distinct}}$$
 #
 # and $P_0$ is uniform. The probabilities sum to 1 over x, and none of them is 0.
 # </details>
@@ -1353,10 +1354,11 @@ def witten_bell(
 
         asked = windows[:, -order:].numpy() @ digits
         count = count_of(asked, grams, counts)
-        c = count_of(asked // n_symbols, contexts, followers)
-        t = count_of(asked // n_symbols, contexts, kinds)
-        # If a context never occurred (c = t = 0), use the probability after the shorter context.
-        probability = np.where(c > 0, (count + t * probability) / np.maximum(c + t, 1), probability)
+        total = count_of(asked // n_symbols, contexts, followers)
+        distinct = count_of(asked // n_symbols, contexts, kinds)
+        # If a context never occurred (total = distinct = 0), use the probability after the shorter one.
+        mixed = (count + distinct * probability) / np.maximum(total + distinct, 1)
+        probability = np.where(total > 0, mixed, probability)
         of_orders.append(torch.from_numpy(probability))
     return of_orders
 
@@ -1511,11 +1513,11 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** The results are from the reference solution (seed 0, Python 3.11 manual). The
-# best n-gram model (order 5) needs 1.905 bits per character. The GPT needs 1.98 after 2,000 steps
-# and 1.75 after 4,800 (209 s on two CPU cores). The n-gram model trains in less than a second, and
-# training for longer would not improve it. A GPT improves with more steps, parameters and text; its loss follows power laws
-# ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
+# **What to notice.** With the manual of Python 3.11, the best n-gram model (order 5) needs 1.905
+# bits per character. The GPT needs 1.98 after 2,000 steps and 1.75 after 4,800 (209 s on two CPU
+# cores). The n-gram model trains in less than a second, and training for longer would not improve
+# it. A GPT improves with more steps, parameters and text; its loss follows power laws ([Kaplan et
+# al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why is the loss on held-out text lower than on training text?</summary>
 #
@@ -1549,8 +1551,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** At temperature 0.6, most words are real, and some phrases almost make sense.
-# At 0.3 the model repeats itself and gets stuck (on spaces in the reference run). At 1.5 it draws
-# unlikely characters, and the text soon looks unlike anything in the training data.
+# At 0.3 the model repeats itself and gets stuck (here, on spaces). At 1.5 it draws unlikely
+# characters, and the text soon looks unlike anything in the training data.
 
 # %% [markdown]
 # ### Where heads look
@@ -1609,9 +1611,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** This head in the first block attends to the previous character, with a weight
-# of 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the
-# next character is easier to predict from two characters than from one. Another head attends to the
-# character before that (0.77). With other seeds, different heads take on these roles.
+# of 1.00 (seed 0). The model learned this from the loss alone, because the next character is easier
+# to predict from two characters than from one. Another head attends to the character before that
+# (0.77). With other seeds, different heads take on these roles.
 
 # %% [markdown]
 # ### What the cache saves
@@ -1655,15 +1657,15 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With the cache, twice as many tokens take about twice as long. Without it, the
-# time grows much faster: 512 tokens take 4.3 s of CPU time instead of 0.60 s (reference solution).
+# time grows much faster: 512 tokens take 4.3 s of CPU time instead of 0.60 s.
 
 # %% [markdown]
 # **Read.** [Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
 # sections 2 and 3. [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2. [Weng, The
 # Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Transformer Basics". [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and 3:
-# why the most likely text is degenerate.
+# "Transformer Basics". [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and
+# 4.3: why the most likely text is degenerate.
 #
 # **Discuss.**
 #
