@@ -7,8 +7,9 @@
 # changes. With `rotary_embedding` and `alibi_bias`, scores depend on the **distance** between query
 # and key. `sliding_window_mask`, `linear_attention` and `grouped_query_attention` reduce **cost**.
 # Full attention compares n² pairs of positions, and generation caches all keys and values. [Mistral
-# 7B](https://arxiv.org/abs/2310.06825) combines rotary embeddings, a sliding window and
-# grouped-query attention; [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
+# 7B](https://arxiv.org/abs/2310.06825) combines a sliding window, grouped-query attention and (in
+# its [code](https://github.com/mistralai/mistral-inference)) rotary embeddings;
+# [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
 #
 # In this chapter, $d$ is the dimension of a query or key in one head, and $d_v$ that of a value.
 
@@ -836,9 +837,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Only the cache shrinks; there are still h heads of n × m scores. To convert a
-# trained model, Ainslie et al. average the key and value heads of each group and train for 5% of
-# the original steps.
+# **What to notice.** Only the cache and the projections of keys and values shrink; there are still
+# h heads of n × m scores. To convert a trained model, Ainslie et al. average the key and value
+# heads of each group and train for 5% of the original steps.
 
 # %% [markdown]
 # ## Cost and quality of the variants
@@ -936,7 +937,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The table shows memory and CPU time on one core for n = 8,192 and 32 features:
+# **What to notice.** The table shows memory and wall-clock time on one thread for n = 8,192 and 32
+# features:
 #
 # ||causal|bidirectional|
 # |---|---|---|
@@ -1111,8 +1113,8 @@ if __name__ == "__main__":
 #   later, at distances not seen in training. ALiBi's loss stays flat.
 # * A window of 16 fixes RoPE, because training covers every distance up to 15. This text requires
 #   little context from further back.
-# * One key head saves three quarters of the cache and costs 0.01 to 0.05 bits. Linear attention
-#   uses a fixed-size state and costs about 0.5 bits.
+# * One key head saves three quarters of the cache, has fewer parameters and costs 0.01 to 0.05
+#   bits. Linear attention uses a fixed-size state and costs about 0.5 bits.
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
@@ -1128,12 +1130,13 @@ if __name__ == "__main__":
 # alibi_bias, Universal Transformer. Adaptive models: Adaptive Attention Span, Depth-Adaptive
 # Transformer, CALM. Efficient attention: sliding_window_mask, Sparse Transformer, Longformer, Big
 # Bird, ETC, Reformer, Routing Transformer, Linformer, linear_attention, performer_features,
-# grouped_query_attention. Decisions: DecisionTransformer, GTrXL.](figures/family-map.svg)
+# grouped_query_attention. Decisions: DecisionTransformer, GTrXL. Not in Weng's post: skew,
+# linear_attention, grouped_query_attention.](figures/family-map.svg)
 #
-# <details><summary>Links to all papers on the map</summary>
+# <details><summary>Links to all papers on the map (†: not in Weng's post)</summary>
 #
 # * **Relative positions:** `skew`, `rotary_embedding`; [Shaw](https://arxiv.org/abs/1803.02155),
-#   [Music Transformer](https://arxiv.org/abs/1809.04281),
+#   [Music Transformer](https://arxiv.org/abs/1809.04281)†,
 #   [RoFormer](https://arxiv.org/abs/2104.09864)
 # * **Context memory:** `RecurrentAttention`; [Transformer-XL](https://arxiv.org/abs/1901.02860),
 #   [Compressive Transformer](https://arxiv.org/abs/1911.05507)
@@ -1152,9 +1155,9 @@ if __name__ == "__main__":
 #   Transformer](https://arxiv.org/abs/2003.05997)
 # * **Low rank, kernels:** `linear_attention`, `performer_features`;
 #   [Linformer](https://arxiv.org/abs/2006.04768), [Linear
-#   Transformer](https://arxiv.org/abs/2006.16236), [Performer](https://arxiv.org/abs/2009.14794)
-# * **Shared keys:** `grouped_query_attention`; [multi-query](https://arxiv.org/abs/1911.02150),
-#   [grouped-query](https://arxiv.org/abs/2305.13245)
+#   Transformer](https://arxiv.org/abs/2006.16236)†, [Performer](https://arxiv.org/abs/2009.14794)
+# * **Shared keys:** `grouped_query_attention`; [multi-query](https://arxiv.org/abs/1911.02150)†,
+#   [grouped-query](https://arxiv.org/abs/2305.13245)†
 # * **Reinforcement learning:** `DecisionTransformer`; [Decision
 #   Transformer](https://arxiv.org/abs/2106.01345), [GTrXL](https://arxiv.org/abs/1910.06764)
 # </details>

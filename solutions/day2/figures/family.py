@@ -196,14 +196,14 @@ def shared_heads() -> Picture:
     return picture
 
 
-# Sections of Weng's post, with rows of exercises (marked by backticks) and papers.
+# Sections of Weng's post, with rows of exercises (in backticks) and papers. † marks what the post leaves out.
 MAP: tuple[tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
     (
         "Positions",
         PINK,
         (
             ("absolute", ("`sinusoidal_encoding`",)),
-            ("relative", ("`skew`", "`rotary_embedding`")),
+            ("relative", ("`skew`†", "`rotary_embedding`")),
         ),
     ),
     (
@@ -232,8 +232,8 @@ MAP: tuple[tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
             ("local and global", ("Longformer", "Big Bird", "ETC")),
             ("learned patterns", ("Reformer", "Routing Transformer")),
             ("low rank", ("Linformer",)),
-            ("kernels", ("`linear_attention`", "`performer_features`")),
-            ("shared keys (not in Weng)", ("`grouped_query_attention`",)),
+            ("kernels", ("`linear_attention`†", "`performer_features`")),
+            ("shared keys", ("`grouped_query_attention`†",)),
         ),
     ),
     (
@@ -268,7 +268,7 @@ def family_map() -> Picture:
             x = 366.0
             for member in members:
                 exercise = member.startswith("`")
-                width = (7.3 if exercise else 6.4) * len(member.strip("`")) + 18
+                width = (7.3 if exercise else 6.4) * len(member.replace("`", "")) + 18
                 picture.box(
                     x,
                     middle - 12,
@@ -283,6 +283,7 @@ def family_map() -> Picture:
         y += size + gap
     picture.box(206, height + 30, 150, 24, "`exercise` of this course", colour=GREY, size=12)
     picture.box(372, height + 30, 60, 24, "paper", colour=GREY, size=12, fill="#fff")
+    picture.text(448, height + 46.5, "† not in Weng's post", at="start", size=12)
     return picture
 
 
