@@ -2,8 +2,8 @@
 # ## What you will build
 #
 # On Day 1, you trained a Transformer to read dates. Today you use the same parts to generate text,
-# compose music, and recognise and draw digits. You train every model yourself. The results here are
-# from the reference solution with seed 0.
+# compose music, and recognise and draw digits. You train every model yourself. All results are from
+# the reference solution, with seed 0 unless noted.
 #
 # **Text.** After four minutes of training on the Python manual, a GPT with 360,000 parameters
 # continues the prompt *The statement*. Most of the words and the layout are right, but the text
@@ -37,8 +37,8 @@
 # ![The seven chapters, each with its input, its output and its new idea. Language models:
 # characters in, text out; new: a decoder-only model with a cache. Music: notes of four voices in,
 # chorales out; new: distances between positions. Vision: patches in, a digit's class out; new: a
-# class token. Diffusion: patches of noise, a step and a label in, digits out; new: the step
-# modulates each norm. The family: any sequence in and out; new: cheaper attention, longer context.
+# class token. Diffusion: patches of noise, a step and a label in, digits out; new: step and label
+# modulate each norm. The family: any sequence in and out; new: cheaper attention, longer context.
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
@@ -72,11 +72,13 @@
 #   chapters
 # }}
 #
-# Times are estimates and include reading. Training takes extra time. You train these models in
-# chapters 1 to 5 (on one core unless noted):
+# Times are estimates and include reading. Training takes extra time. You train these models (on one
+# core unless noted):
 #
 # 1. a GPT: 209 s on two cores;
 # 2. two models: 2 minutes each;
 # 3. a ViT: 37 s on two cores; a ViT and a CNN: about 1 minute;
 # 4. a diffusion transformer: 2 minutes;
-# 5. six variants: 5 minutes in total.
+# 5. six variants: 5 minutes in total;
+# 6. two small models;
+# 7. one small model.
