@@ -7,14 +7,15 @@
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
 # * **Hints are collapsed.** The first points you in the right direction; the second gives away
 #   almost everything.
-# * **Demonstrations** draw or print something with your functions. They are not graded.
-# * **`progress()`**, in any cell, shows what passes.
+# * **Demonstrations** plot or print results of your functions. They are not graded.
+# * Run **`progress()`** in any cell to see what passes.
 #
 # **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
 # plots and experiments do not matter.
 #
-# * Support float16 (half precision) to float64 and non-contiguous inputs. Results must have the
-#   same dtype and device as the inputs. Gradients must be finite. Do not modify arguments in place.
+# * Support float16 (half precision) through float64, and non-contiguous inputs. Results must have
+#   the same dtype and device as the inputs. Gradients must be finite. Do not modify arguments in
+#   place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
 #   10, not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.

@@ -311,8 +311,8 @@ if __name__ == "__main__":
 # dashed), the largest weight grows: at d = 64, one key gets 80% of the weight on average. The right
 # plot shows the derivative of a typical key's weight with respect to its score. The gradient that
 # reaches the key is proportional to this derivative. At d = 64, the derivative is 9·10⁻³ with
-# scaling and 5·10⁻⁹ without. An untrained query would then get stuck with whichever key it happens
-# to prefer. This is the paper's reason for dividing by √d.
+# scaling and 5·10⁻⁹ without. An untrained model would then get stuck with whichever key happens to
+# score highest. This is the paper's reason for dividing by √d.
 
 # %% [markdown]
 # ## `attention`
@@ -418,8 +418,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # You have already written both functions that you need for A. In the score matrix, rows correspond
-# to queries and columns to keys. Along which axis, counted from the end, does one query distribute
-# its weight?
+# to queries and columns to keys. Along which axis, counting from the end, does each query
+# distribute its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>

@@ -38,9 +38,9 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
 # y = \underbrace{\gamma}_{d} \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \underbrace{\beta}_{d}$$
 #
-# The learned $\gamma$ (`weight`, initially ones) and $\beta$ (`bias`, initially zeros) set the scale
-# and offset of each feature. They cannot undo the normalisation, because they are the same for all
-# positions.
+# The learned $\gamma$ (`weight`, initially ones) and $\beta$ (`bias`, initially zeros) set the
+# scale and offset of each feature. They cannot undo the normalisation, because they are the same
+# for all positions.
 #
 # **The trap.** What do torch's variance functions divide by, and where does $\varepsilon$ go? If
 # you get either wrong, the model still trains, but weights copied from another implementation give

@@ -109,9 +109,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output, which later
-# masks hide (source) or the loss ignores (target). Libraries disagree about the meaning of True: in
-# `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
+# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output. Later
+# masks hide it (source), or the loss ignores it (target). Libraries disagree about the meaning of
+# True: in `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
@@ -287,10 +287,9 @@ if __name__ == "__main__":
 # that the mask allows for query i:
 #
 # $$
-# A_{ij} = \begin{cases}
-# \dfrac{\exp S_{ij}}{\sum_{k \in \mathcal{K}_i} \exp S_{ik}} & j \in \mathcal{K}_i \\ 0 & \text{otherwise}
-# \end{cases}
-# \qquad O = A\,V \qquad S, A: n \times m, \quad O: n \times d_v
+# A_{ij} = \begin{cases} \dfrac{\exp S_{ij}}{\sum_{k \in \mathcal{K}_i} \exp S_{ik}} & j \in
+# \mathcal{K}_i \\ 0 & \text{otherwise} \end{cases} \qquad O = A\,V \qquad S, A: n \times m, \quad
+# O: n \times d_v
 # $$
 #
 # A hidden key gets a weight of exactly 0. If a query has no allowed key, its weights and its output
@@ -472,10 +471,10 @@ if __name__ == "__main__":
 #
 # All scores in such a row are −∞, so softmax computes −∞ − (−∞) = NaN. Replacing NaN afterwards
 # with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is
-# still NaN, and NaN times 0 is NaN. `masked_fill` and `torch.where` stop it at the masked scores,
-# but if you add a mask of −∞, it reaches the query and the key. So avoid NaN in the first place:
-# leave the scores of these rows unmasked, and set their weights to 0 at the end. To see which rows
-# have an allowed key, print `mask.any(dim=-1, keepdim=True)`.
+# still NaN, and NaN times 0 is NaN. `masked_fill` and `torch.where` stop this NaN at the masked
+# scores. If you add a mask of −∞ instead, NaN reaches the query and the key. So avoid NaN in the
+# first place: leave the scores of these rows unmasked, and set their weights to 0 at the end. To
+# see which rows have an allowed key, print `mask.any(dim=-1, keepdim=True)`.
 # </details>
 
 # %%

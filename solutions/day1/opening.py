@@ -16,7 +16,7 @@
 # %% [markdown]
 # ### Why attention
 #
-# Translation maps one sequence to another, whose length and word order may differ. Early neural
+# Translation maps one sequence to another that may differ in length and word order. Early neural
 # models used two recurrent networks ([Sutskever et al. 2014](https://arxiv.org/abs/1409.3215)). The
 # first reads the source one token at a time and compresses it into one vector. The second generates
 # the target from this vector.
@@ -29,8 +29,8 @@
 #
 # [Bahdanau et al. (2015)](https://arxiv.org/abs/1409.0473) solved the first problem: their decoder
 # attends to all source positions at each step. [Vaswani et al.
-# (2017)](https://arxiv.org/abs/1706.03762) solved the second for training by keeping only
-# attention. Their model is the **Transformer**.
+# (2017)](https://arxiv.org/abs/1706.03762) kept only attention, which solved the second during
+# training. Their model is the **Transformer**.
 
 # %% [markdown]
 # ### The whole model
@@ -42,7 +42,7 @@
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
 # **decoder** (right) reads the memory and the target so far, and computes **logits**: a score for
-# every token that could come next. White numbers are chapters.
+# every token that could come next. White numbers mark chapters.
 #
 # This is how your model will process one date:
 #

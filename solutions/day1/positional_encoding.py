@@ -50,8 +50,8 @@ if __name__ == "__main__":
 #
 # **Today's example.** With d = 2, there is one pair: PE(0) = (0, 1), PE(1) = (0.84, 0.54) and PE(2)
 # = (0.91, −0.42). If you add these to *red*, *blue* and *purple*, the output for *purple* is (1.50,
-# 0.87). If you swap *red* and *blue*, it becomes (1.75, 0.66). Without positions, it was (0.75,
-# 0.75) in both cases.
+# 0.87). If you swap *red* and *blue*, it becomes (1.75, 0.66). Without positional encoding, it was
+# (0.75, 0.75) in both cases.
 #
 # **The traps.** The index i counts pairs, not columns. If d is odd, the last column is an unpaired
 # sine.
@@ -480,7 +480,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Build the table once, in `__init__`, and register it as a *buffer*: look up the arguments of
-# `register_buffer`. In `forward`, take as many rows of the table as x has positions.
+# `register_buffer`. In `forward`, take the first n rows of the table, where n is the number of
+# positions in x.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -505,9 +506,9 @@ if __name__ == "__main__":
         print(f"largest difference: {(received[0] - received[1]).abs().max():.2f}")
 
 # %% [markdown]
-# **What to notice.** Now it matters who bites whom. The encoding is *added* to the word vectors, so
-# words and positions share the same d features. The linear maps in the next chapter can learn to
-# extract either.
+# **What to notice.** Now the model can tell who bites whom. The encoding is *added* to the word
+# vectors, so words and positions share the same d features. The linear maps in the next chapter can
+# learn to extract either.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5. [Weng, The
@@ -524,7 +525,7 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. It has a vector for every position, even beyond the longest training sequence. This guarantees
-#    nothing: the model has never been trained on these vectors, and its quality often drops there.
+#    nothing: the model was never trained on these vectors, and often gets worse there.
 # 2. The causal mask breaks the symmetry. The first position attends to one token, the second to
 #    two, and so on, so what a position receives depends on where it is. [Kazemnejad et al.
 #    2023](https://arxiv.org/abs/2305.19466) study decoders without positional encoding.

@@ -388,10 +388,10 @@ if __name__ == "__main__":
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
 # The result is the mean over all targets in the batch (`b n`) that are not padding, so longer
-# sequences carry more weight. With $\varepsilon = 0$, the loss for a target is $-\log p_{\text{target}}$.
-# The natural logarithm gives *nats*, and $\log_2$ gives *bits*; one bit is $\log 2 \approx 0.693$ nats.
-# **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the model to leave some
-# probability for other tokens:
+# sequences carry more weight. With $\varepsilon = 0$, the loss for a target is $-\log
+# p_{\text{target}}$. The natural logarithm gives *nats*, and $\log_2$ gives *bits*; one bit is
+# $\log 2 \approx 0.693$ nats. **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the
+# model to leave some probability for other tokens:
 #
 # ![The distribution y over five tokens. Without smoothing, the target has probability 1. With an
 # epsilon of 0.1, it has 0.92, and every other token has 0.02.](figures/smoothing.svg)
@@ -737,7 +737,7 @@ if __name__ == "__main__":
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
 #   1, the embeddings drown out the positional encoding once they are multiplied by √d. The model
 #   then reads only 47% of the dates correctly.
-# * The learning rate first increases (warm-up), which post-norm layers need, and then decreases.
+# * The learning rate first warms up, as post-norm layers require, and then decays.
 
 # %%
 N_STEPS, BATCH_SIZE = 500, 64
@@ -852,15 +852,15 @@ if __name__ == "__main__":
 # stays below 99%, run `progress()` to see where to look first.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
-# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend to
-# `4`. No letter of the weekday gets more than 12%. But attention weights only show what a model
+# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
+# to `4`. No letter of the weekday gets more than 12%. But attention weights only show what a model
 # attends to, not how it uses that information.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
 # The Transformer Family
-# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), table of contents: a
-# preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), table of contents:
+# a preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
 # smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention
 # an explanation?
 #

@@ -563,7 +563,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** For 36 of the 59 places (seed 0), the graph contains a shorter path to the
-# goal than the data does. The model finds such a path for 25 of them, and 11 of these are shortest
+# goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
 # Up to 16 steps, the model almost always takes exactly as many as you ask for. It reads at most 16
@@ -571,8 +571,8 @@ if __name__ == "__main__":
 # with seed 0.
 
 # %% [markdown]
-# **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3. [Weng, The
+# Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # "Transformers for Reinforcement Learning".
 #
 # **Discuss.**

@@ -20,8 +20,8 @@
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$ is the fraction
 # of the variance that still comes from the image. It falls from 1 to almost 0.
 #
-# Before you start, run the imports of Vision and the cells that define `SelfAttention`, `patchify`
-# and `unpatchify`.
+# Before you start, run the imports of the Vision chapter and its cells that define `SelfAttention`,
+# `patchify` and `unpatchify`.
 
 # %%
 import functools
@@ -879,7 +879,8 @@ if __name__ == "__main__":
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# Suppose the data consist only of −1 and 1. Then the means of $x_0$ and ε given $x$ have formulas:
+# Suppose the data consist only of −1 and 1. Then the means of $x_0$ and ε given $x$ have closed
+# forms:
 #
 # $$\mathbb{E}[x_0 \mid x] = \tanh\!\left(\frac{\sqrt{\bar\alpha}\, x}{1 - \bar\alpha}\right) \qquad
 # x = \sqrt{\bar\alpha}\; \mathbb{E}[x_0 \mid x] + \sqrt{1 - \bar\alpha}\; \mathbb{E}[\varepsilon \mid x]$$
@@ -961,8 +962,8 @@ class DigitDiT(nn.Module):
 # **Training** uses `add_noise` with random digits and steps. Each label is replaced by `NO_DIGIT`
 # with probability 0.1.
 #
-# **Sampling** uses a moving average of the weights, which is less noisy than the last weights. Each
-# step predicts the noise with and without the label (`guided_noise`) and removes part of it
+# **Sampling** uses a moving average of the weights, which is less noisy than the final weights.
+# Each step predicts the noise with and without the label (`guided_noise`) and removes part of it
 # (`ddim_step`). A *guidance scale* above 1 amplifies the effect of the label.
 
 # %%

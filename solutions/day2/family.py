@@ -372,8 +372,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** If all keys match equally well, a head with slope s attends mostly to the last
-# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes alternate with the four
-# largest of the first eight.
+# 1/s positions, here 2, 8 and 32. With 12 heads, sorted by size, the last four slopes alternate
+# with the four largest of the first eight.
 
 # %% [markdown]
 # ## `sliding_window_mask`

@@ -19,7 +19,7 @@
 # A Transformer represents each token by d features. In **attention**, three linear layers turn
 # these into a *query*, a *key* and a *value*. The *scores* are the dot products of a query with all
 # keys, divided by √d. Softmax turns them into weights that sum to 1. The output is the mean of the
-# values with these weights. For n queries and m keys:
+# values, weighted by these numbers. For n queries and m keys:
 #
 # $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V
 # \qquad Q: n \times d \qquad K, V: m \times d \qquad Q K^\top: n \times m$$
@@ -28,9 +28,9 @@
 # sequences. *Multi-head* attention splits the d features into h heads with d / h features each,
 # computes attention in each head separately, and concatenates the results. A **causal mask** sets
 # the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
-# *block* consists of attention and a feed-forward network of two linear layers, each with a layer
-# norm. The *logits* are one number per token of the vocabulary; their softmax gives the predicted
-# probabilities.
+# *block* consists of attention, a feed-forward network (two linear layers), and a layer norm for
+# each of the two. The *logits* are one number per token in the vocabulary; their softmax gives the
+# predicted probabilities.
 # </details>
 #
 # ![Tokens are embedded and pass through n_layers blocks and a norm. Multiplying by the transposed
@@ -1316,8 +1316,8 @@ if __name__ == "__main__":
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
-# followed a context, and *distinct* the number of different ones. Then *distinct* of the *total*
-# characters appeared after this context for the first time, so
+# followed a context, and *distinct* the number of different ones. So *distinct* of these characters
+# were the first of their kind in this context, and
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
 # P_{n-1}(x \mid \text{context without its first character})}{\text{total} + \text{distinct}}$$
@@ -1388,8 +1388,8 @@ if __name__ == "__main__":
 #
 # ### Training
 #
-# Each step reads 8 windows of 128 characters at random positions. As is customary, the learning
-# rate still warms up for 200 steps; then it follows a cosine decay to 0. Embeddings are initialised with a standard
+# Each step reads 8 windows of 128 characters at random positions. The learning rate follows common
+# practice: 200 warm-up steps, then cosine decay to 0. Embeddings are initialised with a standard
 # deviation of 0.1. Initially, each block adds nothing to its input.
 #
 # For a fair comparison, each held-out character is predicted once, only from earlier characters.

@@ -13,8 +13,8 @@
 # * `performer_features` (Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794))
 #   lets `linear_attention`, with its fixed-size state, approximate softmax attention.
 #
-# Before you start, run the imports of Language models and the cell that defines `TOPIC_TEXT`, and
-# the cell of Music that defines `skew`.
+# Before you start, run the imports of the Language models chapter, its cell that defines
+# `TOPIC_TEXT`, and Music's cell that defines `skew`.
 
 # %%
 import math
@@ -401,8 +401,8 @@ if __name__ == "__main__":
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
 # 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without.
 #
-# This is not a bug. In equally many steps, the model with memory has to learn vectors for 128
-# distances instead of 64. Neither this possible reason nor longer training was tested.
+# This is not a bug. In the same number of steps, the model with memory has to learn vectors for 128
+# distances instead of 64. We tested neither this explanation nor longer training.
 
 # %% [markdown]
 # ## `knn_probabilities`
@@ -754,11 +754,10 @@ if __name__ == "__main__":
 # exponentially with the squared norms.
 
 # %% [markdown]
-# **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
-# [Khandelwal et al. 2020](https://arxiv.org/abs/1911.00172), section 2.
-# [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794), section 2.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Longer Context".
+# **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3. [Khandelwal et al.
+# 2020](https://arxiv.org/abs/1911.00172), section 2. [Choromanski et al.
+# 2021](https://arxiv.org/abs/2009.14794), section 2. [Weng, The Transformer Family
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Longer Context".
 #
 # **Discuss.**
 #

@@ -308,8 +308,8 @@ if __name__ == "__main__":
 # ## `skew`
 # ★★★★☆ · 25 minutes
 #
-# To the score of query i for key j, relative attention adds a logit that depends on the query and
-# the distance i − j. Each distance has a learned vector, a row of the matrix R. A single matrix
+# Relative attention adds a logit to the score of query i for key j. This logit depends on the query
+# and the distance i − j. Each distance has a learned vector, a row of the matrix R. A single matrix
 # product computes all of these logits:
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;

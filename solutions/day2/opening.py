@@ -6,8 +6,8 @@
 # the reference solution, with seed 0 unless noted.
 #
 # **Text.** After four minutes of training on the Python manual, a GPT with 360,000 parameters
-# continues the prompt *The statement*. Most of the words and the layout are right, but the text
-# makes no sense:
+# continues the prompt *The statement*. Most of the words are real and the layout looks right, but
+# the text makes no sense:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -43,7 +43,7 @@
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
 # Each chapter adds one idea. You can do the chapters in any order, but Diffusion and Memory need a
-# few cells of earlier chapters. They name these cells at the beginning.
+# few cells from earlier chapters. Both list these cells at the beginning.
 
 # %% [markdown]
 # ### Notation

@@ -612,7 +612,7 @@ if __name__ == "__main__":
 #
 # ![A grid of 3 by 3 patches with the query in the middle of the left column. Each patch shows its
 # distance from the query: 0 for the query itself, p above, below and to the right, and √5·p in the
-# right corners, where p is the patch size. A local head and a global head weight these distances
+# right corners. The patch size is p. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
 # $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
@@ -1243,8 +1243,8 @@ if __name__ == "__main__":
 # comes from the architecture: a block adds to its input, while a CNN stage halves the resolution.
 
 # %% [markdown]
-# **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5. [Raghu
-# et al. 2021](https://arxiv.org/abs/2108.08810), figures 1 to 4. [Kornblith et al.
+# **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.
+# [Raghu et al. 2021](https://arxiv.org/abs/2108.08810), figures 1 to 4. [Kornblith et al.
 # 2019](https://arxiv.org/abs/1905.00414), section 3: CKA. [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Positional
 # Encoding".
