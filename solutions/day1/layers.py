@@ -315,9 +315,9 @@ if __name__ == "__main__":
 # Every tensor here has shape `b n d_model`. If you skipped `LayerNorm`, use
 # `nn.LayerNorm(d_model)`, which rescales each position to mean 0 and variance 1.
 #
-# **The trap.** A layer often still trains with norm, addition and dropout in the wrong order. For
-# both residual connections, check that you add back the right tensor and that you apply dropout
-# only to the branch.
+# **The trap.** Even with norm, addition and dropout in the wrong order, a layer often still trains.
+# For both residual connections, check that you add back the right tensor and apply dropout only to
+# the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
 # `multi_head_attention_forward`, and `nn.Transformer` or any of its components.
@@ -566,8 +566,8 @@ if __name__ == "__main__":
 # vector after two layers: their cosine similarity is 1.00 (left). Each attention layer averages
 # over positions, and nothing preserves their differences. With residual connections, the similarity
 # is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without them, the
-# gradient shrinks less than you might expect, because the norms rescale it: 11% to 40% reaches each
-# of the first seven layers. (All numbers are for seed 0.)
+# gradient shrinks less than you might expect, because the norms rescale it. Each of the first seven
+# layers still receives 11–40% of it. (All numbers are for seed 0.)
 
 # %% [markdown]
 # ## `DecoderLayer`

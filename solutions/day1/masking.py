@@ -109,15 +109,15 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output. Later
-# masks hide it (source), or the loss ignores it (target). Libraries disagree about the meaning of
-# True: in `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
+# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output. In the
+# source, later masks hide this output; in the target, the loss ignores it. Libraries disagree: in
+# `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# Position i may attend to itself and to all earlier positions:
+# Position i may attend to itself and all earlier positions:
 #
 # $$\mathrm{mask}_{i,j} = (j \le i) \qquad \mathrm{mask}: n \times n$$
 #

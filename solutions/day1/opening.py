@@ -7,9 +7,10 @@
 #
 # ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into
 # 1987-03-04. It attends to 987 when it writes the year, to Mar when it writes the month, and to 4
-# when it writes the day. No letter of the weekday gets more than 12%.](figures/result.svg)
+# when it writes the day. No letter in the weekday gets more than 12% of the
+# weight.](figures/result.svg)
 #
-# Each row is a token that the trained model writes; each column is a token that it reads. Dark
+# Each row is a token that the trained model writes; each column, a token that it reads. Dark
 # cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After about
 # half a minute of training, the reference solution converts all 2,000 unseen dates correctly.
 
@@ -24,13 +25,13 @@
 # ![A recurrent network passes all information about the source through one vector, step by step.
 # With attention, each target position reads all source positions directly.](figures/recurrent.svg)
 #
-# This causes two problems. First, a long source has to fit into one vector. Second, no step can
-# start before the previous one has finished, so parallel hardware sits idle.
+# This causes two problems. First, a long source must fit into one vector. Second, no step can
+# start before the previous one ends, so parallel hardware sits idle.
 #
 # [Bahdanau et al. (2015)](https://arxiv.org/abs/1409.0473) solved the first problem: their decoder
 # attends to all source positions at each step. [Vaswani et al.
-# (2017)](https://arxiv.org/abs/1706.03762) kept only attention, which solved the second during
-# training. Their model is the **Transformer**.
+# (2017)](https://arxiv.org/abs/1706.03762) kept only attention. This also solved the second
+# problem, at least for training. Their model is the **Transformer**.
 
 # %% [markdown]
 # ### The whole model
@@ -42,7 +43,7 @@
 #
 # The **encoder** (left) turns each source token into a vector. These vectors form the *memory*. The
 # **decoder** (right) reads the memory and the target so far, and computes **logits**: a score for
-# every token that could come next. White numbers mark chapters.
+# every token that could come next. The white numbers are chapter numbers.
 #
 # This is how your model will process one date:
 #

@@ -487,9 +487,9 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # Adding a tensor of shape `n × d` to one of shape `b × n × d` broadcasts without an extra axis. One
-# argument of `register_buffer` keeps the buffer out of the `state_dict`. First compare n with the
-# length of the table. Convert the rows to the dtype of x before you add them. The module's
-# `train()` and `eval()` also switch an `nn.Dropout` attribute on and off.
+# argument of `register_buffer` keeps the buffer out of the `state_dict`. Before you slice the
+# table, compare n with its length. Convert the rows to the dtype of x before you add them. The
+# module's `train()` and `eval()` also switch an `nn.Dropout` attribute on and off.
 # </details>
 
 # %%
@@ -525,7 +525,8 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. It has a vector for every position, even beyond the longest training sequence. This guarantees
-#    nothing: the model was never trained on these vectors, and often gets worse there.
+#    nothing: the model was never trained on these vectors and often performs worse at such
+#    positions.
 # 2. The causal mask breaks the symmetry. The first position attends to one token, the second to
 #    two, and so on, so what a position receives depends on where it is. [Kazemnejad et al.
 #    2023](https://arxiv.org/abs/2305.19466) study decoders without positional encoding.

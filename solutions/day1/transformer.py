@@ -847,14 +847,14 @@ if __name__ == "__main__":
         draw_training(losses, alignment(reader, source, target), source, target)
 
 # %% [markdown]
-# **What to notice.** With the reference solution and this seed (0), the model reads all 2,000
+# **What to notice.** With the reference solution and seed 0, the model reads all 2,000
 # held-out dates correctly. Training and testing take about half a minute of CPU time. If your model
-# stays below 99%, run `progress()` to see where to look first.
+# stays below 99%, run `progress()` to see where to look.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
 # uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
-# to `4`. No letter of the weekday gets more than 12%. But attention weights only show what a model
-# attends to, not how it uses that information.
+# to `4`. No letter in the weekday gets more than 12% of the weight. But attention weights only show
+# what a model reads, not how it uses it.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
