@@ -20,7 +20,7 @@ from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
-from tests.conftest import SECRET, with_cells
+from tests.conftest import grader_for, with_cells
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
     alone = {one.student: without_seconds(grader.grade(one)) for one in honest}
     assert len({points for points, _, _ in alone.values()}) == len(HONEST)
     with start_server() as server:
-        beside = Grader(day1, server, SECRET)
+        beside = grader_for(day1, server)
         for number, name in enumerate(HOSTILE):
             cells = attack_cells(outside, named[name])
             marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
@@ -106,7 +106,7 @@ def test_exhausting_attacks_do_not_slow_the_grader(
         replace(one, limits=replace(one.limits, cpu_seconds=0.4, total_cpu_seconds=0.5))
         for one in day1.exercises
     ]
-    timed = Grader(replace(day1, exercises=tuple(quick)), grader.server, SECRET)
+    timed = grader_for(replace(day1, exercises=tuple(quick)), grader.server)
     timed.grade(quiet[0], only="causal_mask")
     beside_honest = lateness(timed, quiet)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
