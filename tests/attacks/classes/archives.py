@@ -238,7 +238,8 @@ def directory_beyond_the_file(path: Path) -> None:
     _zip(path, data[:-6] + struct.pack("<L", 1 << 31) + data[-2:])
 
 
-@case("archives", *EITHER)
+# Like unzip, the reader uses the last end record, so the archive contains only the other notebook.
+@case("archives", *HARMLESS)
 def end_within_a_comment(path: Path) -> None:
     data = zipped({"day1.ipynb": BOOK})
     other = zipped({"ada.ipynb": notebook(code("x = 1"))})
