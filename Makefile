@@ -37,7 +37,7 @@ fast: setup
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -m "not slow" tests
 
 attacks: setup
-	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks
+	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks tests/test_limits.py
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz

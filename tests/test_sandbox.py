@@ -40,6 +40,7 @@ from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
 from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
+from autograder.submissions.client import READER
 
 pytestmark = pytest.mark.slow
 
@@ -413,7 +414,7 @@ def test_the_grader_survives_random_responses(sent: list[bytes]) -> None:
 
 
 def test_no_process_starts_without_isolation() -> None:
-    with Server(layers=["limits"]) as server:
+    with Server(layers=["limits"], services=(READER,)) as server:
         with pytest.raises(NoIsolation) as caught:
             Process(server, PATIENT)
         text = str(caught.value)
@@ -421,12 +422,6 @@ def test_no_process_starts_without_isolation() -> None:
             assert word in text
         assert "memory" not in text
         assert str(pickle.loads(pickle.dumps(caught.value))) == text
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 @contextmanager
@@ -472,11 +467,10 @@ def test_a_dead_server_is_restarted(server: Server) -> None:
 def test_killing_the_grader_ends_its_processes() -> None:
     code = """
 import os, signal, sys
-from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
-from autograder.sandbox.process import Process
-server = Server()
-process = Process(server, Limits(5, 9, 1 << 30))
+from autograder.submissions.client import READER, ReaderProcess
+server = Server(services=(READER,))
+process = ReaderProcess(server)
 print(server._process.pid, flush=True)
 sys.stdin.read(1)
 os.kill(os.getpid(), signal.SIGKILL)
