@@ -121,18 +121,19 @@ class Planted:
     lines: tuple[str, ...]  # lines of the references that replace exercises
 
 
-@pytest.fixture
-def planted(tmp_path: Path, grader: Grader) -> Planted:
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, grader: Grader) -> Planted:
+    folder = tmp_path_factory.mktemp("course")
     known, hidden = (f"{word}{os.urandom(8).hex()}" for word in ("qzknown", "qzhidden"))
     for part in ("solutions", "graders", "mistakes"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "grading.toml", tmp_path)
-    for file in (tmp_path / "solutions" / "day1").glob("*.py"):
+        shutil.copytree(ROOT / part, folder / part)
+    shutil.copy(ROOT / "grading.toml", folder)
+    for file in (folder / "solutions" / "day1").glob("*.py"):
         file.write_text(with_canaries(file.read_text(), known, hidden))
-    day = courses.load(tmp_path).day("day1")
+    day = courses.load(folder).day("day1")
     exercises = [dataclasses.replace(e, limits=patient(e.limits)) for e in day.exercises]
     day = dataclasses.replace(day, exercises=tuple(exercises))
-    found = tmp_path / ".autograder" / trivial_answers.cache_name(AnswerKey.read(day))
+    found = folder / ".autograder" / trivial_answers.cache_name(AnswerKey.read(day))
     found.parent.mkdir()
     found.write_bytes(msgspec.json.encode(grader.trivial_passes))
     lines = {line.strip() for name in REPLACED for line in cell_of(day, name).source.splitlines()}
@@ -140,6 +141,13 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
     public = {line.strip() for text in texts for line in text.splitlines()}
     secret = sorted(line for line in lines - public if len(line) >= LONG_ENOUGH)
     return Planted(day, known, hidden, tuple(secret))
+
+
+@pytest.fixture(scope="module")
+def planted_grader(planted: Planted) -> Iterator[Grader]:
+    """Return a grader for the course with the canaries."""
+    with start_server() as server:
+        yield Grader(planted.day, server, SECRET)
 
 
 def with_canaries(chapter: str, known: str, hidden: str) -> str:
@@ -195,32 +203,28 @@ def probing(planted: Planted, marker: str) -> Submission:
     return Submission("probe.py", "eve", "", tuple(cells), (), True)
 
 
-def test_no_reference_in_a_student_process(planted: Planted) -> None:
+def test_no_reference_in_a_student_process(planted: Planted, planted_grader: Grader) -> None:
     """Neither the student's code nor a memory scan of its process finds a reference solution."""
     assert len(planted.lines) > 20
-    with start_server() as server:
-        scan = Scan(server, [planted.hidden, *planted.lines])
-        grader = Grader(planted.day, server, SECRET)
-        with scan if IS_ROOT else contextlib.nullcontext():
-            marks = by_name(grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
+    scan = Scan(planted_grader.server, [planted.hidden, *planted.lines])
+    with scan if IS_ROOT else contextlib.nullcontext():
+        marks = by_name(planted_grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
     assert "MultiHeadAttention" in marks.reference_for, marks
     assert marks.status == "passed", marks.message
     assert not IS_ROOT or scan.looks, "no student process was scanned while it was waiting"
     assert not scan.found
 
 
-def test_both_searches_find_planted_canaries(planted: Planted) -> None:
+def test_both_searches_find_planted_canaries(planted: Planted, planted_grader: Grader) -> None:
     """As a control, both searches find the canaries in a submission that contains them."""
     held = f"def held():\n    '{planted.hidden}'\n    {planted.known} = 1"
     answer = "def causal_mask(n, device=None):\n    look_once(held)\n    return n"
-    with start_server() as server:
-        scan = Scan(server, [planted.hidden, *planted.lines])
-        handed_in = probing(planted, scan.marker)
-        cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))
-        grader = Grader(planted.day, server, SECRET)
-        with scan if IS_ROOT else contextlib.nullcontext():
-            holding = dataclasses.replace(handed_in, cells=cells)
-            marks = grader.grade(holding, only="causal_mask")
+    scan = Scan(planted_grader.server, [planted.hidden, *planted.lines])
+    handed_in = probing(planted, scan.marker)
+    cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))
+    with scan if IS_ROOT else contextlib.nullcontext():
+        holding = dataclasses.replace(handed_in, cells=cells)
+        marks = planted_grader.grade(holding, only="causal_mask")
     assert any(
         "traces of reference solutions" in test.message for test in marks.exercises[0].tests
     ), marks
