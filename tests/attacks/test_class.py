@@ -16,6 +16,7 @@ from autograder.course.config import Day
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.protocol import limits
 from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
@@ -27,20 +28,15 @@ pytestmark = pytest.mark.slow
 # Each honest submission has zero, one or several wrong exercises.
 WRONG = {
     "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril(-1).bool()",
-    "softmax": "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)",
     "padding_mask": "def padding_mask(tokens, pad_id):\n    return tokens != pad_id",
 }
-HONEST = [(), ("causal_mask",), ("softmax",), ("padding_mask", "causal_mask")]
-HOSTILE = (
-    "attributes of modules",
-    "a changed default dtype",
-    "a daemon forked twice",
-    "System V shared memory",
-    "a signal to every process",
-    "a patched worker",
-    "endless answers",
-    "recursion until the stack overflows",
-)
+HONEST = [(), ("causal_mask",), ("padding_mask", "causal_mask")]
+# The attacks that are graded before each honest submission.
+HOSTILE = [
+    ("attributes of modules", "a changed default dtype", "a daemon forked twice"),
+    ("System V shared memory", "a signal to every process", "a patched worker"),
+    ("endless answers", "recursion until the stack overflows"),
+]
 TIMER = 0.01
 
 
@@ -82,17 +78,17 @@ def test_hostile_submissions_do_not_change_honest_marks(
     assert len({points for points, _, _ in alone.values()}) == len(HONEST)
     with start_server() as server:
         beside = grader_for(day1, server)
-        for number, name in enumerate(HOSTILE):
-            cells = attack_cells(outside, named[name])
-            marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
-            assert marks.points == 0, name
-            for one in (honest[number % len(honest)],):
-                assert without_seconds(beside.grade(one)) == alone[one.student], name
+        for one, names in zip(honest, HOSTILE, strict=True):
+            for name in names:
+                cells = attack_cells(outside, named[name])
+                marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
+                assert marks.points == 0, name
+            assert without_seconds(beside.grade(one)) == alone[one.student], names
     assert outside.seen() == []
 
 
 def test_exhausting_attacks_do_not_slow_the_grader(
-    grader: Grader, day1: Day, outside: Outside
+    grader: Grader, day1: Day, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exhausting attacks delay a timer by at most 100 ms more than honest code, and barely increase the grader's memory."""
     honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
@@ -108,6 +104,7 @@ def test_exhausting_attacks_do_not_slow_the_grader(
     ]
     timed = grader_for(replace(day1, exercises=tuple(quick)), grader.server)
     timed.grade(quiet[0], only="causal_mask")
+    monkeypatch.setattr(limits, "IDLE_FACTOR", 2)  # code that waits exhausts nothing
     beside_honest = lateness(timed, quiet)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
