@@ -46,9 +46,5 @@ def whole(cases: Sequence[Case]) -> HostileClass:
 
 
 WHOLE = whole([one for one in ALL if one.family in ("notebooks", "yaml") and one.short])
-GROUPED: list[HostileClass] = [*_groups(), *SLOW, *identity.SHORT, WHOLE]
-SHORT: list[HostileClass] = [
-    flat([one for one in ALL if one.short and one.family in FAMILIES], "code"),
-    flat([one for one in ALL if one.short and one.family not in FAMILIES], "files"),
-    *identity.SHORT,
-]
+GROUPED: list[HostileClass] = [*_groups(), *SLOW, *identity.GROUPED, WHOLE]
+SHORT: list[HostileClass] = [flat([one for one in ALL if one.short], "short"), identity.CLAIMED]

@@ -263,7 +263,7 @@ def one_animation_of_100_megabytes(path: Path) -> None:
     raw(path, notebook(code("x = 1", outputs=[output]), code(RIGHT)))
 
 
-@case("notebooks", *HONEST, short=True)
+@case("notebooks", *HONEST)
 def thirty_thousand_cells(path: Path) -> None:
     """Write a legitimate notebook with 30,000 cells."""
     raw(path, notebook(code(RIGHT), *(code(f"print({n})") for n in range(30_000))))

@@ -7,7 +7,6 @@ from torch import nn
 
 #### directly
 #: points 0
-#: short
 # %%
 def attention(query, key, value):
     return masked_attention(query, key, value)

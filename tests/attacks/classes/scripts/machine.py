@@ -20,7 +20,6 @@ def causal_mask(n, device=None):
 
 #### files_that_are_unlinked
 #: points 0
-#: short
 # %%
 held = []
 def causal_mask(n, device=None):

@@ -51,7 +51,6 @@ class DecoderLayer:
 
 #### by_closures
 #: points 0
-#: short
 # %%
 def hunt(start, name, steps=20_000):
     """Return a function with this name that is reachable from an object."""
@@ -124,7 +123,6 @@ class MultiHeadAttention:
 
 #### by_frames
 #: points 0
-#: short
 # %%
 def frames():
     frame = sys._getframe()
@@ -184,7 +182,6 @@ def merge_heads(x):
 
 #### by_source
 #: points 0
-#: short
 # %%
 def written(things, name):
     texts = []
@@ -219,7 +216,6 @@ def masked_attention(query, key, value, mask=None):
 
 #### by_text
 #: points 0
-#: short
 # %%
 def says(word, *uses):
     """Return whether any source code in this process contains a word from a reference solution."""

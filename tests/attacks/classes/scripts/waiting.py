@@ -6,7 +6,6 @@ import torch
 
 #### burns
 #: points 0
-#: short
 # %%
 def causal_mask(n, device=None):
     while True:
