@@ -34,6 +34,7 @@ class Outside:
         self.root.chmod(0o777)
         self._course()
         self._files = self._state()
+        self._times: dict[str, int] = {}
         self._signals = 0
         self._processes: set[str] = set()
         signal.signal(signal.SIGUSR1, self._signalled)
@@ -162,7 +163,15 @@ class Outside:
             state[str(path)] = (found.st_mode, found.st_mtime_ns if data else 0, data)
         return state
 
+    def _change_times(self) -> dict[str, int]:
+        """Return when each file or folder last changed. Unlike the time of modification, this time cannot be set."""
+        return {str(path): path.lstat().st_ctime_ns for path in self.root.rglob("*")}
+
     def _has_changes(self) -> bool:
+        times = self._change_times()
+        if times == self._times:  # avoids reading the files again
+            return False
+        self._times = times
         state = self._state()
         if state == self._files:
             return False
@@ -174,6 +183,7 @@ class Outside:
             os.chmod(path, mode)
         for path in sorted(set(state) - set(self._files), reverse=True):
             os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+        self._times = self._change_times()
         self._files = self._state()
         return True
 

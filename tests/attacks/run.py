@@ -3,8 +3,8 @@
     python -m tests.attacks.run USER WALL [kernel]
 
 USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
-only the attacks that the kernel blocks. If WALL is off, each attack that can have an effect as this user runs without its
-defence.
+only the attacks that the kernel blocks. If WALL is off, run the attacks that have an effect as this user without their
+defences: one for each effect and set of defences, or all of them if ATTACKS=all is set.
 
 The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.
@@ -18,12 +18,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import msgspec
@@ -42,6 +42,7 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
+from autograder.protocol import limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingCourse, prepare
@@ -51,15 +52,17 @@ from autograder.submissions.roster import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside
-from tests.attacks.suite import ATTACKS, CELLS, HONEST, KERNEL, Attack
+from tests.attacks.suite import ATTACKS, CELLS, HONEST, IS_LONG, KERNEL, PROVED, Attack
 from tests.material import recipient
 
 CANARY = "ATTACKS_CANARY"
+# An honest submission is graded after this many attacks.
+GROUP = 1 if IS_LONG else 3
 
 
 @dataclass
 class Seen:
-    """The result of one attack. `after` is the number of points for the honest submission graded next."""
+    """The result of one attack. `after` is the number of points for the next honest submission."""
 
     points: float
     status: str
@@ -72,9 +75,8 @@ class Seen:
 class Lab:
     """A grader for a course that contains canaries, and the targets of attacks outside the sandbox."""
 
-    # The longest time limit for a call, in seconds. Without its defence, an attack might never end.
+    # The longest limit on a call's CPU time, in seconds. Without its defence, an attack might never end.
     longest = 60.0
-    proving = False
 
     def __init__(self, outside: Outside, server: Server, trivial: Any) -> None:
         self.outside = outside
@@ -82,6 +84,7 @@ class Lab:
         known = outside.root / ".autograder" / trivial_answers.cache_name(AnswerKey.read(day))
         known.write_text(json.dumps(trivial))
         self.grader = Grader(day, server, outside.secret)
+        self.descriptors = 0
         self._day = day
         self._prepared: dict[tuple[Server, str], SlicingCourse] = {}
         self._texts = read_texts(day, self.grader.key.tests)
@@ -102,10 +105,22 @@ class Lab:
         self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
-        """Grade an honest submission that looks for traces of earlier submissions, and return its points."""
+        """Grade an honest submission that looks for traces of earlier submissions, and return its points.
+
+        Also count this process's open descriptors.
+        """
         self.grader.day = self._day
         self._prepare()
-        return self.grader.grade(self._handed_in(self.finder), only="causal_mask").earned
+        marks = self.grader.grade(self._handed_in(self.finder), only="causal_mask")
+        self.descriptors = len(os.listdir("/proc/self/fd"))
+        return marks.earned
+
+    def slice(self, source: str) -> tuple[tuple[Cell, ...], NotebookSlices]:
+        """Slice a submission without grading it. Return its cells and their slices."""
+        self._prepare()
+        cells = self._handed_in(source).cells
+        with Slicer(self.grader.server, self.grader._slicing, cells) as slicer:
+            return tuple(cells), slicer.slice_all()
 
     def _handed_in(self, source: str) -> Submission:
         cells = (Cell(1, "code", self.prelude), Cell(2, "code", source))
@@ -126,15 +141,17 @@ class Lab:
         vars(day)["chapters"] = self._day.chapters  # avoids reading the chapters again
         return day
 
-    def observe(self, attack: Attack, work: Callable[[], SubmissionMarks]) -> Seen:
-        """Run an attack and return its result and effects."""
-        descriptors = len(os.listdir("/proc/self/fd"))
+    def observe(
+        self, attack: Attack, work: Callable[[], SubmissionMarks], then_honest: bool
+    ) -> Seen:
+        """Run an attack, grade an honest submission if `then_honest` is true, and return the attack's result and effects."""
         started = time.monotonic()
         marks = work()
         seconds = time.monotonic() - started
-        after = 3.0 if self.proving and attack.effect != "marker" else self.honest_after()
+        before = self.descriptors
+        after = self.honest_after() if then_honest else 3.0
         effects = self.outside.seen()
-        if len(os.listdir("/proc/self/fd")) > descriptors:
+        if self.descriptors > before:
             effects.append("grows")
         if after < 3:
             effects.append("marker")
@@ -196,15 +213,30 @@ class Unwalled(LocalProcess):
         super().__init__()
 
 
+class Presliced(Slicer):
+    """A slicer that returns slices made before a fork. In a fork, the server, which is not its child, seems to have exited."""
+
+    made: ClassVar[dict[tuple[Cell, ...], NotebookSlices]] = {}
+
+    def slice_all(self) -> NotebookSlices:
+        return self.made[tuple(self._cells)]
+
+
 def in_process(here: Lab, attack: Attack) -> Seen:
     """Run an attack in a fork of this process to contain the damage."""
+    for source in (attack.source, here.finder):
+        cells, slices = here.slice(source)
+        Presliced.made[cells] = slices
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             signal.alarm(30)
-            with mock.patch.object(attempt, "Process", Unwalled):
-                seen = here.observe(attack, lambda: here.grade(attack))
+            with (
+                mock.patch.object(attempt, "Process", Unwalled),
+                mock.patch.object(grader, "Slicer", Presliced),
+            ):
+                seen = here.observe(attack, partial(here.grade, attack), attack.effect == "marker")
             os.write(writing, json.dumps(asdict(seen)).encode())
         finally:
             os._exit(0)
@@ -248,11 +280,11 @@ def without(layer: str) -> Iterator[None]:
 
 
 def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
-    """Run each attack with its defence disabled, and return the results."""
+    """Run the attacks in `PROVED` with their defences disabled, and return the results."""
     seen: dict[str, Seen] = {}
     kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
-    for attack in ATTACKS:
-        if attack.effect and attack.user == user:
+    for attack in PROVED:
+        if attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
     # A server takes seconds to start, so if fewer than three attacks share a set of disabled layers, run them with a larger one.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
@@ -266,7 +298,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
         with server:
             if here is None:
                 here = Lab(outside, server, trivial)
-                here.longest, here.proving = 2.0, True
+                here.longest = 2.0
             here.grader.runner.server = server
             here.honest_after()
             for attack in attacks:
@@ -279,7 +311,8 @@ def one_proof(here: Lab, attack: Attack) -> Seen:
         return in_process(here, attack)
     design = next((layer for layer in attack.stopped_by if layer not in KERNEL), "")
     with without(design):
-        return here.observe(attack, lambda: here.grade(attack, design != "rule"))
+        grade = partial(here.grade, attack, design != "rule")
+        return here.observe(attack, grade, attack.effect == "marker")
 
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
@@ -288,9 +321,20 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
         here = Lab(outside, server, trivial)
         here.honest_after()
         chosen = [a for a in ATTACKS if a.kernel or which != "kernel"]
-        attacks = {a.name: asdict(here.observe(a, partial(here.grade, a))) for a in chosen}
-        honest = {a.name: asdict(here.observe(a, partial(here.grade, a))) for a in HONEST}
+        attacks, honest = run_all(here, chosen), run_all(here, HONEST)
         return {"isolation": server.isolation, "attacks": attacks, "honest": honest}
+
+
+def run_all(here: Lab, attacks: Sequence[Attack]) -> dict[str, Any]:
+    """Run attacks, grade an honest submission after each group of them, and return the results by name."""
+    results: dict[str, Seen] = {}
+    for start in range(0, len(attacks), GROUP):
+        group = attacks[start : start + GROUP]
+        seen = [here.observe(a, partial(here.grade, a), a is group[-1]) for a in group]
+        results |= {
+            a.name: replace(s, after=seen[-1].after) for a, s in zip(group, seen, strict=True)
+        }
+    return {name: asdict(each) for name, each in results.items()}
 
 
 def main(user: str, wall: str, which: str = "all") -> None:
@@ -302,7 +346,12 @@ def main(user: str, wall: str, which: str = "all") -> None:
     trivial = json.load(sys.stdin)
     before = {name for name in os.listdir("/tmp") if name.startswith("autograder-")}
     with Outside(os.environ[CANARY]) as outside:
-        seen = proofs(outside, trivial, user) if wall == "off" else walled(outside, trivial, which)
+        if wall == "off":
+            # Without its defence, an attack may wait for an answer that never comes.
+            with mock.patch.object(limits, "IDLE_FACTOR", 0.5):
+                seen = proofs(outside, trivial, user)
+        else:
+            seen = walled(outside, trivial, which)
     made = {name for name in os.listdir("/tmp") if name.startswith("autograder-")} - before
     seen["left"] = [name for name in made if Path("/tmp", name).stat().st_uid == os.getuid()]
     print(json.dumps(seen))

@@ -20,8 +20,10 @@ are tested differently:
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,5 +84,17 @@ def read(family: str) -> list[Attack]:
     return found
 
 
+def one_per_defence(attacks: Iterable[Attack]) -> list[Attack]:
+    """Return the first attack for each effect and set of defences."""
+    first: dict[tuple[str, tuple[str, ...]], Attack] = {}
+    for attack in attacks:
+        first.setdefault((attack.effect, attack.stopped_by), attack)
+    return list(first.values())
+
+
+IS_LONG = os.environ.get("ATTACKS") == "all"
 ATTACKS = [attack for family in FAMILIES for attack in read(family)]
 HONEST = read("honest")
+# The attacks that must have an effect without their defences.
+EFFECTIVE = [attack for attack in ATTACKS if attack.effect]
+PROVED = EFFECTIVE if IS_LONG else one_per_defence(EFFECTIVE)
