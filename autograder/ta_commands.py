@@ -135,7 +135,13 @@ def override(
         str, typer.Argument(metavar="[STUDENT]", help="a student's name, id or email address")
     ] = "",
     exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]")] = "",
-    points: Annotated[str, typer.Option(metavar="POINTS", help="the new points")] = "",
+    points: Annotated[
+        str,
+        typer.Option(
+            metavar="POINTS",
+            help="the exercise's new points, before the late penalty, and not the change",
+        ),
+    ] = "",
     comment: Annotated[str, typer.Option(metavar="TEXT", help="a comment for the student")] = "",
     remove: Annotated[bool, typer.Option("--remove", help="remove the override")] = False,
     csv: Annotated[
@@ -149,7 +155,10 @@ def override(
         str, typer.Option(metavar="NAME", help="who made the decision (default: your username)")
     ] = "",
 ) -> None:
-    """Set an exercise's points or comment by hand. Regrading does not change them. Without STUDENT, list all overrides."""
+    """Set an exercise's points, comment or both by hand, and leave the rest unchanged. Regrading does not change them.
+
+    Without STUDENT, list all overrides.
+    """
     from autograder.marks.override_requests import Request
 
     chosen = load_day(day)
@@ -183,12 +192,14 @@ def _read_requests(file: Path) -> list[Request]:
 def _add(day: Day, requests: list[Request], by: str) -> None:
     from autograder.marks.history import History
     from autograder.marks.override_requests import resolve
-    from autograder.marks.overrides import OverrideStore
+    from autograder.marks.overrides import OverrideStore, read_stored
     from autograder.submissions import roster
 
     with History(day.root) as history:
         class_ = history.current(day.name)
-    new = resolve(requests, class_, day, roster.for_course(day.root), by or getpass.getuser())
+    stored = read_stored(day).stored
+    students = roster.for_course(day.root)
+    new = resolve(requests, class_, day, students, by or getpass.getuser(), stored)
     with OverrideStore(day.root) as store:
         store.add(day.name, new)
     _list(day, {(one.key, one.exercise) for one in new})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from autograder import ta_commands
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
@@ -19,7 +20,9 @@ from autograder.marks.overrides import Adjustments, OverrideStore, StudentOverri
 from autograder.nbgrader_plugin.rounded_export import round_numbers
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER
+from tests import fake_grading
 from tests.conftest import ROOT
+from tests.fake_grading import book
 from tests.material import submission, unread
 from tests.released_course import Class, release
 from tests.small_course import COMMAND, RIGHT, WRONG, command, make
@@ -142,7 +145,13 @@ def test_a_group_shares_an_override(day: Day) -> None:
 
 @pytest.mark.parametrize(
     ("points", "comment", "message"),
-    [("-1", "", "0 to 4"), ("nan", "", "0 to 4"), ("x", "", "0 to 4"), ("", " ", "a comment")],
+    [
+        ("+1", "", "new points for softmax, from 0 to 4"),
+        ("-1", "", "has a sign"),
+        ("nan", "", "0 to 4"),
+        ("x", "", "0 to 4"),
+        ("", " ", "a comment"),
+    ],
 )
 def test_an_invalid_override_is_refused(points: str, comment: str, message: str, day: Day) -> None:
     class_ = [submission(sentences.read(day)), unread()]
@@ -150,6 +159,40 @@ def test_an_invalid_override_is_refused(points: str, comment: str, message: str,
         resolve([Request("ada", "softmax", points, comment)], class_, day, NO_ROSTER, "kim")
     with pytest.raises(CourseError, match="could not be graded"):
         resolve([Request("bob", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
+
+
+def test_what_an_override_leaves_out_stays(day: Day) -> None:
+    class_ = [submission(sentences.read(day))]
+
+    def change(points: str, comment: str, stored: list[StudentOverride]) -> list[StudentOverride]:
+        request = Request("ada", "softmax", points, comment)
+        return resolve([request], class_, day, NO_ROSTER, "kim", stored)
+
+    given = change("1", "Nice try.", [])
+    for points, comment, expected in (
+        ("", "See the forum.", (1, "See the forum.")),
+        ("2", "", (2, "Nice try.")),
+    ):
+        (new,) = change(points, comment, given)
+        assert (new.override.points, new.override.comment) == expected
+    both = [Request("ada", "softmax", "3", ""), Request("ada", "softmax", "", "Fine.")]
+    (new,) = resolve(both, class_, day, NO_ROSTER, "kim", given)
+    assert (new.override.points, new.override.comment) == (3, "Fine.")
+
+
+def test_the_command_keeps_and_prints_what_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make(tmp_path / "course")
+    (root / "ada.ipynb").write_bytes(book(20))
+    fake_grading.grade(root, root / "ada.ipynb")
+    monkeypatch.chdir(root)
+    ta_commands.override("day1", "ada", "padding_mask", points="50", by="kim")
+    ta_commands.override("day1", "ada", "padding_mask", comment="See the forum.", by="kim")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ada: padding_mask 50 instead of 20 points (kim")
+    assert "50 instead of 20 points" in second
+    assert second.endswith(": See the forum.; 50 of 100 points in total")
 
 
 def test_a_store_is_read_back(tmp_path: Path) -> None:

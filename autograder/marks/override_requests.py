@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import CourseError, Day
@@ -13,11 +13,12 @@ from autograder.marks.overrides import StudentOverride
 from autograder.submissions.roster import Roster
 
 MAX_COMMENT = 2000  # characters
+SIGNS = ("+", "-", "−")
 
 
 @dataclass(frozen=True)
 class Request:
-    """An override as a TA enters it. `student` is a name, id or email address, and `points` is "" for unchanged points."""
+    """An override as a TA enters it. `student` is a name, id or email address. Empty points or comments stay unchanged."""
 
     student: str
     exercise: str
@@ -32,29 +33,37 @@ def resolve(
     day: Day,
     roster: Roster,
     by: str,
+    stored: Iterable[StudentOverride] = (),
 ) -> list[StudentOverride]:
     """Return the overrides to store. A request for a group submission becomes one override per student.
+
+    Points or a comment that a request leaves out are taken from the `stored` overrides and from earlier requests.
 
     Raises:
         CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
     """
-    found: list[StudentOverride] = []
+    known = {(one.key, one.exercise): one for one in stored}
+    found: dict[tuple[str, str], StudentOverride] = {}
     problems: list[str] = []
     time = overrides.now()
     for request in requests:
         try:
             marks = find_marks(request.student, class_, day, roster)
-            override = Override(_points(request, marks, day), _comment(request), by, time)
+            points, comment = _points(request, marks, day), _comment(request)
         except CourseError as error:
             problems.append(f"{request.where}{error}")
             continue
-        found += [
-            StudentOverride(key, marks.student, request.exercise, override)
-            for key in overrides.keys(marks)
-        ]
+        earlier = overrides.stored_for(marks, known.values()).get(request.exercise)
+        if earlier:
+            points = earlier.points if points is None else points
+            comment = comment or earlier.comment
+        override = Override(points, comment, by, time)
+        for key in overrides.keys(marks):
+            one = StudentOverride(key, marks.student, request.exercise, override)
+            found[key, request.exercise] = known[key, request.exercise] = one
     if problems:
         raise CourseError("; ".join(problems))
-    return found
+    return list(found.values())
 
 
 def find_marks(
@@ -83,6 +92,11 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
     if not request.points.strip():
         return None
     most = next(e.points for e in day.exercises if e.name == request.exercise)
+    if request.points.strip().startswith(SIGNS):
+        raise CourseError(
+            f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {most:g}, "
+            "and not the change. The late penalty is deducted afterwards"
+        )
     try:
         points = round(float(request.points.replace(",", ".")), 2)
     except ValueError:

@@ -68,13 +68,18 @@ def apply(
     marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
 ) -> SubmissionMarks:
     """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence."""
-    own_keys = keys(marks)
-    own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
-    chosen = {one.exercise: one.override for one in own} | dict(manual or {})
+    chosen = stored_for(marks, stored) | dict(manual or {})
     if not any(exercise.name in chosen for exercise in marks.exercises):
         return marks
     exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
     return replace(marks, exercises=exercises, points=total_points(exercises))
+
+
+def stored_for(marks: SubmissionMarks, stored: Iterable[StudentOverride]) -> dict[str, Override]:
+    """Return the stored overrides of a submission's students by exercise. A group shares the latest one."""
+    own_keys = keys(marks)
+    own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
+    return {one.exercise: one.override for one in own}
 
 
 def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
