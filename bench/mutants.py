@@ -26,6 +26,7 @@ from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
+from autograder.sandbox.worker.warm_up import warm_up
 from autograder.slicing.dependencies import Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 from bench.mutations import Key, Mutant, mutants
@@ -37,7 +38,7 @@ SECONDS = 20  # seconds of CPU time for all tests of an exercise; a mutant that 
 
 
 class Judge:
-    """Runs a day's hidden tests on mutants."""
+    """Runs a day's hidden tests on mutants. Call `warm_up` first, or each forked process initialises torch again."""
 
     def __init__(self, day: Day) -> None:
         self.day = day
@@ -51,26 +52,27 @@ class Judge:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             passed = False
             try:
-                passed = self._passes(exercise, self._units(mutant))
+                passed = self.passes(exercise, mutant.source)
             finally:
                 os._exit(0 if passed else 1)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
-    def _units(self, mutant: Mutant) -> Sequence[Unit]:
-        others = [unit for unit in self.solutions if mutant.exercise not in unit.binds]
-        units = [*others, *parse_units([Cell(0, "code", mutant.source)])[0]]
-        code = slice_for(mutant.exercise, units, self.given, self.day.names)
-        assert code is not None
-        return code.units
-
-    def _passes(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
+    def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
+        """Return whether a version of an exercise passes all tests. This process no longer prints anything afterwards."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
-        source = join_units(units)
+        code = join_units(self._units(exercise.name, source))
         # `not_allowed` is ignored: in a shared process, the functions would also be forbidden in the tests.
-        student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
+        student.load(m.Load(code.text, list(code.pieces), exercise.name, 0))
         tests = self.tests[exercise.name]
-        return all(self._test_passes(test, student, seed) for seed in SEEDS for test in tests)
+        return all(self._test_passes(test, student, seed) for seed in seeds for test in tests)
+
+    def _units(self, exercise: str, source: str) -> Sequence[Unit]:
+        others = [unit for unit in self.solutions if exercise not in unit.binds]
+        units = [*others, *parse_units([Cell(0, "code", source)])[0]]
+        code = slice_for(exercise, units, self.given, self.day.names)
+        assert code is not None
+        return code.units
 
     def _test_passes(self, test: Test, student: Student, seed: str) -> bool:
         try:
@@ -147,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.split("\n")[0])
     parser.add_argument("days", nargs="*", default=list(listed), help="default: all")
     course, count = courses.load(ROOT), 0
+    warm_up()
     for name in parser.parse_args().days:
         for difference in differences(course.day(name), listed.get(name, {})):
             print(difference, flush=True)

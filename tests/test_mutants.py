@@ -1,12 +1,24 @@
-"""Test that every listed survivor is an existing mutant with a stated reason, and that a sample of mutants confirms the list."""
+"""Test that the hidden tests detect mutants and known mistakes of the reference solutions.
+
+Every listed survivor must be an existing mutant with a stated reason, and a sample of mutants must confirm the list.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import resource
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import pytest
 
 from autograder.course import config as courses
+from autograder.course.config import Exercise
+from autograder.recognition.catalogue import known_mistakes
+from autograder.sandbox.worker.warm_up import warm_up
 from bench.mutants import Judge, survivors
 from bench.mutations import Mutant, mutants, solution
 from tests.conftest import ROOT
@@ -15,12 +27,46 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 DAYS = list(survivors())
-SAMPLE = 40  # number of mutants to run per day; `make mutants` runs all of them
+# The number of mutants to run per day, and the number of listed survivors. `make mutants` runs all of them.
+SAMPLE, SURVIVORS = 20, 3
+SECONDS = 300  # of CPU time for all known mistakes of a day
+
+
+@cache
+def judge_of(day: str) -> Judge:
+    return Judge(COURSE.day(day))
+
+
+def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
+    """Return a function's result. The function runs in a forked process, because `warm_up` changes torch for a whole process."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            warm_up()
+            with open(write, "w", encoding="utf-8") as pipe:
+                json.dump(function(), pipe)
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    result: list[Any] = json.loads(found)
+    return result
+
+
+@cache
+def mutants_of(day: str) -> list[tuple[Exercise, Mutant]]:
+    """Return all mutants of a day, with their exercises."""
+    exercises = COURSE.day(day).exercises
+    return [(e, mutant) for e in exercises for mutant in mutants(COURSE.day(day), e)]
 
 
 @pytest.mark.parametrize("day", DAYS)
 def test_every_listed_survivor_exists_and_has_a_reason(day: str) -> None:
-    existing = {m.key for e in COURSE.day(day).exercises for m in mutants(COURSE.day(day), e)}
+    existing = {mutant.key for _, mutant in mutants_of(day)}
     listed = survivors()[day]
     assert set(listed) <= existing
     assert [key for key, reason in listed.items() if len(reason) < 20] == []
@@ -28,15 +74,23 @@ def test_every_listed_survivor_exists_and_has_a_reason(day: str) -> None:
 
 @pytest.mark.parametrize("day", DAYS)
 def test_a_sample_of_mutants_survives_as_listed(day: str) -> None:
-    judge, listed = Judge(COURSE.day(day)), survivors()[day]
-    made = [(e, m) for e in judge.day.exercises for m in mutants(judge.day, e)]
-    for exercise, mutant in random.Random(0).sample(made, SAMPLE):
-        assert judge.survives(exercise, mutant) == (mutant.key in listed), mutant.key
+    judge, listed, draw = judge_of(day), survivors()[day], random.Random(0)
+    alive = [one for one in mutants_of(day) if one[1].key in listed]
+    dead = [one for one in mutants_of(day) if one[1].key not in listed]
+    chosen = draw.sample(alive, SURVIVORS) + draw.sample(dead, SAMPLE - SURVIVORS)
+    survived = in_fork(lambda: [judge.survives(*one) for one in chosen])
+    seen = {mutant.key: alive for (_, mutant), alive in zip(chosen, survived, strict=True)}
+    assert seen == {mutant.key: mutant.key in listed for _, mutant in chosen}
 
 
 @pytest.mark.parametrize("day", DAYS)
-def test_the_unchanged_solution_survives(day: str) -> None:
-    judge = Judge(COURSE.day(day))
-    for exercise in judge.day.exercises:
-        unchanged = Mutant(exercise.name, "", 0, "", "", solution(judge.day, exercise))
-        assert judge.survives(exercise, unchanged), exercise.name
+def test_every_known_mistake_fails_a_hidden_test_and_the_solution_passes(day: str) -> None:
+    judge, known = judge_of(day), known_mistakes(COURSE.day(day))
+    solutions = [(e, "the solution", solution(judge.day, e)) for e in judge.day.exercises]
+    mistakes = [(e, m.name, m.source) for e in judge.day.exercises for m in known[e.name]]
+
+    def passing() -> list[list[str]]:
+        every = [*mistakes, *solutions]
+        return [[e.name, name] for e, name, code in every if judge.passes(e, code, ["0"])]
+
+    assert in_fork(passing) == [[name, "the solution"] for name in judge.day.names]
