@@ -49,7 +49,7 @@ mutants: setup
 	$(BIN)/python -m bench.mutants
 
 names: setup
-	NAMES=all $(BIN)/python -m pytest -q tests/test_recognition.py
+	NAMES=all $(BIN)/python -m pytest -q tests/test_recognition.py tests/test_substitution.py
 
 hints: setup
 	HINTS=all $(BIN)/python -m pytest -q tests/test_hints.py

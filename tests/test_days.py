@@ -12,9 +12,12 @@ from autograder.course import config as courses
 from autograder.course.consistency import check_day
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
+from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
+from autograder.sandbox.control import WORKER
 from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell
+from autograder.submissions.client import READER
 from tests.conftest import ROOT, by_name, handed_in
 
 pytestmark = pytest.mark.slow
@@ -42,8 +45,20 @@ def test_the_course_is_consistent(grader: Grader) -> None:
     check_day(grader.day)
 
 
-def test_the_solution_gets_full_points(grader: Grader) -> None:
+def test_the_solution_gets_full_points_and_starts_one_worker_per_exercise(
+    grader: Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    start = grader.server.start
+
+    def count(limits: Limits, service: str = WORKER) -> object:
+        started.append(service)
+        return start(limits, service)
+
+    monkeypatch.setattr(grader.server, "start", count)
     marks = grader.grade(handed_in(solution_notebook(grader.day)))
+    assert started.count(WORKER) == len(grader.day.exercises)
+    assert started.count(READER) == 1
     assert lost(marks) == {}
     assert (marks.points, marks.problems) == (100, [])
     for exercise in marks.exercises:

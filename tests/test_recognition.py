@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
-from autograder.course.config import Exercise
+from autograder.course.config import Day, Exercise
 from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Job
@@ -20,7 +21,8 @@ from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import find_match
 from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell, read_cells
-from tests.conftest import ROOT, by_name, with_cells
+from tests.chosen_mistakes import CHOSEN
+from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +31,13 @@ Graders = Callable[[str], Grader]
 Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
 DAYS = tuple(COURSE.days)
-EVERYWHERE = [(day, exercise) for day in DAYS for exercise in COURSE.day(day).names]
-# `make names` grades every mistake in every exercise separately, which takes many minutes. In CI,
-# test_substitution.py grades one mistake per exercise, and this file grades all mistakes in one exercise.
+# `make names` learns the mistakes of all exercises and grades each mistake separately, which takes many minutes. In CI, this
+# file learns the mistakes of the chosen exercises and grades all mistakes in one exercise.
 ALL = os.environ.get("NAMES") == "all"
-ALONE = EVERYWHERE if ALL else [("day1", "padding_mask")]
+EXERCISES = [
+    (day, name) for day in DAYS for name in (COURSE.day(day).names if ALL else CHOSEN[day])
+]
+ALONE = EXERCISES if ALL else [("day1", "padding_mask")]
 
 # Each entry names a file in tests/styles, an exercise, a change that adds a mistake to the file, and the mistake.
 IN_ANOTHER_STYLE = [
@@ -224,6 +228,10 @@ UNKNOWN_MISTAKES = (
 )
 
 
+def is_chosen(style: str, exercise: str) -> bool:
+    return (style.split("/")[0], exercise) in EXERCISES
+
+
 def exercise_of(day: str, name: str) -> Exercise:
     return next(exercise for exercise in COURSE.day(day).exercises if exercise.name == name)
 
@@ -271,11 +279,14 @@ def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
     return items if ALL else random.Random(exercise).sample(items, count)
 
 
-@pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
+@pytest.mark.parametrize(("day", "exercise"), EXERCISES)
 def test_every_known_mistake_has_a_unique_signature(
     day: str, exercise: str, graders: Graders
 ) -> None:
-    """The observations recorded for a mistake must match no other mistake, and every mistake must fail at least one test."""
+    """The observations recorded for a mistake must match no other mistake, and every mistake must fail at least one test.
+
+    For the exercises that are not chosen, test_mutants.py tests that every mistake fails at least one test.
+    """
     recognizer = graders(day).recognizer
     known = recognizer.signatures(exercise_of(day, exercise))
     assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
@@ -314,7 +325,9 @@ def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
             assert mistake.sentence.endswith((".", "?")), mistake.name
 
 
-@pytest.mark.parametrize(("style", "exercise", "changes", "name"), IN_ANOTHER_STYLE)
+@pytest.mark.parametrize(
+    ("style", "exercise", "changes", "name"), [e for e in IN_ANOTHER_STYLE if is_chosen(*e[:2])]
+)
 def test_a_mistake_in_a_different_style_is_recognised(
     style: str, exercise: str, changes: dict[str, str], name: str, graders: Graders
 ) -> None:
@@ -346,7 +359,9 @@ def test_a_mistake_with_a_missing_cast_or_a_view_is_recognised(
     assert recognize_code(graders("day2"), exercise, source) == name
 
 
-@pytest.mark.parametrize(("style", "exercise", "changes"), TWO_MISTAKES)
+@pytest.mark.parametrize(
+    ("style", "exercise", "changes"), [e for e in TWO_MISTAKES if is_chosen(*e[:2])]
+)
 def test_two_mistakes_at_once_are_not_recognised(
     style: str, exercise: str, changes: dict[str, str], graders: Graders
 ) -> None:
@@ -354,7 +369,7 @@ def test_two_mistakes_at_once_are_not_recognised(
     assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) is None
 
 
-@pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
+@pytest.mark.parametrize(("day", "exercise"), EXERCISES)
 def test_an_unknown_mistake_is_not_recognised(day: str, exercise: str, graders: Graders) -> None:
     grader = graders(day)
     for how in sample(UNKNOWN_MISTAKES, exercise, 2):
@@ -368,10 +383,14 @@ def test_an_unknown_mistake_is_not_recognised(day: str, exercise: str, graders: 
     )
 
 
-def test_the_marks_contain_the_name_of_the_mistake(grade: Grade, solution: NotebookNode) -> None:
+def test_the_marks_contain_the_name_of_the_mistake(
+    grade: Grade, solution: NotebookNode, day1: Day
+) -> None:
     wrong = "def causal_mask(n, device=None):\n    return torch.full((n, n), True, device=device).triu(0)"
-    marks = by_name(grade(with_cells(solution, {"causal_mask": wrong})))
+    masks = with_exercises(solution, day1, ("padding_mask", "causal_mask", "decoder_mask"))
+    marks = by_name(grade(with_cells(masks, {"causal_mask": wrong})))
     assert marks["causal_mask"].mistake == "the past hidden"
+    assert marks["decoder_mask"].status == "passed"
     assert {e.mistake for name, e in marks.items() if name != "causal_mask"} == {None}
 
 
@@ -385,25 +404,26 @@ WITHOUT_RESULTS = [
 
 @pytest.mark.parametrize(("status", "body"), WITHOUT_RESULTS)
 def test_code_without_results_is_not_recognised(
-    status: str, body: str, grade: Grade, solution: NotebookNode
+    status: str, body: str, grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = [replace(e, limits=replace(e.limits, cpu_seconds=0.5)) for e in grader.day.exercises]
+    monkeypatch.setattr(grader, "day", replace(grader.day, exercises=tuple(quick)))
     source = f"def causal_mask(n, device=None):\n    {body}"
-    marks = by_name(grade(with_cells(solution, {"causal_mask": source}), "causal_mask"))[
-        "causal_mask"
-    ]
+    marks = by_name(grader.grade(handed_in(source)))["causal_mask"]
     assert (marks.status, marks.mistake) == (status, None)
 
 
 def test_a_mistake_is_recognised_despite_a_mistake_in_a_dependency(
-    grade: Grade, solution: NotebookNode
+    grade: Grade, solution: NotebookNode, day1: Day
 ) -> None:
     """Recognition replaces an exercise's faulty dependency with the reference solution, as grading does."""
-    cells = {cell.id: cell.source for cell in solution.cells}
+    names = day1.names[: day1.names.index("MultiHeadAttention") + 1]
+    until_attention = with_exercises(solution, day1, names)
+    cells = {cell.id: cell.source for cell in until_attention.cells}
     attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
     assert attention != cells["MultiHeadAttention"]
     heads = "def merge_heads(x):\n    b, h, n, d = x.shape\n    return x.reshape(b, n, h * d)"
-    marks = by_name(
-        grade(with_cells(solution, {"MultiHeadAttention": attention, "merge_heads": heads}))
-    )
+    wrong = with_cells(until_attention, {"MultiHeadAttention": attention, "merge_heads": heads})
+    marks = by_name(grade(wrong))
     assert marks["merge_heads"].mistake == "reshaped without a transpose"
     assert marks["MultiHeadAttention"].mistake == "values taken from the keys' input"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 
@@ -9,41 +10,43 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
+from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
-from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
-from autograder.sandbox.client import Server
-from autograder.sandbox.control import WORKER
-from autograder.submissions.client import READER
-from tests.conftest import ROOT, by_name, handed_in, with_cells
+from tests.chosen_mistakes import CHOSEN
+from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises
 
 pytestmark = pytest.mark.slow
 
 Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
-SUBMISSIONS = 7  # number of submissions per day, with mistakes in three or four exercises each
+# `make names` uses mistakes in all exercises.
+ALL = os.environ.get("NAMES") == "all"
+# The number of submissions per day, with mistakes in three to five exercises each.
+SUBMISSIONS = 7 if ALL else 2
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
-@pytest.mark.parametrize("day", list(COURSE.days))
-def test_a_correct_submission_starts_one_worker_per_exercise(
-    day: str, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grader = Grader(COURSE.day(day), server, b"once")
-    started: list[str] = []
-    start = server.start
+@pytest.fixture(scope="module")
+def until_attention(solution: NotebookNode, day1: Day) -> NotebookNode:
+    """Return a notebook that contains only the exercises up to MultiHeadAttention."""
+    names = day1.names[: day1.names.index("MultiHeadAttention") + 1]
+    return with_exercises(solution, day1, names)
 
-    def count(limits: Limits, service: str = WORKER) -> object:
-        started.append(service)
-        return start(limits, service)
 
-    monkeypatch.setattr(server, "start", count)
-    grader.grade(handed_in(solution_notebook(grader.day)))
-    assert started.count(WORKER) == len(grader.day.exercises)
-    assert started.count(READER) == 1
+@pytest.fixture(scope="module")
+def masks(solution: NotebookNode, day1: Day) -> NotebookNode:
+    """Return a notebook that contains only the exercises about masks."""
+    return with_exercises(solution, day1, ("padding_mask", "causal_mask", "decoder_mask"))
+
+
+def lost(marks: SubmissionMarks) -> list[str]:
+    """Return the names of the exercises that were attempted and lost points."""
+    attempted = [exercise for exercise in marks.exercises if exercise.status != "not_attempted"]
+    return [exercise.name for exercise in attempted if exercise.points < exercise.max_points]
 
 
 def test_an_exercise_that_was_not_attempted_costs_no_other_points(
@@ -55,19 +58,18 @@ def test_an_exercise_that_was_not_attempted_costs_no_other_points(
     assert by_name(marks)["softmax"].reference_for == []
 
 
-def test_an_exercise_that_crashes_costs_no_other_points(
-    grade: Grade, solution: NotebookNode
+@pytest.mark.parametrize(
+    ("status", "body", "replaced"),
+    [("crashed", "os._exit(0)", ["softmax"]), ("not_allowed", "return x.softmax(dim)", [])],
+)
+def test_code_that_cannot_be_tested_costs_no_other_points(
+    status: str, body: str, replaced: list[str], grade: Grade, until_attention: NotebookNode
 ) -> None:
-    dying = "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"
-    assert grade(with_cells(solution, {"softmax": dying})).points == 96
-
-
-def test_a_forbidden_function_costs_no_other_points(grade: Grade, solution: NotebookNode) -> None:
-    marks = grade(
-        with_cells(solution, {"softmax": "def softmax(x, dim=-1):\n    return x.softmax(dim)"})
-    )
-    assert by_name(marks)["softmax"].status == "not_allowed"
-    assert marks.points == 96
+    softmax = f"import os\ndef softmax(x, dim=-1):\n    {body}"
+    marks = grade(with_cells(until_attention, {"softmax": softmax}))
+    assert by_name(marks)["softmax"].status == status
+    assert lost(marks) == ["softmax"]
+    assert by_name(marks)["MultiHeadAttention"].reference_for == replaced
 
 
 def test_two_mistakes_cost_only_their_own_exercises(grade: Grade, solution: NotebookNode) -> None:
@@ -85,14 +87,13 @@ def test_two_mistakes_cost_only_their_own_exercises(grade: Grade, solution: Note
 
 
 def test_a_further_mistake_in_the_calling_exercise_still_costs_points(
-    grade: Grade, solution: NotebookNode
+    grade: Grade, masks: NotebookNode
 ) -> None:
     loss = """def decoder_mask(tokens, pad_id):
     return causal_mask(tokens.shape[1]) & (tokens == pad_id)[:, None, :]"""
-    wrong = with_cells(solution, {"causal_mask": ALL_VISIBLE, "decoder_mask": loss})
-    marks = by_name(grade(wrong))
-    assert marks["decoder_mask"].points < marks["decoder_mask"].max_points
-    assert marks["Transformer"].status == "passed"
+    marks = grade(with_cells(masks, {"causal_mask": ALL_VISIBLE, "decoder_mask": loss}))
+    assert lost(marks) == ["causal_mask", "decoder_mask"]
+    assert by_name(marks)["decoder_mask"].reference_for == ["causal_mask"]
 
 
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
@@ -114,14 +115,15 @@ def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
 
 
 def test_code_that_needs_a_changed_signature_keeps_its_dependency(
-    grade: Grade, solution: NotebookNode
+    grade: Grade, solution: NotebookNode, day1: Day
 ) -> None:
     """The layer passes an argument that the reference solution for attention does not accept, so only softmax is replaced."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("n_heads: int", "n_heads: int, own: bool")
     layer = cells["EncoderLayer"].replace("(d_model, n_heads)", "(d_model, n_heads, own=True)")
+    names = day1.names[: day1.names.index("EncoderLayer") + 1]
     wrong = with_cells(
-        solution,
+        with_exercises(solution, day1, names),
         {
             "softmax": "def softmax(x, dim=-1):\n    return x",
             "MultiHeadAttention": attention,
@@ -135,7 +137,7 @@ def test_code_that_needs_a_changed_signature_keeps_its_dependency(
 
 
 def test_messages_reveal_nothing_about_the_reference_code(
-    grade: Grade, solution: NotebookNode
+    grade: Grade, masks: NotebookNode
 ) -> None:
     """The student code tries to read the globals of a reference solution and to leak them in an error message."""
     spy = """def decoder_mask(tokens, pad_id):
@@ -145,7 +147,7 @@ def test_messages_reveal_nothing_about_the_reference_code(
     if found.get("__name__") == "reference":
         raise RuntimeError('SPI' + 'ED ' + str(list(found)))
     return causal_mask(tokens.shape[1])"""
-    marks = grade(with_cells(solution, {"causal_mask": ALL_VISIBLE, "decoder_mask": spy}))
+    marks = grade(with_cells(masks, {"causal_mask": ALL_VISIBLE, "decoder_mask": spy}))
     assert "SPIED" not in str(marks)
 
 
@@ -154,12 +156,13 @@ def test_messages_reveal_nothing_about_the_reference_code(
 def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     day: str, first: int, graders: Callable[[str], Grader]
 ) -> None:
-    """For each exercise, exactly one of the submissions contains a known mistake."""
+    """For each chosen exercise, exactly one of the submissions contains a known mistake."""
     grader = graders(day)
+    exercises = [name for name in grader.day.names if ALL or name in CHOSEN[day]]
     mistakes = {
         name: random.Random(name).choice(own)
-        for name, own in list(grader.recognizer.mistakes.items())[first::SUBMISSIONS]
-        if own
+        for name in exercises[first::SUBMISSIONS]
+        if (own := grader.recognizer.mistakes[name])
     }
     sources = {name: mistake.source for name, mistake in mistakes.items()}
     marks = grader.grade(handed_in(with_cells(solution_notebook(grader.day), sources)))
