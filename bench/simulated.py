@@ -9,7 +9,7 @@ import json
 import random
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,20 +133,22 @@ class Work:
         return text[: self.cut].encode()
 
 
-def works(day: Day, count: int, seed: int = 0) -> list[Work]:
+def works(day: Day, count: int, seed: int = 0, wrong: Collection[str] | None = None) -> list[Work]:
     """Return distinct submissions that terminate. Out of every 19, 9 are correct, 7 are wrong, and 3 are unfinished or damaged.
 
     Correct submissions are the course's solution and the solutions in `tests/styles/`. Each is rewritten by every function in
-    `variants.py`, and saved both as a notebook and as a script.
+    `variants.py`, and saved both as a notebook and as a script. Wrong submissions have known mistakes in the exercises in
+    `wrong`, by default in any exercise.
     """
     draw = random.Random(seed)
     own = styles(day)
     ways = [(style, variant) for variant in VARIANTS for style in own]
     draw.shuffle(ways)
     mistakes = known_mistakes(day)
+    if wrong is not None:
+        mistakes = {name: mistakes[name] for name in wrong}
     return [
-        _work(day, number, *ways[number % len(ways)], own[0], mistakes, draw)
-        for number in range(count)
+        _work(number, *ways[number % len(ways)], own[0], mistakes, draw) for number in range(count)
     ]
 
 
@@ -159,7 +161,6 @@ def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
 
 
 def _work(
-    day: Day,
     number: int,
     style: list[str],
     variant: Variant,
@@ -172,8 +173,8 @@ def _work(
     if place < 9:
         return Work("right", variant(style, draw), ending)
     if place < 16:
-        wrong = 1 + number % (6 if place < 14 else len(day.names))
-        names = draw.sample(day.names, wrong)
+        most = min(6, len(mistakes)) if place < 14 else len(mistakes)
+        names = draw.sample(list(mistakes), 1 + number % most)
         last = [draw.choice(mistakes[name]) for name in names]
         return Work("wrong", [*style, *last], ending)
     if place == 16:

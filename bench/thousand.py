@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,16 +117,28 @@ class Measurement:
         return (max(later) - later[0]) / 1e6
 
 
-def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
-    """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes."""
+def measure(
+    day: Day,
+    count: int,
+    jobs: int,
+    folder: Path,
+    blocks: int = BLOCKS,
+    alone: int = ALONE,
+    wrong: Collection[str] | None = None,
+) -> Measurement:
+    """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes.
+
+    `alone` is the number of correct submissions that measure the cost of the graders alone. Wrong submissions have mistakes in
+    the exercises in `wrong`, by default in any exercise.
+    """
+    fill_caches(day, wrong)
     link_course(folder)
     link_caches(folder)
     with Outside("CANARY-of-the-bench") as outside:
         hostile = _attacks(outside)
-        honest, block_size = _write_class(day, count, hostile, folder, blocks)
+        honest, block_size = _write_class(day, count, hostile, folder, blocks, wrong)
         own = courses.load(folder).day(day.name)
-        fill_caches(own)
-        right = sorted((folder / "class").glob("*-right.*"))[:ALONE]
+        right = sorted((folder / "class").glob("*-right.*"))[:alone]
         result = Measurement(honest, block_size, processor_seconds(own, right, jobs))
         command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
         command += ["class", "hostile", "--jobs", str(jobs)]
@@ -153,12 +165,17 @@ def _attacks(outside: Outside) -> list[str]:
 
 
 def _write_class(
-    day: Day, count: int, cells: Sequence[str], folder: Path, blocks: int
+    day: Day,
+    count: int,
+    cells: Sequence[str],
+    folder: Path,
+    blocks: int,
+    wrong: Collection[str] | None,
 ) -> tuple[int, int]:
     """Write honest and hostile submissions to two folders. Return the number of honest submissions, and the size of a block."""
     hostile = hostile_works(day, max(3, count // 40), cells)
     honest = count - len(hostile)
-    block = works(day, honest // blocks)
+    block = works(day, honest // blocks, wrong=wrong)
     class_ = [*(block[n % len(block)] for n in range(honest)), *hostile]
     for name in ("class", "hostile"):
         (folder / name).mkdir()
@@ -169,19 +186,22 @@ def _write_class(
     return honest, len(block)
 
 
-def fill_caches(day: Day) -> None:
+def fill_caches(day: Day, wrong: Collection[str] | None = None) -> None:
     """Record what is recorded only once per course, so that it does not count as the cost of a class.
 
-    That is the outputs of all known mistakes and, by grading a submission with a mistake in every exercise, the tests that
-    pass if an exercise only forwards its arguments to a reference solution.
+    That is the outputs of known mistakes and, by grading a submission with a mistake in every exercise, the tests that pass
+    if an exercise only forwards its arguments to a reference solution. By default, all exercises contain mistakes, otherwise
+    only those in `wrong`.
     """
-    wrong = [own[0] for own in known_mistakes(day).values()]
-    work = Work("wrong", [*styles(day)[0], *wrong])
+    wrong = day.names if wrong is None else wrong
+    mistakes = [own[0] for name, own in known_mistakes(day).items() if name in wrong]
+    work = Work("wrong", [*styles(day)[0], *mistakes])
     cells, problems = read_cells(work.data(0), "wrong.ipynb")
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
-            grader.recognizer.signatures(exercise)
+            if exercise.name in wrong:
+                grader.recognizer.signatures(exercise)
         grader.grade(Submission("wrong.ipynb", "wrong", "", cells, problems, True))
 
 
