@@ -6,6 +6,7 @@ import random
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 from nbformat import NotebookNode
@@ -17,9 +18,10 @@ from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition import catalogue
+from autograder.sandbox.client import Server
 from tests import small_course
 from tests.chosen_mistakes import CHOSEN
-from tests.conftest import handed_in, with_cells, with_exercises
+from tests.conftest import handed_in, reader, with_cells, with_exercises
 
 # Exercises that other exercises call. For each of them, the test grades a submission in which it has a known mistake.
 CALLED = ("MultiHeadAttention", "softmax")
@@ -76,7 +78,10 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 
 @pytest.fixture
-def explained(course: Day, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def explained(course: Day, server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return a function that explains marks with the fork servers that all tests share."""
+    monkeypatch.setattr(explain, "start_server", lambda: nullcontext(server))
+    monkeypatch.setattr(explain, "Reader", lambda: nullcontext(reader()))
     monkeypatch.chdir(course.root)
     monkeypatch.setenv("AUTOGRADER_SECRET", "tests")
     return lambda *arguments, **more: "\n".join(explain.explain(course, *arguments, **more))
