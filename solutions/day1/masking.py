@@ -301,7 +301,7 @@ if __name__ == "__main__":
 # * A score of 0 does not hide a key: $e^0 = 1$.
 # * −10⁹ overflows in float16, whose lowest finite value is −65,504.
 # * In a fully masked row, softmax is 0/0 = NaN. If you add −∞ to scores and replace NaN only in the
-#   result, it reappears in the gradient and reaches every parameter.
+#   result, it reappears in the gradients of query and key.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -554,6 +554,6 @@ if __name__ == "__main__":
 # 1. The loss falls almost to 0, because the model copies each next token from its input. During
 #    generation, the next token does not exist yet, so the output is nonsense.
 # 2. The whole source is known before the first target token is generated, so nothing leaks. Each
-#    source token can attend to tokens on both sides. In `12/4/1987`, only the slash after the 12
-#    shows that 12 is a month.
+#    source token can attend to tokens on both sides. In `12/4/1987`, only the slashes after the 12
+#    show that it is a month.
 # </details>

@@ -237,7 +237,7 @@ if __name__ == "__main__":
 #
 # $$\underbrace{A}_{b \times h \times n \times m}
 # = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d_\text{head}}}\right) \qquad
-# \underbrace{y}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
+# \underbrace{z}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
 #
 # In self-attention, $x_q$, $x_k$ and $x_v$ are the same. In cross-attention, $x_q$ comes from the
 # decoder and the other two come from the encoder, so n and m may differ.

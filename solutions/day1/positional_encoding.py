@@ -340,9 +340,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** One matrix shifts every position: each hand lands on its target, the black
 # cross. M is orthogonal: its transpose shifts back. In chapter 4, learned matrices $W_q$ and $W_k$
-# compute queries and keys, so positions p and p′ interact through
-# $x_p^\top W_q^\top W_k\, x_{p'}$. If $W_q^\top W_k$ contains such a rotation, the score is largest
-# at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# compute queries and keys, so encodings interact through
+# $\mathrm{PE}(p)^\top W_q^\top W_k\, \mathrm{PE}(p')$. If $W_q^\top W_k$ contains such a
+# rotation, the score is largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
