@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nbformat
@@ -27,6 +28,7 @@ from autograder.submissions.submission import Submission
 ROOT = Path(__file__).parents[1]
 SECONDS = 2.0
 SECRET = b"a secret of the tests"
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +88,14 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
         return grader.grade(handed_in(work), only=only)
 
     return grade
+
+
+@pytest.fixture(scope="session")
+def run(server: Server) -> Run:
+    """Return a function that runs an `autograder` command in this process: `run(root, "grade", "day1")`."""
+    from tests.in_process import run_command
+
+    return partial(run_command, server)
 
 
 @cache

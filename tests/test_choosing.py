@@ -13,7 +13,7 @@ import pytest
 
 from autograder.export import Format
 from tests import chosen_course
-from tests.small_course import command
+from tests.conftest import Run
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +26,15 @@ DAYS = list(FILLED_IN)
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def course(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     """Build all days with one command, and grade a notebook of reference solutions for each day."""
     root = chosen_course.make(tmp_path_factory.mktemp("chosen"))
-    built = command(root, "build")
+    built = run(root, "build")
     assert built.returncode == 0, built.stderr
     for day in DAYS:
         (root / "in" / day).mkdir(parents=True)
         nbformat.write(_filled_in(root, day), root / "in" / day / "ada.ipynb")
-        graded = command(root, "grade", day, f"in/{day}", "--json", f"{day}.json")
+        graded = run(root, "grade", day, f"in/{day}", "--json", f"{day}.json")
         assert graded.returncode == 0, graded.stderr
     return root
 
@@ -115,9 +115,9 @@ def test_minutes_are_added_up_by_track(course: Path) -> None:
 
 
 @pytest.mark.parametrize("to", get_args(Format))
-def test_every_export_contains_the_total(to: str, course: Path) -> None:
+def test_every_export_contains_the_total(to: str, course: Path, run: Run) -> None:
     out = course / f"export-{to}"
-    done = command(course, "export", "day2", "--to", to, "--out", str(out))
+    done = run(course, "export", "day2", "--to", to, "--out", str(out))
     assert done.returncode == 0, done.stderr
     if to == "gradescope":
         (file,) = out.rglob("*.json")
@@ -131,7 +131,7 @@ def test_every_export_contains_the_total(to: str, course: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def table(course: Path) -> str:
+def table(course: Path, run: Run) -> str:
     """Grade two submissions and return the table. Bob gets the optional exercise wrong; Cyd redefines a provided function."""
     folder = course / "edited"
     folder.mkdir()
@@ -142,25 +142,25 @@ def table(course: Path) -> str:
     edited = _filled_in(course, "day2")
     edited.cells.append(nbformat.v4.new_code_cell("def shift(x):\n    return x"))
     nbformat.write(edited, folder / "cyd.ipynb")
-    graded = command(course, "grade", "day2", "edited", "--feedback", "pages")
+    graded = run(course, "grade", "day2", "edited", "--feedback", "pages")
     assert graded.returncode == 0, graded.stderr
     return graded.stdout
 
 
 def test_an_optional_exercise_is_marked_everywhere_and_costs_nothing(
-    table: str, course: Path
+    table: str, course: Path, run: Run
 ) -> None:
     assert re.search(r"^bob +77 / 77 +✓✓✓✓ \+ ✗", table, re.MULTILINE)
     page = (course / "pages" / "bob.html").read_text(encoding="utf-8")
     assert "77 of 77 points" in page
     assert "0 of 5.31 (optional)" in page
     assert "The values of count are right." in page
-    explained = command(course, "explain", "day2", "bob").stdout
+    explained = run(course, "explain", "day2", "bob").stdout
     assert "0 of 5.31 (optional)" in explained
     assert "77 of 77 points" in explained
-    given = command(course, "override", "day2", "bob", "count", "--points", "5")
+    given = run(course, "override", "day2", "bob", "count", "--points", "5")
     assert "77 of 77 points in total" in given.stdout, given.stderr
-    report = command(course, "report", "day2")
+    report = run(course, "report", "day2")
     assert report.returncode == 0, report.stderr
     (html,) = course.rglob("report.html")
     assert "<code>count</code> (optional)" in html.read_text(encoding="utf-8")

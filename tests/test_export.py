@@ -23,8 +23,8 @@ from autograder.marks.history import Basis, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions import roster
 from autograder.submissions.disk import owner_from_path
-from tests.conftest import reader
-from tests.small_course import RIGHT, WRONG, command, make
+from tests.conftest import Run, reader
+from tests.small_course import RIGHT, WRONG, make
 from tests.test_platforms import METADATA
 from tests.test_submission import write, zipped
 
@@ -472,7 +472,7 @@ def test_owner_and_time_are_stored_with_the_marks() -> None:
 
 
 @pytest.mark.slow
-def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) -> None:
+def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path, run: Run) -> None:
     root = make(tmp_path / "course")
     files = {
         "lovelaceada_12345_67890_day1.py": RIGHT.encode(),
@@ -482,7 +482,7 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
     with (root / "grading.toml").open("a") as toml:
         toml.write("\n[late]\nper_cent_a_day = 10\n")
     (root / "roster.csv").write_text(ROSTER.replace(";48", ";"), encoding="utf-8")
-    graded = command(root, "grade", "day1", "submissions.zip", "--feedback", "pages", "--jobs", "1")
+    graded = run(root, "grade", "day1", "submissions.zip", "--feedback", "pages")
     assert graded.returncode == 0, graded.stderr
     assert "54 (1 day late)" in graded.stdout
     assert "on the roster without a submission (1): dora" in graded.stderr
@@ -490,11 +490,11 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
     assert sorted(pages) == ["ada", "bob", "cyd"]  # cyd is in bob's group
     assert all("60 points − 10% = 54 points." in pages[name] for name in ("bob", "cyd"))
     into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
-    exported = command(root, "export", "day1", *into)
+    exported = run(root, "export", "day1", *into)
     assert (exported.returncode, exported.stdout) == (0, "marks.csv\n"), exported.stderr
     _, _, grades = import_to_canvas(root / "marks.csv")
     assert grades == {"12345": "50", "12346": "27", "12347": "27", "12399": "31"}
-    again = command(root, "regrade", "day1", "--jobs", "1")
+    again = run(root, "regrade", "day1")
     assert "points change in 0 of 2 submissions" in again.stdout
 
 

@@ -12,7 +12,8 @@ import pytest
 from autograder.course.config import CourseError
 from autograder.course.late_policy import Policy, lateness
 from autograder.submissions import roster
-from tests.small_course import RIGHT, command, make
+from tests.conftest import Run
+from tests.small_course import RIGHT, make
 
 LATE = "\n[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
 HEAD = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (submission),Last modified (grade)\n"
@@ -43,13 +44,13 @@ def course(tmp_path: Path) -> Path:
     return root
 
 
-def final_points(root: Path) -> dict[str, dict[str, float]]:
+def final_points(root: Path, run: Run) -> dict[str, dict[str, float]]:
     """Return each participant's final points as shown in the CSV file, the worksheet, the report and the feedback page."""
     for to, more in (("csv", ()), ("moodle", ("--into", "sheet.csv"))):
-        done = command(root, "export", "day1", "--to", to, *more, "--out", f"{to}.csv")
+        done = run(root, "export", "day1", "--to", to, *more, "--out", f"{to}.csv")
         assert done.returncode == 0, done.stderr
-    assert command(root, "report", "day1", "--out", "report").returncode == 0
-    assert command(root, "feedback", "day1", "--for", "moodle", "--out", "f.zip").returncode == 0
+    assert run(root, "report", "day1", "--out", "report").returncode == 0
+    assert run(root, "feedback", "day1", "--for", "moodle", "--out", "f.zip").returncode == 0
     found: dict[str, dict[str, float]] = {participant: {} for participant, _ in TIMES}
 
     def read(file: str) -> list[dict[str, str]]:
@@ -72,21 +73,21 @@ def final_points(root: Path) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_moodles_worksheet_decides_lateness_everywhere(course: Path) -> None:
-    done = command(course, "grade", "day1", "m.zip", "--jobs", "1")
+def test_moodles_worksheet_decides_lateness_everywhere(course: Path, run: Run) -> None:
+    done = run(course, "grade", "day1", "m.zip")
     assert "whose times are unknown (4): " in done.stderr
-    done = command(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv", "--jobs", "1")
+    done = run(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv")
     assert done.returncode == 0, done.stderr
     assert "4 submission times were read" in done.stdout
     assert "not applied" not in done.stderr
     assert "90 (1 day late)" in done.stdout
-    shown = final_points(course)
+    shown = final_points(course, run)
     for (participant, _), (_, points) in TIMES.items():
         assert len(shown[participant]) == 4
         assert set(shown[participant].values()) == {points}, shown[participant]
-    assert "1 day late (−10%): 90 points" in command(course, "explain", "day1", "42").stdout
+    assert "1 day late (−10%): 90 points" in run(course, "explain", "day1", "42").stdout
     # The times are kept when the class is graded again without the worksheet.
-    done = command(course, "grade", "day1", "m.zip", "--jobs", "1", "--json", "m.json")
+    done = run(course, "grade", "day1", "m.zip", "--json", "m.json")
     assert "90 (1 day late)" in done.stdout
     marks = json.loads((course / "m.json").read_text())["submissions"]
     assert all("time" in one["handed_in"] for one in marks)

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from autograder.marks import model as m
 from autograder.marks.history import History
 from autograder.marks.regrade import Change, report
-from tests.small_course import command, hand_in, make
+from tests.conftest import Run
+from tests.small_course import hand_in, make
 
 
 def result(name: str, points: float, of: float, message: str = "") -> m.TestMarks:
@@ -76,10 +77,10 @@ def test_the_report_separates_reworded_messages_from_changed_files() -> None:
 
 
 @pytest.mark.slow
-def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
+def test_new_marks_become_current_only_with_write(tmp_path: Path, run: Run) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
-    assert command(tmp_path, "grade", "day1", "in", "--jobs", "1").returncode == 0
+    assert run(tmp_path, "grade", "day1", "in").returncode == 0
     (tmp_path / "in" / "student03.py").unlink()
 
     def points() -> list[float]:
@@ -90,7 +91,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     grader = tmp_path / "graders" / "day1" / "test_masking.py"
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(0)"))
     # The store contains absolute paths, so `regrade` works in any folder.
-    done = command(tmp_path / "in", "regrade", "day1", "--jobs", "1")
+    done = run(tmp_path / "in", "regrade", "day1")
     assert done.returncode == 1
     assert "in/student03.py (student03) no longer exists; its 100 points are kept" in done.stderr
     assert "points change in 1 of 3 submissions" in done.stdout
@@ -98,14 +99,14 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert "padding_mask test_any_id no longer counts" in done.stdout
     assert "test_zero is worth 60 instead of 20" in done.stdout
     assert points() == [100, 60, 100, 100]
-    done = command(tmp_path, "regrade", "day1", "--jobs", "1", "--write")
+    done = run(tmp_path, "regrade", "day1", "--write")
     assert "student01: 60 → 100 (+40)" in done.stdout
     assert sorted(points()) == [100, 100, 100, 100]
 
 
 @pytest.mark.slow
-def test_regrade_without_stored_marks_is_an_error(tmp_path: Path) -> None:
+def test_regrade_without_stored_marks_is_an_error(tmp_path: Path, run: Run) -> None:
     make(tmp_path)
-    done = command(tmp_path, "regrade", "day1", "--jobs", "1")
+    done = run(tmp_path, "regrade", "day1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no marks for day1" in done.stderr
