@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import logging
 import os
 import shutil
@@ -11,19 +13,19 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
-from nbgrader.apps import NbGrader
+from nbgrader.apps import ExportApp, NbGrader
 from nbgrader.converters import GenerateAssignment, GenerateFeedback
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading.grader import Grader
 from autograder.nbgrader_plugin import gradebook
 from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submissions.class_source import find_submissions
 from tests import small_course
-from tests.conftest import ROOT, SECRET, reader
+from tests.conftest import ROOT, reader
+from tests.in_process import shared_grader
 
 CHECKS = """
 # %%
@@ -43,6 +45,21 @@ def nbgrader(root: Path) -> NbGrader:
     app.initialize([], root=str(root))
     app.coursedir.assignment_id = "day1"
     return app
+
+
+def run_app(kind: type[NbGrader], root: Path, *arguments: str) -> None:
+    """Run one of nbgrader's commands in this process, in the course folder."""
+    app = kind(log_level=logging.CRITICAL)
+    with contextlib.chdir(root):
+        app.initialize([*arguments], root=str(root))
+        app.start()
+
+
+def export(root: Path) -> dict[str, dict[str, str]]:
+    """Run `nbgrader export` and return the row of each student in the exported file."""
+    run_app(ExportApp, root)
+    with (root / "grades.csv").open(newline="") as opened:
+        return {row["student_id"]: row for row in csv.DictReader(opened)}
 
 
 def make(root: Path) -> Path:
@@ -81,7 +98,6 @@ class Class:
     def __init__(self, root: Path, server: Server | None = None) -> None:
         self.root = root
         self.server = server
-        self._grader: Grader | None = None
 
     @property
     def day(self) -> Day:
@@ -105,10 +121,9 @@ class Class:
         """Grade the class and copy the marks to the gradebook in this process, as `autograder grade day1` does."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
-        if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
-            self._grader = Grader(self.day, self.server, SECRET)
+        grader = shared_grader(self.day, self.server)
         found = find_submissions(folders, self.day, reader())
-        marks = [self._grader.grade(one.submission) for one in found]
+        marks = [grader.grade(one.submission) for one in found]
         return gradebook.copy(self.day, folders, marks, reader(), force)
 
     def gradebook(self) -> Gradebook:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from autograder.nbgrader_plugin.autograde import MarksCopier
 from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.sandbox.client import Server
+from tests.conftest import Run
 from tests.released_course import BROKEN, Class, generate, release
 from tests.small_course import RIGHT, WRONG, command
 
@@ -199,6 +201,13 @@ def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> 
 
 
 @pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nbgrader's gradebook wait 0.1 seconds for a lock, instead of 5 seconds each time."""
+    connect = partial(sqlite3.connect, timeout=0.1)
+    monkeypatch.setattr("sqlite3.dbapi2.connect", connect)  # SQLAlchemy calls this function
+
+
+@pytest.fixture
 def locked(course: Class) -> Iterator[Callable[[], None]]:
     """Lock the gradebook as if another process were writing to it. Return a function that releases the lock."""
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
@@ -207,6 +216,7 @@ def locked(course: Class) -> Iterator[Callable[[], None]]:
     writing.close()
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_locked_gradebook_is_reported_and_the_next_run_continues(
     course: Class, request: pytest.FixtureRequest
 ) -> None:
@@ -268,16 +278,19 @@ def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.Mon
     assert course.scores("ada") == FULL
 
 
-def test_the_command_grades_all_submissions_and_fills_the_gradebook(course: Class) -> None:
+@pytest.mark.usefixtures("short_waits")
+def test_the_command_grades_all_submissions_and_fills_the_gradebook(
+    course: Class, run: Run
+) -> None:
     course.hand_in("ada", WRONG, "homework.py")
     done = command(course.root, "grade", "day1", "--jobs", "1")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"nbgrader's gradebook: 1 .*copied, 0 unchanged", done.stdout)
     assert course.scores("ada") == HALF
     assert json.loads(course.autograded("ada").read_text())["metadata"]["autograder"]
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
     writing.execute("BEGIN EXCLUSIVE")
-    done = command(course.root, "grade", "day1", "--jobs", "1")
+    done = run(course.root, "grade", "day1")
     writing.close()
     assert done.returncode == 1
     assert "60 / 100" in done.stdout  # the command still prints the marks
@@ -285,8 +298,8 @@ def test_the_command_grades_all_submissions_and_fills_the_gradebook(course: Clas
     assert done.stderr.startswith("autograder: gradebook.db is locked: ")
 
 
-def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class) -> None:
+def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class, run: Run) -> None:
     folder = course.hand_in("ada", RIGHT)
     before = (course.root / "gradebook.db").read_bytes()
-    assert command(course.root, "grade", "day1", str(folder), "--jobs", "1").returncode == 0
+    assert run(course.root, "grade", "day1", str(folder)).returncode == 0
     assert (course.root / "gradebook.db").read_bytes() == before

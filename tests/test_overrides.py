@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ from autograder.nbgrader_plugin.rounded_export import round_numbers
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER
 from tests import fake_grading
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run
 from tests.fake_grading import book
 from tests.material import submission, unread
-from tests.released_course import Class, release
-from tests.small_course import COMMAND, RIGHT, WRONG, command, make
+from tests.released_course import Class, export, release
+from tests.small_course import RIGHT, WRONG, make
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +32,31 @@ def day() -> Day:
     return courses.load(ROOT).day("day1")
 
 
-def read_csv(root: Path) -> dict[str, dict[str, str]]:
-    done = command(root, "export", "day1", "--to", "csv", "--out", "marks.csv")
+def read_csv(root: Path, run: Run) -> dict[str, dict[str, str]]:
+    done = run(root, "export", "day1", "--to", "csv", "--out", "marks.csv")
     assert done.returncode == 0, done.stderr
     with (root / "marks.csv").open(newline="") as opened:
         return {row["student"]: row for row in csv.DictReader(opened)}
 
 
 @pytest.mark.slow
-def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path) -> None:
+def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path, run: Run) -> None:
     root = make(tmp_path / "course")
     (root / "class").mkdir()
     (root / "class/ada.py").write_text(WRONG)
     (root / "class/bob.py").write_text(RIGHT)
-    grade = ("grade", "day1", "class", "--jobs", "1", "--json", "m.json", "--feedback", "pages")
-    assert command(root, *grade).returncode == 0
+    grade = ("grade", "day1", "class", "--json", "m.json", "--feedback", "pages")
+    assert run(root, *grade).returncode == 0
     change = ("override", "day1", "ada", "padding_mask", "--points", "50.5", "--by", "kim")
-    done = command(root, *change, "--comment", "See the <b>forum</b>.")
+    done = run(root, *change, "--comment", "See the <b>forum</b>.")
     assert done.returncode == 0, done.stderr
     what = "padding_mask 50.5 instead of 20 points (kim 20"
     assert what in done.stdout
     assert "90.5 of 100 points" in done.stdout
     grader = root / "graders/day1/test_masking.py"
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(3)"))
-    assert command(root, "regrade", "day1", "--write", "--jobs", "1").returncode == 0
-    done = command(root, *grade)
+    assert run(root, "regrade", "day1", "--write").returncode == 0
+    done = run(root, *grade)
     assert "90.5 / 100  H✓" in done.stdout
     what = "padding_mask 50.5 instead of 15 points (kim 20"
     assert what in done.stdout
@@ -69,35 +68,35 @@ def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path) -
     page = (root / "pages/ada.html").read_text()
     assert "50.5 instead of 15 points, given by kim" in page
     assert "See the &lt;b&gt;forum&lt;/b&gt;." in page
-    row = read_csv(root)["ada"]
+    row = read_csv(root, run)["ada"]
     assert (row["points"], row["padding_mask"]) == ("90.5", "50.5")
     assert row["by_hand"].startswith(what)
-    done = command(root, "export", "day1", "--to", "canvas", "--out", "c.csv")
+    done = run(root, "export", "day1", "--to", "canvas", "--out", "c.csv")
     assert what in done.stderr
-    assert command(root, "export", "day1", "--to", "gradescope", "--out", "gs").returncode == 0
+    assert run(root, "export", "day1", "--to", "gradescope", "--out", "gs").returncode == 0
     results = json.loads((root / "gs/ada.json").read_text())
     assert results["score"] == 90.5
     assert "given by kim" in results["tests"][0]["output"]
-    explained = command(root, "explain", "day1", "ada", "padding_mask").stdout
+    explained = run(root, "explain", "day1", "ada", "padding_mask").stdout
     assert "padding_mask: 50.5 of 60 points" in explained
     assert what in explained
-    done = command(root, "override", "day1", "ada", "padding_mask", "--remove")
+    done = run(root, "override", "day1", "ada", "padding_mask", "--remove")
     assert done.returncode == 0, done.stderr
-    assert read_csv(root)["ada"]["points"] == "55"
-    done = command(root, "override", "day1", "ada", "padding_mask", "--remove")
+    assert read_csv(root, run)["ada"]["points"] == "55"
+    done = run(root, "override", "day1", "ada", "padding_mask", "--remove")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.slow
-def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path, run: Run) -> None:
     root = make(tmp_path / "course")
     (root / "class").mkdir()
     (root / "class/ada.py").write_text(WRONG)
-    assert command(root, "grade", "day1", "class", "--jobs", "1").returncode == 0
+    assert run(root, "grade", "day1", "class").returncode == 0
     head = "student,exercise,points,comment\n"
     wrong = "ada,padding_mask,61,\nada,nosuch,1,\neve,padding_mask,1,\n"
     (root / "o.csv").write_text(f"{head}ada,split_heads,1,\n{wrong}")
-    done = command(root, "override", "day1", "--csv", "o.csv")
+    done = run(root, "override", "day1", "--csv", "o.csv")
     assert (done.returncode, done.stdout) == (2, "")
     for message in (
         "row 3: padding_mask is worth 60",
@@ -105,10 +104,10 @@ def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path) -> Non
         "row 5: the store has",
     ):
         assert message in done.stderr
-    assert command(root, "override", "day1").stdout == ""
+    assert run(root, "override", "day1").stdout == ""
     (root / "o.csv").write_text(f'{head}ada,split_heads,"1,5",\nada,padding_mask,,Well done\n')
-    assert command(root, "override", "day1", "--csv", "o.csv").returncode == 0
-    listed = command(root, "override", "day1").stdout
+    assert run(root, "override", "day1", "--csv", "o.csv").returncode == 0
+    listed = run(root, "override", "day1").stdout
     assert "split_heads 1.5 instead of 40 points" in listed
     assert "Well done" in listed
 
@@ -208,30 +207,27 @@ def test_a_store_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_exports_agree_with_nbgraders_gradebook(tmp_path: Path) -> None:
+def test_exports_agree_with_nbgraders_gradebook(tmp_path: Path, run: Run) -> None:
     root = release(tmp_path / "course")
     course = Class(root)
     for student, text in (("ada", WRONG), ("bob", WRONG), ("cyd", RIGHT)):
         course.hand_in(student, text)
-    assert command(root, "grade", "day1", "--jobs", "1").returncode == 0
+    assert run(root, "grade", "day1").returncode == 0
     course.read_by_a_ta("ada", 33.5, "Which id is padding?")
     change = ("override", "day1", "--csv", "o.csv")
     lines = ("ada,padding_mask,7,", "bob,padding_mask,44,Fine", "cyd,split_heads,39,")
     (root / "o.csv").write_text("\n".join(["student,exercise,points,comment", *lines]))
-    assert command(root, *change).returncode == 0
-    done = command(root, "grade", "day1", "--jobs", "1")
+    assert run(root, *change).returncode == 0
+    done = run(root, "grade", "day1")
     assert done.returncode == 0, done.stderr
-    rows = read_csv(root)
+    rows = read_csv(root, run)
     for student, points in (("ada", 73.5), ("bob", 84.0), ("cyd", 99.0)):
         assert sum(course.scores(student).values()) == points
         assert float(rows[student]["points"]) == points
     assert "formgrader): Which id is padding?" in rows["ada"]["by_hand"]
     assert course.comment("ada") == "Which id is padding?"
     assert "given by" in course.autograded("bob").read_text()
-    nbgrader = str(Path(COMMAND).with_name("nbgrader"))
-    subprocess.run([nbgrader, "export"], cwd=root, check=True, capture_output=True)
-    with (root / "grades.csv").open(newline="") as opened:
-        scores = {row["student_id"]: float(row["score"]) for row in csv.DictReader(opened)}
+    scores = {student: float(row["score"]) for student, row in export(root).items()}
     assert scores == {"ada": 73.5, "bob": 84.0, "cyd": 99.0}
 
 
