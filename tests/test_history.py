@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import resource
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -27,10 +26,9 @@ from autograder.marks.engine_version import engine_files
 from autograder.marks.history import Basis, Busy, History, basis_of
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
-from tests.conftest import ROOT, reader
+from tests.conftest import ROOT, Run, reader
 from tests.small_course import COMMAND, RIGHT, WRONG, command, hand_in, make
 
-KILLS = 3
 STUDENTS = 12
 BASIS = Basis("day1", "code", "course", "autograder", "seed", "isolation")
 
@@ -268,23 +266,24 @@ def untimed(file: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path) -> None:
+def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path, run: Run) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
     first, again, fresh = (tmp_path / name for name in ("first.json", "again.json", "fresh.json"))
-    grade = ("grade", "day1", "in", "--jobs", "1", "--json")
-    done = command(tmp_path, *grade, str(first))
+    grade = ("grade", "day1", "in", "--json")
+    done = run(tmp_path, *grade, str(first))
     assert (done.returncode, done.stderr) == (0, "")
     assert "have not changed" not in done.stdout
-    done = command(tmp_path, *grade, str(again))
+    done = run(tmp_path, *grade, str(again))
     assert "4 of 4 submissions have not changed" in done.stdout
     assert again.read_bytes() == first.read_bytes()
 
     # zoe.py now has the same code as student00.py, and student04.py is new.
     (tmp_path / "in" / "student00.py").rename(tmp_path / "in" / "zoe.py")
     hand_in(tmp_path / "in", 5)
-    done = command(tmp_path, *grade, str(again))
+    done = run(tmp_path, *grade, str(again))
     assert "5 of 6 submissions have not changed" in done.stdout
+    # This run grades in two processes, whereas the first ones graded in this process.
     command(tmp_path, *grade, str(fresh), "--force", "--jobs", "2")
     assert untimed(again) == untimed(fresh)
     students = [one["student"] for one in untimed(again)["submissions"]]
@@ -292,22 +291,12 @@ def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path) -> None:
+def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path, run: Run) -> None:
     make(tmp_path)
-    hand_in(tmp_path / "in", 12)
+    hand_in(tmp_path / "in", STUDENTS)
     marks = tmp_path / "marks.json"
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    done = subprocess.run(
-        [COMMAND, "grade", "day1", "in", "--jobs", "1", "--json", str(marks)],
-        cwd=tmp_path,
-        env={**os.environ, VARIABLE: "tests"},
-        capture_output=True,
-        text=True,
-        preexec_fn=small_files,
-    )
+    with History(tmp_path) as history, full_disk(history.file):
+        done = run(tmp_path, "grade", "day1", "in", "--json", str(marks))
     assert done.returncode == 1
     refused, counted = done.stderr.splitlines()
     assert "marks.db cannot be written" in refused
@@ -315,50 +304,63 @@ def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path) -> Non
     assert [one["points"] for one in untimed(marks)["submissions"]] == [100, 60, 100] * 4
     with History(tmp_path) as history:
         stored = len(history.current("day1"))
-        assert 0 < stored < 12
-    done = command(tmp_path, "grade", "day1", "in", "--jobs", "1")
+        assert 0 < stored < STUDENTS
+    done = run(tmp_path, "grade", "day1", "in")
     assert done.returncode == 0
-    assert f"{stored} of 12 submissions have not changed" in done.stdout
+    assert f"{stored} of {STUDENTS} submissions have not changed" in done.stdout
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, KILLS, random.Random(0))
+def test_a_killed_run_resumes(tmp_path: Path, run: Run) -> None:
+    make(tmp_path)
+    hand_in(tmp_path / "in", STUDENTS)
+    grade = ("grade", "day1", "in", "--json")
+    assert run(tmp_path, *grade, "alone.json", "--no-store").returncode == 0
+    undisturbed = untimed(tmp_path / "alone.json")["submissions"]
+    stored = [kill_run(tmp_path, until_stored(tmp_path, count)) for count in (0, 3)]
+    assert stored[0] <= stored[1] >= 3
+    done = run(tmp_path, *grade, "on.json")
+    assert done.returncode == 0
+    assert f"{stored[1]} of {STUDENTS} submissions have not changed" in done.stdout
+    check_all_stored(tmp_path, tmp_path / "on.json", undisturbed)
 
 
-def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Repeatedly kill and resume a grading run, and compare the marks with those from an uninterrupted run."""
-    make(root)
-    hand_in(root / "in", STUDENTS)
-    grade = ("grade", "day1", "in", "--jobs", "1", "--force", "--json")
-    started = time.monotonic()
-    assert command(root, *grade, str(root / "alone.json")).returncode == 0
-    seconds = time.monotonic() - started
-    undisturbed = untimed(root / "alone.json")["submissions"]
-    for file in (root / ".autograder").iterdir():
-        file.unlink()
+def kill_run(root: Path, wait: Callable[[subprocess.Popen[bytes]], object]) -> int:
+    """Start a grading run, kill it when `wait` returns, and return how many submissions have marks in the store."""
+    run = subprocess.Popen(
+        [COMMAND, "grade", "day1", "in", "--jobs", "1"],
+        cwd=root,
+        env={**os.environ, VARIABLE: "tests"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    wait(run)
+    run.kill()
+    # This call returns only once no process holds stderr open.
+    run.communicate(timeout=60)
+    return stored_count(root)
 
-    done: list[int] = []
-    for _ in range(kills):
-        run = subprocess.Popen(
-            [COMMAND, "grade", "day1", "in", "--jobs", "1"],
-            cwd=root,
-            env={**os.environ, VARIABLE: "tests"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # Most of a short run is spent on starting up.
-            run.wait(draw.uniform(0.3, 1.0) * seconds)
-        run.kill()
-        # This call returns only once no process holds stderr open.
-        run.communicate(timeout=60)
-        with History(root) as history:
-            done.append(len(history.current("day1")))
-    assert done == sorted(done), "stored marks were lost"
 
-    assert command(root, "grade", "day1", "in", "--json", str(root / "on.json")).returncode == 0
-    assert untimed(root / "on.json")["submissions"] == undisturbed
+def stored_count(root: Path) -> int:
+    with History(root) as history:
+        return len(history.current("day1"))
+
+
+def until_stored(root: Path, count: int) -> Callable[[subprocess.Popen[bytes]], None]:
+    """Return a function that waits until a run has locked the day and stored this many submissions."""
+    lock = root / ".autograder" / "day1.lock"
+
+    def wait(run: subprocess.Popen[bytes]) -> None:
+        while not (lock.exists() and stored_count(root) >= count):
+            assert run.poll() is None, "the run ended before it was killed"
+            time.sleep(0.02)
+
+    return wait
+
+
+def check_all_stored(root: Path, file: Path, undisturbed: Any) -> None:
+    """Check that a file and the store contain the marks of an undisturbed run."""
+    assert untimed(file)["submissions"] == undisturbed
     with History(root) as history:
         current = history.current("day1")
     assert [(m.student, m.points) for m in current] == [
