@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import csv
 import html
+import io
 import json
 import os
 import re
@@ -19,16 +19,19 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
+from nbgrader.apps import GenerateFeedbackApp, ValidateApp
 from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.coursedir import CourseDirectory
+from nbgrader.validator import Validator
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.state_folder import VARIABLE
 from autograder.nbgrader_plugin.notebook_nodes import verbatim
 from autograder.nbgrader_plugin.pipeline import SubmissionExporter
-from autograder.release.notebook import solution_notebook
 from autograder.sandbox.errors import NoIsolation
-from tests.conftest import ROOT, with_cells
+from tests.conftest import ROOT, Run, with_cells
+from tests.released_course import export, generate, nbgrader, run_app
 
 pytestmark = pytest.mark.slow
 
@@ -188,28 +191,6 @@ class Graded:
         self.log = ""
         self.marks: dict[str, dict[str, float]] = {}
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        binaries = Path(sys.executable).parent
-        environment = {
-            **os.environ,
-            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.Popen(
-            [str(binaries / command[0]), *command[1:]],
-            cwd=self.root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *command: str) -> str:
-        running = self.start(*command)
-        output, _ = running.communicate()
-        assert running.returncode == 0, output
-        return output
-
     def gradebook(self) -> Gradebook:
         return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
 
@@ -247,7 +228,7 @@ def small(day: Day) -> str:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
+def graded(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Graded:
     course = Graded(tmp_path_factory.mktemp("course"))
     root = course.root
     shutil.copytree(ROOT / "solutions", root / "solutions")
@@ -258,10 +239,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
             file.unlink()
     (root / "grading.toml").write_text(small(courses.load(ROOT).day("day1")), encoding="utf-8")
 
-    day = courses.load(root).day("day1")
     (root / "source/day1").mkdir(parents=True)
-    nbformat.write(solution_notebook(day), root / "source/day1/day1.ipynb")
-    course.run("nbgrader", "generate_assignment", "day1", "--force")
+    generate(root)
+    day = courses.load(root).day("day1")
     release = nbformat.read(root / "assignments/day1/day1.ipynb", as_version=4)
     for student, text in submitted(release, day.names):
         folder = root / "submitted" / student / "day1"
@@ -275,16 +255,21 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
             grade.auto_score = grade.max_score
         gradebook.db.commit()
 
-    # `autograder grade` does not write to the gradebook if it is given a path, so only nbgrader does.
-    ours = course.start(
-        "autograder", "grade", "day1", "submitted", "--json", "marks.json", "--jobs", "1"
+    binaries = Path(sys.executable).parent
+    theirs = subprocess.Popen(
+        [str(binaries / "nbgrader"), "autograde", "day1"],
+        cwd=root,
+        env={**os.environ, VARIABLE: "tests", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    theirs = course.start("nbgrader", "autograde", "day1")
+    # `autograder grade` does not write to the gradebook if it is given a path, so only nbgrader does.
+    ours = run(root, "grade", "day1", "submitted", "--json", "marks.json")
     course.log, _ = theirs.communicate()
     assert theirs.returncode == 0, course.log
-    output, _ = ours.communicate()
     # The exit code is 1, because some submissions are unreadable.
-    assert ours.returncode == 1, output
+    assert ours.returncode == 1, ours.stderr
     for marks in json.loads((root / "marks.json").read_text())["submissions"]:
         course.marks[marks["student"]] = {e["name"]: e["points"] for e in marks["exercises"]}
     return course
@@ -358,9 +343,7 @@ def test_nbgrader_does_not_report_changed_checks(graded: Graded) -> None:
 
 
 def test_export_has_the_same_points(graded: Graded) -> None:
-    graded.run("nbgrader", "export")
-    with (graded.root / "grades.csv").open() as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    rows = export(graded.root)
     assert set(rows) == set(graded.marks)
     for student, row in rows.items():
         assert float(row["score"]) == pytest.approx(sum(graded.marks[student].values()))
@@ -368,7 +351,7 @@ def test_export_has_the_same_points(graded: Graded) -> None:
 
 
 def test_feedback_shows_our_text_and_runs_nothing(graded: Graded) -> None:
-    graded.run("nbgrader", "generate_feedback", "day1", "--student=hostile")
+    run_app(GenerateFeedbackApp, graded.root, "day1", "--student=hostile")
     page = (graded.root / "feedback/hostile/day1/day1.html").read_text(encoding="utf-8")
     text = html.unescape(re.sub("<[^>]*>", "", page))
     assert "shift_matrix: 0 of 15 points, timed out." in text
@@ -379,7 +362,9 @@ def test_feedback_shows_our_text_and_runs_nothing(graded: Graded) -> None:
             assert line not in text
 
 
-def test_validate_reports_the_failing_exercise(graded: Graded) -> None:
+def test_validate_reports_the_failing_exercise(
+    graded: Graded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     solution = nbformat.read(graded.root / "source/day1/day1.ipynb", as_version=4)
     release = nbformat.read(graded.root / "assignments/day1/day1.ipynb", as_version=4)
     right = with_cells(release, {c.id: c.source for c in solution.cells if role(c) == "answer"})
@@ -387,12 +372,13 @@ def test_validate_reports_the_failing_exercise(graded: Graded) -> None:
     wrong = with_cells(
         right, {"shift_matrix": "def shift_matrix(offset, d_model):\n    return None"}
     )
+    reports = {"right": io.StringIO(), "wrong": io.StringIO()}
     for name, notebook in (("right", right), ("wrong", wrong)):
         nbformat.write(notebook, graded.root / f"{name}.ipynb")
-    assert "Success! Your notebook passes all the tests." in graded.run(
-        "nbgrader", "validate", "right.ipynb"
-    )
-    report = graded.run("nbgrader", "validate", "wrong.ipynb")
+        monkeypatch.setattr(Validator, "stream", reports[name])
+        run_app(ValidateApp, graded.root, f"{name}.ipynb")
+    assert reports["right"].getvalue() == "Success! Your notebook passes all the tests.\n"
+    report = reports["wrong"].getvalue()
     assert "VALIDATION FAILED" in report
     assert "check_shift_matrix" in report
     assert "check_softmax" not in report
@@ -405,11 +391,11 @@ def test_points_that_differ_from_the_gradebook_are_refused(graded: Graded) -> No
         "points = 12.5", "points = 22.5"
     )
     grading.write_text(swapped, encoding="utf-8")
-    running = graded.start("nbgrader", "autograde", "day1", "--force", "--student=plain")
-    output, _ = running.communicate()
+    app = nbgrader(graded.root)
+    app.coursedir.student_id = "plain"
+    with pytest.raises(NbGraderException, match=r"run autograder build day1$"):
+        Autograde(coursedir=app.coursedir, parent=app, force=True).start()
     grading.write_text(text, encoding="utf-8")
-    assert running.returncode == 1
-    assert output.splitlines()[-1].endswith("run autograder build day1")
     assert sum(graded.scores("plain").values()) == pytest.approx(100)
 
 
