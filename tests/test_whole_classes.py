@@ -12,11 +12,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +27,12 @@ from autograder.course import config as courses
 from autograder.export import Format
 from autograder.export.write import export
 from autograder.marks.history import History
+from autograder.marks.model import SubmissionMarks
+from autograder.submissions.submission import Submission
 from tests import downloads
-from tests.conftest import ROOT
+from tests.conftest import reader
 from tests.downloads import KINDS, NAMES, HandIn, hand_in, whole_class
-from tests.fake_grading import grade, session
+from tests.fake_grading import FakePool, grade, session
 from tests.small_course import make
 
 Points = dict[str, float | None]
@@ -315,19 +316,28 @@ def test_one_submission_counts_for_each_group_and_extensions_are_personal(
 
 # ---- kill -9
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests import fake_grading
-root, path, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-submit = fake_grading.FakePool.submit
-def killed(self, *arguments):
-    if self.count == stop:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return submit(self, *arguments)
-fake_grading.FakePool.submit = killed
-fake_grading.grade(root, path)
-"""
+
+def grade_and_die(root: Path, path: Path, stop: int) -> None:
+    """Grade a class in a forked process that is killed with SIGKILL after it has graded `stop` submissions."""
+
+    class KilledPool(FakePool):
+        def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+            if self.count == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().submit(submission, seed)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            reader.cache_clear()  # this process must not use the sockets of its parent's reader
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("tests.fake_grading.FakePool", KilledPool)
+                grade(root, path)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -335,9 +345,7 @@ fake_grading.grade(root, path)
 def test_a_killed_run_loses_nothing(root: Path, stop: int) -> None:
     class_ = whole_class()
     path = written(root / "submissions.zip", downloads.canvas(class_))
-    command = [sys.executable, "-c", KILLED, str(root), str(path), str(stop)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == -signal.SIGKILL
+    grade_and_die(root, path, stop)
     with History(root) as history:
         before = {marks.label: marks.points for marks in history.current("day1")}
     assert stop <= len(before) < len(class_)
