@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -11,74 +12,99 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.execution.answer_key import AnswerKey
+from autograder.grading.grader import Grader
 from autograder.grading.runner import Runner
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
+from autograder.submissions.submission import Submission
 from tests import small_course
-from tests.conftest import by_name, with_cells
+from tests.conftest import SECRET, handed_in, with_cells
 
 pytestmark = pytest.mark.slow
 
 Grade = Callable[..., SubmissionMarks]
 
+CPU_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
+    """Return a grader for the small course, with a time limit that an endless loop reaches soon."""
+    day = courses.load(small_course.make(tmp_path_factory.mktemp("course"))).day("day1")
+    exercises = tuple(
+        replace(exercise, limits=replace(exercise.limits, cpu_seconds=CPU_SECONDS))
+        for exercise in day.exercises
+    )
+    return Grader(replace(day, exercises=exercises), server, SECRET)
+
+
+def with_mask(source: str, first_line: str = "") -> Submission:
+    """Return a submission for the small course with this code for padding_mask, and a correct split_heads.
+
+    `first_line` is the first line of the body of split_heads.
+    """
+    heads = small_course.CHAPTERS["heads"].replace("    b, n", f"    {first_line}\n    b, n")
+    return handed_in(f"# %%\n{source}\n{heads}")
+
+
+ENDLESS = "def padding_mask(tokens, pad_id):\n    while True: pass"
 BROKEN = {
-    "never ends": ("def causal_mask(n, device=None):\n    while True: pass", "timed_out"),
+    "never ends": (ENDLESS, "timed_out"),
     "exits the process": (
-        "import os\ndef causal_mask(n, device=None):\n    os._exit(0)",
+        "import os\ndef padding_mask(tokens, pad_id):\n    os._exit(0)",
         "crashed",
     ),
-    "exits": ("import sys\ndef causal_mask(n, device=None):\n    sys.exit()", "failed"),
+    "exits": ("import sys\ndef padding_mask(tokens, pad_id):\n    sys.exit()", "failed"),
     "allocates 100 GB": (
-        "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(25 * 10**9)",
+        "import torch\ndef padding_mask(tokens, pad_id):\n    return torch.ones(25 * 10**9)",
         "failed",
     ),
     "raises a message of 10 MB": (
-        "def causal_mask(n, device=None):\n    raise RuntimeError('é' * 10_000_000)",
+        "def padding_mask(tokens, pad_id):\n    raise RuntimeError('é' * 10_000_000)",
         "failed",
     ),
-    "returns itself": ("def causal_mask(n, device=None):\n    return causal_mask", "failed"),
+    "returns itself": ("def padding_mask(tokens, pad_id):\n    return padding_mask", "failed"),
     "returns an endless list": (
-        "def causal_mask(n, device=None):\n    a = []\n    a.append(a)\n    return a",
+        "def padding_mask(tokens, pad_id):\n    a = []\n    a.append(a)\n    return a",
         "failed",
     ),
-    "is not callable": ("causal_mask = 3", "failed"),
-    "raises while it is loaded": ("causal_mask = 1 / 0", "error"),
+    "is not callable": ("padding_mask = 3", "failed"),
+    "raises while it is loaded": ("padding_mask = 1 / 0", "error"),
     "needs a global that is never computed": (
-        "def endless():\n    while True: pass\nN = endless()\ndef causal_mask(n, device=None):\n    return N",
+        "def endless():\n    while True: pass\nN = endless()\ndef padding_mask(tokens, pad_id):\n    return N",
         "failed",
     ),
 }
 
 
 @pytest.mark.parametrize(("source", "status"), BROKEN.values(), ids=BROKEN)
-def test_broken_code_affects_only_its_exercise(
-    source: str, status: str, grade: Grade, solution: NotebookNode
-) -> None:
-    notebook = with_cells(solution, {"causal_mask": source})
-    marks = by_name(grade(notebook))
-    assert marks["causal_mask"].status == status
-    assert marks["causal_mask"].points == 0
-    assert 0 < len(marks["causal_mask"].message) <= 2000
-    for name, exercise in marks.items():
-        if name != "causal_mask":
-            assert exercise.status == "passed", exercise.message
+def test_broken_code_affects_only_its_exercise(source: str, status: str, small: Grader) -> None:
+    mask, heads = small.grade(with_mask(source)).exercises
+    assert mask.status == status
+    assert mask.points == 0
+    assert 0 < len(mask.message) <= 2000
+    assert heads.status == "passed", heads.message
 
 
-def test_a_statement_that_times_out_is_reported_and_left_out(
-    grade: Grade, solution: NotebookNode
-) -> None:
-    source = """
-def causal_mask(n, device=None):
-    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+def test_an_endless_loop_costs_an_exercise_that_calls_it_no_points(small: Grader) -> None:
+    mask, heads = small.grade(with_mask(ENDLESS, "padding_mask(x, 0)")).exercises
+    assert (mask.status, heads.status) == ("timed_out", "passed")
+    assert heads.reference_for == ["padding_mask"]
+
+
+def test_a_statement_that_times_out_is_reported_and_left_out(small: Grader) -> None:
+    source = """\
+def padding_mask(tokens, pad_id):
+    return (tokens != pad_id).unsqueeze(1)
 def endless(f):
     while True: pass
-causal_mask.table = endless(causal_mask)
+padding_mask.table = endless(padding_mask)
 """
-    marks = grade(with_cells(solution, {"causal_mask": source}), only="causal_mask")
-    assert marks.exercises[0].status == "passed", marks.exercises[0].message
+    marks = small.grade(with_mask(source))
+    assert marks.points == 100, [exercise.message for exercise in marks.exercises]
     assert any(
-        "line 6: the statement did not finish within 2 s" in problem for problem in marks.problems
+        "line 5: the statement did not finish within 0.5 s" in problem for problem in marks.problems
     )
 
 
@@ -99,8 +125,9 @@ def causal_mask(n, device=None):
     CACHE[n] = found[0]
     return CACHE[n]
 """
-    marks = grade(with_cells(solution, {"causal_mask": noisy}))
-    assert marks.points == 100, [e for e in marks.exercises if e.status != "passed"]
+    for name in ("causal_mask", "decoder_mask"):
+        (exercise,) = grade(with_cells(solution, {"causal_mask": noisy}), only=name).exercises
+        assert exercise.status == "passed", exercise.message
 
 
 def test_cells_may_be_reordered_duplicated_and_lose_their_metadata(
@@ -114,10 +141,9 @@ def test_cells_may_be_reordered_duplicated_and_lose_their_metadata(
     assert grade(mangled).points == 100
 
 
-def test_a_syntax_error_affects_only_its_cell(grade: Grade, solution: NotebookNode) -> None:
-    marks = grade(with_cells(solution, {"causal_mask": "def causal_mask(n, device=None:\n  pass"}))
-    assert by_name(marks)["causal_mask"].status == "not_attempted"
-    assert by_name(marks)["padding_mask"].status == "passed"
+def test_a_syntax_error_affects_only_its_cell(small: Grader) -> None:
+    marks = small.grade(with_mask("def padding_mask(tokens, pad_id:\n  pass"))
+    assert [exercise.status for exercise in marks.exercises] == ["not_attempted", "passed"]
     assert any("SyntaxError" in problem for problem in marks.problems)
 
 
