@@ -25,6 +25,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.submissions.class_source import FoundSubmission
+from tests import light_pool
 from tests.conftest import handed_in
 from tests.material import recipient
 from tests.small_course import RIGHT, WRONG, make
@@ -90,23 +91,47 @@ def deadly_day(tmp_path: Path) -> Day:
     return courses.load(root).day("day1")
 
 
+def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
+    changes: dict[str, Any] = {"student": name, "path": f"{name}.py", "readable": readable}
+    return FoundSubmission(replace(handed_in(code), **changes), Path())
+
+
 @pytest.mark.slow
 def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: Day) -> None:
-    with pool.Pool(deadly_day, 2, "required") as running:
-        # The process is killed while the other submissions are being graded or waiting.
-        first = [running.submit(handed_in(code), "0") for code in (DEADLY, RIGHT, RIGHT)]
-        marks = [future.result(60) for future in first]
-        assert running.submit(handed_in(WRONG), "0").result(60).points == 60
-    assert [one.points for one in marks] == [None, 100, 100]
-    assert (marks[0].exercises, marks[0].isolation) == ([], marks[1].isolation)
-    assert "the grading process was killed twice" in marks[0].problems[0]
+    """The marks of that submission are not stored, so the next run grades it again."""
+    class_ = [found("eve", DEADLY), found("ada", RIGHT), found("zoe", WRONG)]
+    with History(deadly_day.root) as history:
+        with pool.Pool(deadly_day, 2, "required") as running:
+            # The process is killed while the other submissions are being graded or waiting.
+            marks = list(ClassRun(deadly_day, b"s", running, history=history).grade(class_))
+            assert running.submit(handed_in(RIGHT), "0").result(60).points == 100
+        assert [one.points for one in marks] == [None, 100, 60]
+        assert (marks[0].exercises, marks[0].isolation) == ([], marks[1].isolation)
+        assert "the grading process was killed twice" in marks[0].problems[0]
+        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
+        # A shortage of memory can also affect a submission whose file cannot be read.
+        graded: Future[SubmissionMarks] = Future()
+        graded.set_result(marks[0])
+        fake = Mock(jobs=1, isolation=lambda: [[]], submit=lambda *_: graded)
+        unreadable = [found("eve", RIGHT, readable=False)]
+        assert list(ClassRun(deadly_day, b"s", fake, history=history).grade(unreadable)) == [
+            marks[0]
+        ]
+        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
+
+
+@pytest.fixture
+def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
+    """A day whose pools do what `light_pool` describes."""
+    monkeypatch.setattr(pool, "_start", light_pool.start)
+    return courses.load(make(tmp_path)).day("day1")
 
 
 @pytest.mark.slow
-def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(deadly_day: Day) -> None:
+def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: Day) -> None:
     """The new processes start only after every submission that the old ones lost has been graded."""
-    with pool.Pool(deadly_day, 2, "required") as running:
-        running.isolation()
+    with pool.Pool(light_day, 2, "required") as running:
+        assert running.isolation() == [light_pool.ISOLATION]
         broken = running._executor
         for child in multiprocessing.active_children():
             child.kill()
@@ -114,43 +139,19 @@ def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(deadly_day: 
             time.sleep(0.01)
         # The future of a submission that arrives while an executor breaks may never be completed.
         lost: Future[SubmissionMarks] = Future()
-        running._unfinished[lost] = handed_in(RIGHT), "0"
-        later = running.submit(handed_in(WRONG), "0")
+        running._unfinished[lost] = handed_in("# 100"), "0"
+        later = running.submit(handed_in("# 60"), "0")
         assert running._executor is broken
         assert lost.result(60).points == 100
         assert later.result(60).points == 60
 
 
 @pytest.mark.slow
-def test_a_pool_closes_while_it_grades_lost_submissions(deadly_day: Day) -> None:
-    with pool.Pool(deadly_day, 1, "required") as running:
-        first, second = (running.submit(handed_in(code), "0") for code in (DEADLY, RIGHT))
-        first.result(60)
+def test_a_pool_closes_while_it_grades_lost_submissions(light_day: Day) -> None:
+    with pool.Pool(light_day, 1, "required") as running:
+        first, second = (running.submit(handed_in(code), "0") for code in ("# kill", "# wait"))
+        assert first.result(60).points is None
     assert isinstance(second.exception(10), BrokenExecutor)
-
-
-def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
-    changes: dict[str, Any] = {"student": name, "path": f"{name}.py", "readable": readable}
-    return FoundSubmission(replace(handed_in(code), **changes), Path())
-
-
-@pytest.mark.slow
-def test_marks_after_a_killed_process_are_not_stored(deadly_day: Day) -> None:
-    class_ = [found("ada", RIGHT), found("eve", DEADLY), found("zoe", WRONG)]
-    with History(deadly_day.root) as history:
-        with pool.Pool(deadly_day, 2, "required") as running:
-            marks = list(ClassRun(deadly_day, b"s", running, history=history).grade(class_))
-        assert [one.points for one in marks] == [100, None, 60]
-        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
-        # A shortage of memory can also affect a submission whose file cannot be read.
-        graded: Future[SubmissionMarks] = Future()
-        graded.set_result(marks[1])
-        fake = Mock(jobs=1, isolation=lambda: [[]], submit=lambda *_: graded)
-        unreadable = [found("eve", RIGHT, readable=False)]
-        assert list(ClassRun(deadly_day, b"s", fake, history=history).grade(unreadable)) == [
-            marks[1]
-        ]
-        assert {one.student for one in history.current("day1")} == {"ada", "zoe"}
 
 
 def test_an_error_while_writing_a_page_affects_only_that_page(
