@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +10,30 @@ from pathlib import Path
 import pytest
 
 from autograder.cli import main
+from tests import small_course
 from tests.conftest import ROOT
 
-COMMAND = str(Path(sys.executable).parent / "autograder")
-SOFTMAX = "import torch\ndef softmax(x, dim=-1):\n    e = (x - x.amax(dim, True)).exp()\n    return e / e.sum(dim, True)\n"
+MASK = "def padding_mask(tokens, pad_id):\n    return (tokens != pad_id).unsqueeze(1)\n"
 
 
-def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AUTOGRADER_SECRET": "tests"}
-    return subprocess.run(
-        [COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the small course, in which commands start much faster than in this repository."""
+    return small_course.make(tmp_path_factory.mktemp("course"))
+
+
+def call(
+    arguments: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> tuple[object, str, str]:
+    """Call the command in this process. Return the exit code, the output and the errors."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["autograder", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, *capsys.readouterr()
 
 
 WRONG = {
@@ -44,56 +56,53 @@ def test_wrong_usage_prints_a_message_and_exits_with_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["autograder", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    shown = capsys.readouterr()
-    assert (ended.value.code, shown.out) == (2, "")
-    assert message in shown.err
+    code, out, errors = call(arguments, ROOT, monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert message in errors
+
+
+def test_running_outside_a_course_names_the_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, errors = call(["grade", "day1", "x"], tmp_path, monkeypatch, capsys)
+    assert code == 2
+    assert "grading.toml" in errors
 
 
 @pytest.mark.slow
-def test_running_outside_a_course_names_the_missing_file(tmp_path: Path) -> None:
-    done = run("grade", "day1", "x", folder=tmp_path)
-    assert done.returncode == 2
-    assert "grading.toml" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_class_is_graded_and_unreadable_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "class").mkdir()
-    (tmp_path / "class" / "ada.py").write_text(SOFTMAX)
-    (tmp_path / "class" / "bob.ipynb").write_text('{"cells": [')
-    marks = tmp_path / "marks.json"
-    done = run("grade", "day1", str(tmp_path / "class"), "--json", str(marks), "--no-store")
+def test_a_class_is_graded_and_unreadable_files_are_named(course: Path) -> None:
+    (course / "class").mkdir()
+    (course / "class" / "ada.py").write_text(MASK)
+    (course / "class" / "bob.ipynb").write_text('{"cells": [')
+    done = small_course.command(
+        course, "grade", "day1", "class", "--json", "marks.json", "--no-store"
+    )
     assert done.returncode == 1
     assert "bob.ipynb" in done.stderr
-    ada, bob = json.loads(marks.read_text())["submissions"]
-    assert (ada["student"], ada["points"], len(ada["exercises"])) == ("ada", 4, 20)
+    ada, bob = json.loads((course / "marks.json").read_text())["submissions"]
+    assert (ada["student"], ada["points"], len(ada["exercises"])) == ("ada", 60, 2)
     assert (bob["student"], bob["points"], bob["exercises"]) == ("bob", None, [])
     assert bob["problems"]
 
 
 @pytest.mark.slow
-def test_explain_shows_code_tests_and_marks(tmp_path: Path) -> None:
-    file = tmp_path / "ada.py"
-    file.write_text(SOFTMAX.replace("x.amax(dim, True)", "x.amax()"))
-    done = run("explain", "day1", str(file), "softmax")
+def test_explain_shows_code_tests_and_marks(course: Path) -> None:
+    (course / "eve.py").write_text(MASK.replace("!= pad_id", "!= 0"))
+    done = small_course.command(course, "explain", "day1", "eve.py", "padding_mask")
     assert done.returncode == 0
-    for part in ("x.amax()", "failed", "passed", "last call: softmax", "add --seed"):
+    for part in ("tokens != 0", "failed", "passed", "last call: padding_mask", "add --seed"):
         assert part in done.stdout
 
 
 @pytest.mark.slow
-def test_grading_without_isolation_prints_a_warning(tmp_path: Path) -> None:
-    file = tmp_path / "ada.py"
-    file.write_text(SOFTMAX)
-    marks = tmp_path / "marks.json"
-    done = run("grade", "day1", str(file), "--sandbox", "none", "--no-store", "--json", str(marks))
+def test_grading_without_isolation_prints_a_warning(course: Path) -> None:
+    (course / "ada.py").write_text(MASK)
+    options = ("--sandbox", "none", "--no-store", "--json", "alone.json")
+    done = small_course.command(course, "grade", "day1", "ada.py", *options)
     assert done.returncode == 0
     assert "WITHOUT ISOLATION" in done.stderr
-    assert json.loads(marks.read_text())["submissions"][0]["isolation"] == ["limits"]
+    marks = json.loads((course / "alone.json").read_text())
+    assert marks["submissions"][0]["isolation"] == ["limits"]
 
 
 def test_the_main_process_does_not_import_torch() -> None:

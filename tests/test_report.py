@@ -17,7 +17,7 @@ from autograder.marks import model as m
 from autograder.marks.model import Marks, SubmissionMarks
 from tests.conftest import ROOT
 from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
-from tests.test_cli import run
+from tests.small_course import command
 
 FILES = {
     "report.html",
@@ -218,7 +218,7 @@ def test_an_invalid_file_gets_a_specific_message(data: bytes, message: str) -> N
 @pytest.mark.parametrize("name", ["marks.json", "nowhere.json", "."])
 def test_an_invalid_file_is_one_line_on_stderr(name: str, tmp_path: Path) -> None:
     (tmp_path / "marks.json").write_bytes(b"{}")
-    done = run("report", "day1", str(tmp_path / name), "--out", str(tmp_path / "out"))
+    done = command(ROOT, "report", "day1", str(tmp_path / name), "--out", str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
 
@@ -227,7 +227,7 @@ def test_an_invalid_file_is_one_line_on_stderr(name: str, tmp_path: Path) -> Non
 def test_the_report_is_written(texts: Texts, tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
     file.write_bytes(b"".join(m.encode("day1", four(texts).submissions)))
-    done = run("report", "day1", str(file), "--out", str(tmp_path / "out"), "--anonymous")
+    done = command(ROOT, "report", "day1", str(file), "--out", str(tmp_path / "out"), "--anonymous")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert "in/ada" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
