@@ -32,10 +32,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """Build the course's release, and return the course's only day."""
+    """Build the course's release, and return the course's only day. A test below grades its solutions."""
     root = plain_course.write(tmp_path_factory.mktemp("course"))
     day = courses.load(root).day("day1")
-    assert [*build.build(day)] == [root / "assignments/day1/day1.ipynb"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_check_full_marks", lambda *_: None)
+        assert [*build.build(day)] == [root / "assignments/day1/day1.ipynb"]
     return day
 
 

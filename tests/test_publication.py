@@ -32,12 +32,13 @@ points = 40
 """
 
 
-def write_release(folder: Path, exercises: tuple[str, str]) -> None:
-    """Write the folders and the gradebook of a release that contains these exercises."""
+def write_release(folder: Path, exercises: tuple[str, str], empty: Path) -> None:
+    """Write the folders and the gradebook of a release that contains these exercises. `empty` is an empty gradebook."""
     for name in publication.FOLDERS:
         (folder / name / "day1" / "more").mkdir(parents=True)
         for file in ("day1.ipynb", "README.md", "more/data.csv"):
             (folder / name / "day1" / file).write_text(" ".join(exercises))
+    shutil.copy(empty, folder / gradebook.FILE)
     with Gradebook(f"sqlite:///{folder / gradebook.FILE}", "transformers") as book:
         book.add_assignment("day1")
         book.add_notebook("day1", "day1")
@@ -53,10 +54,13 @@ def write_release(folder: Path, exercises: tuple[str, str]) -> None:
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that contains an old release and the new release that replaces it."""
     folder = tmp_path_factory.mktemp("releases")
-    with pytest.MonkeyPatch.context() as patch:  # nbgrader looks for alembic on PATH
+    empty = folder / "empty.db"
+    # A new gradebook takes seconds, because nbgrader starts alembic, which it looks for on PATH.
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        write_release(folder / "old", OLD)
-        write_release(folder / "new", NEW)
+        Gradebook(f"sqlite:///{empty}", "transformers").close()
+    write_release(folder / "old", OLD, empty)
+    write_release(folder / "new", NEW, empty)
     (folder / "old" / courses.FILE).write_text(TOML)
     return folder
 
