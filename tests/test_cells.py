@@ -239,7 +239,7 @@ def test_script_named_ipynb_is_read_and_reported() -> None:
     assert problems == ("the file is not a notebook; it was read as a Python script",)
 
 
-@settings(derandomize=True, max_examples=300, deadline=None, database=None)
+@settings(derandomize=True, max_examples=150, deadline=None, database=None)
 @given(
     st.one_of(
         st.binary(max_size=300),
@@ -364,11 +364,11 @@ def test_large_cells_are_parsed(source: str) -> None:
     "source",
     [
         "(" * 100_000,
-        "f(\n" * 50_000,
-        "x = '''\n" * 50_001,
-        "def f(:\n" * 50_000,
-        "(\n@x\n" * 50_000,
-        "x = 1\n" * 50_000 + "(",
+        "f(\n" * 25_000,
+        "x = '''\n" * 25_001,
+        "def f(:\n" * 25_000,
+        "(\n@x\n" * 25_000,
+        "x = 1\n" * 25_000 + "(",
         "import a" + ".a" * 100_000,
         "x = f'" + "{a}" * 100_000 + "'",
         "a = b " * 50_000 + "!",
@@ -380,5 +380,5 @@ def test_pathological_cells_are_reported_in_linear_time(source: str) -> None:
     begin = time.process_time()
     _, problem = python(source)
     assert problem is not None
-    # Parsing takes 1–3 s. A quadratic algorithm would take minutes.
-    assert time.process_time() - begin < 20
+    # Parsing takes up to 1.5 s. A quadratic algorithm would take half a minute.
+    assert time.process_time() - begin < 10
