@@ -71,10 +71,10 @@ def data(day: Day, outputs: str) -> str:
 
 def packed_outputs(source: str, day: Day) -> str:
     """Extract the packed results of known mistakes from a notebook cell. Return "" if they are missing or out of date."""
-    if f"# Version {version(day)}\n" not in source:
-        return ""
     found = OUTPUTS.search(source)
-    return "".join(found[1].split()) if found else ""
+    if found is None or f"# Version {version(day)}\n" not in source:
+        return ""
+    return "".join(found[1].split())
 
 
 def packed_stand_ins(source: str) -> str:
