@@ -282,8 +282,8 @@ if __name__ == "__main__":
 #   collects information for the classifier.
 # * Every token gets a **position embedding**, because attention ignores the order of its inputs.
 #
-# $$z = \big[\,\text{class};\; y_1 W^\top + \text{bias};\; \dots;\; y_N W^\top + \text{bias}\,\big]
-# + \underbrace{E_\text{pos}}_{1 \times (N+1) \times d}
+# $$z = \big[\,\text{class};\; \mathrm{projection}(y_0);\; \dots;\;
+# \mathrm{projection}(y_{N-1})\,\big] + \underbrace{E_\text{pos}}_{1 \times (N+1) \times d}
 # \qquad \underbrace{z}_{b \times (N+1) \times d} \qquad \underbrace{y_i}_{c p^2}$$
 #
 # The position embeddings are trained, so the model learns from images which patches are neighbours.
@@ -615,8 +615,9 @@ if __name__ == "__main__":
 # right corners. The patch size is p. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
-# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
-# \underbrace{A_{kij}}_{b \times h \times N \times N} \; p\, \lVert g_i - g_j \rVert$$
+# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=0}^{N-1}
+# \sum_{j=0}^{N-1} \underbrace{A_{kij}}_{b \times h \times N \times N}
+# \; p\, \lVert g_i - g_j \rVert$$
 #
 # Here $g_i$ is the row and column of patch i, counted in patches, and p is the patch size.
 #
@@ -844,9 +845,6 @@ if __name__ == "__main__":
 # 10⁻¹² times that of the original entry. If the denominator is 0, so is the numerator: return 0, or
 # divide by a tiny positive number.
 # </details>
-
-# %% [markdown]
-# **What to notice.** CKA can even compare a Transformer with a convolutional network.
 
 # %% [markdown]
 # ## Your ViT at work: reading digits
@@ -1237,10 +1235,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The ViT's layers are more alike than the CNN's (seeds 0 to 2). The CKA between
-# the first and last layers is 0.42 to 0.51 for the ViT and 0.36 to 0.38 for the CNN. The means over
-# all pairs are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference
-# (figure 1). However, untrained models already differ in this way. Much of the difference therefore
-# comes from the architecture: a block adds to its input, while a CNN stage halves the resolution.
+# the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
+# are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
+# However, untrained models already differ in this way. Much of the difference therefore comes from
+# the architecture. A ViT keeps one stream at one resolution, while three CNN stages halve it. We
+# did not test which difference matters.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.

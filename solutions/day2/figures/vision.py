@@ -31,7 +31,7 @@ def vit() -> Picture:
             picture.line(ends, colour=ORANGE, arrow=False)
     picture.text(left + 4 * side, 222, "*b* × *c* × *H* × *W*", size=12)
 
-    # Patches, tokens and outputs are columns; their rows are class token, patches 1, 2, 3, … N.
+    # Patches, tokens and outputs are columns; their rows are class token, patches 0, 1, 2, … N − 1.
     rows = (52, 94, 136, 178, 232)
     picture.line([(132, 148), (162, 148)])
     picture.text(147, 138, "cut", size=12)
@@ -40,20 +40,19 @@ def vit() -> Picture:
         r, s = divmod(place, 4)
         patch = [row[2 * s : 2 * s + 2] for row in shades[2 * r : 2 * r + 2]]
         picture.grid(170, y, [[""] * 2] * 2, cell=(side, side), colour=ORANGE, fills=patch)
-        picture.line([(199, y + 13), (238, y + 13)])
-        picture.box(241, y, 62, 26, f"*y*_{{{place + 1}}} *W*ᵀ + *b*", colour=ORANGE, size=12)
-    picture.text(218, rows[1] + 7, "linear", size=12)
-    picture.box(241, rows[0], 62, 26, "class", colour=BLUE, size=13)
+        picture.line([(199, y + 13), (219, y + 13)])
+        picture.box(222, y, 88, 26, f"projection(*y*_{{{place}}})", colour=ORANGE, size=12)
+    picture.box(222, rows[0], 88, 26, "class", colour=BLUE, size=13)
     names = ("0", "1", "2", "3", "16")
     for name, y in zip(names, rows, strict=True):
-        picture.text(318, y + 19, "+", size=16)
+        picture.text(321, y + 19, "+", size=16)
         picture.box(332, y, 58, 26, f"*e*_{{{name}}}", colour=PINK, size=13)
         picture.line([(390, y + 13), (421, y + 13)])
         if name != "0":
             picture.line([(512, y + 13), (540, y + 13)], colour=GREY)
-    for x in (183, 272, 361):
+    for x in (183, 266, 361):
         picture.text(x, 223, "⋮", size=16)
-    picture.text(272, 40, "tokens", bold=True)
+    picture.text(266, 40, "tokens", bold=True)
     picture.text(361, 40, "positions", bold=True)
     picture.text(316, 284, "*b* × (*N* + 1) × *d*", size=12)
     picture.text(183, 284, "*b* × *N* × *c p*²", size=12)
