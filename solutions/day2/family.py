@@ -229,7 +229,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Over 20 positions, pair 0 makes three full turns, while pair 2 hardly moves.
 # Fast pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each
-# diagonal is a single colour, because the score depends only on i − j.
+# diagonal is a single colour, because the score depends only on the difference between positions.
 
 # %% [markdown]
 # ## `alibi_bias`
@@ -937,8 +937,7 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The table shows memory and wall-clock time on one thread for n = 8,192 and 32
-# features:
+# **What to notice.** Memory and time for n = 8,192 and 32 features:
 #
 # ||causal|bidirectional|
 # |---|---|---|
@@ -947,7 +946,7 @@ if __name__ == "__main__":
 # |linear|33.6 MB, 0.2 s|1.0 MB, 0.002 s|
 #
 # With `cumsum`, *causal* linear attention stores one d × d_v state per position. It needs 32 times
-# as much memory as the bidirectional form, and more than window attention.
+# as much memory as the bidirectional form.
 
 # %% [markdown]
 # The next cells train small causal models on 64-character pieces of the Python manual and test them
@@ -1096,9 +1095,9 @@ if __name__ == "__main__":
         )
 
 # %% [markdown]
-# **What to notice.** The table shows bits per character on held-out text. Models saw positions
-# 32–63 in training, but not 192–255. Values are means over three seeds, with ranges in parentheses.
-# The last column counts the cached values per layer at position 256.
+# **What to notice.** The table shows bits per held-out character: means and ranges over three
+# seeds. Models saw positions 32–63 in training, but not 192–255. The last column counts the cached
+# values per layer at position 256.
 #
 # ||32–63|192–255|cache|
 # |---|---|---|---|
@@ -1114,7 +1113,10 @@ if __name__ == "__main__":
 # * A window of 16 fixes RoPE, because training covers every distance up to 15. This text requires
 #   little context from further back.
 # * One key head saves three quarters of the cache, has fewer parameters and costs 0.01 to 0.05
-#   bits. Linear attention uses a fixed-size state and costs about 0.5 bits.
+#   bits.
+# * The linear variant has a fixed-size state and costs about 0.5 bits. It applies φ after the
+#   rotation, so its scores depend on absolute positions, which may contribute. Su et al. (section
+#   3.3) rotate φ(q) and φ(k), in the numerator only.
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
@@ -1135,6 +1137,7 @@ if __name__ == "__main__":
 #
 # <details><summary>Links to all papers on the map (†: not in Weng's post)</summary>
 #
+# * **Absolute positions:** `sinusoidal_encoding`; [Transformer](https://arxiv.org/abs/1706.03762)
 # * **Relative positions:** `skew`, `rotary_embedding`; [Shaw](https://arxiv.org/abs/1803.02155),
 #   [Music Transformer](https://arxiv.org/abs/1809.04281)†,
 #   [RoFormer](https://arxiv.org/abs/2104.09864)
