@@ -17,8 +17,8 @@
 # the network with a Transformer, the *diffusion transformer* (DiT). You will write its block and
 # train a model that draws any digit you ask for.
 #
-# Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$ is the fraction
-# of the variance that still comes from the image. It falls from 1 to almost 0.
+# Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$, the fraction of
+# the image's variance that is left, falls from 1 to almost 0.
 #
 # Before you start, run the imports of the Vision chapter and its cells that define `SelfAttention`,
 # `patchify` and `unpatchify`.
@@ -71,7 +71,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 
 # %%
 def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
-    """Return ᾱ(0), …, ᾱ(n_steps), the fractions of the variance that still come from the image.
+    """Return ᾱ(0), …, ᾱ(n_steps), the fractions of the image's variance left after each step.
 
     ᾱ(0) = 1, and ᾱ(t) is the product of 1 − β_k for k = 1, …, t. Here β_t = min(1 − f(t)/f(t−1), 0.999)
     and f(t) = cos²((t/n_steps + 0.008)/1.008 · π/2).
@@ -159,7 +159,7 @@ if __name__ == "__main__":
         axis.set(
             title="how much of the image is left",
             xlabel="step t",
-            ylabel="ᾱ (fraction of the variance)",
+            ylabel="ᾱ (fraction of its variance)",
         )
         axis.legend()
         plt.show()
@@ -278,8 +278,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Given: the digits
 #
-# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels. A quarter of them are held out.
-# Pixel values range from −1 to 1.
+# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels; a quarter are held out. Pixel
+# values range from −1 to 1.
 
 
 # %%
@@ -879,7 +879,7 @@ if __name__ == "__main__":
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# Suppose the data consist only of −1 and 1. Then the means of $x_0$ and ε given $x$ have closed
+# Suppose the data are −1 or 1, equally often. Then the means of $x_0$ and ε given $x$ have closed
 # forms:
 #
 # $$\mathbb{E}[x_0 \mid x] = \tanh\!\left(\frac{\sqrt{\bar\alpha}\, x}{1 - \bar\alpha}\right) \qquad
@@ -1191,9 +1191,8 @@ if __name__ == "__main__":
 # ### Did the model memorise the training digits?
 # *Further · 5 minutes*
 #
-# A model that had memorised the training digits would draw near-copies of them. The next cell
-# measures the distance from each drawing, and from each held-out digit, to the nearest training
-# digit.
+# A model that had memorised the training digits would draw near-copies. The next cell measures the
+# distance from each drawing, and from each held-out digit, to the nearest training digit.
 
 # %%
 if __name__ == "__main__":
