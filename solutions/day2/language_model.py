@@ -116,8 +116,8 @@ class KeyValueCache:
 # = \bigl[\ \underbrace{Q_1 \dots Q_h}_{d}\ \bigm|\ \underbrace{K_1 \dots K_h}_{d}\ \bigm|\
 # \underbrace{V_1 \dots V_h}_{d}\ \bigr]
 # \qquad
-# O_i = \mathrm{softmax}\!\left(\frac{Q_i K_i^\top}{\sqrt{d_\text{head}}}\right) V_i
-# \qquad O_i: b \times n \times d_\text{head}$$
+# O_k = \mathrm{softmax}\!\left(\frac{Q_k K_k^\top}{\sqrt{d_\text{head}}}\right) V_k
+# \qquad O_k: b \times n \times d_\text{head}$$
 #
 # ![The 3d features of a position are first split into queries, keys and values, which are then
 # split into heads. Splitting into heads first gives the right shapes but the wrong
@@ -684,7 +684,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
 # and 12 layers. torch initialises embeddings with a standard deviation of 1. The logits are then of
-# order √d, so an untrained model is confidently wrong. GPT-2 uses 0.02.
+# order √d (d for the token just read), so an untrained model confidently repeats it. GPT-2 uses
+# 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`
