@@ -72,12 +72,12 @@
 #   chapters
 # }}
 #
-# Times are estimates and include reading. Training takes extra time. You train these models (on one
-# core unless noted):
+# Times are estimates and include reading. Training takes extra time, measured on one core unless
+# noted:
 #
 # 1. a GPT: 209 s on two cores;
 # 2. two models: 2 minutes each;
-# 3. a ViT: 37 s on two cores; a ViT and a CNN: about 1 minute;
+# 3. a ViT: 37 s; a ViT and a CNN: about 1 minute (all on two cores);
 # 4. a diffusion transformer: 2 minutes;
 # 5. six variants: 5 minutes in total;
 # 6. two small models;
