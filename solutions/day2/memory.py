@@ -11,7 +11,8 @@
 # * `knn_probabilities` (kNN-LM, [Khandelwal et al. 2020](https://arxiv.org/abs/1911.00172)) looks
 #   up similar contexts in the training text.
 # * `performer_features` (Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794))
-#   lets `linear_attention`, with its fixed-size state, approximate softmax attention.
+#   lets linear attention, with its fixed-size state, approximate softmax attention; these features
+#   replace elu + 1.
 #
 # Before you start, run the imports of the Language models chapter, its cell that defines
 # `TOPIC_TEXT`, and Music's cell that defines `skew`.
@@ -258,7 +259,7 @@ if __name__ == "__main__":
 # ### A language model that remembers
 #
 # Two small models read the Python manual from the first chapter in segments of 64 characters. One
-# has a memory of 64 positions; the other has no memory.
+# has a memory of 64 positions; the other has none.
 #
 # **Predict first.** At which positions of a segment does the memory help most? Does it still help
 # at the last position, which already sees 63 earlier characters?
@@ -399,7 +400,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
-# 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without.
+# 2.03 without. Over all positions, the averages are 2.15 and 2.08.
 #
 # This is not a bug. In the same number of steps, the model with memory has to learn vectors for 128
 # distances instead of 64. We tested neither this explanation nor longer training.

@@ -1092,8 +1092,8 @@ if __name__ == "__main__":
 # ## Compose
 # *Further · 10 minutes*
 #
-# Each model gets the first chord of a held-out chorale and samples eight bars at temperature 0.8.
-# The figure shows the first of eight pieces, not the best. You can open the relative model's piece,
+# Each model gets a chord from a held-out chorale and samples eight bars at temperature 0.8. The
+# figure shows the first of eight pieces, not the best. You can open the relative model's piece,
 # `chorale.mid`, in any MIDI player.
 
 
