@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,7 +151,10 @@ def override(
         ),
     ] = None,
     by: Annotated[
-        str, typer.Option(metavar="NAME", help="who made the decision (default: your username)")
+        str,
+        typer.Option(
+            metavar="NAME", help="who made the decision, for students (default: “your TA”)"
+        ),
     ] = "",
 ) -> None:
     """Set an exercise's points, comment or both by hand, and leave the rest unchanged. Regrading does not change them.
@@ -199,7 +201,7 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
         class_ = history.current(day.name)
     stored = read_stored(day).stored
     students = roster.for_course(day.root)
-    new = resolve(requests, class_, day, students, by or getpass.getuser(), stored)
+    new = resolve(requests, class_, day, students, by, stored)
     with OverrideStore(day.root) as store:
         store.add(day.name, new)
     _list(day, {(one.key, one.exercise) for one in new})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from autograder import ta_commands
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
+from autograder.feedback.exercise_feedback import to_feedback
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.override_requests import Request, resolve
 from autograder.marks.overrides import Adjustments, OverrideStore, StudentOverride
@@ -192,6 +194,34 @@ def test_the_command_keeps_and_prints_what_is_set(
     assert first.startswith("ada: padding_mask 50 instead of 20 points (kim")
     assert "50 instead of 20 points" in second
     assert second.endswith(": See the forum.; 50 of 100 points in total")
+
+
+def test_students_see_a_name_only_if_the_ta_chose_one(day: Day) -> None:
+    texts = sentences.read(day)
+    request = Request("ada", "softmax", "1", "")
+    for by, expected in (("", "given by your TA on"), ("kim", "given by kim on")):
+        new = resolve([request], [submission(texts)], day, NO_ROSTER, by)
+        marks = Adjustments(new).apply(submission(texts))
+        shown = next(to_feedback(e, texts).by_hand for e in marks.exercises if e.override)
+        assert expected in shown
+    assert new[0].override.by == "kim"
+
+
+def test_a_store_of_an_earlier_version_is_read_and_extended(tmp_path: Path) -> None:
+    (tmp_path / ".autograder").mkdir()
+    old = sqlite3.connect(tmp_path / ".autograder/overrides.db")
+    columns = "day, key, student, exercise, points REAL, comment, by, time"
+    old.execute(f"CREATE TABLE override ({columns}, PRIMARY KEY (day, key, exercise))")
+    old.execute(
+        "INSERT INTO override VALUES ('day1', '11', 'Ada', 'softmax', 1, '', 'kim', '2026')"
+    )
+    old.commit()
+    first = StudentOverride("11", "Ada", "softmax", Override(1, "", "kim", "2026"))
+    second = StudentOverride("12", "Bob", "softmax", Override(2, "", "root", "2026", is_login=True))
+    with OverrideStore(tmp_path) as store:
+        assert store.read("day1") == [first]
+        store.add("day1", [second])
+        assert store.read("day1") == [first, second]
 
 
 def test_a_store_is_read_back(tmp_path: Path) -> None:

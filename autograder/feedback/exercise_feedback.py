@@ -183,7 +183,7 @@ def _by_hand(marks: ExerciseMarks) -> str:
     override = marks.override
     if override is None:
         return ""
-    by = " on ".join(filter(None, [override.by, override.time[:10]]))
+    by = " on ".join(filter(None, [override.author, override.time[:10]]))
     if override.points is None:
         return f"Comment by {by}: {override.comment}"
     points = f"{override.points:g} instead of {override.graded:g} points, given by {by}"

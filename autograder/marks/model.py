@@ -60,13 +60,22 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A TA's points and comment. `points` is None if only a comment was given. `graded` contains the original points."""
+    """A TA's points and comment. `points` is None if only a comment was given. `graded` contains the original points.
+
+    `by` is the TA's name, or if `is_login` is set, a login name that students may not know.
+    """
 
     points: float | None
     comment: str
     by: str
     time: str
     graded: float = 0.0
+    is_login: bool = False
+
+    @property
+    def author(self) -> str:
+        """Return who made the decision, for students."""
+        return "your TA" if self.is_login else self.by
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):

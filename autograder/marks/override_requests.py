@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,12 +33,13 @@ def resolve(
     class_: Sequence[SubmissionMarks],
     day: Day,
     roster: Roster,
-    by: str,
+    by: str = "",
     stored: Iterable[StudentOverride] = (),
 ) -> list[StudentOverride]:
     """Return the overrides to store. A request for a group submission becomes one override per student.
 
-    Points or a comment that a request leaves out are taken from the `stored` overrides and from earlier requests.
+    If `by` is empty, the overrides are stored under the login name. Points or a comment that a request leaves out are
+    taken from the `stored` overrides and from earlier requests.
 
     Raises:
         CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
@@ -57,7 +59,8 @@ def resolve(
         if earlier:
             points = earlier.points if points is None else points
             comment = comment or earlier.comment
-        override = Override(points, comment, by, time)
+        who = by or getpass.getuser()
+        override = Override(points, comment, who, time, is_login=not by)
         for key in overrides.keys(marks):
             one = StudentOverride(key, marks.student, request.exercise, override)
             found[key, request.exercise] = known[key, request.exercise] = one

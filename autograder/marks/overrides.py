@@ -29,6 +29,7 @@ TABLE = """
 CREATE TABLE IF NOT EXISTS override (
     day TEXT NOT NULL, key TEXT NOT NULL, student TEXT NOT NULL, exercise TEXT NOT NULL,
     points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
+    is_login INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (day, key, exercise)
 )
 """
@@ -37,7 +38,9 @@ CREATE TABLE IF NOT EXISTS submission_time (
     day TEXT NOT NULL, participant TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (day, participant)
 )
 """
-VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# Earlier versions created the table without this column.
+COLUMN = "ALTER TABLE override ADD COLUMN is_login INTEGER NOT NULL DEFAULT 0"
+VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # Maps exercise names to one student's overrides.
 Overrides = Mapping[str, Override]
@@ -140,13 +143,15 @@ class OverrideStore:
         Raises:
             StoreError: The store cannot be read.
         """
-        query = (
-            "SELECT key, student, exercise, points, comment, by, time FROM override"
-            " WHERE day = ? ORDER BY student, key, exercise"
-        )
+        query = "SELECT * FROM override WHERE day = ? ORDER BY student, key, exercise"
         with self._errors("read"):
             rows = self._database.execute(query, (day,)).fetchall()
-        return [StudentOverride(key, who, name, Override(*rest)) for key, who, name, *rest in rows]
+        return [
+            StudentOverride(
+                key, who, name, Override(points, comment, by, time, is_login=any(login))
+            )
+            for _, key, who, name, points, comment, by, time, *login in rows
+        ]
 
     def add(self, day: str, new: Sequence[StudentOverride]) -> None:
         """Store overrides in one transaction. Each replaces any earlier override for the same student and exercise.
@@ -155,11 +160,15 @@ class OverrideStore:
             StoreError: The store cannot be written. It is unchanged.
         """
         rows = [
-            (day, n.key, n.student, n.exercise, o.points, o.comment, o.by, o.time)
+            (day, n.key, n.student, n.exercise, o.points, o.comment, o.by, o.time, o.is_login)
             for n in new
             for o in (n.override,)
         ]
         with self._errors("written"), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            columns = self._database.execute("PRAGMA table_info(override)").fetchall()
+            if "is_login" not in [column[1] for column in columns]:
+                self._database.execute(COLUMN)
             self._database.executemany(VALUES, rows)
 
     def times(self, day: str) -> dict[str, datetime]:

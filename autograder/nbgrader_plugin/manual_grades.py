@@ -48,9 +48,9 @@ def read(day: Day) -> dict[Path, Overrides]:
                 name = current.get(name, name)
                 comment = comments.pop((student, name), "")
                 given = (auto if points is None else points) + (extra or 0.0)
-                found[student][name] = Override(given, comment, FORMGRADER, "")
+                found[student][name] = Override(given, comment, FORMGRADER, "", is_login=True)
             for (student, name), comment in comments.items():
-                found[student][name] = Override(None, comment, FORMGRADER, "")
+                found[student][name] = Override(None, comment, FORMGRADER, "", is_login=True)
     except DatabaseError as error:
         raise StoreError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
     format_path = app.coursedir.format_path
