@@ -245,6 +245,29 @@ def test_moodles_grade_import(day: Day) -> None:
     assert rows[3]["Full name"] == '王 "小" 明'
 
 
+def test_moodles_grade_import_contains_no_participant_numbers(day: Day) -> None:
+    (day.root / "roster.csv").write_text("id,student,name,email\n51,ada,Ada Lovelace,\n")
+    class_ = [
+        marks("in/Ada Lovelace_51_assignsubmission_file_/day1.ipynb", "Ada Lovelace", 93.5),
+        marks("in/Li Wei_52_assignsubmission_file_/day1.ipynb", "Li Wei", 80),
+        marks("in/Li Wei_53_assignsubmission_file_/day1.ipynb", "Li Wei", 70),
+    ]
+    notes = export(day, "moodle", class_, day.root / "out.csv")
+    assert {row["ID number"] for row in read_csv(day.root / "out.csv")} == {""}
+    (note,) = [note for note in notes if "Moodle cannot import" in note]
+    assert "(3): ada (Ada Lovelace, 51), Li Wei (52), Li Wei (53). " in note
+    assert "--into worksheet.csv" in note
+
+
+def test_submissions_in_the_worksheet_that_have_no_marks_are_named(day: Day) -> None:
+    text = WORKSHEET.replace("No submission,,", "Submitted for grading,,")
+    sheet = written(day, "sheet.csv", text)
+    raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
+    notes = export(day, "moodle", raw, day.root / "out.csv", into=sheet)
+    (note,) = [note for note in notes if "without marks" in note]
+    assert "(1): Somebody Else (Participant 53). " in note
+
+
 def test_a_file_that_is_not_a_worksheet_is_refused(day: Day) -> None:
     sheet = written(day, "sheet.csv", WORKSHEET.replace("Identifier", "Kennung"))
     with pytest.raises(CourseError, match="no column 'Identifier'"):

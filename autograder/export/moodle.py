@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from autograder.submissions.people import Person
 from autograder.submissions.roster import Entry, Roster
 
 NO_GRADE = "-"
+SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the column Status
 TIME = "Last modified (submission)"
 # Date formats of Moodle's "English" and "English (United States)", with a 12-hour or 24-hour clock.
 TIME_FORMATS = [
@@ -30,13 +31,27 @@ REQUIRED = (
 )  # Moodle rejects worksheets without these columns
 
 
-def grade_import(rows: Sequence[Row], day: Day) -> str:
-    """Return a file for Moodle's “Import grades”, which identifies students by ID number or email address."""
+def grade_import(rows: Sequence[Row], day: Day) -> tuple[str, list[str]]:
+    """Return a file for Moodle's “Import grades”, and a note about students whom Moodle cannot identify.
+
+    Moodle identifies students by ID number or email address. A participant number from a worksheet is neither.
+    """
+    participants = {participant(row) for row in rows} - {""}
+    unknown = []
     lines: list[Sequence[str | float]] = [["ID number", "Email address", "Full name", day.title]]
     for row in rows:
         points = NO_GRADE if row.points is None else row.points
-        lines.append([row.entry.id, row.entry.email, row.entry.name, points])
-    return csv_table.to_csv(lines)
+        id_ = "" if row.entry.id in participants else row.entry.id
+        lines.append([id_, row.entry.email, row.entry.name, points])
+        if row.marks and not id_ and not row.entry.email:
+            unknown.append(row.entry.label)
+    notes = []
+    if unknown:
+        notes.append(
+            f"Moodle cannot import these grades, because the ID number and email address are unknown ({len(unknown)}): "
+            f"{', '.join(unknown)}. Fill in Moodle's grading worksheet with --into worksheet.csv instead"
+        )
+    return csv_table.to_csv(lines), notes
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,20 @@ class Worksheet:
         """Return a cell, or "" if there is no such column."""
         table = self.table
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
+
+    def without_marks(self, graded: Container[int | None]) -> list[str]:
+        """Return a note about students who submitted according to the worksheet, but whose lines are not in `graded`."""
+        missing = [
+            f"{self.cell(number, 'Full name')} ({self.cell(number, 'Identifier')})"
+            for number in range(len(self.table.rows))
+            if number not in graded and self.cell(number, "Status").startswith(SUBMITTED)
+        ]
+        if not missing:
+            return []
+        return [
+            f"submitted according to {self.table.file}, but without marks ({len(missing)}): {', '.join(missing)}. "
+            "Look at these submissions in Moodle: they may be newer than the download, or contain no file"
+        ]
 
     def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
         """Return the submission times by participant number, and notes about times that could not be read.
@@ -135,8 +164,10 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     grade = sheet.table.column("Grade")
     lines = [list(line) for line in sheet.table.rows]
     notes = []
+    graded = set()
     for row in (row for row in rows if row.marks):
         number = sheet.line(row)
+        graded.add(number)
         if number is None:
             notes.append(
                 f"{row.entry.label} is not in {file}: {row.points or 0:g} points were not entered"
@@ -148,6 +179,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
         elif row.points is not None:
             maximum = _number(sheet.cell(number, "Maximum Grade"), day.points)
             lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
+    notes += sheet.without_marks(graded)
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 

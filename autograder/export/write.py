@@ -57,10 +57,11 @@ def export(
         text, more = canvas.fill_in(rows, day, into, column)
     elif into:
         text, more = moodle.fill_in(rows, day, into)
+    elif to == "moodle":
+        text, more = moodle.grade_import(rows, day)
     else:
         formats = {
             "canvas": canvas.new_gradebook,
-            "moodle": moodle.grade_import,
             "nbgrader": plain.nbgrader_table,
             "csv": plain.exercise_table,
         }
