@@ -147,6 +147,11 @@ INVALID = {
         "[day1.late]\ndue = 2026-12-01T23:59:00\n[day1.exercises.f]",
         "line 6: day1.late.due: needs a UTC offset",
     ),
+    "a late policy that deducts nothing": (
+        "[day1.exercises.f]",
+        "[day1.late]\ndue = 2026-12-01T23:59:00Z\n[day1.exercises.f]",
+        "line 5: day1.late: per_cent_a_day is missing",
+    ),
     "a date as a string": (
         "[defaults]",
         '[late]\ndue = "tomorrow"\n[defaults]',
@@ -241,6 +246,8 @@ def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None
     due = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
     assert day.late == Policy(due, grace_minutes=15, per_cent_a_day=5)
     assert load(tmp_path, VALID).day("day1").late == Policy()
+    free = "[late]\nper_cent_a_day = 0\n"
+    assert load(tmp_path, free + VALID + own.rpartition("per_cent")[0]).day("day1").late.due == due
 
 
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:

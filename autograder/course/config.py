@@ -32,8 +32,7 @@ EXERCISE_KEYS = {"chapter", "points", "not_allowed", "renamed_from", *FLAGS, *LI
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
 # When a test fails, students see its description and the observed values ("values"), or only its description ("words").
 Feedback = Literal["values", "words"]
-# Which exercises students fill in: all of them, or only those marked as core.
-Include = Literal["all", "core"]
+Include = Literal["all", "core"]  # which exercises students fill in
 SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
     "cpu_seconds": 5,
@@ -234,6 +233,7 @@ class _Reader(Tables):
         include = self.choice(name, table, "include", Include, "all")
         assigned = [e for e in listed if not e.given and (e.core or include == "all")]
         policy = late_policy.read(self, f"{name}.late", table.get("late", {}), late)
+        self.check_deduction(f"{name}.late", {**late, **table.get("late", {})})
         return Day(
             root,
             name,
