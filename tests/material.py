@@ -94,7 +94,7 @@ def submission(
 def unread(student: str = "bob", problem: str = "not a notebook") -> SubmissionMarks:
     """Return marks for a submission that could not be read."""
     path = f"in/{student}.ipynb"
-    return SubmissionMarks(path, student, "", "seed", "course", [], 0.0, 100.0, 0.0, [problem], [])
+    return SubmissionMarks(path, student, "", "seed", "course", [], None, 100.0, 0.0, [problem], [])
 
 
 def recipient(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Recipient:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autograder.course import config as courses
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback import sentences
 from autograder.feedback.class_analysis import Analysis, analyse, without_numbers
 from autograder.feedback.class_page import html, write
@@ -61,6 +63,26 @@ def four(texts: Texts) -> Marks:
 
 def analysis_of_four(texts: Texts, anonymous: bool = False) -> Analysis:
     return analyse(four(texts), texts, "course", anonymous)
+
+
+def test_the_csv_file_shows_lateness_and_no_points_without_a_grade(
+    texts: Texts, tmp_path: Path
+) -> None:
+    late = [Lateness(2, 20.0), *[ON_TIME] * 4]
+    analysis = analyse(four(texts), texts, "course", False, late)
+    write(analysis, tmp_path / "r")
+    with (tmp_path / "r/submissions.csv").open(newline="") as opened:
+        rows = {row["submission"]: row for row in csv.DictReader(opened)}
+    columns = ("points", "late_days", "late_per_cent", "points_before")
+    assert [rows["ada"][column] for column in columns] == ["80.0", "2", "20.0", "100.0"]
+    assert [rows["emil"][column] for column in columns] == ["", "0", "0.0", ""]
+
+
+def test_only_full_points_are_shown_as_100_percent(texts: Texts) -> None:
+    small = exercise(texts, "LayerNorm", {2: "no"})
+    class_ = [submission(texts)] * 60 + [submission(texts, small)]
+    page = Page(html(analyse(marks(*class_), texts, "course"))).text
+    assert re.search(r"LayerNorm\s+99%", page)
 
 
 # ---- statistics

@@ -68,9 +68,10 @@ class Row:
     """A row in the table of submissions."""
 
     label: str
-    points: float  # after late penalties
+    points: float | None  # after late penalties; None if the submission could not be graded
+    points_before: float | None
     max_points: float
-    late_days: int
+    late: Lateness
     problems: Sequence[str]
     statuses: Mapping[str, Status]  # the status of each exercise that counts towards the total
     exercises: Mapping[str, float]
@@ -108,23 +109,23 @@ def analyse(
     it, all submissions count as on time.
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
-    final = [one.reduce(s.earned) for s, one in zip(marks.submissions, late, strict=True)]
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
         Row(
             label,
-            points,
+            None if s.points is None else one.reduce(s.points),
+            s.points,
             s.max_points,
-            one.days,
+            one,
             [hide(problem) for problem in s.problems],
             {e.name: e.status for e in s.exercises if not e.optional},
             {e.name: e.points for e in s.exercises},
         )
-        for s, label, points, one in zip(marks.submissions, labels, final, late, strict=True)
+        for s, label, one in zip(marks.submissions, labels, late, strict=True)
     ]
-    graded = [row for row in rows if row.statuses]
+    graded = [(row.points, row.max_points) for row in rows if row.points is not None]
     order = sorted(rows, key=lambda row: int(row.label)) if anonymous else rows
     return Analysis(
         day=marks.day,
@@ -134,8 +135,8 @@ def analyse(
         rows=order,
         unread=len(rows) - len(read),
         other_course=any(s.course != course for s, _ in read),
-        points=[row.points for row in graded],
-        bins=_bins([row.points / row.max_points for row in graded if row.max_points > 0]),
+        points=[points for points, _ in graded],
+        bins=_bins([points / most for points, most in graded if most > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
         unnamed=_unnamed(read, texts, hide),

@@ -78,11 +78,13 @@ def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
 def _submissions(analysis: Analysis) -> list[list[Cell]]:
     names = [e.name for e in analysis.exercises]
     labels = [f"{e.name} (optional)" if e.optional else e.name for e in analysis.exercises]
-    head: list[Cell] = ["submission", "points", "max_points", *labels, "problems"]
+    head: list[Cell] = ["submission", "points", "late_days", "late_per_cent", "points_before"]
+    head += ["max_points", *labels, "problems"]
     rows: list[list[Cell]] = []
     for row in analysis.rows:
-        points = [row.exercises.get(name) for name in names]
-        rows.append([row.label, row.points, row.max_points, *points, "; ".join(row.problems)])
+        total = [row.points, row.late.days, row.late.per_cent, row.points_before, row.max_points]
+        by_exercise = [row.exercises.get(name) for name in names]
+        rows.append([row.label, *total, *by_exercise, "; ".join(row.problems)])
     return [head, *rows]
 
 
