@@ -129,7 +129,7 @@ def grade(
     place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
-        return terminal_table.progress(marks, stderr) if stderr.is_terminal else marks
+        return terminal_table.progress(marks, stderr)
 
     with (
         exit_on_interrupt(is_stored=use_store),

@@ -24,7 +24,7 @@ def list_students(day: DayArgument) -> None:
     chosen = load_day(day)
     rows, _ = class_list.rows(stored_class(chosen), chosen, roster.for_course(chosen.root))
     submitted = [row for row in rows if row.marks]
-    output().print(terminal_table.list_rows(submitted, terminal_table.WIDE))
+    output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
 
 
 def forget(day: DayArgument, student: StudentArgument) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,13 @@ from autograder.cli import main
 from autograder.console import print_summary
 from autograder.course import config as courses
 from autograder.course.state_folder import StoreError
+from autograder.feedback import terminal_table
 from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.submissions import roster
 from tests.conftest import ROOT
 from tests.fake_grading import book, by_student, current, grade, session
+from tests.material import unread
 from tests.small_course import make
 from tests.test_history import as_nobody
 from tests.test_submission import write, zipped
@@ -269,6 +272,30 @@ def run(
     shown = capsys.readouterr()
     assert isinstance(ended.value.code, int)
     return ended.value.code, shown.out, shown.err
+
+
+def test_list_names_excused_students(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = root / "grading.toml"
+    late = "[day1.late]\ndue = 2026-11-01T00:00:00Z\nper_cent_a_day = 10\n"
+    toml.write_text(toml.read_text() + late)
+    (root / "roster.csv").write_text("id,student,name,excused\nada1,ada,ada,yes\n")
+    grade(root, gradescope(root / "a", (1, "10:00", ["ada"], 10)))
+    _, out, _ = run(root, monkeypatch, capsys, "list", "day1")
+    assert " excused " in out.splitlines()[1]
+
+
+def test_progress_outside_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=80)
+    graded = [unread(), unread()]
+    assert list(terminal_table.progress(graded, console)) == graded
+    assert shown.getvalue() == ""
+    monkeypatch.setattr(terminal_table, "INTERVAL", 0.0)
+    list(terminal_table.progress(graded, console))
+    lines = "autograder: 1 submission graded so far\nautograder: 2 submissions graded so far\n"
+    assert shown.getvalue() == lines
 
 
 def test_list_and_forget(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.protocol.plain_text import counted
 
 SIGNS = {
     "passed": ("✓", "green"),
@@ -23,6 +25,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
+INTERVAL = 30.0  # seconds between lines about progress, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
@@ -33,8 +36,12 @@ LEGEND = (
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
     """Yield the marks while showing how many submissions have been graded.
 
-    Submissions are read while others are graded, so the class size is unknown until the end.
+    Submissions are read while others are graded, so the class size is unknown until the end. If the console is not a
+    terminal, print a line now and then.
     """
+    if not console.is_terminal:
+        yield from _progress_lines(marks, console)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.completed} graded, last {task.fields[student]}", markup=False),
@@ -45,6 +52,19 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
         for mark in marks:
             bar.update(task, advance=1, student=mark.student[:30])
             yield mark
+
+
+def _progress_lines(
+    marks: Iterable[SubmissionMarks], console: Console
+) -> Iterator[SubmissionMarks]:
+    printed = time.monotonic()
+    for number, mark in enumerate(marks, 1):
+        if time.monotonic() - printed >= INTERVAL:
+            printed = time.monotonic()
+            console.print(
+                f"autograder: {counted(number, 'submission')} graded so far", highlight=False
+            )
+        yield mark
 
 
 def table(rows: Sequence[Row], width: int = NARROW) -> Table:
@@ -84,8 +104,8 @@ def legend(rows: Sequence[Row]) -> str:
     return LEGEND + ("  + optional exercises" if has_optional else "")
 
 
-def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a table of students, with the time, file, points and lateness of the submission that counts."""
+def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
+    """Return a table of students, with the time, file, points and lateness of the submission that counts for a day."""
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("submitted")
@@ -99,6 +119,7 @@ def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
             days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
             per_cent = f" (−{row.late.per_cent:g}%)" if row.late.per_cent else ""
             late = f"{days}{per_cent}" if row.late.days else ""
+            late = "excused" if row.entry.is_excused(day) else late
             path = Text(row.marks.path)
             result.add_row(Text(row.entry.student), time, points, late, path)
     return result
