@@ -49,6 +49,12 @@ def test_without_a_time_only_a_submission_marked_late_is_penalised() -> None:
     assert "has an extension" in extended.note
 
 
+@pytest.mark.parametrize(("hours", "days"), [(20, 0), (24, 0), (30, 1), (49, 2)])
+def test_an_extension_also_postpones_the_due_date_of_late_hours(hours: float, days: int) -> None:
+    assert lateness(POLICY, None, True, extension=24, hours=hours).days == days
+    assert lateness(POLICY, DUE, True, extension=24, hours=hours).days == days
+
+
 def test_a_known_time_overrides_a_mark() -> None:
     assert lateness(POLICY, DUE, True) == Lateness()
 
@@ -97,3 +103,7 @@ def test_nbgrader_applies_the_policy(
     course.copy(force=True)
     # ada loses 10% of her 60 points for each of two days. bob has an extension, so he is one day late.
     assert penalties() == [12, 6]
+    text = "id,student,name,extension,late_hours\n1,ada,Ada,24,20\n2,bob,Bob,24,30\n"
+    (tmp_path / "roster.csv").write_text(text)
+    course.copy(force=True)
+    assert penalties() == [0, 6]

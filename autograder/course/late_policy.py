@@ -78,27 +78,31 @@ def lateness(
     """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
     Canvas marks a submission as late without saying how late it is. Such a submission counts as one day late, or
-    as on time if the student has an extension.
+    as on time if the student has an extension. An extension postpones the student's due date.
 
     Args:
         policy: The late policy.
         time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
-        hours: The lateness in hours if a TA entered it, otherwise None. It overrides `time`.
+        hours: How many hours after the course's due date the submission arrived, if a TA entered this, otherwise None.
+            It overrides `time`.
         is_excused: Whether a TA excused the lateness, so that it costs no points.
     """
     if is_excused:
         days = lateness(policy, time, marked_late, extension, hours).days
         return Lateness(note=f"{days} days late, but excused" if days else "")
     if hours is not None:
-        return policy.lateness(timedelta(hours=hours))
+        return policy.lateness(timedelta(hours=hours - extension))
     if time and policy.due:
         return policy.lateness(time - policy.due - timedelta(hours=extension))
     if not marked_late:
         return ON_TIME
     if extension:
-        return Lateness(note="marked late, but the student has an extension; counted as on time")
+        return Lateness(
+            note="marked late, but the student has an extension; counted as on time. "
+            "Enter the time in Canvas as late_hours in roster.csv if it is after the extension"
+        )
     return Lateness(
         1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"
     )

@@ -33,10 +33,10 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
         if found and found[0].is_excused(day):
             return 0.0
         extension = timedelta(hours=found[0].extension if found else 0.0)
-        delay = timedelta(seconds=total_seconds_late) - extension
+        delay = timedelta(seconds=total_seconds_late)
         if found and (hours := found[0].hours_late(day)) is not None:
             delay = timedelta(hours=hours)
-        return policy.lateness(delay).penalty(score)
+        return policy.lateness(delay - extension).penalty(score)
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:
