@@ -98,8 +98,10 @@ def feedback(
     chosen = load_day(day)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
-    students = roster.for_course(chosen.root)
-    rows, _ = class_list.rows(stored_class(chosen), chosen, students, group=group)
+    class_, students = stored_class(chosen), roster.for_course(chosen.root)
+    rows, _ = class_list.rows(class_, chosen, students, group=group)
+    for note in class_list.roster_problems(rows, class_, chosen, students):
+        print_error(note)
     done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet)
     for note in [*done.notes, *done.problems]:
         print_error(note)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autograder.console import load_day, output, print_text
+from autograder.console import load_day, output, print_error, print_text
 from autograder.options import DayArgument
 from autograder.ta_commands import stored_class
 
@@ -22,9 +22,12 @@ def list_students(day: DayArgument) -> None:
     from autograder.submissions import roster
 
     chosen = load_day(day)
-    rows, _ = class_list.rows(stored_class(chosen), chosen, roster.for_course(chosen.root))
+    class_, class_roster = stored_class(chosen), roster.for_course(chosen.root)
+    rows, _ = class_list.rows(class_, chosen, class_roster)
     submitted = [row for row in rows if row.marks]
     output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
+    for note in class_list.roster_problems(rows, class_, chosen, class_roster):
+        print_error(note)
 
 
 def forget(day: DayArgument, student: StudentArgument) -> None:

@@ -23,6 +23,7 @@ from autograder.marks.history import Basis, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions import roster
 from autograder.submissions.disk import owner_from_path
+from autograder.submissions.roster_entry import Entry
 from tests.conftest import Run, reader
 from tests.small_course import RIGHT, WRONG, make
 from tests.test_platforms import METADATA
@@ -177,6 +178,33 @@ def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Da
     _, _, grades = import_to_canvas(out, ";")
     assert grades == {"12345": "46.75", "12346": "36", "12347": "EX", "12399": "31"}
     assert any("mallory" in note and "not in" in note for note in notes)
+
+
+def test_marks_are_not_entered_for_a_namesake_with_another_id(day: Day) -> None:
+    eve = marks("in/lovelaceada_12344_67890_day1.ipynb", "lovelaceada", 93.5)
+    gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "o.csv"
+    notes = export(day, "canvas", [eve], out, into=gradebook)
+    assert import_to_canvas(out)[2]["12345"] == ""
+    assert any("lovelaceada (12344) is not in" in note for note in notes)
+
+
+def test_ids_from_other_systems_do_not_keep_marks_from_canvas(day: Day) -> None:
+    (day.root / "roster.csv").write_text("id,student,name\nu7,ada,Ada Lovelace\n", encoding="utf-8")
+    gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "o.csv"
+    moodle = marks("in/Ada Lovelace_51_assignsubmission_file_/day1.ipynb", "Ada Lovelace", 90)
+    export(day, "canvas", [moodle], out, into=gradebook)
+    assert import_to_canvas(out)[2]["12345"] == "45"
+
+
+def test_a_row_without_an_id_gets_the_one_from_canvas(day: Day) -> None:
+    (day.root / "roster.csv").write_text("id,student,name\n,lovelaceada,\n", encoding="utf-8")
+    gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "o.csv"
+    export(day, "canvas", CLASS[:1], out, into=gradebook)
+    assert import_to_canvas(out)[2]["12345"] == "46.75"
+    export(day, "canvas", CLASS[:1], out)
+    assert import_to_canvas(out)[2] == {"12345": "93.5"}
+    export(day, "csv", CLASS[:1], out)
+    assert [row["id"] for row in read_csv(out)] == ["12345"]
 
 
 def test_a_new_gradebook_is_written_for_canvas(day: Day) -> None:
@@ -414,7 +442,7 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
     rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
     assert notes[0] == (
-        "lovelaceadda (99999) submitted work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
+        "students who are not on the roster (1): lovelaceadda (99999) [closest: ada (Ada Lovelace, 12345)]"
     )
     assert notes[1].startswith(
         "students on the roster without a submission (2): ada (Ada Lovelace, 12345), dora"
@@ -429,12 +457,11 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
 
 
 def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> None:
-    known = roster.Roster((roster.Entry("12345", "ada", "Ada Lovelace"),))
+    known = roster.Roster((Entry("12345", "ada", "Ada Lovelace"),))
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note, unknown) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
-    assert "nbgrader's tree, the top folder must be named `submitted`" in unknown
-    assert unknown.endswith("worksheet with --worksheet, or enter late_hours in roster.csv")
+    assert unknown.endswith("(1): ada. Enter late_hours in roster.csv")
     assert (
         "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
     )
@@ -447,6 +474,20 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
     )
     (row,), _ = class_list.rows([first, second], late_day, known)
     assert row.marks == second
+
+
+def test_a_note_about_unknown_times_says_where_to_find_them(late_day: Day) -> None:
+    def note(path: str, student: str = "ada", points: float | None = 90) -> str:
+        one = msgspec.structs.replace(marks(path, student), points=points)
+        return "".join(class_list.rows([one], late_day, roster.NO_ROSTER)[1])
+
+    assert "top folder must be named `submitted`" in note("class/ada/day1/day1.ipynb")
+    moodle = note("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada")
+    assert moodle.endswith("worksheet with --worksheet, or enter late_hours in roster.csv")
+    # Canvas marks late files, and there is nothing to deduct from a text entry.
+    assert (
+        note("in/ada_12345_67890_day1.ipynb") == note("in/ada_12345_text.html", "ada", None) == ""
+    )
 
 
 def test_a_renamed_student_does_not_count_twice(tmp_path: Path) -> None:
@@ -476,7 +517,7 @@ def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -
     rows, notes = class_list.rows([eve], late_day, roster.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
-    assert notes[0].startswith("eve submitted work but is not on the roster")
+    assert "students who are not on the roster (1): eve" in notes
 
 
 def test_owner_and_time_are_stored_with_the_marks() -> None:

@@ -19,7 +19,8 @@ from autograder.marks import class_list
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import NO_ROSTER, Entry, Roster
+from autograder.submissions.roster import NO_ROSTER, Roster
+from autograder.submissions.roster_entry import Entry
 from tests.conftest import ROOT
 from tests.material import exercise, submission, unread
 

@@ -16,7 +16,8 @@ from autograder.grading.grader import Grader
 from autograder.submissions import platforms
 from autograder.submissions.class_source import apply_roster
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, handed_in, reader
 from tests.test_submission import chosen, found, notebook, students, write, zipped
@@ -133,7 +134,7 @@ def test_a_canvas_name_with_several_readings_never_gives_an_id_that_is_taken() -
 def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Path) -> None:
     numbered = "lovelaceada_4211_70001_20231234_day1.ipynb"
     write(tmp_path / "class", {numbered: notebook(), "bob_4212_70002_day1.ipynb": notebook()})
-    by_name = Entry("20231234", "ada", "Ada Lovelace")
+    by_name = Entry("", "ada", "Ada Lovelace")
     for entries, student in ((), "lovelaceada"), ((ADA,), "ada"), ((by_name,), "ada"):
         for one in read_submissions([tmp_path / "class"], "day1", reader()):
             if one.path.endswith(numbered):
@@ -146,7 +147,7 @@ def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Pa
 def test_a_number_before_the_students_own_file_name_is_not_an_id() -> None:
     report = "smithjohn_4821_993811_report.pdf"
     files = ("smithjohn_4821_993812_1234567_day1", "smithjohn_4821_994000_1234567_day1-1")
-    entry = Entry("1234567", "john", "John Smith")
+    entry = Entry("", "john", "John Smith")
     for download in ([f"{files[0]}.ipynb"], [report, f"{files[0]}.ipynb"], [f"{files[1]}.ipynb"]):
         one = platforms.parse_canvas_names(download)[download[-1]]
         assert one.people == (Person("smithjohn", "4821"),)

@@ -11,7 +11,8 @@ from autograder.course.config import CourseError
 from autograder.submissions import roster
 from autograder.submissions.class_source import apply_roster
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission
 
 TEXT = """\
@@ -101,7 +102,10 @@ def test_other_encodings_are_rejected(tmp_path: Path) -> None:
         (Person(name="lovelaceada", id="12345"), "ada"),
         (Person(name="A. Lovelace", id="12345"), "ada"),
         (Person(email="ADA@example.org", name="somebody"), "ada"),
-        (Person(name="oneilbyronrobert", id="999"), "bob"),
+        (Person(name="oneilbyronrobert", id="999"), None),
+        (Person(name="oneilbyronrobert", id="0012346"), "bob"),
+        (Person(name="oneilbyronrobert", id="Robert on Gradescope"), "bob"),
+        (Person(name="oneilbyronrobert", id="999", email="bob@example.org"), "bob"),
         (Person(name="ÓNEILBYRONRÓBERT"), "bob"),
         (Person(name="Cyd Charisse"), "cyd"),
         (Person(name="王小明"), "dora"),
@@ -123,6 +127,36 @@ def test_id_that_contradicts_the_name_matches_nobody(four: Roster) -> None:
     assert four.find(Person(name="lovelaceada", id="12346")) is None
 
 
+LABELS = {
+    "label of Canvas or Gradescope": ("hananovak (2014)", "", HandedIn((Person("hananovak", "2014"),))),
+    "label in the name column": ("hana", "hananovak (2014)", HandedIn((Person("hananovak", "2014"),))),
+    "label with an email address": ("Hana (h@x.example)", "", HandedIn((Person("Hana", "", "h@x.example"),))),
+    "label of Moodle": ("Hana (51)", "", HandedIn((Person("Hana"),), participant="51")),
+    "name in Canvas": ("hananovak", "", HandedIn((Person("hananovak", "2014"),), upload=70001)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("student", "name", "source"), LABELS.values(), ids=LABELS)
+def test_a_row_may_contain_the_label_that_list_shows(
+    student: str, name: str, source: HandedIn
+) -> None:
+    entry = Entry("", student, name, extension=24)
+    assert Roster((entry, Entry("1", "ada", "Ada Lovelace"))).find_all(source) == [entry]
+    if source.people[0].id:
+        assert Roster((Entry("2099", student, name),)).find_all(source) == [None]
+
+
+def test_a_student_cannot_choose_a_name_that_is_a_label() -> None:
+    label, only_name = Entry("", "hananovak (2014)", ""), Entry("", "hananovak", "")
+    for entry in (label, only_name):
+        moodle = HandedIn((Person(entry.student),), participant="13")
+        gradescope = HandedIn((Person(entry.student, "", "eve@x.example"),))
+        assert Roster((only_name,)).find_all(moodle) == [None]
+        assert Roster((only_name,)).find_all(gradescope) == [None]
+    canvas = HandedIn((Person("hananovak2014", "777"),), upload=70001)
+    assert Roster((label,)).find_all(canvas) == [None]
+
+
 def test_students_with_the_same_name_are_distinguished_only_by_id(tmp_path: Path) -> None:
     two = read(tmp_path, "id,student,name\n1,li1,Wei Li\n2,li2,Li Wei\n")
     found = two.find(Person("Wei Li", "2"))
@@ -136,7 +170,8 @@ def test_students_with_the_same_name_are_distinguished_only_by_id(tmp_path: Path
     [
         (Person("lovelacead"), "ada"),
         (Person("Adda Lovelace"), "ada"),
-        (Person("x", "0012347"), "cyd"),
+        (Person("ada", "12347"), "ada"),
+        (Person("love", "12346"), None),
         (Person("zzz"), None),
     ],
 )

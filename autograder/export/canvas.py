@@ -6,15 +6,17 @@ Canvas parses this format in `lib/gradebook_importer.rb`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
 from autograder.export import csv_table
 from autograder.export.csv_table import Table
 from autograder.marks.class_list import Row
+from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 KEYS = ("ID", "SIS User ID", "SIS Login ID", "Student")
@@ -29,7 +31,7 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
     ]
     for row in rows:
         points = csv_table.or_empty(row.points)
-        lines.append([row.entry.name or row.entry.student, row.entry.id, "", "", "", points])
+        lines.append([row.entry.name or row.entry.student, row.id, "", "", "", points])
     return csv_table.to_csv(lines)
 
 
@@ -66,12 +68,13 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple
     return csv_table.to_csv([head, *lines], table.delimiter), notes
 
 
-def read_roster(file: Path) -> Roster:
-    """Read the students in an exported gradebook as a roster."""
+def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
+    """Read the students in an exported gradebook as a roster. Its ids are those in `class_` only if it is from Canvas."""
     table = csv_table.read(file)
     student, id_ = table.column("Student"), table.column("ID")
-    listed = [line for _, line in _students(table)]
-    return Roster(tuple(Entry(line[id_], line[student], line[student]) for line in listed))
+    has_ids = any(marks.handed_in and marks.handed_in.upload for marks in class_)
+    listed = [(line[id_] if has_ids else "", line[student]) for _, line in _students(table)]
+    return Roster(tuple(Entry(number, name, name) for number, name in listed))
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
@@ -90,11 +93,15 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
         found = None
         for key in (key for key in KEYS if key in table.head):
             column = table.column(key)
-            numbers = {Entry(line[column], str(n), line[name]): n for n, line in listed}
+            numbers = {Entry(line[column], f"line {n}", line[name]): n for n, line in listed}
             roster = Roster(tuple(numbers))
-            for id_ in (row.entry.id, row.entry.student, row.entry.email):
+            for id_ in filter(None, (row.id, row.entry.student, row.entry.email)):
                 entry = roster.find(Person(row.entry.name, id_), True) if found is None else None
                 found = numbers[entry] if entry else found
+        if found is None and not _has_canvas_id(row):
+            by_name = Roster(tuple(Entry("", str(n), line[name]) for n, line in listed))
+            entry = by_name.find(Person(row.entry.name), True)
+            found = int(entry.student) if entry else None
         if found is not None and row.marks:
             matched[found] = row
         elif row.marks:
@@ -102,6 +109,11 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
                 f"{row.entry.label} is not in {table.file}: {row.points or 0:g} points were not entered"
             )
     return matched, notes
+
+
+def _has_canvas_id(row: Row) -> bool:
+    source = row.marks.handed_in if row.marks else None
+    return bool(source and source.upload and row.id)
 
 
 def _find_column(table: Table, section: int, day: Day, title: str) -> int:

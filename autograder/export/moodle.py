@@ -13,7 +13,8 @@ from autograder.course.config import Day
 from autograder.export import csv_table
 from autograder.marks.class_list import Row
 from autograder.submissions.people import Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
 
 NO_GRADE = "-"
 SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the column Status

@@ -29,7 +29,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
     lines: list[Sequence[str | float]] = [head]
     for row in rows:
         entry, marks = row.entry, row.marks
-        who = [entry.student, entry.id, entry.name, entry.email, entry.group]
+        who = [entry.student, row.id, entry.name, entry.email, entry.group]
         if marks is None:
             lines.append([*who, *[""] * (len(head) - len(who))])
             continue

@@ -44,9 +44,10 @@ def export(
     """
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
+    class_ = list(class_)
     students = roster.for_course(day.root, roster_file)
     if into and to == "canvas" and not students.entries:
-        students = canvas.read_roster(into)
+        students = canvas.read_roster(into, class_)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
     notes += class_list.missing_grades(rows)
     notes += _by_hand(rows)

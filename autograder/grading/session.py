@@ -108,9 +108,9 @@ class Session:
         submissions = CompressedMarks(
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
-        self.relabel()
+        stored = self.relabel()
         light = [class_list.without_tests(marks) for marks in submissions]
-        rows, notes = class_list.rows(light, self.day, self.roster, group=group)
+        rows, notes = class_list.rows(light, self.day, self.roster, None, group, stored)
         looked_through = [
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
@@ -119,7 +119,7 @@ class Session:
             submissions,
             class_list.lateness_of_each(light, self.day, self.roster),
             [row for row in rows if row.marks],
-            [*looked_through, *notes],
+            [*notes, *looked_through],
             run.replacements,
             self._identical(light),
             run.reused,
@@ -157,12 +157,21 @@ class Session:
         self.relabel()
         return result
 
-    def relabel(self) -> None:
-        """Name the students in the store as on the roster, except those whose names several people have."""
+    def relabel(self) -> set[str]:
+        """Name the students in the store as on the roster, except those whose names several people have.
+
+        Return the labels of all students in the store.
+        """
+        found: set[str] = set()
+
+        def labels(class_: Sequence[SubmissionMarks]) -> list[list[str]]:
+            labels = class_list.labels(class_, self.roster)
+            found.update(label for group in labels for label in group)
+            return labels
+
         if self.history:
-            self.history.relabel(
-                self.day.name, lambda class_: class_list.labels(class_, self.roster)
-            )
+            self.history.relabel(self.day.name, labels)
+        return found
 
     def _run(
         self, seed: str | None = None, force: bool = False, is_current: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -11,13 +11,14 @@ import msgspec
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
-from autograder.marks import conflicts
+from autograder.marks import conflicts, roster_notes
 from autograder.marks.conflicts import handed_in
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.roster_notes import Unmatched
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry, platform_id
 
-MAX_NAMES = 10  # maximum number of names in a note
 GroupRule = Literal["latest", "best"]
 
 
@@ -25,7 +26,8 @@ GroupRule = Literal["latest", "best"]
 class Row:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
-    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade.
+    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade. `person` is
+    the student as identified by the platform, or None if only others submitted work, for example for their group.
     """
 
     entry: Entry
@@ -33,6 +35,12 @@ class Row:
     late: Lateness = ON_TIME
     time: datetime | None = None
     unreadable: float | None = None
+    person: Person | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the student's id on the roster, or otherwise on the platform."""
+        return self.entry.id or (platform_id(self.person) if self.person else "")
 
     @property
     def points(self) -> float | None:
@@ -48,23 +56,23 @@ def rows(
     roster: Roster,
     unreadable: float | None = None,
     group: GroupRule = "latest",
+    stored: Collection[str] = (),
 ) -> tuple[list[Row], list[str]]:
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
     One submission counts for a student, and for every member of a group on the roster. It is the latest one, or with
     the rule "best", the one with the most points. If the latest one is unknown, the one with the most points counts. A
-    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None.
+    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains
+    the labels of students whose marks are in the store, who may be missing from `class_`.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
-    strangers: dict[Entry, Person] = {}
+    people: dict[Entry, Person] = {}
     class_ = list(class_)
     contested = conflicts.contested(class_, roster)
     for marks in class_:
         students = _students(marks, handed_in(marks, roster), roster, contested)
-        for entry, person in students:
-            if entry not in members and roster.entries:
-                strangers[entry] = person
+        people.update(students)
         for entry in dict.fromkeys(m for e, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
     chosen = []
@@ -72,18 +80,50 @@ def rows(
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
         source = handed_in(counting, roster) if counting else HandedIn(())
         late = _lateness(day, source, entry)
-        chosen.append(Row(entry, counting, late, source.time, unreadable))
-    notes = [conflicts.note(entry, people, day.name) for entry, people in contested.items()]
-    notes += _notes(chosen, handed, strangers, roster)
+        chosen.append(Row(entry, counting, late, source.time, unreadable, people.get(entry)))
+    notes = roster_problems(chosen, class_, day, roster, stored)
+    notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
+    notes += _notes(chosen, handed)
     if unknown := _without_time(chosen, day):
-        shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
+        names = roster_notes.list_names([row.entry.student for row in unknown])
         notes.append(
-            "the late policy was not applied to submissions whose times are unknown "
-            f"({len(unknown)}): {shown}. "
-            "In nbgrader's tree, the top folder must be named `submitted`. "
-            "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
+            f"the late policy was not applied to submissions whose times are unknown {names}. "
+            f"{_source_of_times(unknown, day)}"
         )
     return chosen, notes
+
+
+def roster_problems(
+    rows: Sequence[Row],
+    class_: Sequence[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+    stored: Collection[str] = (),
+) -> list[str]:
+    """Return notes about rows of the roster that have no effect on marks, although the TA may expect one; see `rows`."""
+    contested = conflicts.contested(class_, roster)
+    notes = [conflicts.note(entry, people, day.name) for entry, people in contested.items()]
+    unmatched = _unmatched(rows, roster, contested, stored)
+    return [*notes, *roster_notes.problems(unmatched, day)]
+
+
+def _unmatched(
+    rows: Iterable[Row],
+    roster: Roster,
+    contested: Mapping[Entry, conflicts.People],
+    stored: Collection[str],
+) -> Unmatched:
+    in_conflict = {label for people in contested.values() for label in people.values()}
+    known = set(roster.entries)
+    absent: list[Entry] = []
+    strangers: dict[str, Person] = {}
+    for row in rows:
+        if row.marks is None:
+            in_store = any(member.student in stored for member in roster.group(row.entry))
+            absent += [row.entry] if not in_store and row.entry not in contested else []
+        elif row.person and row.entry not in known and row.entry.student not in in_conflict:
+            strangers[row.entry.student] = row.person
+    return Unmatched(absent, strangers if roster.entries else {})
 
 
 def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
@@ -109,14 +149,15 @@ def _lateness(day: Day, source: HandedIn, entry: Entry) -> Lateness:
     return lateness(day.late, source.time, source.late, entry.extension, hours, is_excused)
 
 
-def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
+def _without_time(rows: Iterable[Row], day: Day) -> list[Row]:
     """Return the students to whom the late policy was not applied, because their submission times are unknown."""
     if day.late.due is None or not day.late.per_cent_a_day:
         return []
     return [
-        row.entry.student
+        row
         for row in rows
         if row.marks
+        and row.marks.points is not None
         and row.time is None
         and not (row.marks.handed_in and row.marks.handed_in.late)
         and not (
@@ -125,6 +166,16 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
         and row.entry.hours_late(day.name) is None
         and not row.entry.is_excused(day.name)
     ]
+
+
+def _source_of_times(rows: Iterable[Row], day: Day) -> str:
+    """Return how a TA can add the submission times that are missing."""
+    class_ = [row.marks for row in rows if row.marks]
+    if any(marks.handed_in and marks.handed_in.participant for marks in class_):
+        return "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
+    if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
+        return "In nbgrader's tree, the top folder must be named `submitted`. Otherwise, enter late_hours in roster.csv"
+    return "Enter late_hours in roster.csv"
 
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
@@ -167,7 +218,7 @@ def _students(
     for person, label, entry in zip(
         source.people, source.labels, roster.find_all(source), strict=True
     ):
-        by_name = entry and not roster.find_by_key(person, bool(source.participant))
+        by_name = entry and not roster.find_by_key(person, bool(source.participant), label)
         if entry is None or (by_name and entry in contested):
             entry = Entry(person.id, label, person.name, person.email)
         found.append((entry, person))
@@ -211,18 +262,8 @@ def _counting(
 
 
 def _notes(
-    chosen: Iterable[Row],
-    handed: Mapping[Entry, Sequence[SubmissionMarks]],
-    strangers: Mapping[Entry, Person],
-    roster: Roster,
+    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]]
 ) -> Iterator[str]:
-    for entry, person in strangers.items():
-        near = roster.nearest(person)
-        nearest = f"; the closest name is {near.label}" if near else ""
-        yield f"{entry.student} submitted work but is not on the roster{nearest}"
-    absent = [row.entry.label for row in chosen if row.marks is None]
-    if absent:
-        yield f"students on the roster without a submission ({len(absent)}): {', '.join(absent)}"
     for row in chosen:
         if row.marks is None:
             continue

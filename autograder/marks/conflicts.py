@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Entry, Roster
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
 
 # Where a number identifies a person ("" for ids, which identify a person everywhere), and the number.
 Identity = tuple[str, str]
@@ -60,7 +61,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
             who = identity(marks, source, person)
             if entry and who:
                 found.setdefault(entry, {}).setdefault(who, label)
-                if not roster.find_by_key(person, bool(source.participant)):
+                if not roster.find_by_key(person, bool(source.participant), label):
                     by_name.add(entry)
     return {
         entry: people
@@ -70,12 +71,13 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
 
 
 def note(entry: Entry, people: People, day: str) -> str:
-    """Return a note about a contested student, with the commands that resolve the conflict."""
+    """Return a note about a contested student that says how to resolve the conflict."""
     labels = sorted(set(people.values()))
-    commands = " or ".join(f"`autograder forget {day} {shlex.quote(label)}`" for label in labels)
-    has_ids = any(not place for place, _ in people)
-    remedy = "Enter the right id in roster.csv, or delete" if has_ids else "Delete"
-    return (
-        f"{' and '.join(labels)} have the name of {entry.label}, so only a submission with the id on the roster "
-        f"counts. {remedy} the other person's marks with {commands}"
+    note = (
+        f"{' and '.join(labels)} have the name of {entry.label}, so only a submission with the id or email address "
+        "on the roster counts. "
     )
+    if all(not place for place, _ in people):
+        return f"{note}Enter the student's id in the row"
+    commands = " or ".join(f"`autograder forget {day} {shlex.quote(label)}`" for label in labels)
+    return f"{note}Delete the other person's marks with {commands}"

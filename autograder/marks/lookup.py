@@ -62,7 +62,7 @@ def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
     plain = item.handed_in.without_roster().labels if item.handed_in else found
     for label, person, own in zip(found, people, plain, strict=True):
         names = {label, own, person.name, person.id, person.email}
-        if entry := roster.find(person, bool(item.handed_in and item.handed_in.participant)):
+        if entry := roster.find(person, bool(item.handed_in and item.handed_in.participant), own):
             names |= {entry.student, entry.id, entry.name, entry.email}
         if text.casefold() in {name.casefold() for name in names if name}:
             named.append(label)

@@ -1,9 +1,9 @@
 """Read the class roster, which maps names from the learning platform, nbgrader and the course to students.
 
-`roster.csv`, next to `grading.toml`, has one row per student. The required columns are id (on the platform), student
-(in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours and excused. The last
-two may apply to a single day, as in late_hours_day1. Git ignores the file because it contains personal data. Entry
-points: `load` and `for_course`.
+`roster.csv`, next to `grading.toml`, has one row per student, but may omit students. The required columns are id (on
+the platform), student (in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours
+and excused. The last two may apply to a single day, as in late_hours_day1. Git ignores the file because it contains
+personal data. Entry points: `load` and `for_course`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import csv
 import difflib
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,50 +21,21 @@ import msgspec
 
 from autograder.course.config import CourseError
 from autograder.submissions.people import HandedIn, Person, ambiguous
+from autograder.submissions.roster_entry import (
+    USER_NAME,
+    Entry,
+    normalize,
+    platform_id,
+    rotations,
+)
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
 # Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
-SIMILAR_NAME = 0.6
+SIMILAR_NAME = 0.8
 SIMILAR_COLUMN = 0.75
 BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second group is the name of a day
-USER_NAME = re.compile(r"[\w.@+-]+", re.ASCII)
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A student on the roster."""
-
-    id: str
-    student: str
-    name: str
-    email: str = ""
-    group: str = ""
-    extension: float = 0.0  # hours
-    # Manual entries for one day, or for every day (""): hours late, and whether lateness is excused.
-    late_hours: tuple[tuple[str, float], ...] = ()
-    excused: tuple[str, ...] = ()
-
-    def hours_late(self, day: str) -> float | None:
-        """Return how many hours late the student was according to the roster, or None if the roster has no entry for the day."""
-        hours = dict(self.late_hours)
-        return hours.get(day, hours.get(""))
-
-    def is_excused(self, day: str) -> bool:
-        """Return whether the student is exempt from late penalties on this day."""
-        return day in self.excused or "" in self.excused
-
-    @property
-    def full_name(self) -> str:
-        """Return the name, or `student` if the name is empty and `student` does not look like a user name."""
-        return self.name or ("" if USER_NAME.fullmatch(self.student) else self.student)
-
-    @property
-    def label(self) -> str:
-        """Return the student's name for use in messages, for example `ada (Ada Lovelace, 12345)`."""
-        more = [text for text in (self.name, self.id) if text and text not in self.student]
-        return f"{self.student} ({', '.join(more)})" if more else self.student
 
 
 @dataclass(frozen=True)
@@ -74,32 +44,55 @@ class Roster:
 
     entries: tuple[Entry, ...]
 
-    def find(self, person: Person, has_own_name: bool = False) -> Entry | None:
-        """Find a person on the roster by id or e-mail address, or otherwise by full name.
+    def find(self, person: Person, has_own_name: bool = False, label: str = "") -> Entry | None:
+        """Find a person on the roster by id, e-mail address or `label`, or otherwise by full name.
 
         If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
         case if `has_own_name` is set, because students choose their own names on a platform.
 
         Returns None if no student matches, if several students have the same name, or if the id and name do not match.
         """
-        by_key = self.find_by_key(person, has_own_name)
-        by_name = self._by_name.get(_normalize(person.name), ())
+        by_key = self.find_by_key(person, has_own_name, label)
+        by_name = self._namesakes(person)
         if by_key is None:
-            return by_name[0] if len(by_name) == 1 else None
+            is_found = len(by_name) == 1 and not by_name[0].contradicts(person)
+            return by_name[0] if is_found else None
         # Different systems may use the same number for different students. In that case, the names differ.
-        return by_key if not by_name or by_key in by_name else None
+        is_same = not by_name or by_key in by_name or by_key == self._labelled(person, label)
+        return by_key if is_same else None
 
-    def find_by_key(self, person: Person, has_own_name: bool = False) -> Entry | None:
-        """Find a person by id or e-mail address, or by a folder's name; see `find`."""
+    def find_by_key(
+        self, person: Person, has_own_name: bool = False, label: str = ""
+    ) -> Entry | None:
+        """Find a person by id or e-mail address, by a label that contains one, or by a folder's name; see `find`."""
         is_folder = not (has_own_name or person.id or person.email)
         keys = (person.id, person.email, person.name if is_folder else "")
-        return next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
+        found = next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
+        return found or self._labelled(person, label)
+
+    def _labelled(self, person: Person, label: str) -> Entry | None:
+        """Return the student whose row contains the label of a person, such as `lovelaceada (4211)`."""
+        contains_id = label not in ("", person.name)
+        found = self._by_label.get(label.casefold()) if contains_id else None
+        return found if found and not found.contradicts(person) else None
+
+    def find_with_other_id(self, person: Person) -> Entry | None:
+        """Return the student who has the person's name, but a different id."""
+        return next((one for one in self._namesakes(person) if one.contradicts(person)), None)
+
+    def _namesakes(self, person: Person) -> Sequence[Entry]:
+        """Return the students with this name. Beside a platform's id, it may be all that a row contains."""
+        name = normalize(person.name)
+        found = self._by_name.get(name, ())
+        return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
         """Choose between the readings of a file name if the roster contains the id of only one, or otherwise its full name."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
-        found = by_id or [one for one in readings if self.find(Person(one.name, one.id))]
+        found = by_id or [
+            one for one in readings if len(self._namesakes(Person(one.name, one.id))) == 1
+        ]
         if len(found) == 1:
             late = any(one.late for one in readings)
             return msgspec.structs.replace(found[0].handed_in(), late=late)
@@ -107,7 +100,8 @@ class Roster:
 
     def find_all(self, source: HandedIn) -> list[Entry | None]:
         """Find the people who made a submission."""
-        return [self.find(person, bool(source.participant)) for person in source.people]
+        pairs = zip(source.people, source.without_roster().labels, strict=True)
+        return [self.find(person, bool(source.participant), label) for person, label in pairs]
 
     def students(self, names: str) -> tuple[Entry, ...]:
         """Look up the students in a comma-separated list. Return an empty tuple unless all of them are on the roster."""
@@ -121,12 +115,10 @@ class Roster:
         return (entry, *others)
 
     def nearest(self, person: Person) -> Entry | None:
-        """Return the student whose id or name is most similar to the person's, or None if no student is similar."""
-        texts = {_normalize(text): entry for entry in self.entries for text in _texts(entry)}
-        identifiers = (person.name, person.id, person.email)
-        for text in filter(None, map(_normalize, identifiers)):
-            for close in difflib.get_close_matches(text, texts, 1, SIMILAR_NAME):
-                return texts[close]
+        """Return the student whose name is most similar to the person's, or None if no name is similar."""
+        for text in filter(None, map(normalize, (person.name, person.label))):
+            for close in difflib.get_close_matches(text, self._by_spelling, 1, SIMILAR_NAME):
+                return self._by_spelling[close]
         return None
 
     @cached_property
@@ -144,8 +136,30 @@ class Roster:
     def _by_name(self) -> Mapping[str, Sequence[Entry]]:
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
-            for key in _rotations(entry.full_name):
+            for key in rotations(entry.full_name):
                 found.setdefault(key, []).append(entry)
+        return found
+
+    @cached_property
+    def _by_spelling(self) -> Mapping[str, Entry]:
+        return {
+            normalize(text): entry
+            for entry in self.entries
+            for text in (entry.student, *rotations(entry.full_name))
+        }
+
+    @cached_property
+    def _by_label(self) -> Mapping[str, Entry]:
+        texts = [(e.name, e) for e in self.entries] + [(e.student, e) for e in self.entries]
+        return {text.casefold(): entry for text, entry in texts if text}
+
+    @cached_property
+    def _by_only_name(self) -> Mapping[str, Sequence[Entry]]:
+        """Map the user names in `student` to rows that contain no other name, id or e-mail address."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if USER_NAME.fullmatch(entry.student) and not (entry.id or entry.name or entry.email):
+                found.setdefault(normalize(entry.student), []).append(entry)
         return found
 
 
@@ -255,22 +269,3 @@ def _by_hand(
                 raise CourseError(f"{where}: {column} {cell!r} is neither yes nor no")
             excused += [found[2] or ""] if cell.casefold() in YES else []
     return tuple(late), tuple(excused)
-
-
-# ---- names
-
-
-def _normalize(text: str) -> str:
-    """Return a string's letters and digits in lower case without accents."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in letters if letter.isalnum())
-
-
-def _rotations(name: str) -> set[str]:
-    """Return all rotations of the words in a name, so that both “Ada Lovelace” and “Lovelace Ada” match."""
-    words = [word for word in map(_normalize, re.split(r"[\W_]+", name)) if word]
-    return {"".join(words[at:] + words[:at]) for at in range(len(words))}
-
-
-def _texts(entry: Entry) -> list[str]:
-    return [text for text in (entry.student, entry.id, *_rotations(entry.name)) if text]

@@ -48,7 +48,7 @@ from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingCourse, prepare
 from autograder.slicing.service import Piece
 from autograder.submissions.cells import Cell
-from autograder.submissions.roster import Entry
+from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside

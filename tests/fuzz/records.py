@@ -27,7 +27,7 @@ from autograder.marks.model import (
     decode,
     encode,
 )
-from autograder.submissions.roster import Entry
+from autograder.submissions.roster_entry import Entry
 from tests.fuzz import mutate
 
 VALUES = Values("result", [2, 2], [], 0, 0, [[1.0, "NaN"]], [[1.0, 2.0]], [[False, True]])

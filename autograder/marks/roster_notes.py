@@ -1,0 +1,98 @@
+"""Tell the TA about students on the roster and submissions that do not match. Entry points: `problems` and `differences`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from autograder.course.config import Day
+from autograder.submissions.people import Person
+from autograder.submissions.roster import Roster
+from autograder.submissions.roster_entry import Entry
+
+MAX_NAMES = 10  # maximum number of names in a note
+MAX_COMPARISONS = (
+    100_000  # maximum number of pairs of names to compare, which takes about two seconds
+)
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """Students on the roster without a submission, and the people who are not on the roster, by their labels."""
+
+    absent: Sequence[Entry]
+    strangers: Mapping[str, Person]
+
+    def with_other_ids(self) -> dict[Entry, list[str]]:
+        """Return the absent students whose name a stranger has, with the ids of these strangers."""
+        found: dict[Entry, list[str]] = {}
+        roster = Roster(tuple(self.absent))
+        for person in self.strangers.values():
+            if entry := roster.find_with_other_id(person):
+                found.setdefault(entry, []).append(person.id)
+        return found
+
+
+def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
+    """Yield notes about rows of the roster that have no effect on marks, although the TA may expect one."""
+    ids = unmatched.with_other_ids()
+    if ids:
+        names = [
+            f"{entry.student} ({entry.id}, on the platform {' or '.join(found)})"
+            for entry, found in ids.items()
+        ]
+        yield (
+            f"rows of the roster that match no submission, because their id is different {list_names(names)}. "
+            "If it is the same student, enter the platform's id or leave the cell empty"
+        )
+    if late := _late(unmatched.absent, day, ids):
+        near = _nearest(late, unmatched.strangers)
+        names = [e.label + (f" [closest: {near[e]}]" if e in near else "") for e in late]
+        yield (
+            "rows of the roster with an extension, late_hours or excused that match no submission "
+            f"{list_names(names)}. If one of these students submitted work, enter the id or name from "
+            f"`autograder list {day.name}`"
+        )
+
+
+def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]:
+    """Yield notes about the other students on the roster without a submission, and about people who are not on the roster.
+
+    If most people are not on the roster, it is not a list of the class. Then only those with a similar name are listed.
+    """
+    ids = unmatched.with_other_ids()
+    late = _late(unmatched.absent, day, ids)
+    rest = [entry for entry in unmatched.absent if entry not in ids and entry not in late]
+    near = {label: entry for entry, label in _nearest(rest, unmatched.strangers).items()}
+    is_partial = len(unmatched.strangers) > len(roster.entries)
+    labels = [*near, *(one for one in unmatched.strangers if not is_partial and one not in near)]
+    if labels:
+        names = [f"{one} [closest: {near[one].label}]" if one in near else one for one in labels]
+        yield f"students who are not on the roster {list_names(names)}"
+    if rest:
+        yield f"students on the roster without a submission {list_names([e.label for e in rest])}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return the number of names, and the first of them."""
+    more = ", …" if len(names) > MAX_NAMES else ""
+    return f"({len(names)}): {', '.join(names[:MAX_NAMES])}{more}"
+
+
+def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]]) -> list[Entry]:
+    """Return the students whose rows would change a late penalty."""
+    if not day.late.per_cent_a_day:
+        return []
+    return [entry for entry in absent if entry not in ids and entry.affects_lateness(day.name)]
+
+
+def _nearest(absent: Sequence[Entry], strangers: Mapping[str, Person]) -> dict[Entry, str]:
+    """Return the absent students to whose name a stranger's is similar, with the label of the first such stranger."""
+    roster = Roster(tuple(absent))
+    found: dict[Entry, str] = {}
+    if not 0 < len(absent) * len(strangers) <= MAX_COMPARISONS:
+        return found
+    for label, person in strangers.items():
+        if entry := roster.nearest(person):
+            found.setdefault(entry, label)
+    return found

@@ -1,0 +1,75 @@
+"""Represent a student on the roster, and compare names without regard to case, accents and the order of words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from autograder.submissions import platforms
+from autograder.submissions.people import Person
+
+USER_NAME = re.compile(r"[\w.@+-]+", re.ASCII)
+LABEL = re.compile(r".* \([^()]*[\d@][^()]*\)")  # a name with an id or e-mail address
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A student on the roster."""
+
+    id: str
+    student: str
+    name: str
+    email: str = ""
+    group: str = ""
+    extension: float = 0.0  # hours
+    # Manual entries for one day, or for every day (""): hours late, and whether lateness is excused.
+    late_hours: tuple[tuple[str, float], ...] = ()
+    excused: tuple[str, ...] = ()
+
+    def hours_late(self, day: str) -> float | None:
+        """Return how many hours late the student was according to the roster, or None if the roster has no entry for the day."""
+        hours = dict(self.late_hours)
+        return hours.get(day, hours.get(""))
+
+    def is_excused(self, day: str) -> bool:
+        """Return whether the student is exempt from late penalties on this day."""
+        return day in self.excused or "" in self.excused
+
+    def affects_lateness(self, day: str) -> bool:
+        """Return whether the row changes how late the student is on this day."""
+        return bool(self.extension or self.is_excused(day) or self.hours_late(day) is not None)
+
+    def contradicts(self, person: Person) -> bool:
+        """Return whether the row's id differs from the platform's. Spreadsheets remove zeros at the beginning of an id."""
+        ids = {one.casefold().lstrip("0") for one in (self.id, platform_id(person))}
+        return bool(self.id and platform_id(person)) and len(ids) > 1
+
+    @property
+    def full_name(self) -> str:
+        """Return the name, or `student` if the name is empty. Return "" for a user name and for a name with an id."""
+        name = self.name or ("" if USER_NAME.fullmatch(self.student) else self.student)
+        return "" if LABEL.fullmatch(name) else name
+
+    @property
+    def label(self) -> str:
+        """Return the student's name for use in messages, for example `ada (Ada Lovelace, 12345)`."""
+        more = [text for text in (self.name, self.id) if text and text not in self.student]
+        return f"{self.student} ({', '.join(more)})" if more else self.student
+
+
+def normalize(text: str) -> str:
+    """Return a string's letters and digits in lower case without accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if letter.isalnum())
+
+
+def rotations(name: str) -> set[str]:
+    """Return all rotations of the words in a name, so that both “Ada Lovelace” and “Lovelace Ada” match."""
+    words = [word for word in map(normalize, re.split(r"[\W_]+", name)) if word]
+    return {"".join(words[at:] + words[:at]) for at in range(len(words))}
+
+
+def platform_id(person: Person) -> str:
+    """Return a person's id, or "" if it is valid only within one download."""
+    return "" if platforms.is_local_id(person.id) else person.id

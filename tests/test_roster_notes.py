@@ -1,0 +1,111 @@
+"""Test that a partial or incorrect roster changes no mark silently, and that the TA reads about it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fake_grading import by_student, current, grade
+from tests.small_course import make
+from tests.test_store import canvas, run
+
+LATE = "\n[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
+HANA = ("novakhana_LATE", 2014, 50014, 40)
+OTHERS = [(f"other{n}", 2020 + n, 50020 + n, 10) for n in range(14)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = make(tmp_path / "course")
+    with (made / "grading.toml").open("a") as toml:
+        toml.write(LATE)
+    return made
+
+
+def with_roster(root: Path, *rows: str) -> None:
+    text = "\n".join(["id,student,name,extension", *rows, ""])
+    (root / "roster.csv").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "row", ["2014,novakhana,,24", ",novakhana,,24", ",novakhana (2014),,24", ",h,Hana Novak,24"]
+)
+def test_a_row_for_one_student_gives_an_extension_and_no_other_notes(root: Path, row: str) -> None:
+    with_roster(root, row)
+    graded = grade(root, canvas(root / "a.zip", HANA, *OTHERS))
+    (points,) = [one.points for one in graded.rows if one.person and one.person.id == "2014"]
+    assert points == 40
+    (note,) = graded.notes
+    assert "counted as on time" in note
+    assert len(graded.rows) == 15
+
+
+def test_a_row_that_matches_no_submission_is_reported_first(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_roster(root, ",Hanna Novak,,24", "1,ada,Ada,")
+    wanted = (
+        "rows of the roster with an extension, late_hours or excused that match no submission (1): "
+        "Hanna Novak [closest: novakhana (2014)]. "
+    )
+    graded = grade(root, canvas(root / "a.zip", *OTHERS, HANA))
+    assert by_student(graded)["novakhana (2014)"] == 36
+    assert graded.notes[0].startswith(wanted)
+    assert graded.notes[1:] == [
+        "students on the roster without a submission (1): ada (Ada, 1)",
+        "novakhana (2014): marked late, but the time is unknown; counted as one day late",
+    ]
+    for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
+        code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])
+        assert code == 0
+        assert err.startswith(f"autograder: {wanted}")
+    with_roster(root, "2014,novakhana,Hana Novak,24", "1,ada,Ada,")
+    assert run(root, monkeypatch, capsys, "list", "day1")[2] == ""
+
+
+def test_a_row_whose_id_contradicts_the_platform_is_reported(root: Path) -> None:
+    with_roster(root, "2099,novakhana,Hana Novak,24")
+    graded = grade(root, canvas(root / "a.zip", HANA, *OTHERS))
+    assert by_student(graded)["novakhana (2014)"] == 36
+    assert graded.notes[0].startswith(
+        "rows of the roster that match no submission, because their id is different (1): "
+        "novakhana (2099, on the platform 2014). "
+    )
+    assert len(graded.notes) == 2
+
+
+def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
+    class_ = canvas(root / "a.zip", ("weili", 2002, 50002, 10), ("weili", 2003, 50003, 20))
+    with_roster(root, "2003,weili,Wei Li,24")
+    graded = grade(root, class_)
+    assert by_student(graded) == {"weili": 20, "weili (2002)": 10}
+    assert graded.notes == ["students who are not on the roster (1): weili (2002)"]
+    for row in (",weili,Wei Li,24", ",weili,,24"):
+        with_roster(root, row)
+        graded = grade(root, class_)
+        assert by_student(graded) == {"weili (2002)": 10, "weili (2003)": 20}
+        (note,) = graded.notes
+        assert note.endswith("counts. Enter the student's id in the row")
+
+
+def test_students_whose_marks_are_in_the_store_are_not_missing(root: Path) -> None:
+    with_roster(root, "2014,novakhana,,24", "2015,ada,,", "2016,bob,,24")
+    grade(root, canvas(root / "a.zip", HANA, *OTHERS))
+    graded = grade(root, canvas(root / "b.zip", ("ada", 2015, 50015, 50)))
+    (note,) = graded.notes
+    assert "(1): bob (2016). " in note
+    assert current(root)["novakhana"] == 40
+
+
+def test_students_who_are_not_on_the_roster_are_listed_in_one_line(root: Path) -> None:
+    students = [f"{one[1]},{one[0]},," for one in OTHERS]
+    with_roster(root, *students, "3,cyd,Cyd Charisse,")
+    extra = [(f"x{n}", 3000 + n, 60000 + n, 5) for n in range(12)]
+    graded = grade(root, canvas(root / "a.zip", *OTHERS, *extra, ("cydcharise", 77, 70000, 5)))
+    strangers, absent = graded.notes
+    assert strangers.startswith(
+        "students who are not on the roster (13): cydcharise (77) [closest: cyd (Cyd Charisse, 3)], x0 (3000), "
+    )
+    assert strangers.endswith(", …")
+    assert absent == "students on the roster without a submission (1): cyd (Cyd Charisse, 3)"
