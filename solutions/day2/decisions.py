@@ -566,7 +566,7 @@ if __name__ == "__main__":
 # goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
-# Up to 16 steps, the model almost always takes exactly as many as you ask for. It reads at most 16
+# For targets up to 16 steps, the model almost always takes that many. It reads at most 16
 # steps and the cell stops there, so it cannot meet higher targets. These account for most failures
 # with seed 0.
 

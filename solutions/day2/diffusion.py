@@ -20,8 +20,8 @@
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$, the fraction of
 # the image's variance that is left, falls from 1 to almost 0.
 #
-# Before you start, run the imports of the Vision chapter and its cells that define `SelfAttention`,
-# `patchify` and `unpatchify`.
+# Before you start, run the imports and the definitions of `SelfAttention`, `patchify` and
+# `unpatchify` from the Vision chapter.
 
 # %%
 import functools
@@ -879,8 +879,8 @@ if __name__ == "__main__":
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# Suppose the data are −1 or 1, equally often. Then the means of $x_0$ and ε given $x$ have closed
-# forms:
+# Suppose each data point is −1 or 1 with equal probability. Then the means of $x_0$ and ε given $x$
+# have closed forms:
 #
 # $$\mathbb{E}[x_0 \mid x] = \tanh\!\left(\frac{\sqrt{\bar\alpha}\, x}{1 - \bar\alpha}\right) \qquad
 # x = \sqrt{\bar\alpha}\; \mathbb{E}[x_0 \mid x] + \sqrt{1 - \bar\alpha}\; \mathbb{E}[\varepsilon \mid x]$$

@@ -372,8 +372,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** If all keys match equally well, a head with slope s attends mostly to the last
-# 1/s positions, here 2, 8 and 32. With 12 heads, sorted by size, the last four slopes alternate
-# with the four largest of the first eight.
+# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes alternate in size with the
+# four largest of the first eight.
 
 # %% [markdown]
 # ## `sliding_window_mask`
@@ -1115,8 +1115,8 @@ if __name__ == "__main__":
 # * One key head saves three quarters of the cache, has fewer parameters and costs 0.01 to 0.05
 #   bits.
 # * The linear variant has a fixed-size state and costs about 0.5 bits. It applies φ after the
-#   rotation, so its scores depend on absolute positions, which may contribute. Su et al. (section
-#   3.3) rotate φ(q) and φ(k), in the numerator only.
+#   rotation, so its scores depend on absolute positions, which may explain part of the loss. Su et
+#   al. (section 3.3) rotate φ(q) and φ(k), in the numerator only.
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).

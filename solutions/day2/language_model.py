@@ -28,8 +28,8 @@
 # sequences. *Multi-head* attention splits the d features into h heads with d / h features each,
 # computes attention in each head separately, and concatenates the results. A **causal mask** sets
 # the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
-# *block* consists of attention, a feed-forward network (two linear layers), and a layer norm for
-# each of the two. The *logits* are one number per token in the vocabulary; their softmax gives the
+# *block* consists of attention and a feed-forward network (two linear layers). Both parts have a
+# layer norm. The *logits* are one number per token in the vocabulary; their softmax gives the
 # predicted probabilities.
 # </details>
 #
@@ -683,9 +683,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
-# and 12 layers. torch initialises embeddings with a standard deviation of 1. The logits are then of
-# order √d (d for the token just read), so an untrained model confidently repeats it. GPT-2 uses
-# 0.02.
+# and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
+# just read is then of order d, the others of order √d. An untrained model confidently repeats this
+# token. GPT-2 uses 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -1317,8 +1317,8 @@ if __name__ == "__main__":
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
-# followed a context, and *distinct* the number of different ones. So *distinct* of these characters
-# were the first of their kind in this context, and
+# followed a context, and *distinct* the number of different ones. In this context, a new
+# character therefore appeared *distinct* times, and
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
 # P_{n-1}(x \mid \text{context without its first character})}{\text{total} + \text{distinct}}$$
@@ -1514,7 +1514,7 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** With the manual of Python 3.11, the best n-gram model (order 5) needs 1.905
+# **What to notice.** On the Python 3.11 manual, the best n-gram model (order 5) needs 1.905
 # bits per character. The GPT needs 1.98 after 2,000 steps and 1.75 after 4,800 (209 s on two CPU
 # cores). The n-gram model trains in less than a second, and training for longer would not improve
 # it. A GPT improves with more steps, parameters and text; its loss follows power laws ([Kaplan et

@@ -14,8 +14,8 @@
 #   lets linear attention, with its fixed-size state, approximate softmax attention; these features
 #   replace elu + 1.
 #
-# Before you start, run the imports of the Language models chapter, its cell that defines
-# `TOPIC_TEXT`, and Music's cell that defines `skew`.
+# Before you start, run the imports and the definition of `TOPIC_TEXT` from the Language models
+# chapter, and `skew` from Music.
 
 # %%
 import math

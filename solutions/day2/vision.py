@@ -717,8 +717,8 @@ if __name__ == "__main__":
 #
 # For the same n images, let X and Y be the outputs of two layers, with one row per image. You
 # cannot compare their features one by one: they have no common order, and the widths may differ.
-# But each layer represents some images as similar. Linear **centred kernel alignment** (CKA)
-# measures how well two layers agree on which images are similar.
+# But you can compare which images each layer finds similar. Linear **centred kernel
+# alignment** (CKA) measures how well two layers agree on which images are similar.
 #
 # ![Two layers process the same four images. For each layer, a 4 by 4 matrix contains the dot
 # products between all pairs of images. CKA compares these two matrices, which have the same size
@@ -1238,7 +1238,7 @@ if __name__ == "__main__":
 # the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
 # are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
 # However, untrained models already differ in this way. Much of the difference therefore comes from
-# the architecture. A ViT keeps one stream at one resolution, while three CNN stages halve it. We
+# the architecture. A ViT keeps one resolution, while three of the CNN's stages halve theirs. We
 # did not test which difference matters.
 
 # %% [markdown]
