@@ -141,6 +141,17 @@ def test_cells_may_be_reordered_duplicated_and_lose_their_metadata(
     assert grade(mangled).points == 100
 
 
+def test_the_hash_of_the_code_covers_only_what_is_graded(small: Grader) -> None:
+    def code(*cells: str) -> str:
+        return small.grade(handed_in("\n".join(cells))).code
+
+    whole = code(small_course.RIGHT)
+    assert whole
+    assert code(small_course.WRONG + "\nx = 1\n", small_course.RIGHT + "# mine") == whole
+    assert code(small_course.RIGHT, small_course.WRONG) != whole
+    assert code("x = 1") == ""
+
+
 def test_a_syntax_error_affects_only_its_cell(small: Grader) -> None:
     marks = small.grade(with_mask("def padding_mask(tokens, pad_id:\n  pass"))
     assert [exercise.status for exercise in marks.exercises] == ["not_attempted", "passed"]

@@ -30,7 +30,7 @@ from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.slicing import client as slicing
-from autograder.slicing.client import Slice, Slicer, SlicingError
+from autograder.slicing.client import NotebookSlices, Slice, Slicer, SlicingError
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 
@@ -79,18 +79,20 @@ class Grader:
         stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
         marks: list[ExerciseMarks] = []
+        code = ""
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
             with Slicer(self.server, self._slicing, submission.cells) as slicer:
                 try:
                     first = self._grade_exercises(slicer, exercises, job, problems)
                     marks = first if only else self._follow_up(first, slicer, job, problems)
+                    code = _hash_graded(slicer.slice_all())
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
         max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
         shown = bounded(map(one_line, problems))
-        return self._record(submission, seed, max_points, seconds, shown, marks)
+        return self._record(submission, seed, max_points, seconds, shown, marks, code)
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         """Return marks with no exercises, for a submission that could not be graded because of an internal error."""
@@ -106,8 +108,8 @@ class Grader:
         seconds: float,
         problems: list[str],
         marks: list[ExerciseMarks],
+        code: str = "",
     ) -> SubmissionMarks:
-        is_attempted = any(exercise.status != "not_attempted" for exercise in marks)
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -121,7 +123,7 @@ class Grader:
             problems=problems,
             exercises=marks,
             handed_in=submission.handed_in,
-            code=hash_code(submission.cells) if is_attempted else "",
+            code=code,
         )
 
     def _grade_exercises(
@@ -269,3 +271,10 @@ class Grader:
             if own:
                 own -= self._forwarding.passed_tests(exercise, name)
         return passed if own - trivial.keys() else own
+
+
+def _hash_graded(notebook: NotebookSlices) -> str:
+    """Return a hash of the student's code that was graded, or "" if nothing was attempted."""
+    written = [code for code in notebook.slices.values() if code.state == "written"]
+    pieces = (piece.source for code in written for piece in code.pieces if not piece.given)
+    return hash_code(pieces) if written else ""

@@ -14,7 +14,7 @@ from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
 MAX_MESSAGE = 2000  # maximum number of characters in a message
-ASK = "Ask the student for a notebook that opens in Jupyter."
+ASK = "Ask the student for this day's notebook, saved in Jupyter."
 
 Status = Literal[
     "passed", "partial", "failed", "not_attempted", "error", "timed_out", "crashed", "not_allowed"
@@ -124,9 +124,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     problems: list[str]
     exercises: list[ExerciseMarks]
     handed_in: HandedIn | None = None  # who submitted and when, if the platform records this
-    code: str = (
-        ""  # a hash of the code that is equal for identical work, or "" if nothing was attempted
-    )
+    code: str = ""  # a hash of the graded code that is equal for identical work, or "" if nothing was attempted
 
     @property
     def labels(self) -> tuple[str, ...]:

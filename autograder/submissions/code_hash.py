@@ -6,13 +6,11 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from autograder.submissions.cell import Cell
-
 IGNORED = re.compile(r"#[^\n]*|\s+")
 
 
-def hash_code(cells: Iterable[Cell]) -> str:
-    """Return a hash of the code cells, ignoring comments, whitespace, empty cells and cell order."""
-    code = sorted(IGNORED.sub("", cell.source) for cell in cells if cell.kind == "code")
-    text = "\0".join(filter(None, code))
+def hash_code(sources: Iterable[str]) -> str:
+    """Return a hash of the statements or cells, ignoring comments, whitespace, duplicates and order."""
+    code = sorted({IGNORED.sub("", source) for source in sources} - {""})
+    text = "\0".join(code)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
