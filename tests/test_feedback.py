@@ -255,6 +255,7 @@ def test_an_unreadable_file_is_explained(texts: Texts) -> None:
     text = Page(page_of(unread(problem="not a notebook: cut off"), texts)).text
     assert "could not be graded" in text
     assert "not a notebook: cut off" in text
+    assert "Open your day1.ipynb in Jupyter" in text
     assert "All exercises" not in text
 
 

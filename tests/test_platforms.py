@@ -281,7 +281,7 @@ def test_canvas_zip(tmp_path: Path) -> None:
         assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada", "zoe"]
         assert [by_name[n].cells[0].source for n in ("lovelaceada", "dora")] == ["a = 1", "d = 1"]
         assert "draft.ipynb" in by_name["lovelaceada"].problems[0]
-        nothing = "the student submitted no notebook, script or archive, only"
+        nothing = "no notebook, script or archive was submitted, only"
         assert by_name["eve"].problems == (f"{nothing} report.docx",)
         assert by_name["zoe"].problems == (f"{nothing} text.html",)
         assert not by_name["eve"].readable

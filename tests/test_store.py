@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from autograder.cli import main
@@ -19,6 +20,7 @@ from autograder.feedback import terminal_table
 from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.submissions import roster
+from autograder.submissions.roster_entry import Entry
 from tests.conftest import ROOT
 from tests.fake_grading import book, by_student, current, grade, session
 from tests.material import unread
@@ -274,6 +276,20 @@ def run(
     return ended.value.code, shown.out, shown.err
 
 
+def test_the_table_shows_as_many_problems_as_fit(root: Path) -> None:
+    grade(root, written(root / "a.zip", {"ada_11_50001_day1.ipynb": book(10)}))
+    with History(root) as history:
+        (marks,) = history.current("day1")
+    shown = []
+    for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 150, "c"], ["a" * 300]):
+        row = class_list.Row(Entry("", "ada", ""), replace(marks, problems=problems))
+        console = Console(file=io.StringIO(), width=1000)
+        with console.capture() as capture:
+            console.print(terminal_table.table([row]))
+        shown.append(capture.get().splitlines()[1].split(" ", 1)[1].split("·")[-1].strip())
+    assert shown == ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 200]
+
+
 def test_list_names_excused_students(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -389,7 +405,7 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     )
     assert shown.err.count("\n") == 1
     assert "bob (12) could not be graded: " in shown.err
-    assert "Ask the student for a notebook" in shown.err
+    assert "Ask the student for this day's notebook" in shown.err
 
 
 def test_two_people_with_one_name_on_the_roster_are_a_conflict(

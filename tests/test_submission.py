@@ -235,6 +235,15 @@ def test_the_notebook_with_the_most_exercises_filled_in_is_graded(
         assert "not graded" in submission.problems[0]
 
 
+def test_problems_name_the_file_if_there_are_several(tmp_path: Path) -> None:
+    script = FILLED.encode()
+    write(tmp_path / "ada", {"day1.ipynb": script, "scratch.ipynb": b'{"cells": []}', "z.py": b""})
+    (submission,) = chosen(tmp_path)
+    several, kind = submission.problems
+    assert several.endswith("not graded: scratch.ipynb (empty), z.py (empty)")
+    assert kind == "day1.ipynb: the file is not a notebook; it was read as a Python script"
+
+
 def test_files_that_cannot_be_read_are_one_submission_with_all_reasons(tmp_path: Path) -> None:
     write(tmp_path / "ada", {"a.ipynb": b"", "b.ipynb": b"%PDF"})
     (submission,) = chosen(tmp_path)
@@ -251,8 +260,8 @@ def test_documents_are_submissions_and_other_files_are_not(tmp_path: Path) -> No
     problems = {one.student: one.problems for one in chosen(tmp_path)}
     assert problems == {
         "ada": (),
-        "bob": ("the student submitted no notebook, script or archive, only bob.docx",),
-        "cyd": ("the student submitted no notebook, script or archive, only cyd.html",),
+        "bob": ("no notebook, script or archive was submitted, only bob.docx",),
+        "cyd": ("no notebook, script or archive was submitted, only cyd.html",),
         "zoe": ("the folder contains no notebook, script or archive, only data.csv",),
     }
 
@@ -289,7 +298,7 @@ def test_subfolders_of_a_student_are_not_students(tmp_path: Path) -> None:
         (
             "ada.zip",
             zipped({"notes.txt": b"x"}),
-            "the student submitted no notebook, script or archive, only notes.txt",
+            "no notebook, script or archive was submitted, only notes.txt",
         ),
         (
             "ada.rar",

@@ -49,6 +49,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
         points=recipient.late.reduce(marks.earned),
         late=recipient.late,
         is_other_day=sum(e.missing for e in exercises) == len(texts.day.exercises),
+        notebook=f"{texts.day.name}.ipynb",
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
         steps=next_steps(exercises, marks.problems),

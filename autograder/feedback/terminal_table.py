@@ -25,6 +25,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
+LONGEST = 200  # maximum number of characters of a student's problems
 INTERVAL = 30.0  # seconds between lines about progress, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
@@ -88,14 +89,21 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
         if marks is None:
             continue
         points = "none" if marks.points is None else f"{marks.points:g} / {marks.max_points:g}"
-        first = marks.problems[0] if marks.problems else ""
-        more = f" (+{len(marks.problems) - 1} more)" if len(marks.problems) > 1 else ""
-        if marks.points is None:
-            first, more = marks.reason, ""
+        problems = _problems(marks.problems) if marks.points is not None else marks.reason[:LONGEST]
         late = [_after_penalty(row)] if any_late else []
         signs = _signs(marks.exercises)
-        result.add_row(Text(row.entry.student), points, *late, signs, Text(first[:200] + more))
+        result.add_row(Text(row.entry.student), points, *late, signs, Text(problems))
     return result
+
+
+def _problems(problems: Sequence[str]) -> str:
+    """Return as many problems as fit, at least the first one, and the number of the others."""
+    shown = "; ".join(problems[:1])[:LONGEST]
+    count = min(len(problems), 1)
+    while count < len(problems) and len(shown) + 2 + len(problems[count]) <= LONGEST:
+        shown += f"; {problems[count]}"
+        count += 1
+    return shown + (f" (+{len(problems) - count} more)" if count < len(problems) else "")
 
 
 def legend(rows: Sequence[Row]) -> str:

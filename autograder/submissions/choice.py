@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from autograder.submissions.cell import Cell
+from autograder.submissions.cell import EMPTY, Cell
 from autograder.submissions.filenames import is_other_day, list_names, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
@@ -48,7 +48,8 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
     taken = _describe(candidates[best], names[best], filled[best])
     problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
-    return replace(candidates[best], problems=(problem, *candidates[best].problems))
+    own = [f"{names[best]}: {each}" for each in candidates[best].problems]
+    return replace(candidates[best], problems=(problem, *own))
 
 
 def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
@@ -88,7 +89,7 @@ def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
 
 def _describe(submission: Submission, name: str, filled: int) -> str:
     if not submission.readable:
-        return f"{name} (unreadable)"
+        return f"{name} ({'empty' if set(EMPTY) & set(submission.problems) else 'unreadable'})"
     return f"{name} ({filled} {'exercise' if filled == 1 else 'exercises'} filled in)"
 
 

@@ -27,7 +27,7 @@ from autograder.submissions.people import HandedIn, labels
 
 MAX_NOTEBOOKS = 50  # files per student
 SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
-NO_NOTEBOOK = "the student submitted no notebook, script or archive"
+NO_NOTEBOOK = "no notebook, script or archive was submitted"
 TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; submit only one"
 
 
