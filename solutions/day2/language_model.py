@@ -1274,7 +1274,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your GPT at work: the Python manual
 #
-# Python ships with half a million characters of its language reference; `help("with")` prints part
+# Python ships with almost half a million characters of its language reference; `help("with")` prints part
 # of it. The first 90% is used for training; the rest is held out. Each character is a token.
 
 # %%

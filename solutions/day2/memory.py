@@ -398,8 +398,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and
-# 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
+# **What to notice.** With seed 0, the first prediction in a segment costs 2.40 bits with memory and
+# 3.64 without. After 600 steps, however, the last eight predictions cost 2.16 bits with memory and
 # 2.03 without. Over all positions, the averages are 2.15 and 2.08.
 #
 # This is not a bug. In the same number of steps, the model with memory has to learn vectors for 128
