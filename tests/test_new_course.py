@@ -18,7 +18,7 @@ from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, prepare
 from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission
-from tests.conftest import handed_in, reader
+from tests.conftest import ROOT, handed_in, reader
 from tests.small_course import command
 
 UNNOTICED = """
@@ -85,7 +85,9 @@ def test_a_course_is_not_created_at_an_unusable_place(
 
 def test_an_empty_folder_becomes_a_course(tmp_path: Path) -> None:
     root = make(tmp_path)
-    assert (root / ".gitignore").is_file()
+    for folder in (root, ROOT):  # students' data must not appear in `git status`
+        ignored = (folder / ".gitignore").read_text().splitlines()
+        assert {"/*.csv", "/*.zip", "/marks.json", "/feedback-*/", "/report-*/"} <= set(ignored)
     assert (root / "README.md").read_text().startswith(f"# {tmp_path.name}\n")
     assert courses.load(root).day("day1").names == ("standardize", "find_outliers")
 
