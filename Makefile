@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test check fast attacks fuzz bench lint mutants names hints stand-ins browser formgrader clean
+.PHONY: setup demo test suite check fast attacks fuzz bench lint style types mutants names hints stand-ins browser formgrader clean
 
 setup: $(READY)
 
@@ -22,14 +22,18 @@ $(READY): pyproject.toml $(PACKAGES)
 demo: setup
 	$(BIN)/python -m bench.demo
 
-# The slowest files come first, except that test_thousand.py uses the known mistakes that test_recognition.py learns. The
-# attacks mostly sleep, so there is one process more than a small machine has cores.
-test: lint
-	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-		tests/attacks/test_attacks.py tests/test_recognition.py tests/test_demo.py tests/test_substitution.py \
-		tests/test_new_course.py tests/test_choosing.py tests/test_thousand.py tests/attacks tests/test_*.py tests/fuzz
+# Types are checked while the tests run.
+test: style
+	$(MAKE) --jobs 2 types suite
 
-# What to run before each commit. Types and tests are checked at the same time.
+# The slowest files come first. The attacks mostly sleep, so there is one process more than a small machine has cores.
+suite: setup
+	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		tests/test_thousand.py tests/attacks/test_attacks.py tests/test_demo.py tests/test_recognition.py \
+		tests/test_substitution.py tests/test_choosing.py tests/test_mutants.py tests/test_new_course.py \
+		tests/test_nbgrader.py tests/test_stand_ins.py tests/attacks tests/test_*.py tests/fuzz
+
+# What to run before each commit.
 check: setup
 	$(MAKE) --jobs 2 lint fast
 
@@ -65,11 +69,15 @@ formgrader: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.formgrader $(SHOTS)
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) source demo
