@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -29,7 +30,9 @@ from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Allowance, Budget, Limits
+from autograder.sandbox import meter
 from autograder.sandbox.client import Server
+from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
@@ -236,6 +239,48 @@ def test_idle_time_has_a_budget(server: Server) -> None:
     outcomes = tests.outcomes(attempt_of(server, QUICK, budget=budget))
     assert [outcome.passed for outcome in outcomes] == [True, True, False, False]
     assert tests.counts == [1, 1, 1, 0], "a call should not be repeated after the budget is used up"
+
+
+class Waiting:
+    """A grader that waits for a worker that does nothing, with a clock that only `stop` and `wait` advance."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(meter, "own_queue_seconds", lambda: 0.0)
+        self.budget = Budget(Allowance(60, 60), "exercise")
+        clock: Any = SimpleNamespace(read=Reading)
+        self.meter = meter.Meter(clock, cpu_seconds=10, idle_seconds=10, budget=self.budget)
+
+    def stop(self, seconds: float) -> None:
+        self.now += seconds
+
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += self.meter.seconds_to_wait()
+
+
+def test_a_call_has_the_same_limit_if_the_grader_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grader = Waiting(monkeypatch)
+    grader.meter.begin()
+    for _ in range(2):
+        grader.wait(2)
+        grader.stop(300)
+    grader.wait(2)
+    with pytest.raises(LimitExceeded):
+        grader.wait(5)
+
+
+def test_a_response_to_a_stopped_grader_costs_no_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    grader = Waiting(monkeypatch)
+    grader.meter.begin()
+    grader.wait(2)
+    grader.stop(300)
+    grader.meter.close()
+    assert 2 <= grader.budget.idle <= 4
 
 
 # ---- fork server failures

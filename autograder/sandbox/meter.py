@@ -12,13 +12,17 @@ from autograder.sandbox.errors import LimitExceeded
 # Seconds between measurements. A call that finishes sooner is charged to the budget but not checked against the limits
 # for one call.
 SLICE = 0.05
+# The grader measures at least this often, in seconds. If it wakes up this much later than planned, it was stopped itself,
+# for example with Ctrl-Z or because the machine was suspended.
+STOPPED = 1.0
 
 
 class Meter:
     """The CPU time and idle time used by one worker, in its current call and in total.
 
-    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time and the time
-    that either process waits for a free core. Background work between calls counts as CPU time but not as idle time.
+    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time, the time that
+    either process waits for a free core, and the time for which the grader itself was stopped. Background work between
+    calls counts as CPU time but not as idle time.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class Meter:
         self._budget = budget
         self._cores = os.cpu_count() or 1
         self._cpu = self._idle = 0.0  # seconds charged to the budget so far
+        self._queued = self._own_wait  # the grader's run-queue time as of the last measurement
         self._waited = 0.0  # seconds that the grader had waited before `_since`
         self._since: float | None = None
         # The CPU time and idle time as of the first measurement of the current call.
@@ -46,7 +51,9 @@ class Meter:
     def pause(self) -> None:
         """Stop measuring idle time while the grader is working."""
         if self._since is not None:
-            self._waited += time.monotonic() - self._since
+            now = time.monotonic()
+            self._exclude_stop(now)
+            self._waited += now - self._since
             self._since = None
 
     def resume(self) -> None:
@@ -61,8 +68,18 @@ class Meter:
         """
         now = time.monotonic()
         if now >= self._next_check:
-            self._next_check = now + max(self._check(now), SLICE)
+            self._exclude_stop(now)
+            self._next_check = now + min(max(self._check(now), SLICE), STOPPED)
         return self._next_check - now
+
+    def _exclude_stop(self, now: float) -> None:
+        """If the grader was stopped while it waited, do not count this time. Time in the run queue is excluded separately."""
+        if self._since is None:
+            return
+        late = now - max(self._next_check, self._since)
+        if late > STOPPED:
+            late -= own_queue_seconds() - self._queued
+            self._since += max(late, 0.0)
 
     def _check(self, now: float) -> float:
         """Measure the time used so far and return how many seconds must pass before a limit can be reached."""
@@ -86,9 +103,8 @@ class Meter:
         """Return the CPU time and idle time since the process started. Idle time can be negative."""
         reading = self._clock.read()
         waited = self._waited + (now - self._since if self._since is not None else 0.0)
-        return reading.cpu, waited - reading.cpu - reading.queued - (
-            own_queue_seconds() - self._own_wait
-        )
+        self._queued = own_queue_seconds()
+        return reading.cpu, waited - reading.cpu - reading.queued - (self._queued - self._own_wait)
 
     def _charge(self, cpu: float, idle: float) -> None:
         more_cpu, more_idle = max(cpu - self._cpu, 0.0), max(idle - self._idle, 0.0)
