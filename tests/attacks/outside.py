@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -17,7 +19,7 @@ from typing import Any, Self
 from autograder.execution import run_lock
 
 ROOT = Path(__file__).resolve().parents[2]
-SHM_KEY = 0x7A77
+EXIT_SECONDS = 5.0  # timeout for a killed process; those that attacks leave behind run longer
 
 
 class Outside:
@@ -27,6 +29,8 @@ class Outside:
         self.canary = canary
         self.secret = canary.encode()
         self.name = "x" + secrets.token_hex(5)
+        # Keys of System V objects are shared by all processes, and several runs may take place at the same time.
+        self._key = 1 + secrets.randbits(30)
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
@@ -124,7 +128,7 @@ class Outside:
             "address": ctypes.addressof(self._in_memory),
             "length": len(self.secret),
             "name": self.name,
-            "key": SHM_KEY,
+            "key": self._key,
         }
 
     # ---- effects
@@ -211,32 +215,36 @@ class Outside:
         return count > 0
 
     def _has_survivors(self) -> bool:
-        """Kill all remaining processes with the name that attacks use, and return whether there were any."""
-        found = []
+        """Kill all remaining processes with the name that attacks use, and return whether there were any.
+
+        The grader does not wait for a worker that it kills. A process that exits by itself is such a worker.
+        """
+        found = False
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
+            with contextlib.suppress(OSError):
                 if (entry / "comm").read_text().strip() == self.name:
-                    found.append(int(entry.name))
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue
-        return bool(found)
+                    process = os.pidfd_open(int(entry.name))
+                    if not select.select([process], [], [], EXIT_SECONDS)[0]:
+                        found = True
+                        signal.pidfd_send_signal(process, signal.SIGKILL)
+                    os.close(process)
+        return found
 
     def _has_remains(self) -> bool:
         files = [Path(folder) / self.name for folder in ("/tmp", "/dev/shm", "/var/tmp")]
         left = [path for path in files if path.exists()]
         for path in left:
             path.unlink()
-        return bool(left) or _remove_shared()
+        return _remove_shared(self._key) or bool(left)
 
 
-def _remove_shared() -> bool:
-    """Remove System V shared memory, queues and semaphores with the key that attacks use. Return whether any existed."""
+def _remove_shared(key: int) -> bool:
+    """Remove System V shared memory, queues and semaphores with this key. Return whether any existed."""
     libc = ctypes.CDLL(None)
     memory, queue, semaphore = (
-        libc.shmget(SHM_KEY, 0, 0),
-        libc.msgget(SHM_KEY, 0),
-        libc.semget(SHM_KEY, 0, 0),
+        libc.shmget(key, 0, 0),
+        libc.msgget(key, 0),
+        libc.semget(key, 0, 0),
     )
     if memory >= 0:
         libc.shmctl(memory, 0, None)
