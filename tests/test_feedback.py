@@ -15,12 +15,12 @@ from torch import Tensor
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
+from autograder.execution.answer_key import AnswerKey
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
 from autograder.feedback.causes import simplify
 from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
 from autograder.feedback.sentences import Texts
-from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
 from tests.material import (
@@ -39,8 +39,8 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 
 @pytest.fixture(scope="module")
-def texts(day1: Day, grader: Grader) -> Texts:
-    return sentences.read(day1, grader.key.tests)
+def texts(day1: Day) -> Texts:
+    return sentences.read(day1, AnswerKey.read(day1).tests)
 
 
 def page_of(marks: SubmissionMarks, texts: Texts, late: Lateness = ON_TIME) -> str:
