@@ -9,7 +9,6 @@ import resource
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
@@ -353,7 +352,8 @@ def until_stored(root: Path, count: int) -> Callable[[subprocess.Popen[bytes]], 
     def wait(run: subprocess.Popen[bytes]) -> None:
         while not (lock.exists() and stored_count(root) >= count):
             assert run.poll() is None, "the run ended before it was killed"
-            time.sleep(0.02)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(0.02)
 
     return wait
 

@@ -1,7 +1,6 @@
 """Test that checks and demonstrations run even if earlier exercises are empty, and that stand-ins earn no points.
 
-`make stand-ins` leaves each exercise empty in turn, then random sets of five, then each half of the exercises, and runs all
-demonstrations each time.
+`make stand-ins` runs all demonstrations with each exercise empty, with random sets of five empty, and with each half empty.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ class _Reader(Tables):
         self.limits("defaults", defaults)
         budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late, language = tables.pop("late", {}), self.language(tables)
-        late_policy.read(self, "late", late)
+        late_policy.check(self, "late", late)
         self._own_entries = forbidden.read_entries(self, tables.pop("not_allowed", {}))
         days = {name: self._day(root, name, t, defaults, late) for name, t in tables.items()}
         if not days:
@@ -233,7 +233,6 @@ class _Reader(Tables):
         include = self.choice(name, table, "include", Include, "all")
         assigned = [e for e in listed if not e.given and (e.core or include == "all")]
         policy = late_policy.read(self, f"{name}.late", table.get("late", {}), late)
-        self.check_deduction(f"{name}.late", {**late, **table.get("late", {})})
         return Day(
             root,
             name,

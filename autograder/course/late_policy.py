@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from autograder.course.tables import Tables
+from autograder.protocol.plain_text import counted
 
 DAY = timedelta(days=1)
 
@@ -91,7 +92,7 @@ def lateness(
     """
     if is_excused:
         days = lateness(policy, time, marked_late, extension, hours).days
-        return Lateness(note=f"{days} days late, but excused" if days else "")
+        return Lateness(note=f"{counted(days, 'day')} late, but excused" if days else "")
     if hours is not None:
         return policy.lateness(timedelta(hours=hours - extension))
     if time and policy.due:
@@ -108,8 +109,17 @@ def lateness(
     )
 
 
-def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
-    """Read a late policy. Missing keys default to the course's policy."""
+def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any]) -> Policy:
+    """Read a day's late policy. Missing keys default to the course's policy."""
+    values = {**course, **check(tables, where, table)}
+    if "due" in values and "per_cent_a_day" not in values:
+        problem = "per_cent_a_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
+        raise tables.error(where, "", problem)
+    return Policy(**values)
+
+
+def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
+    """Check the keys and values of a late table, and return the values."""
     tables.check_keys(where, table, {field.name for field in fields(Policy)})
     values: dict[str, Any] = {}
     for key in table:
@@ -124,4 +134,4 @@ def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any] | Non
             if not 0 <= number <= most:
                 raise tables.error(where, key, f"{number:g} is not between 0 and {most}")
             values[key] = number
-    return Policy(**{**(course or {}), **values})
+    return values

@@ -81,12 +81,6 @@ class Tables:
             raise self.error(where, key, f"{value!r} should be {expected}")
         return value
 
-    def check_deduction(self, where: str, table: dict[str, Any]) -> None:
-        """Check that a late policy with a due date states how much to deduct."""
-        if "due" in table and "per_cent_a_day" not in table:
-            problem = "per_cent_a_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
-            raise self.error(where, "", problem)
-
     def check_keys(self, where: str, table: Any, known: set[str]) -> None:
         if not isinstance(table, dict):
             raise self.error(where, "", "should be a table")

@@ -87,21 +87,22 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
     """Return the marks for each row of the gradebook, and a note for each graded student who is missing from the gradebook."""
     listed = list(_students(table))
     name = table.column("Student")
+    # In the rosters, a student's name is the line, because ids are compared with this name as well.
+    numbers = {f"line {n}": n for n, _ in listed}
+    rosters = [
+        Roster(tuple(Entry(line[column], f"line {n}", line[name]) for n, line in listed))
+        for column in (table.column(key) for key in KEYS if key in table.head)
+    ]
+    by_name = Roster(tuple(Entry("", f"line {n}", line[name]) for n, line in listed))
     matched: dict[int, Row] = {}
     notes = []
     for row in rows:
-        found = None
-        for key in (key for key in KEYS if key in table.head):
-            column = table.column(key)
-            numbers = {Entry(line[column], f"line {n}", line[name]): n for n, line in listed}
-            roster = Roster(tuple(numbers))
-            for id_ in filter(None, (row.id, row.entry.student, row.entry.email)):
-                entry = roster.find(Person(row.entry.name, id_), True) if found is None else None
-                found = numbers[entry] if entry else found
-        if found is None and not _has_canvas_id(row):
-            by_name = Roster(tuple(Entry("", str(n), line[name]) for n, line in listed))
-            entry = by_name.find(Person(row.entry.name), True)
-            found = int(entry.student) if entry else None
+        ids = [id_ for id_ in (row.id, row.entry.student, row.entry.email) if id_]
+        people = [(roster, Person(row.entry.name, id_)) for roster in rosters for id_ in ids]
+        if not _has_canvas_id(row):
+            people.append((by_name, Person(row.entry.name)))
+        entry = next(filter(None, (roster.find(who, True) for roster, who in people)), None)
+        found = numbers[entry.student] if entry else None
         if found is not None and row.marks:
             matched[found] = row
         elif row.marks:

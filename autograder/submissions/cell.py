@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 MAX_CELLS = 100_000
-EMPTY = ("the file is empty", "the notebook has no cells")  # problems of files without content
+EMPTY_FILE, EMPTY_NOTEBOOK = "the file is empty", "the notebook has no cells"
 MAX_ID_LENGTH = 64  # maximum number of characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 
-from autograder.submissions.cell import EMPTY, MAX_CELLS, Cell, Unreadable
+from autograder.submissions.cell import EMPTY_FILE, MAX_CELLS, Cell, Unreadable
 from autograder.submissions.notebooks import parse_strict, parse_tolerant
 from autograder.submissions.scripts import parse_script
 
@@ -48,7 +48,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
     if len(data) > MAX_BYTES:
         raise Unreadable(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
     if not data or data.isspace():
-        raise Unreadable(EMPTY[0])
+        raise Unreadable(EMPTY_FILE)
     for start, kind in NOT_TEXT:
         if data.startswith(start):
             raise Unreadable(f"the file is {kind}, not a notebook")

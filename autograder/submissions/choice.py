@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from autograder.submissions.cell import EMPTY, Cell
+from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell
 from autograder.submissions.filenames import is_other_day, list_names, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
@@ -89,7 +89,8 @@ def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
 
 def _describe(submission: Submission, name: str, filled: int) -> str:
     if not submission.readable:
-        return f"{name} ({'empty' if set(EMPTY) & set(submission.problems) else 'unreadable'})"
+        is_empty = not {EMPTY_FILE, EMPTY_NOTEBOOK}.isdisjoint(submission.problems)
+        return f"{name} ({'empty' if is_empty else 'unreadable'})"
     return f"{name} ({filled} {'exercise' if filled == 1 else 'exercises'} filled in)"
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from autograder.protocol.plain_text import counted
 from autograder.submissions.cell import (
-    EMPTY,
+    EMPTY_NOTEBOOK,
     MAX_CELLS,
     MAX_ID_LENGTH,
     Cell,
@@ -88,7 +88,7 @@ def parse_tolerant(text: str, problems: list[str]) -> list[Cell]:
     if not isinstance(cells, list):
         raise Unreadable("the file is not a notebook: its JSON has no list of cells")
     if not cells:
-        raise Unreadable(EMPTY[1])
+        raise Unreadable(EMPTY_NOTEBOOK)
     return _cells([_select_fields(cell) for cell in cells], problems)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from autograder.course.percent import split_cells, uncomment
-from autograder.submissions.cell import EMPTY, Cell, Kind, Unreadable, check_count
+from autograder.submissions.cell import EMPTY_FILE, Cell, Kind, Unreadable, check_count
 
 MAX_SCRIPT = 2_000_000  # characters
 MAX_OPTIONS = 1_000  # maximum number of characters after a cell marker on its line
@@ -18,7 +18,7 @@ MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
     """Return the cells of a script, or one cell if it has no cell markers. Raises Unreadable for empty or long scripts."""
     if not text.strip():
-        raise Unreadable(EMPTY[0])
+        raise Unreadable(EMPTY_FILE)
     if len(text) > MAX_SCRIPT:
         raise Unreadable(f"the script is too long (limit: {MAX_SCRIPT:,} characters)")
     before, parts = split_cells(text)
