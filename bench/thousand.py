@@ -36,12 +36,11 @@ from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 from bench.alone import processor_seconds
 from bench.course_copy import ROOT, link_caches, link_course
+from bench.killed_runs import kill_at_random
 from bench.processes import counter, tree
 from bench.simulated import Work, hostile_works, known_mistakes, styles, works
-from tests import small_course
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
-from tests.test_history import STUDENTS, check_all_stored, kill_run, untimed
 
 BLOCKS = 4  # blocks of identical submissions, so the last should cost as much as the first
 ALONE = 20  # correct submissions used to measure the cost of the graders alone
@@ -289,29 +288,6 @@ def report(result: Measurement, count: int, console: Console) -> bool:
 def right_without_full_points(marks: Sequence[SubmissionMarks]) -> list[str]:
     """Return the names of correct submissions that did not get full points."""
     return [m.student for m in marks if m.student.endswith("-right") and m.earned < m.max_points]
-
-
-def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Repeatedly kill and resume a grading run, and compare the marks with those from an uninterrupted run."""
-    small_course.make(root)
-    small_course.hand_in(root / "in", STUDENTS)
-    grade = ("grade", "day1", "in", "--jobs", "1", "--json")
-    started = time.monotonic()
-    assert small_course.command(root, *grade, "alone.json").returncode == 0
-    seconds = time.monotonic() - started
-    undisturbed = untimed(root / "alone.json")["submissions"]
-    for file in (root / ".autograder").iterdir():
-        file.unlink()
-
-    def wait(run: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # Most of a short run is spent on starting up.
-            run.wait(draw.uniform(0.3, 1.0) * seconds)
-
-    stored = [kill_run(root, wait) for _ in range(kills)]
-    assert stored == sorted(stored), "stored marks were lost"
-    assert small_course.command(root, *grade, "on.json").returncode == 0
-    check_all_stored(root, root / "on.json", undisturbed)
 
 
 def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -> bool:
