@@ -939,7 +939,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Memory and time for n = 8,192 and 32 features:
 #
-# ||causal|bidirectional|
+# |attention|causal|bidirectional|
 # |---|---|---|
 # |full|268 MB, 1.2 s|268 MB, 0.84 s|
 # |window of 128|8.4 MB, 0.03 s||
@@ -1099,7 +1099,7 @@ if __name__ == "__main__":
 # seeds. Models saw positions 32–63 in training, but not 192–255. The last column counts the cached
 # values per layer at position 256.
 #
-# ||32–63|192–255|cache|
+# |variant|32–63|192–255|cache|
 # |---|---|---|---|
 # |sinusoidal|2.40 (2.37–2.43)|4.95 (4.76–5.11)|32,768|
 # |ALiBi|2.40 (2.38–2.41)|2.29 (2.29–2.30)|32,768|

@@ -951,7 +951,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Nats per token on 51 windows from the 37 held-out chorales:
 #
-# | | seed 0 | seed 1 | seed 2 |
+# |model|seed 0|seed 1|seed 2|
 # |---|---|---|---|
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
@@ -1024,7 +1024,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Mean loss over bars 9 to 16 (11 windows; few held-out chorales are this long):
 #
-# | | seed 0 | seed 1 | seed 2 |
+# |model|seed 0|seed 1|seed 2|
 # |---|---|---|---|
 # | relative, after bars 1 to 8 | 1.231 | 1.215 | 1.213 |
 # | relative, these bars alone | 1.241 | 1.223 | 1.222 |
