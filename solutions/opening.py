@@ -23,8 +23,8 @@
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
 # floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. The
-# same letter means the same size throughout a signature. `Int` is int64, and `#` marks an axis that
-# may broadcast.
+# same letter means the same size throughout a signature. `Int` is an integer tensor, here int64, and
+# `#` marks axes that may broadcast.
 
 # %%
 from autograder.in_notebook.checks import (  # noqa: F401

@@ -179,7 +179,7 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
     """Return the gradient of `result` with respect to `x`, after checking that it exists and is finite."""
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
-    (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)
+    (found,) = torch.autograd.grad((seen * upstream).sum(), x, allow_unused=True)
     assert found is not None, f"no gradient reaches {what}"
     return finite(found, f"the gradient of {what}")
 

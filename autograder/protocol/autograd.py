@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,29 @@ def make_differentiable(
     return list(_Link.apply(gradients, outputs, differentiable, *inputs))  # type: ignore[no-untyped-call]
 
 
+def vector_jacobian_product(
+    pairs: Iterable[tuple[Tensor, Tensor]], inputs: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients with respect to `inputs`, given pairs of an output and its upstream gradient.
+
+    The graph is kept. With `grad_outputs`, `torch.autograd.grad` imports sympy, which takes longer than most tests.
+
+    Raises:
+        ValueError: An upstream gradient does not have its output's shape.
+    """
+    with torch.enable_grad():
+        products = [(out * _same_shape(grad, out).conj()).real.sum() for out, grad in pairs]
+        total = torch.stack([one.double() for one in products]).sum()
+    return torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True)
+
+
+def _same_shape(grad: Tensor, out: Tensor) -> Tensor:
+    if grad.shape != out.shape:
+        shapes = f"{tuple(grad.shape)} for an output of shape {tuple(out.shape)}"
+        raise ValueError(f"an upstream gradient has shape {shapes}")
+    return grad
+
+
 @dataclass(frozen=True)
 class KeptGraph:
     """The inputs and outputs of a call, with its autograd graph."""
@@ -62,8 +85,5 @@ class KeptGraph:
         into = [t for t in wanted if t.requires_grad]
         if not pairs or not into:
             return [None] * len(wanted)
-        outputs, grads = zip(*pairs, strict=True)
-        found = iter(
-            torch.autograd.grad(outputs, into, grads, retain_graph=True, allow_unused=True)
-        )
+        found = iter(vector_jacobian_product(pairs, into))
         return [next(found) if t.requires_grad else None for t in wanted]

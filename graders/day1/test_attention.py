@@ -41,14 +41,11 @@ def attention_oracle(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor,
 
 def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
     """Return the gradients of the inputs, given the gradients of the outputs. A missing gradient is replaced by zeros."""
-    differentiable = [
-        (out, up) for out, up in zip(outputs, upstream, strict=True) if out.requires_grad
-    ]
-    if not differentiable:
+    pairs = zip(outputs, upstream, strict=True)
+    products = [(out * up).sum() for out, up in pairs if out.requires_grad]
+    if not products:
         return [torch.zeros_like(x) for x in inputs]
-    roots = [out for out, _ in differentiable]
-    given = [up.to(out.dtype) for out, up in differentiable]
-    found = torch.autograd.grad(roots, inputs, given, allow_unused=True)
+    found = torch.autograd.grad(sum(products), inputs, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 

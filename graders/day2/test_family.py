@@ -43,9 +43,7 @@ def check_device(call: Callable[..., Tensor], shape: tuple[int, ...], *inputs: T
 def gradients(result: Tensor, inputs: dict[str, Tensor], upstream: Tensor) -> dict[str, Tensor]:
     """Return the gradient of each input, after checking that it exists and is finite."""
     assert result.requires_grad, "no gradient flows through the result"
-    found = torch.autograd.grad(
-        result, list(inputs.values()), upstream.to(result.dtype), allow_unused=True
-    )
+    found = torch.autograd.grad((result * upstream).sum(), list(inputs.values()), allow_unused=True)
     for name, gradient in zip(inputs, found, strict=True):
         assert gradient is not None, f"no gradient reaches {name}"
         finite(gradient, f"the gradient of {name}")

@@ -75,7 +75,7 @@ def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"
 
     Returns:
         weights with the shape and dtype of `x`. There is no overflow for entries of ±10⁴ in
-        float32 or for any finite entries in half precision.
+        float32, or for any finite entries in half precision if there are at most 65,504.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 4.1.
     """
@@ -202,12 +202,11 @@ if __name__ == "__main__":
 
 # %%
 def attention_scores(
-    query: Float[Tensor, "*batch n d"], key: Float[Tensor, "*batch m d"]
+    query: Float[Tensor, "*#batch n d"], key: Float[Tensor, "*#batch m d"]
 ) -> Float[Tensor, "*batch n m"]:
     """Return the dot product of each query with each key, divided by √d.
 
-    Leading axes broadcast. In half precision, the result is correct unless the scores themselves
-    overflow.
+    Leading axes broadcast. In half precision, nothing overflows unless the scores themselves do.
 
     Source: Vaswani et al. (2017), section 3.2.1.
     """
@@ -311,8 +310,7 @@ if __name__ == "__main__":
 # dashed), the largest weight grows: at d = 64, one key gets 80% of the weight on average. The right
 # plot shows the derivative of a typical key's weight with respect to its score. The gradient that
 # reaches the key is proportional to this derivative. At d = 64, the derivative is 9·10⁻³ with
-# scaling and 5·10⁻⁹ without. An untrained model would then get stuck with whichever key happens to
-# score highest. This is the paper's reason for dividing by √d.
+# scaling and 5·10⁻⁹ without. This is the paper's reason for dividing by √d.
 
 # %% [markdown]
 # ## `attention`
@@ -332,9 +330,9 @@ if __name__ == "__main__":
 
 # %%
 def attention(
-    query: Float[Tensor, "*batch n d"],
-    key: Float[Tensor, "*batch m d"],
-    value: Float[Tensor, "*batch m d_v"],
+    query: Float[Tensor, "*#batch n d"],
+    key: Float[Tensor, "*#batch m d"],
+    value: Float[Tensor, "*#batch m d_v"],
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Return the mean of the values for each query, weighted by how well the query matches each key.
 

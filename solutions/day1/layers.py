@@ -55,8 +55,9 @@ class LayerNorm(nn.Module):
     """Layer normalisation over the last axis, followed by a learned scale and shift per feature.
 
     Attributes to define: `weight` and `bias`, parameters of shape `(d_model,)`, initialised to ones
-    and zeros. The result matches `nn.LayerNorm`, even if the mean is much larger than the standard
-    deviation. If all features are equal, the result is `bias`, and the gradients are finite.
+    and zeros. Unless squares overflow, the result matches `nn.LayerNorm`, even if the mean is much
+    larger than the standard deviation. If all features are equal, the result is `bias`, and the
+    gradients are finite.
 
     Source: Ba, Kiros and Hinton 2016, section 3.
     """
@@ -320,7 +321,7 @@ if __name__ == "__main__":
 # the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
-# `multi_head_attention_forward`, and `nn.Transformer` or any of its components.
+# `multi_head_attention_forward`, and `nn.Transformer` and its encoder and decoder classes.
 
 
 # %%
@@ -817,8 +818,8 @@ if __name__ == "__main__":
 #
 # 1. Which parts of an encoder layer let one position influence another? What would a model without
 #    them compute?
-# 2. Post-norm puts two norms per layer on the path from input to output. Why might that make deep
-#    stacks harder to train, and what are the drawbacks of pre-norm?
+# 2. Post-norm puts two norms per encoder layer on the path from input to output. Why might that
+#    make deep stacks harder to train, and what are the drawbacks of pre-norm?
 #
 # <details><summary>Answers</summary>
 #

@@ -308,9 +308,9 @@ if __name__ == "__main__":
 
 # %%
 def masked_attention(
-    query: Float[Tensor, "*batch n d"],
-    key: Float[Tensor, "*batch m d"],
-    value: Float[Tensor, "*batch m d_v"],
+    query: Float[Tensor, "*#batch n d"],
+    key: Float[Tensor, "*#batch m d"],
+    value: Float[Tensor, "*#batch m d_v"],
     mask: Bool[Tensor, "*#batch #n #m"] | None = None,
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Compute attention in which each query sees only the keys that the mask allows.
@@ -401,8 +401,8 @@ if __name__ == "__main__":
                 f"yours are {weights.tolist()}. How do you scale the scores?"
             )
             for allowed, expected in (
-                ([True, True, False], [[0.75, 0.25, 0.0]]),
-                ([True, True, True], [[0.6, 0.2, 0.2]]),
+                ([[True, True, False]], [[0.75, 0.25, 0.0]]),
+                ([[True, True, True]], [[0.6, 0.2, 0.2]]),
             ):
                 weights = masked_attention(one, keys, torch.ones(3, 2), torch.tensor(allowed))[1]
                 assert torch.allclose(weights, torch.tensor(expected)), (
@@ -440,7 +440,7 @@ if __name__ == "__main__":
             )
             with expecting(
                 "masked_attention should accept float16",
-                "float16 overflows below −65,504. `torch.finfo(dtype).min` and −∞ exist in every float dtype.",
+                "float16 overflows below −65,504. Use `torch.finfo(dtype).min` or −∞.",
             ):
                 half = masked_attention(query.half(), key.half() / 100, value.half(), mask)[1]
             assert half.isfinite().all(), (
@@ -534,8 +534,7 @@ if __name__ == "__main__":
 # * A cross marks a hidden key. The other weights in the row grow, because they still sum to 1.
 # * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
 # * The printed table is the best test of a decoder: changing a future token must not change any
-#   earlier output. A falling loss proves little, because a model that sees the future trains very
-#   well.
+#   earlier output.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The

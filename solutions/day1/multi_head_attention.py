@@ -47,7 +47,7 @@ from solutions.opening import (
 #
 # $$\underbrace{x}_{b \times n \times d} \;\longrightarrow\;
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
-# \qquad y[s, k, p, j] = x[s, p, k \cdot d_\text{head} + j]$$
+# \qquad y[s, r, p, j] = x[s, p, r \cdot d_\text{head} + j]$$
 #
 # **The trap.** You can *view* any tensor of b·n·d numbers as `b h n d_head`. The shape is right,
 # and there is no error. Follow the letter d in the figure. In memory, the letters are in the order
@@ -161,7 +161,7 @@ if __name__ == "__main__":
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}
-# \qquad x[s, p, k \cdot d_\text{head} + j] = y[s, k, p, j]$$
+# \qquad x[s, p, r \cdot d_\text{head} + j] = y[s, r, p, j]$$
 #
 # **The trap.** Again, a reshape alone gives the right shape but the wrong values. If axes have been
 # swapped, `view` raises an error; read what it suggests.
@@ -520,9 +520,10 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. A head with one feature compares a query and a key by multiplying two numbers, so it can tell
-#    only a few keys apart. A single head gives each token only one set of weights, so it has to
-#    average over everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
+# 1. A head with one feature compares a query and a key by multiplying two numbers, so its
+#    largest weight always goes to the key with the largest or the smallest feature. A single head
+#    gives each token only one set of weights, so it has to average over everything that the token
+#    needs. In table 3, both 1 and 32 heads are worse than 8.
 # 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary,
 #    so "head 3" means nothing when you compare two training runs.
 # </details>

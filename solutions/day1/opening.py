@@ -58,7 +58,8 @@
 # |---|---|---|
 # | $b$ | batch size | 64 |
 # | $n$, $m$ | number of queries; number of keys and values (target and source length in cross-attention) | 11; up to 24 |
-# | $d$, $d_v$ | features per token (`d_model`); features per value | 64; 16 per head |
+# | $d$ | features per token (`d_model`); in attention, per query or key | 64; 16 per head |
+# | $d_v$ | features per value | 16 per head |
 # | $h$, $d_\text{head}$ | number of heads; features per head: $d_\text{head} = d / h$ | 4; 16 |
 # | $d_{ff}$ | hidden features of the feed-forward network | 128 |
 # | $v$ | vocabulary size | 70 |

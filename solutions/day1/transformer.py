@@ -47,9 +47,10 @@ from solutions.opening import (
 # \qquad \text{shape } b\; n\; v$$
 #
 # $E_s$ and $E_t$ are embedding tables with one row of $d$ features per token; $U$ and $u$ are the
-# weight and bias of `output`. The factor √d balances embeddings against the positional encoding.
-# The paper shares one table between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf
-# 2017](https://arxiv.org/abs/1608.05859)); we use three.
+# weight and bias of `output`. The factor √d brings embeddings with a standard
+# deviation of 1/√d to the scale of the positional encoding. The paper shares one table between
+# $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf 2017](https://arxiv.org/abs/1608.05859));
+# we use three.
 #
 # **The trap.** Three kinds of attention need three masks, built from two sequences. For each kind,
 # write down where its keys come from. If source and target have the same length, the wrong mask
@@ -550,11 +551,11 @@ if __name__ == "__main__":
 # %%
 def greedy_decode(
     model: nn.Module, source: Int[Tensor, "b m"], bos_id: int, eos_id: int, max_length: int
-) -> Int[Tensor, "b k"]:
+) -> Int[Tensor, "b length"]:
     """Append the most likely next token to each row until every row has generated `eos_id`.
 
     Each row starts with `bos_id`, which counts as a token. Finished rows are padded with
-    `model.pad_id`. The length of the longest row, k, is at most `max_length`, which is at least 1.
+    `model.pad_id`. The length of the longest row is at most `max_length`, which is at least 1.
     Only a generated `eos_id` finishes a row. The first token does not, even if `bos_id` equals
     `eos_id`, and neither does `pad_id`. The result has the same dtype as `source`.
 

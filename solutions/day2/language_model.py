@@ -685,7 +685,7 @@ if __name__ == "__main__":
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
 # and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
 # just read is then of order d, the others of order √d. An untrained model confidently repeats this
-# token. GPT-2 uses 0.02.
+# token. GPT-2 uses 0.02 for tokens.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -1311,7 +1311,7 @@ if __name__ == "__main__":
 #
 # **Predict first.** If all 103 characters were equally likely, each would cost 6.7 bits. Write down
 # two numbers. How many bits per held-out character does the best n-gram model need? How many does
-# your GPT need after four minutes of training?
+# your GPT need after training?
 #
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #

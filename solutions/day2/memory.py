@@ -454,7 +454,7 @@ def knn_probabilities(
     Raises:
         ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
 
-    Source: Khandelwal et al. (2020), section 2.
+    Source: Khandelwal et al. (2020), section 2; for T, Khandelwal et al. (2021).
     """
     ### BEGIN SOLUTION
     if k < 1:
@@ -621,11 +621,11 @@ if __name__ == "__main__":
 #
 # The estimate is the mean over r rows ω₁, …, ω_r (`projection`, `r d`):
 #
-# $$\phi(x) = \tfrac{1}{\sqrt r}\bigl(f_{\omega_1}(x), \dots, f_{\omega_r}(x)\bigr)
-# \qquad x: *\text{batch} \times n \times d, \quad \phi(x): *\text{batch} \times n \times r$$
+# $$\varphi(x) = \tfrac{1}{\sqrt r}\bigl(f_{\omega_1}(x), \dots, f_{\omega_r}(x)\bigr)
+# \qquad x: *\text{batch} \times n \times d, \quad \varphi(x): *\text{batch} \times n \times r$$
 #
-# **The traps.** φ is applied to both query and key, so it contains d^¼ and √r, not √d and r. Use
-# the norm of x, not of ω. Many implementations subtract the largest exponent for stability, but
+# **The traps.** φ is applied to both query and key, so divide x by d^¼, not by √d, and the result by
+# √r, not by r. Use the norm of x, not of ω. Many implementations subtract the largest exponent for stability, but
 # yours should not.
 
 

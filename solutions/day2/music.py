@@ -963,8 +963,7 @@ if __name__ == "__main__":
 # ### Longer than in training
 # *Further · 5 minutes*
 #
-# Both models read sixteen bars. The vectors for distances and positions not seen in training are
-# set to 0.
+# Both models read sixteen bars. The vectors for distances and positions from 256 on are 0.
 
 
 # %%
@@ -1047,7 +1046,7 @@ if __name__ == "__main__":
 @torch.no_grad()
 def logits_by_distance(
     model: nn.Module, windows: Int[Tensor, "b n"]
-) -> Float[Tensor, "layers h n"]:
+) -> Float[Tensor, "layers h max_length"]:
     """Return the mean relative logit of each head for the distances 0, 1, 2, …."""
     x = model.embedding(windows) + model.positions[: windows.shape[1]]
     layers = []
@@ -1200,8 +1199,8 @@ if __name__ == "__main__":
 # notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11% and 24%
 # of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are leaps.
 # In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
-# voice is next only from earlier tokens. The absolute model cannot make this mistake, because every
-# fourth position belongs to the soprano.
+# voice is next only from earlier tokens. The absolute model cannot lose count in this way, because
+# every fourth position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
@@ -1212,7 +1211,7 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A relative model knows distances but not where the piece began. How could it work out which
+# 1. A relative model is told distances but not where the piece began. How could it work out which
 #    voice is next, and how could you give it this information?
 # 2. Music sounds the same in every key, and `transpose` teaches this by example. What change to the
 #    input would build this into the model?

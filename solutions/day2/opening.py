@@ -5,9 +5,9 @@
 # compose music, and recognise and draw digits. You train every model yourself. All results are from
 # the reference solution, with seed 0 unless noted.
 #
-# **Text.** After four minutes of training on the Python manual, a GPT with 360,000 parameters
-# continues the prompt *The statement*. Most of the words are real and the layout looks right, but
-# the text makes no sense:
+# **Text.** Trained on the Python manual for 209 s, a GPT with 360,000 parameters continues the prompt
+# *The statement*. Most of the words are real and the layout looks right, but the text makes no
+# sense:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -54,7 +54,7 @@
 # | $n$, $m$ | number of queries; number of keys |
 # | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
 # | $c$, $H$, $W$ | image channels, height and width |
-# | $p$, $N$ | patch side length in pixels, patches per image |
+# | $p$, $N$ | for images: side of a patch in pixels, number of patches |
 # | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
 # | $\bar\alpha_t$ | fraction of the image's variance left after $t$ steps |
 #

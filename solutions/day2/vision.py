@@ -1016,9 +1016,9 @@ if __name__ == "__main__":
 # ## Two findings of Raghu et al. at small scale
 #
 # A single digit is so small that even its most distant patches are close together. So each image
-# now shows four digits. One digit occurs twice, in different handwriting; the task is to identify
-# it. A model has to read each digit from neighbouring patches and compare digits that are far
-# apart. Test images use held-out digits.
+# now shows four digits. One digit occurs twice, nearly always in different handwriting; the task is
+# to identify it. A model has to read each digit from neighbouring patches and compare digits that
+# are far apart. Test images use held-out digits.
 #
 # Raghu et al. compared ViTs with ResNets, so a small residual network (CNN) is also trained on this
 # task.
@@ -1176,8 +1176,8 @@ if __name__ == "__main__":
 # %%
 def layer_outputs(
     model: nn.Module, layers: list[nn.Module], images: Float[Tensor, "n c H W"]
-) -> list[Float[Tensor, "n n"]]:
-    """Return the output of each layer for `images`, centred and rotated into n columns."""
+) -> list[Float[Tensor, "n columns"]]:
+    """Return the output of each layer for `images`, centred and rotated into at most n columns."""
     outputs = []
     # After each call of a layer, torch calls the layer's hook with the output.
     hooks = [
@@ -1193,7 +1193,7 @@ def layer_outputs(
     return [torch.linalg.qr(features.T, mode="r").R.T for features in centred]
 
 
-def cka_matrix(outputs: list[Float[Tensor, "n n"]]) -> Float[Tensor, "l l"]:
+def cka_matrix(outputs: list[Float[Tensor, "n columns"]]) -> Float[Tensor, "l l"]:
     """Return the linear CKA of each pair of layers."""
     matrix = torch.ones(len(outputs), len(outputs))
     for i, x in enumerate(outputs):
