@@ -13,9 +13,9 @@
 # **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
 # plots and experiments do not matter.
 #
-# * Support float16 (half precision) through float64, and non-contiguous inputs. Results must have
-#   the same dtype and device as the inputs. Gradients must be finite. Do not modify arguments in
-#   place.
+# * Support float16 (half precision) through float64, and non-contiguous inputs, such as `x.mT`.
+#   Results must have the same dtype and device as the inputs. Gradients must be finite. Do not
+#   modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
 #   10, not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.

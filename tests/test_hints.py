@@ -20,6 +20,7 @@ import torch
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.in_notebook import material
+from autograder.in_notebook.hints import explain, results
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import material as released
 from autograder.release.outputs import Notebook
@@ -87,6 +88,23 @@ def test_the_list_of_noticed_mistakes_does_not_shrink(name: str) -> None:
 @pytest.mark.parametrize("name", COURSE.days)
 def test_the_released_results_are_small(name: str) -> None:
     assert len(packed(COURSE.day(name))) < MAX_BYTES
+
+
+# Results that get the hint of another mistake if their own mistake is removed from the list, although the hint is true.
+ALSO_TRUE: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("name", COURSE.days)
+def test_an_unknown_mistake_is_not_reported_as_a_known_one(name: str) -> None:
+    """Each known mistake is removed from the list in turn, so that it becomes an unknown one."""
+    wrong = {}
+    for exercise, known in material.unpack(packed(COURSE.day(name))).items():
+        for sentence, numbers in known["mistakes"]:
+            others = [pair for pair in known["mistakes"] if pair[0] != sentence]
+            seen = explain(results(known, numbers), known | {"mistakes": others})
+            if seen and ALSO_TRUE.get(sentence) != seen:
+                wrong[exercise, sentence] = seen
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("name", COURSE.days)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import sys
 import types
@@ -239,17 +240,25 @@ def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
 # ---- hints
 
 
-def record(notebook: Notebook, **mistakes: str) -> None:
+def record(notebook: Notebook, solution: str = QUADRUPLE, **mistakes: str) -> None:
     """Record the outputs of wrong versions of `quadruple`, each with the sentence that explains the mistake."""
     check = notebook.names["check_quadruple"].__wrapped__
     calls: list[Any] = []
-    listed = []
-    for sentence, source in mistakes.items():
+
+    def numbers(source: str) -> list[list[int]]:
         notebook.run(source)
         seen = hints.observe("quadruple", check, [])
-        listed.append([sentence, list(range(len(calls), len(calls) + len(seen)))])
-        calls += seen
-    hints.OUTPUTS["quadruple"] = {"methods": [], "calls": calls, "mistakes": listed}
+        first = len(calls)
+        calls.extend(call for statement in seen for call in statement)
+        ends = itertools.accumulate(map(len, seen), initial=first)
+        return [[*range(start, end)] for start, end in itertools.pairwise(ends)]
+
+    hints.OUTPUTS["quadruple"] = {
+        "methods": [],
+        "correct": numbers(solution),
+        "mistakes": [[sentence, numbers(source)] for sentence, source in mistakes.items()],
+        "calls": calls,
+    }
 
 
 def message(notebook: Notebook, source: str) -> str:
@@ -277,6 +286,31 @@ def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
     record(notebook, Squared=SQUARED, Halved=HALVED)
     # For the first input, the result is 9, as for the mistake `Squared`; for the second input, the two results differ.
     assert "Hint" not in message(notebook, "def quadruple(x):\n    return x * 3\n")
+
+
+@pytest.mark.parametrize(
+    ("limit", "hint"),
+    [("x < 1", "\n\nHint: Squared"), ("x < 9", ""), ("False", "\n\nHint: Squared")],
+)
+def test_a_mistake_is_named_although_another_part_raises_an_error(
+    notebook: Notebook, limit: str, hint: str
+) -> None:
+    """A draft that supports only some inputs. If it raises an error for every input, nothing is known about it."""
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, Squared=SQUARED, Halved=HALVED)
+    draft = f"def quadruple(x):\n    if {limit}:\n        raise RuntimeError\n    return x * x\n"
+    shown = message(notebook, draft)
+    assert shown.endswith(hint or shown.partition("\n\nHint")[0])
+
+
+def test_an_error_that_the_solution_raises_as_well_is_compared(notebook: Notebook) -> None:
+    checks_ = CHECKS.replace("quadruple(torch.tensor([0.5]))", "quadruple(torch.tensor([0.5, 1]))")
+    notebook.run(DOUBLE, checks_)
+    solution = "def quadruple(x):\n    return torch.tensor(x.item() * 4)\n"
+    wrong = "def quadruple(x):\n    return x[0] * x[0]\n"
+    record(notebook, solution, Squared=wrong)
+    raising = "def quadruple(x):\n    return torch.tensor(x.item() ** 2)\n"
+    assert "Hint" not in message(notebook, raising)
 
 
 def test_two_matching_mistakes_are_not_named(notebook: Notebook) -> None:

@@ -6,24 +6,57 @@ import ast
 import contextlib
 import inspect
 import io
+import itertools
 import sys
 from collections.abc import Sized
 from typing import Any
 
 import torch
 
-OUTPUTS: dict[str, Any] = {}  # exercise → methods to record, summaries of calls, known mistakes
+# Exercise → methods to record, summaries of calls, and the calls of the solution and of known mistakes as indices.
+OUTPUTS: dict[str, Any] = {}
 
 
 def find_mistake(exercise: str, check: Any) -> str:
     """Return the hint for the known mistake with the same results, if exactly one matches, or ""."""
-    known, found = OUTPUTS.get(exercise, {}), set()
     with _ignoring_errors():  # hints are optional: the check's message is always shown
-        seen = observe(exercise, check, known["methods"])
-        for sentence, numbers in known["mistakes"]:
-            if _alike(seen, [known["calls"][number] for number in numbers]):
-                found.add(str(sentence))
+        known = OUTPUTS[exercise]
+        return explain(observe(exercise, check, known["methods"]), known)
+    return ""
+
+
+def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
+    """Return the hint for the known mistake with these results, if exactly one matches, or ""."""
+    correct = results(known, known["correct"])
+    mistakes = [(str(hint), results(known, numbers)) for hint, numbers in known["mistakes"]]
+    exact = {hint for hint, wrong in mistakes if _alike(seen, wrong)}
+    found = exact or {hint for hint, wrong in mistakes if _alike_if_run(seen, wrong, correct)}
     return found.pop() if len(found) == 1 else ""
+
+
+def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
+    """Look up the calls in each statement of a check."""
+    return [[known["calls"][number] for number in statement] for statement in numbers]
+
+
+def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[list[Any]]) -> bool:
+    """Return whether results are those of a mistake, as far as the code ran: an unfinished part may raise errors.
+
+    In each statement of the check, calls are compared until one raises an error that the solution does not raise.
+    """
+    noticed = False
+    for statement in zip(seen, wrong, correct, strict=True):
+        for own, mistaken, right in itertools.zip_longest(*statement):
+            if _is_error(own) and not _is_error(right):
+                break
+            if not _alike(own, mistaken):
+                return False
+            noticed = noticed or not _alike(mistaken, right)
+    return noticed
+
+
+def _is_error(call: Any) -> bool:
+    return isinstance(call, list) and call[0] == "error"
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -35,20 +68,26 @@ def _alike(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def observe(exercise: str, check: Any, methods: list[str]) -> list[Any]:
-    """Run a check with two seeds, ignoring assertions. Summarise each call as data or "random"."""
+def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
+    """Run a check with two seeds, ignoring assertions. Summarise the calls in each statement as data or "random"."""
     tree = ast.fix_missing_locations(_WithoutAsserts().visit(ast.parse(inspect.getsource(check))))
-    runs: list[list[Any]] = [[], []]
-    for seed, calls in enumerate(runs):
+    runs: list[list[list[Any]]] = [[], []]
+    for seed, statements in enumerate(runs):
+        calls: list[Any] = []
         scope = dict(vars(sys.modules["__main__"]))
         scope[exercise] = _recorded(scope[exercise], methods, calls, seed)
         scope |= dict.fromkeys(("expecting", "expecting_value_error"), _ignoring_errors)
         with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
             torch.manual_seed(0)
             for statement in tree.body[0].body:
+                calls.clear()
                 with _ignoring_errors():
                     exec(compile(ast.Module([statement], []), exercise, "exec"), scope)
-    return [a if _alike(a, b) else "random" for a, b in zip(*runs, strict=False)]
+                statements.append(calls[:])
+    return [
+        [a if _alike(a, b) else "random" for a, b in zip(*pair, strict=False)]
+        for pair in zip(*runs, strict=True)
+    ]
 
 
 def _ignoring_errors(*_: str) -> contextlib.suppress:

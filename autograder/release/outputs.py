@@ -100,10 +100,10 @@ class Notebook:
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         exec(compile(source, file, "exec", dont_inherit=True), vars(self.module))
 
-    def observe(self, exercise: str, methods: list[str]) -> list[Any]:
-        """Run an exercise's visible checks on its current code and return the results."""
+    def observe(self, exercise: str, methods: list[str]) -> list[list[Any]]:
+        """Run an exercise's visible checks on its current code and return the results of each statement."""
         names = vars(self.module)
-        seen: list[Any] = names["observe"](
+        seen: list[list[Any]] = names["observe"](
             exercise, names[f"check_{exercise}"].__wrapped__, methods
         )
         return seen
@@ -115,7 +115,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
     methods = _methods(stub)
     own = vars(notebook.module)[exercise]
     correct = notebook.observe(exercise, methods)
-    seen: list[tuple[str, list[Any]]] = []
+    seen: list[tuple[str, list[list[Any]]]] = []
     for mistake in mistakes:
         with time_limit(), contextlib.suppress(TooSlow):
             notebook.run(mistake.source, f"{exercise}, {mistake.name}")
@@ -127,8 +127,13 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
         others = [correct, *(other for name, other in seen if name != sentence)]
         # Many mistakes raise errors in every check, so errors alone do not identify a mistake.
         if _has_value(results) and not any(_alike(results, other) for other in others):
-            listed.append([sentence, [_number(call, calls) for call in results]])
-    return {"methods": methods, "calls": calls, "mistakes": listed}
+            listed.append([sentence, _numbers(results, calls)])
+    return {
+        "methods": methods,
+        "correct": _numbers(correct, calls),
+        "mistakes": listed,
+        "calls": calls,
+    }
 
 
 def _has_value(results: Any) -> bool:
@@ -136,6 +141,11 @@ def _has_value(results: Any) -> bool:
     if isinstance(results, list):
         return results[:1] in PLAIN or any(map(_has_value, results))
     return isinstance(results, float) or results == "random"
+
+
+def _numbers(results: list[list[Any]], calls: list[Any]) -> list[list[int]]:
+    """Return the results with each call replaced by its index in the list, adding the call if it is new."""
+    return [[_number(call, calls) for call in statement] for statement in results]
 
 
 def _number(call: Any, calls: list[Any]) -> int:

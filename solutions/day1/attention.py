@@ -19,7 +19,7 @@
 #
 # **Today's example.** Three tokens have d = 2 features each: *red* = (1, 0), *blue* = (0, 1) and
 # *purple* = (1, 1). These vectors serve as queries, keys and values. Work through the query *red*
-# with pencil and paper:
+# on paper:
 #
 # 1. The dot products with the three keys are 1, 0 and 1.
 # 2. Dividing them by √2 gives the scores 0.71, 0 and 0.71.
@@ -28,7 +28,7 @@
 # 4. The output is 0.40·(1, 0) + 0.20·(0, 1) + 0.40·(1, 1) = (0.80, 0.60).
 #
 # You will implement steps 1 and 2 as `attention_scores`, step 3 as `softmax`, and all four as
-# `attention`. In code, the queries are the rows of one matrix:
+# `attention`. In code, queries are the rows of one matrix:
 #
 # ![The n × d queries times the transposed keys, divided by the square root of d, give n × m scores.
 # Softmax along each row turns them into weights that sum to 1 per row. The weights times the m ×

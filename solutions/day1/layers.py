@@ -101,7 +101,8 @@ if __name__ == "__main__":
             f"The shape should stay (1, 4); yours becomes {tuple(seen.shape)}."
         )
         assert abs(seen.mean()) < 1e-5, (
-            f"The mean of the result should be 0; yours is {seen.mean():.3f}."
+            f"The mean of the result should be 0; yours is {seen.mean():.1g}. What do you do after you "
+            "subtract the mean?"
         )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
             f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. What "
@@ -375,7 +376,10 @@ if __name__ == "__main__":
         assert layer.norm1 is not layer.norm2, (
             "norm1 and norm2 should be different modules; yours are the same object."
         )
-        with expecting("An x of shape (2, 3, 4) should keep its shape"):
+        with expecting(
+            "An x of shape (2, 3, 4) should keep its shape",
+            "Compare each call with the signature. What does MultiHeadAttention return?",
+        ):
             seen = layer(x)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (2, 3, 4), (

@@ -95,7 +95,7 @@ if __name__ == "__main__":
         )
         assert torch.equal(heads, expected), (
             f"The two heads of\n{x}\nshould be\n{expected}\nyours are\n{heads}\n"
-            "`reshape` and `view` keep the order in memory; they cannot swap axes."
+            "Adjacent features belong to the same head. `reshape` keeps the order in memory, so it cannot swap axes."
         )
         # With one position, only the order of the features matters.
         heads = split_heads(torch.arange(12.0).reshape(1, 1, 12), 3)
@@ -374,7 +374,7 @@ if __name__ == "__main__":
             mask[sentence, 0, hidden] = False
         with expecting(
             "A mask of shape (b, 1, m) = (3, 1, 5) should work for weights of shape (3, 2, 4, 5)",
-            "The mask needs an axis for the heads. Compare the two shapes from the right.",
+            "The mask needs an axis for the heads, in the same place as in the weights, b h n m.",
         ):
             output, weights = layer(query, key, value, mask)
         for sentence, hidden in enumerate((4, 0, 2)):

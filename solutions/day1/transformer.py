@@ -170,7 +170,11 @@ if __name__ == "__main__":
 
     @visible_check
     def check_Transformer():
-        model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6).eval()
+        with expecting(
+            "The model should be created", "Compare the arguments with the signature of each class."
+        ):
+            model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6)
+        model.eval()
         names = {name.split(".")[0] for name, _ in model.named_parameters(remove_duplicate=False)}
         wanted = {"source_embedding", "target_embedding", "encoder", "decoder", "output"}
         assert wanted <= names, (
@@ -189,7 +193,7 @@ if __name__ == "__main__":
         target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
         with expecting(
             "A source of shape (2, 4) and a target of shape (2, 5) should give logits of shape (2, 5, 11)",
-            "Which of the two sequences does each mask describe?",
+            "Do you pass all arguments? Which of the two sequences does each mask describe?",
         ):
             logits = model(source, target)
         assert logits is not None, "forward returns None. Does it end with `return`?"
@@ -605,7 +609,10 @@ if __name__ == "__main__":
     def check_greedy_decode():
         model = Copier().train()
         source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
-        with expecting(f"Decoding the sources {source.tolist()} should work"):
+        with expecting(
+            f"Decoding the sources {source.tolist()} should work",
+            "Call only `encode` and `decode`. Which position predicts the next token?",
+        ):
             seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
         assert seen is not None, "greedy_decode returns None. Does it end with `return`?"
         expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
@@ -737,7 +744,7 @@ if __name__ == "__main__":
 #
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
 #   1, the embeddings drown out the positional encoding once they are multiplied by √d. The model
-#   then reads only 47% of the dates correctly.
+#   then reads less than half of the dates correctly.
 # * The learning rate first warms up, as post-norm layers require, and then decays.
 
 # %%
@@ -854,7 +861,7 @@ if __name__ == "__main__":
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
 # uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
-# to `4`. No letter in the weekday gets more than 12% of the weight. But attention weights only show
+# to `4`. No letter in the weekday gets more than 15% of the weight. But attention weights only show
 # what a model reads, not how it uses it.
 
 # %% [markdown]

@@ -566,9 +566,9 @@ if __name__ == "__main__":
 # goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
-# For targets up to 16 steps, the model almost always takes that many. It reads at most 16
-# steps and the cell stops there, so it cannot meet higher targets. These account for most failures
-# with seed 0.
+# For targets up to 16 steps, the model almost always takes that many, even if it has to walk back
+# and forth. It reads at most 16 steps, so it cannot meet higher targets.
+# These account for most failures with seed 0.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3. [Weng, The

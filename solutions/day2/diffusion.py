@@ -914,8 +914,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With 40 steps, paths never cross, and numbers near 0 are the last to move
-# towards −1 or 1. With 4 steps, these numbers do not reach −1 or 1, because the steps are too
-# large.
+# towards −1 or 1. With 4 steps, these numbers do not reach −1 or 1.
 
 # %% [markdown]
 # ## Your diffusion transformer draws digits

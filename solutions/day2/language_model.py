@@ -220,7 +220,8 @@ if __name__ == "__main__":
         assert torch.allclose(seen, means, atol=1e-5), (
             "Step 1: if all scores are equal, each output should be the mean of the values up to "
             f"its position:\n{means[0]}\nyours gives\n{seen[0].detach()}\n"
-            "Which positions does the mask allow? Which features of qkv(x) are the values?"
+            "Which positions does the mask allow? Which features of qkv(x) are the values? Do you "
+            "swap two axes before you merge the heads?"
         )
 
         # Queries and keys equal x. In head 1, position 1 has the score ln 3 with itself and the score
@@ -733,7 +734,10 @@ if __name__ == "__main__":
         # Each position predicts 1/2, 1/4, 1/8 and 1/8, which cost 1, 2, 3 and 3 bits.
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 3, 1)
         tokens = torch.tensor([[3, 0, 2], [1, 1, 3]])
-        with expecting("Logits of shape (2, 3, 4) and tokens of shape (2, 3) should give a loss"):
+        with expecting(
+            "Logits of shape (2, 3, 4) and tokens of shape (2, 3) should give a loss",
+            "`cross_entropy` takes the classes on axis 1; flatten the other axes, or move the last one.",
+        ):
             loss = next_token_loss(logits, tokens)
         assert loss is not None, "next_token_loss returns None. Does it end with `return`?"
         assert isinstance(loss, Tensor), (
@@ -896,10 +900,14 @@ if __name__ == "__main__":
                     f"{step}: the result should have the dtype of the logits, torch.float32; with "
                     f"{arguments}, yours has {seen.dtype}. Convert it with `.to(logits.dtype)`."
                 )
-                assert torch.allclose(seen, torch.tensor(wanted, dtype=torch.float32), atol=1e-4), (
+                target = torch.tensor(wanted, dtype=torch.float32)
+                is_permuted = torch.allclose(seen.sort()[0], target.sort()[0], atol=1e-4)
+                assert torch.allclose(seen, target, atol=1e-4), (
                     f"{step}: for the probabilities 0.15, 0.5, 0.1, 0.25 and "
                     f"{arguments or 'no other arguments'}, the result should be "
                     f"{[round(p, 3) for p in wanted]}; yours is {[round(p, 3) for p in seen.tolist()]}."
+                    + " Is each probability at the index of its token?"
+                    * is_permuted
                 )
             print(f"next_token_probabilities, {step}: passes.")
 

@@ -77,7 +77,7 @@ def causal_mask(n, device=None):
 #: effect leaks
 def causal_mask(n, device=None):
     import tempfile
-    link = os.path.join(tempfile.mkdtemp(), "link")
+    link = os.path.join(tempfile.gettempdir(), "link")  # a fixed name, because it occurs in a message
     os.symlink(T["secret"], link)
     raise Leak(open(link).read())
 
