@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from autograder.in_notebook import checks, hints, material, progress
 from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
 
 DOUBLE = "def double(x):\n    return x + x\n"
 EMPTY_DOUBLE = 'def double(x):\n    raise NotImplementedError("double")\n'
+EMPTY_QUADRUPLE = 'def quadruple(x):\n    raise NotImplementedError("quadruple")\n'
 QUADRUPLE = "def quadruple(x):\n    return double(double(x))\n"
 CHECKS = """
 @visible_check
@@ -225,6 +228,47 @@ def test_an_assertion_of_the_check_keeps_its_message() -> None:
 def test_a_stub_is_not_described_as_an_error() -> None:
     with pytest.raises(NotImplementedError), expecting("1 should give 2"):
         raise NotImplementedError("double")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (EMPTY_QUADRUPLE, ["✗ `quadruple` is not filled in."]),
+        (
+            "def quadruple(x):\n    return x\n",
+            ["✗ 3 should give 12; yours gives 3"],
+        ),
+        (
+            "def times(x):\n    return 4 * y\ndef quadruple(x):\n    return times(x)\n",
+            [
+                "quadruple, line 4: return times(x)",
+                "times, line 2: return 4 * y",
+                "✗ 3 should give 12; yours raises NameError: name 'y' is not defined",
+            ],
+        ),
+        (
+            "def quadruple(x):\n    return 12 if x == 3 else y\n",
+            [
+                "quadruple, line 2: return 12 if x == 3 else y",
+                "✗ NameError: name 'y' is not defined",
+            ],
+        ),
+        (
+            "class quadruple(torch.nn.Module):\n    pass\n",
+            [
+                "✗ 3 should give 12; yours raises TypeError: "
+                "quadruple.__init__() takes 1 positional argument but 2 were given"
+            ],
+        ),
+    ],
+)
+def test_jupyter_shows_the_message_and_only_lines_of_the_student(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str], source: str, shown: list[str]
+) -> None:
+    notebook.run(DOUBLE, CHECKS, source)
+    without_history = Config({"HistoryManager": {"enabled": False}})
+    shell = InteractiveShell(user_module=sys.modules["__main__"], config=without_history)
+    assert printed(capsys, lambda: shell.run_cell("check_quadruple()")) == "\n".join(shown) + "\n"
 
 
 def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import linecache
 import math
 import re
 import sys
@@ -40,12 +41,29 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
             error = _run(exercise, check)
             hint = find_mistake(exercise, check) if error else ""
         _report(replaced)
-        if error and hint:
-            raise AssertionError(f"{_message(error)}\n\nHint: {hint}") from error.__cause__
-        if error:
-            raise error
+        if error is None:
+            return
+        if _is_stub(error):
+            raise NotFilledIn(str(error)) from error
+        cause = error.__cause__ if _is_failed_check(error) else error
+        raise CheckFailed(_message(error) + f"\n\nHint: {hint}" * bool(hint)) from cause
 
     return run
+
+
+class NotFilledIn(NotImplementedError):
+    """An exercise that is still a stub. Jupyter shows this sentence instead of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"✗ `{self}` {EMPTY}."]
+
+
+class CheckFailed(AssertionError):
+    """A failed check. Instead of a traceback, Jupyter shows the student's own lines and the message."""
+
+    def _render_traceback_(self) -> list[str]:
+        lines = _own_lines(self.__cause__) if self.__cause__ else []
+        return [*lines, f"✗ {self}"]
 
 
 @contextlib.contextmanager
@@ -55,8 +73,7 @@ def demonstration() -> Iterator[None]:
         try:
             yield
         except NotImplementedError as error:
-            # The message of a stub is its name. PyTorch's own messages are sentences.
-            if not str(error).isidentifier():
+            if not _is_stub(error):
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
     _report(replaced)
@@ -67,10 +84,8 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
     """If the code raises an error, report what it should do and where to look."""
     try:
         yield
-    except NotImplementedError:
-        raise
     except Exception as error:
-        if _is_failed_check(error):
+        if _is_stub(error) or _is_failed_check(error):
             raise
         raise AssertionError(f"{result}; yours raises {_message(error)}\n{look}".strip()) from error
 
@@ -163,12 +178,34 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
+def _is_stub(error: Exception) -> bool:
+    """Return whether a stub raised the error. A stub's message is its name; those of PyTorch are sentences."""
+    return isinstance(error, NotImplementedError) and str(error).isidentifier()
+
+
 def _is_failed_check(error: Exception) -> bool:
     """Return whether an assertion of a check failed, rather than one in the code that the check calls."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, AssertionError) and (not files or files[-1] in _files_of_check(error))
+
+
+def _own_lines(error: BaseException) -> list[str]:
+    """Return the last lines in the notebook that raised an error, without those of the check and of these helpers."""
+    notebook, hidden = vars(sys.modules["__main__"]), _files_of_check(error)
+    lines = []
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if frame.f_globals is notebook and code.co_filename not in hidden:
+            line = linecache.getline(code.co_filename, number).strip()
+            lines.append(f"{code.co_name}, line {number}: {line}")
+    return lines[-8:]
+
+
+def _files_of_check(error: BaseException) -> tuple[str, str]:
+    """Return the files of these helpers and of the check that raised an error."""
     helpers = _message.__code__.co_filename
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    check = next((file for file in files if file != helpers), helpers)
-    return isinstance(error, AssertionError) and (not files or files[-1] in (helpers, check))
+    return helpers, next((file for file in files if file != helpers), helpers)
 
 
 def _report(replaced: dict[str, str]) -> None:

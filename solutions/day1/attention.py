@@ -14,8 +14,8 @@
 # 0.40 to the keys red, blue and purple. The result is the weighted mean of their values, (0.80,
 # 0.60).](figures/lookup.svg)
 #
-# A dictionary lookup returns one value or fails. Attention compares the query with every key and
-# returns a mixture of values, so it is differentiable and can be learned.
+# A dictionary lookup returns one value or fails. Attention compares the query with all keys and
+# returns a mixture of values, so it is differentiable.
 #
 # **Today's example.** Three tokens have d = 2 features each: *red* = (1, 0), *blue* = (0, 1) and
 # *purple* = (1, 1). These vectors serve as queries, keys and values. Work through the query *red*

@@ -49,7 +49,7 @@ from solutions.opening import (
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
 # \qquad y[s, r, p, j] = x[s, p, r \cdot d_\text{head} + j]$$
 #
-# **The trap.** You can *view* any tensor of b·n·d numbers as `b h n d_head`. The shape is right,
+# **The trap.** You can *view* any contiguous tensor of b·n·d numbers as `b h n d_head`. The shape is right,
 # and there is no error. Follow the letter d in the figure. In memory, the letters are in the order
 # a, b, c, d, e, …. Where would a plain view put d? A model with this mistake still trains, but its
 # heads mix positions, including future ones.
@@ -59,7 +59,7 @@ from solutions.opening import (
 def split_heads(x: Float[Tensor, "b n d"], n_heads: int) -> Float[Tensor, "b n_heads n d_head"]:
     """Split the features of `x` into heads.
 
-    Head k gets features k·d_head to (k+1)·d_head − 1, where d_head is d / `n_heads`.
+    Head r gets features r·d_head to (r+1)·d_head − 1, where d_head is d / `n_heads`.
 
     Raises:
         ValueError: if d is not divisible by `n_heads`.

@@ -65,7 +65,7 @@
 # | $v$ | vocabulary size | 70 |
 # | $Q, K, V$ | queries $n \times d$, keys $m \times d$, values $m \times d_v$, one per row | |
 # | $S, A, O$ | scores and attention weights $n \times m$, output $n \times d_v$ | |
-# | $W$ with a subscript | matrix of a learned linear map | |
+# | $W$, $b$ with a subscript | weights and bias of a learned linear map | |
 #
 # ### After today, you will be able to
 #

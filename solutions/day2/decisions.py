@@ -38,7 +38,7 @@ from solutions.opening import (
 # ## `returns_to_go`
 # ★☆☆☆☆ · 5 minutes
 #
-# The return-to-go of a step is the sum of the rewards from this step to the end of the episode:
+# The return-to-go of a step is the sum of the rewards r from this step to the end of the episode:
 #
 # $$\hat R_i = \sum_{j = i}^{t - 1} r_j \qquad r, \hat R: *\text{batch} \times t$$
 #
@@ -377,7 +377,7 @@ if __name__ == "__main__":
 #
 # A graph connects sixty places, one of which is the goal. The data are random walks that reach the
 # goal, with a reward of −1 per step. The number of steps to the goal is therefore minus the return.
-# Most walks are long, but parts of different walks can form short paths:
+# Most are long, but parts of different walks can form short paths:
 #
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)

@@ -10,7 +10,7 @@
 # letter by letter. The better the guesses, the fewer bits it takes to encode the text. So we
 # compare models on the same text by **bits per character**. To predict well, a model has to learn
 # spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions and
-# summarise texts ([Radford et al.
+# attempt summaries ([Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
 # section 3). This chapter builds GPT-2.
 #
@@ -26,7 +26,7 @@
 #
 # In *self-attention*, queries and keys come from the same sequence; in *cross-attention*, from two
 # sequences. *Multi-head* attention splits the d features into h heads with d / h features each,
-# computes attention in each head separately, and concatenates the results. A **causal mask** sets
+# computes attention in each head separately (there, d is d / h), and concatenates the results. A **causal mask** sets
 # the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
 # *block* consists of attention and a feed-forward network (two linear layers). Both parts have a
 # layer norm. The *logits* are one number per token in the vocabulary; their softmax gives the
@@ -149,7 +149,7 @@ class CausalSelfAttention(nn.Module):
     Raises:
         ValueError: `d_model` is not divisible by `n_heads`.
 
-    Source: Vaswani et al. 2017, section 3.2; Radford et al. 2018, section 3.1.
+    Source: Vaswani et al. 2017, section 3.2; Radford et al. 2018 (GPT), section 3.1.
     """
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
@@ -318,7 +318,7 @@ if __name__ == "__main__":
 # output to x:
 #
 # $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}_1(x)) \qquad
-# x \leftarrow x + W_2 \operatorname{gelu}\bigl(W_1 \operatorname{norm}_2(x) + b_1\bigr) + b_2
+# x \leftarrow x + \operatorname{gelu}\bigl(\operatorname{norm}_2(x)\, W_1 + b_1\bigr)\, W_2 + b_2
 # \qquad x: b \times n \times d$$
 #
 # ![In a post-norm layer, each norm follows a sum, on the main path from input to output. In a
@@ -718,7 +718,7 @@ def next_token_loss(
     n is at least 2, and all rows of the batch have equal weight. The result is correct for float32
     logits of ±10⁴.
 
-    Source: Radford et al. 2018, section 3.1.
+    Source: Radford et al. 2018 (GPT), section 3.1.
     """
     ### BEGIN SOLUTION
     log_p = logits[:, :-1].log_softmax(dim=-1)

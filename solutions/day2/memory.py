@@ -454,7 +454,7 @@ def knn_probabilities(
     Raises:
         ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
 
-    Source: Khandelwal et al. (2020), section 2; for T, Khandelwal et al. (2021).
+    Source: Khandelwal et al. (2020), section 2; for T, arXiv 2010.00710.
     """
     ### BEGIN SOLUTION
     if k < 1:

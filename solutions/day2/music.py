@@ -196,7 +196,7 @@ if __name__ == "__main__":
 #
 # A chorale sung a whole tone higher is still the same piece. During training, we transpose each
 # piece by a few semitones, so the model has to learn intervals instead of pitches. Consecutive
-# pitch tokens are one semitone apart:
+# pitch tokens are one semitone apart. For a token t and s semitones:
 #
 # $$\mathrm{transpose}(t, s) = \begin{cases} t & t \in \{0, 1\} \quad\text{(rest, hold)} \\
 # t + s & t \ge 2 \end{cases}$$

@@ -59,12 +59,12 @@ from solutions.opening import (
 #
 # $$y\big[\,i,\; r \tfrac{W}{p} + s,\; (k p + u) p + v\,\big] = x[\,i,\; k,\; r p + u,\; s p + v\,]$$
 #
-# Here (r, s) is the position of the patch, (u, v) the position of the pixel within it, and k the
+# Here i is the image, (r, s) the position of the patch, (u, v) that of the pixel within it, and k the
 # channel.
 #
-# **The traps.** A single `reshape` to the final shape takes strips of pixels instead of squares. It
-# raises no error, and a model still trains on strips. Note that `patch_size` is the side length of
-# a patch in pixels, not the number of patches.
+# **The traps.** A single `reshape` to the final shape takes strips of pixels instead of squares,
+# without an error. Note that `patch_size` is the side length of a patch in pixels, not the number of
+# patches.
 
 
 # %%

@@ -14,7 +14,7 @@ CHAPTERS = (
     ("Music", "notes of four voices", "distances between positions", "chorales"),
     ("Vision", "patches of an image", "a class token", "which digit it is"),
     ("Diffusion", "patches of noise, step, label", "step and label modulate each norm", "digits"),
-    ("The family", "any sequence", "cheaper attention, longer context", "the same, faster"),
+    ("The family", "any sequence", "cheaper attention, longer context", "any sequence"),
     ("Memory", "the segments of a long text", "states kept from earlier segments", "text"),
     ("Decisions", "returns, states, actions", "three tokens per step", "actions"),
 )
