@@ -80,6 +80,7 @@ ATTACKS = {
         finally: done.set()
         return count
         """,
+    "the limit on threads": "return resource.getrlimit(resource.RLIMIT_NPROC)[0]",
     "fill the disk": """
         for count in range(300):
             with open(f"{os.environ['HOME']}/{count}", 'wb') as file: file.write(bytes(1 << 20))
@@ -306,13 +307,23 @@ HAD_EFFECT: dict[str, Callable[[dict[str, Any]], Any]] = {
         not _refused(seen, "too much memory through torch")
     ),
     "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
-    "many threads": lambda seen: seen["returned"]["many threads"] > 100,
+    "many threads": lambda seen: (
+        seen["returned"]["many threads"] > _most_threads(seen["returned"]["the limit on threads"])
+    ),
     "list /": lambda seen: not _refused(seen, "list /"),
     "leave a marker": lambda seen: any(seen["returned"]["find the marker"]),
     "look for private paths": lambda seen: seen["returned"]["look for private paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
     "create a namespace": lambda seen: not _refused(seen, "create a namespace"),
 }
+
+
+def _most_threads(limit: int) -> int:
+    """Return how many threads code may start in the sandbox.
+
+    The kernel counts all threads of a user. Those of other tests raise the limit, and leave room when they end.
+    """
+    return min(max(limit, 100), 500)
 
 
 def _refused(seen: dict[str, Any], name: str) -> bool:
