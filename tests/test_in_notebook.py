@@ -267,7 +267,9 @@ def test_jupyter_shows_the_message_and_only_lines_of_the_student(
 ) -> None:
     notebook.run(DOUBLE, CHECKS, source)
     without_history = Config({"HistoryManager": {"enabled": False}})
-    shell = InteractiveShell(user_module=sys.modules["__main__"], config=without_history)
+    shell: Any = InteractiveShell(  # type: ignore[no-untyped-call]
+        user_module=sys.modules["__main__"], config=without_history
+    )
     assert printed(capsys, lambda: shell.run_cell("check_quadruple()")) == "\n".join(shown) + "\n"
 
 
