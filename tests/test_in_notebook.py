@@ -336,7 +336,7 @@ def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "hint"),
-    [("x < 1", "\n\nHint: Squared"), ("x < 9", ""), ("False", "\n\nHint: Squared")],
+    [("x < 1", "Squared"), ("x < 9", ""), ("False", "Squared")],
 )
 def test_a_mistake_is_named_although_another_part_raises_an_error(
     notebook: Notebook, limit: str, hint: str
@@ -345,8 +345,7 @@ def test_a_mistake_is_named_although_another_part_raises_an_error(
     notebook.run(DOUBLE, CHECKS)
     record(notebook, Squared=SQUARED, Halved=HALVED)
     draft = f"def quadruple(x):\n    if {limit}:\n        raise RuntimeError\n    return x * x\n"
-    shown = message(notebook, draft)
-    assert shown.endswith(hint or shown.partition("\n\nHint")[0])
+    assert message(notebook, draft).partition("\n\nHint: ")[2] == hint
 
 
 def test_an_error_that_the_solution_raises_as_well_is_compared(notebook: Notebook) -> None:
