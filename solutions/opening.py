@@ -16,8 +16,8 @@
 # * Support float16 (half precision) through float64, and non-contiguous inputs, such as `x.mT`.
 #   Results must have the same dtype and device as the inputs. Gradients must be finite. Do not
 #   modify arguments in place.
-# * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
-#   10, not divisible by n_heads = 3".
+# * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d =
+#   10 is not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
 # * Each "Not allowed" list applies only to its own exercise.
 #

@@ -268,8 +268,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # `@` multiplies matrices along the last two axes and broadcasts the others. The keys have shape
-# `(m, d)`, but you need `(d, m)`. Swap two axes, and count them from the end. `.T` is only for
-# tensors with two axes.
+# `(m, d)`, but you need `(d, m)`. Swap two axes, using negative indices. `.T` is only for tensors
+# with two axes.
 # </details>
 #
 # <details><summary>Hint 2</summary>

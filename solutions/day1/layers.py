@@ -571,7 +571,7 @@ if __name__ == "__main__":
 # vector after two layers: their cosine similarity is 1.00 (left). Each attention layer averages
 # over positions, and nothing preserves their differences. With residual connections, the similarity
 # is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without them, the
-# gradient shrinks less than you might expect, because the norms rescale it: 40% reaches the input,
+# gradient shrinks less than you might expect, because the norms rescale it. 40% reaches the input,
 # and the first seven layers receive 11–20%. (All numbers are for seed 0.)
 
 # %% [markdown]

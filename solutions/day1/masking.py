@@ -14,7 +14,7 @@
 # A **mask** is a boolean tensor that broadcasts to the scores. In this course, as in
 # `F.scaled_dot_product_attention`, **True means that attention is allowed.**
 #
-# ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the
+# ![Three masks for the tokens the, sea, shore and pad. The padding mask is a single row that hides the
 # key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows only
 # what the other two masks both allow.](figures/masks.svg)
 #
@@ -110,8 +110,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output. In the
-# source, later masks hide this output; in the target, the loss ignores it. Libraries disagree: in
-# `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
+# source, the masks of later layers hide this output; in the target, the loss ignores it. Libraries
+# disagree: in `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
@@ -467,7 +467,7 @@ if __name__ == "__main__":
 # It does not matter what softmax returns for them, as long as it is finite.
 # </details>
 #
-# <details><summary>Help, I get NaN in fully masked rows</summary>
+# <details><summary>Help! I get NaN in fully masked rows</summary>
 #
 # All scores in such a row are −∞, so softmax computes −∞ − (−∞) = NaN. Replacing NaN afterwards
 # with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is

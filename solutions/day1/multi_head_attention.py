@@ -49,9 +49,9 @@ from solutions.opening import (
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
 # \qquad y[s, r, p, j] = x[s, p, r \cdot d_\text{head} + j]$$
 #
-# **The trap.** You can *view* any contiguous tensor of b·n·d numbers as `b h n d_head`. The shape is right,
-# and there is no error. Follow the letter d in the figure. In memory, the letters are in the order
-# a, b, c, d, e, …. Where would a plain view put d? A model with this mistake still trains, but its
+# **The trap.** You can *view* any contiguous tensor of b·n·d numbers as `b h n d_head`. The shape
+# is right, and there is no error. Follow the letter d in the figure. In memory, the letters are in
+# the order a, b, c, d, e, …. Where would a plain view put d? A model with this mistake still trains, but its
 # heads mix positions, including future ones.
 
 
@@ -446,7 +446,7 @@ if __name__ == "__main__":
 # negative indices. If the mask is None, leave it as None.
 # </details>
 #
-# <details><summary>Help, the mask raises an error, or a masked key has a nonzero weight</summary>
+# <details><summary>Help! The mask raises an error, or a masked key has a nonzero weight</summary>
 #
 # Write the shapes one below the other, right-aligned:
 #
@@ -520,9 +520,9 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. A head with one feature compares a query and a key by multiplying two numbers, so its
-#    largest weight always goes to the key with the largest or the smallest feature. A single head
-#    gives each token only one set of weights, so it has to average over everything that the token
+# 1. A head with one feature compares a query and a key by multiplying two numbers. Its
+#    largest weight therefore always goes to the key with the largest or smallest feature. A single
+#    head gives each token only one set of weights, so it has to average over everything that the token
 #    needs. In table 3, both 1 and 32 heads are worse than 8.
 # 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary,
 #    so "head 3" means nothing when you compare two training runs.

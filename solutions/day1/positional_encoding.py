@@ -189,8 +189,7 @@ if __name__ == "__main__":
 # **What to notice.** In the first figure, fast columns (top) distinguish neighbouring positions,
 # and the slowest (bottom) hardly change over 100 positions. In the second figure, the three curves
 # coincide wherever their ranges overlap: the similarity of two positions depends only on their
-# distance. Each pair contributes sine times sine plus cosine times cosine, which is the cosine of
-# the *difference* between two angles.
+# distance. Each pair adds $\cos(a - b)$ to the dot product if its angles are a and b.
 
 # %% [markdown]
 # ## `shift_matrix`
@@ -303,7 +302,7 @@ if __name__ == "__main__":
 # `torch.block_diag`.
 # </details>
 #
-# <details><summary>Help, my matrix shifts in the wrong direction</summary>
+# <details><summary>Help! My matrix shifts in the wrong direction</summary>
 #
 # If an offset of 1 maps PE(1) to PE(0), the sign of the angle is wrong. Check one case by hand.
 # With d = 2, M₁ has to map PE(0) = (0, 1) to PE(1) = (sin 1, cos 1). A matrix times (0, 1) is its
@@ -488,8 +487,8 @@ if __name__ == "__main__":
 #
 # Adding a tensor of shape `n × d` to one of shape `b × n × d` broadcasts without an extra axis. One
 # argument of `register_buffer` keeps the buffer out of the `state_dict`. Before you slice the
-# table, compare n with its length. Convert the rows to the dtype of x before you add them. The
-# module's `train()` and `eval()` also switch an `nn.Dropout` attribute on and off.
+# table, compare n with its length. Convert the rows to the dtype of x before you add them. If
+# you store an `nn.Dropout` in an attribute, the module's `train()` and `eval()` also switch it.
 # </details>
 
 # %%

@@ -359,7 +359,7 @@ if __name__ == "__main__":
 # `source` is an argument.
 # </details>
 #
-# <details><summary>Help, which mask goes where?</summary>
+# <details><summary>Help! Which mask goes where?</summary>
 #
 # | attention | queries | keys | hidden | function |
 # |---|---|---|---|---|

@@ -377,13 +377,13 @@ if __name__ == "__main__":
 #
 # A graph connects sixty places, one of which is the goal. The data are random walks that reach the
 # goal, with a reward of −1 per step. The number of steps to the goal is therefore minus the return.
-# Most are long, but parts of different walks can form short paths:
+# Most walks are long, but parts of different walks can form short paths:
 #
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# The next cell looks up, for each place, the shortest route to the goal in the data: a whole walk
-# or the last part of one. It then asks for a path one step shorter. **Predict first.** For how many
+# The next cell looks up, for each place, the shortest route to the goal in the data (a whole walk or the end
+# of one). It then asks for a path one step shorter. **Predict first.** For how many
 # of the places will the model find a shorter path?
 
 # %%
@@ -566,9 +566,8 @@ if __name__ == "__main__":
 # goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths.
 #
-# For targets up to 16 steps, the model almost always takes that many, even if it has to walk back
-# and forth. It reads at most 16 steps, so it cannot meet higher targets.
-# These account for most failures with seed 0.
+# Up to 16 steps, the model almost always takes exactly as many as requested, even if it has to walk
+# back and forth. It reads at most 16 steps, so it cannot meet higher targets. These account for most failures with seed 0.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3. [Weng, The

@@ -372,7 +372,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** If all keys match equally well, a head with slope s attends mostly to the last
-# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes alternate in size with the
+# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes interleave with the
 # four largest of the first eight.
 
 # %% [markdown]
@@ -824,7 +824,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # You can repeat every key head and value head h/g times. Alternatively, split the head axis of the
-# queries into (g, h/g), insert a matching axis of size 1 into keys and values, and let them
+# queries into (g, h/g). Insert a matching axis of size 1 into keys and values, and let them
 # broadcast. The head axis of the mask must then be split in the same way.
 # </details>
 #
@@ -1112,7 +1112,7 @@ if __name__ == "__main__":
 #   later, at distances not seen in training. ALiBi's loss stays flat.
 # * A window of 16 fixes RoPE, because training covers every distance up to 15. This text requires
 #   little context from further back.
-# * One key head saves three quarters of the cache, has fewer parameters and costs 0.01 to 0.05
+# * Sharing one key head saves three quarters of the cache and some parameters. It costs 0.01 to 0.05
 #   bits.
 # * The linear variant has a fixed-size state and costs about 0.5 bits. It applies φ after the
 #   rotation, so its scores depend on absolute positions, which may explain part of the loss. Su et

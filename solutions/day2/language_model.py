@@ -25,9 +25,9 @@
 # \qquad Q: n \times d \qquad K, V: m \times d \qquad Q K^\top: n \times m$$
 #
 # In *self-attention*, queries and keys come from the same sequence; in *cross-attention*, from two
-# sequences. *Multi-head* attention splits the d features into h heads with d / h features each,
-# computes attention in each head separately (there, d is d / h), and concatenates the results. A **causal mask** sets
-# the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
+# sequences. *Multi-head* attention splits the d features into h heads with d / h features each. It
+# computes attention in each head, dividing scores by √(d / h), and concatenates the results. A
+# **causal mask** sets the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
 # *block* consists of attention and a feed-forward network (two linear layers). Both parts have a
 # layer norm. The *logits* are one number per token in the vocabulary; their softmax gives the
 # predicted probabilities.
@@ -686,7 +686,7 @@ if __name__ == "__main__":
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
 # and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
 # just read is then of order d, the others of order √d. An untrained model confidently repeats this
-# token. GPT-2 uses 0.02 for tokens.
+# token. GPT-2 initialises its token embeddings with 0.02 instead of 1.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -1325,8 +1325,8 @@ if __name__ == "__main__":
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
-# followed a context, and *distinct* the number of different ones. In this context, a new
-# character therefore appeared *distinct* times, and
+# followed a context, and *distinct* the number of different ones. Each different
+# character was new once, so a new character appeared *distinct* times. Therefore,
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
 # P_{n-1}(x \mid \text{context without its first character})}{\text{total} + \text{distinct}}$$

@@ -398,9 +398,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the first prediction in a segment costs 2.40 bits with memory and
-# 3.64 without. After 600 steps, however, the last eight predictions cost 2.16 bits with memory and
-# 2.03 without. Over all positions, the averages are 2.15 and 2.08.
+# **What to notice.** After 600 steps (seed 0), a segment's first prediction costs 2.40 bits with
+# memory and 3.64 without. However, the last eight cost 2.16 with memory and 2.03 without. Over all positions, the averages are 2.15 and 2.08.
 #
 # This is not a bug. In the same number of steps, the model with memory has to learn vectors for 128
 # distances instead of 64. We tested neither this explanation nor longer training.
@@ -625,8 +624,8 @@ if __name__ == "__main__":
 # \qquad x: *\text{batch} \times n \times d, \quad \varphi(x): *\text{batch} \times n \times r$$
 #
 # **The traps.** φ is applied to both query and key, so divide x by d^¼, not by √d, and the result by
-# √r, not by r. Use the norm of x, not of ω. Many implementations subtract the largest exponent for stability, but
-# yours should not.
+# √r, not by r. Use the norm of x, not of ω. Many implementations subtract the largest exponent for
+# stability, but yours should not.
 
 
 # %%

@@ -1197,7 +1197,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Bach and both models (seed 0) write about 4 notes per bar in each voice. Most
 # notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11% and 24%
-# of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are leaps.
+# of the time steps contain clashes. The melodies differ, too: 2%, 4% and 7% of the intervals are
+# leaps.
 # In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
 # voice is next only from earlier tokens. The absolute model cannot lose count in this way, because
 # every fourth position belongs to the soprano.
@@ -1211,7 +1212,7 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A relative model is told distances but not where the piece began. How could it work out which
+# 1. A relative model knows distances but not where the piece began. How could it work out which
 #    voice is next, and how could you give it this information?
 # 2. Music sounds the same in every key, and `transpose` teaches this by example. What change to the
 #    input would build this into the model?

@@ -81,4 +81,4 @@
 # 4. a diffusion transformer: 2 minutes;
 # 5. six variants: 5 minutes in total.
 #
-# Chapters 6 and 7 train, too.
+# Chapters 6 and 7 also train models.

@@ -611,7 +611,7 @@ if __name__ == "__main__":
 # patch to each key's patch, weighted by attention:
 #
 # ![A grid of 3 by 3 patches with the query in the middle of the left column. Each patch shows its
-# distance from the query: 0 for the query itself, p above, below and to the right, and √5·p in the
+# distance from the query: 0 for the query itself, p for its direct neighbours, and √5·p in the
 # right corners. The patch size is p. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
@@ -1238,7 +1238,7 @@ if __name__ == "__main__":
 # the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
 # are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
 # However, untrained models already differ in this way. Much of the difference therefore comes from
-# the architecture. A ViT keeps one resolution, while three of the CNN's stages halve theirs. We
+# the architecture. A ViT keeps its resolution, while three stages of the CNN halve it. We
 # did not test which difference matters.
 
 # %% [markdown]
