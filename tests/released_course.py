@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
-import pytest
 from nbgrader.api import Gradebook
 from nbgrader.apps import ExportApp, NbGrader
 from nbgrader.converters import GenerateAssignment, GenerateFeedback
@@ -20,6 +17,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.nbgrader_plugin import gradebook
 from autograder.nbgrader_plugin.gradebook import CopyResult
+from autograder.release import gradebook as release_gradebook
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submissions.class_source import find_submissions
@@ -86,10 +84,10 @@ def generate(root: Path) -> None:
     """Generate the release notebook from the current state of the course."""
     notebook = solution_notebook(courses.load(root).day("day1"))
     nbformat.write(notebook, root / "source/day1/day1.ipynb")
-    with pytest.MonkeyPatch.context() as patch:  # nbgrader looks for alembic on PATH
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        app = nbgrader(root)
-        GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()
+    if not (root / release_gradebook.FILE).exists():
+        release_gradebook.create(root)
+    app = nbgrader(root)
+    GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()
 
 
 class Class:

@@ -386,3 +386,10 @@ def test_nbgraders_checksums_in_the_release_are_current(day: str) -> None:
     assert cells
     stale = [c.id for c in cells if c.metadata.nbgrader.checksum != compute_checksum(c)]
     assert stale == []
+
+
+def test_a_failure_of_nbgrader_is_reported_with_its_log(tmp_path: Path, day1: Day) -> None:
+    cell = v4.new_code_cell("", metadata={"nbgrader": {"grade_id": "a", "solution": True}})
+    build._write_source(v4.new_notebook(cells=[cell]), day1, tmp_path / "source" / "day1")
+    with pytest.raises(CourseError, match=r"(?s)nbgrader failed .*nbgrader metadata format"):
+        build._generate_assignment(day1, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
@@ -54,11 +53,8 @@ def write_release(folder: Path, exercises: tuple[str, str], empty: Path) -> None
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that contains an old release and the new release that replaces it."""
     folder = tmp_path_factory.mktemp("releases")
-    empty = folder / "empty.db"
-    # A new gradebook takes seconds, because nbgrader starts alembic, which it looks for on PATH.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        Gradebook(f"sqlite:///{empty}", "transformers").close()
+    empty = gradebook.create(folder)
+    Gradebook(f"sqlite:///{empty}", "transformers").close()
     write_release(folder / "old", OLD, empty)
     write_release(folder / "new", NEW, empty)
     (folder / "old" / courses.FILE).write_text(TOML)

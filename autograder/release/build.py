@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import itertools
+import logging
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from nbgrader.apps import NbGrader
+from nbgrader.converters import GenerateAssignment, NbGraderException
 
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
@@ -96,24 +99,23 @@ def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
 
 
 def _generate_assignment(day: Day, staged: Path) -> None:
-    """Run `nbgrader generate_assignment` in a staging folder with a separate gradebook."""
-    settings = {
-        "root": staged,
-        "source_directory": "source",
-        "release_directory": "assignments",
-        "db_url": f"sqlite:///{staged / gradebook.FILE}",
-    }
-    command = [sys.executable, "-m", "nbgrader", "generate_assignment", day.name, "--create"]
-    command += [f"--CourseDirectory.{name}={value}" for name, value in settings.items()]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(
-        command, cwd=day.root, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
-    release = staged / "assignments" / day.name / f"{day.name}.ipynb"
-    if done.returncode or not release.is_file():
+    """Run nbgrader's GenerateAssignment in a staging folder with a separate gradebook."""
+    app = NbGrader(log_level=logging.ERROR, raise_config_file_errors=True)
+    app.initialize([], root=str(day.root))
+    errors = io.StringIO()
+    app.log.handlers = [logging.StreamHandler(errors)]
+    app.coursedir.root = str(staged)
+    app.coursedir.source_directory = "source"
+    app.coursedir.release_directory = "assignments"
+    app.coursedir.db_url = f"sqlite:///{gradebook.create(staged)}"
+    app.coursedir.assignment_id = day.name
+    try:
+        GenerateAssignment(coursedir=app.coursedir, parent=app).start()
+    except NbGraderException:
         raise CourseError(
-            f"{day.name}: nbgrader generate_assignment failed, and the release is unchanged:\n{done.stderr[-2000:]}"
-        )
+            f"{day.name}: nbgrader failed to generate the assignment, and the release is unchanged:\n"
+            f"{errors.getvalue()[-2000:]}"
+        ) from None
 
 
 def _write_solutions(notebook: NotebookNode, day: Day) -> Path:

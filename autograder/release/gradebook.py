@@ -7,6 +7,7 @@ course's gradebook.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alembic.script import ScriptDirectory
 from nbgrader.api import (
     Assignment,
     Comment,
@@ -26,6 +28,7 @@ from nbgrader.api import (
     SourceCell,
 )
 from nbgrader.apps import NbGrader
+from nbgrader.dbutil import ALEMBIC_DIR
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,6 +45,20 @@ FIELDS: Mapping[Any, tuple[str, ...]] = {
 }
 # The record that a submission has for each kind of cell.
 MARKS: Mapping[Any, Any] = {GradeCell: Grade, SolutionCell: Comment}
+
+
+def create(folder: Path) -> Path:
+    """Create an empty gradebook in a folder and return its path.
+
+    It contains only the version of nbgrader's schema. In a file without one, nbgrader starts `alembic` to find the version,
+    which takes longer than generating a release.
+    """
+    file = folder / FILE
+    version = ScriptDirectory(ALEMBIC_DIR).get_current_head()
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
+        db.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        db.execute("INSERT INTO alembic_version VALUES (?)", [version])
+    return file
 
 
 def update(day: Day, staged: Path, new_version: bool) -> list[str]:

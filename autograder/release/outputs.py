@@ -69,6 +69,8 @@ def record(day: Day) -> dict[str, Any]:
     Raises:
         CourseError: The day's solutions do not run.
     """
+    if not any(known_mistakes(day).values()):
+        return {}
     command = [sys.executable, "-m", "autograder.release.outputs", str(day.root), day.name]
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -399,7 +399,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** After 600 steps (seed 0), a segment's first prediction costs 2.40 bits with
-# memory and 3.64 without. However, the last eight cost 2.16 with memory and 2.03 without. Over all positions, the averages are 2.15 and 2.08.
+# memory and 3.64 without. However, the last eight cost 2.16 with memory and 2.03 without. Over
+# all positions, the averages are 2.15 and 2.08.
 #
 # This is not a bug. In the same number of steps, the model with memory has to learn vectors for 128
 # distances instead of 64. We tested neither this explanation nor longer training.
