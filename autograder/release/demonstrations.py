@@ -1,6 +1,6 @@
-"""Run a day's demonstrations outside a notebook, save the figures and tabulate the measurements.
+"""Run a day's demonstrations outside a notebook, save the figures and tabulate the measurements. Entry point: `demonstrate`.
 
-Each chapter runs in a separate process: `python -m autograder.release.demonstrations CHAPTER.py FOLDER [STEPS]`.
+Each chapter runs in a separate process, forked from one that has already imported torch and matplotlib.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
+import traceback
 import types
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import msgspec
 from rich.table import Table
 
 from autograder.course.chapters import Chapter
@@ -27,22 +28,18 @@ from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
 DEFAULT_OPENING = "autograder.in_notebook.opening"
-
-
-class Output(msgspec.Struct, frozen=True):
-    """The output of a chapter's demonstrations: measurements by name, figure files and CPU time in seconds."""
-
-    numbers: dict[str, float]
-    pictures: list[str]
-    cpu_seconds: float
+# The first optimizer that a process creates imports torch._dynamo.
+PRELOADED = ["torch", "torch._dynamo", "matplotlib.pyplot"]
 
 
 @dataclass(frozen=True)
 class ChapterRun:
-    """One run of a chapter: the chapter's name, the output and the elapsed time in seconds."""
+    """One run of a chapter's demonstrations: measurements by name, figure files, and CPU and wall time in seconds."""
 
     chapter: str
-    output: Output
+    numbers: dict[str, float]
+    pictures: list[str]
+    cpu_seconds: float
     elapsed: float
 
 
@@ -53,33 +50,29 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
         CourseError: A demonstration raised an exception.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        yield from pool.map(lambda chapter: _run(chapter, day.root, folder, steps), day.chapters)
+    # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", MPLBACKEND="Agg")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    run = partial(_run, root=day.root.resolve(), folder=folder.resolve(), steps=steps)
+    with ProcessPoolExecutor(cpu_count(), context, max_tasks_per_child=1) as pool:
+        try:
+            yield from pool.map(run, day.chapters)
+        except BrokenExecutor:
+            raise CourseError(
+                f"{day.name}: the process of a demonstration was killed; the machine may be low on memory"
+            ) from None
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
     """Return a table with one row per measurement, and one row per chapter with the time it took."""
     result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
     for run in runs:
-        for name, value in run.output.numbers.items():
+        for name, value in run.numbers.items():
             result.add_row(run.chapter, name, f"{value:.4g}")
-        time_taken = f"{run.elapsed:.0f} s ({run.output.cpu_seconds:.0f} s of CPU time)"
-        result.add_row(run.chapter, counted(len(run.output.pictures), "picture"), time_taken)
+        time_taken = f"{run.elapsed:.0f} s ({run.cpu_seconds:.0f} s of CPU time)"
+        result.add_row(run.chapter, counted(len(run.pictures), "picture"), time_taken)
     return result
-
-
-def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> ChapterRun:
-    path, folder = chapter.path.resolve(), folder.resolve()
-    command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
-    command += [str(steps)] if steps is not None else []
-    # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-    started = time.monotonic()
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise CourseError(f"{chapter.path}: a demonstration failed:\n{done.stderr[-2000:]}")
-    output = msgspec.json.decode(done.stdout, type=Output)
-    return ChapterRun(chapter.name, output, time.monotonic() - started)
 
 
 def with_short_training(source: str, steps: int) -> str:
@@ -102,39 +95,40 @@ def with_short_training(source: str, steps: int) -> str:
     return ast.unparse(tree) if found else source
 
 
-def main(path: Path, folder: Path, steps: int | None) -> None:
-    """Run a chapter, redirect its printed output to a file, and print its `Output` as JSON."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> ChapterRun:
+    """Run a chapter in this process and redirect its printed output to a file."""
     import matplotlib.pyplot as plt
 
-    own = Path("solutions", "opening.py").is_file()
+    started, cpu = time.monotonic(), time.process_time()
+    sys.path.insert(0, str(root))
+    own = (root / "solutions" / "opening.py").is_file()
     opening = importlib.import_module("solutions.opening" if own else DEFAULT_OPENING)
     pictures: list[str] = []
 
     def show(*_: object, **__: object) -> None:
         for number in plt.get_fignums():
-            pictures.append(f"{path.stem}-{len(pictures) + 1:02}.png")
+            pictures.append(f"{chapter.name}-{len(pictures) + 1:02}.png")
             plt.figure(number).savefig(folder / pictures[-1], dpi=110, bbox_inches="tight")
         plt.close("all")
 
     plt.show = show
-    source = path.read_text(encoding="utf-8")
+    source = chapter.path.read_text(encoding="utf-8")
     if steps is not None:
         source = with_short_training(source, steps)
     module = types.ModuleType("__main__")
-    module.__file__ = str(path)
+    module.__file__ = str(chapter.path)
     sys.modules["__main__"] = module
     with (
         contextlib.chdir(folder),
-        (folder / f"{path.stem}.txt").open("w", encoding="utf-8") as file,
+        (folder / f"{chapter.name}.txt").open("w", encoding="utf-8") as file,
         contextlib.redirect_stdout(file),
     ):
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    output = Output(getattr(opening, "MEASURED", {}), pictures, time.process_time())
-    sys.stdout.write(msgspec.json.encode(output).decode())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else None)
+        try:
+            exec(compile(source, str(chapter.path), "exec"), module.__dict__)
+        except Exception:
+            raise CourseError(
+                f"{chapter.path}: a demonstration failed:\n{traceback.format_exc()[-2000:]}"
+            ) from None
+    numbers = getattr(opening, "MEASURED", {})
+    used, elapsed = time.process_time() - cpu, time.monotonic() - started
+    return ChapterRun(chapter.name, numbers, pictures, used, elapsed)
