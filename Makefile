@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test suite check fast attacks fuzz bench lint style types mutants names hints stand-ins browser formgrader clean
+.PHONY: setup demo test suite check fast attacks fuzz bench lint style types mutants names hints stand-ins browser formgrader variants clean
 
 setup: $(READY)
 
@@ -68,6 +68,10 @@ browser: setup
 formgrader: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.formgrader $(SHOTS)
+
+variants: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
+	$(BIN)/python -m tests.browser.variants $(SHOTS)
 
 lint: style types
 

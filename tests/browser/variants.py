@@ -1,0 +1,216 @@
+"""Build variants of this course, release them in formgrader, and grade the solutions. `make variants` runs this test.
+
+Each variant is a copy of the committed course with one edit of grading.toml. It is built with one command, released by
+clicking formgrader's button in a real browser, opened in JupyterLab, filled in, graded and exported. With a FOLDER
+argument, screenshots are saved there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from autograder.course import config as courses
+from autograder.release.notebook import solution_notebook
+from tests.browser.check import BROWSERS, NO_BROWSER
+from tests.browser.formgrader import MATHJAX, SECONDS, formgrader
+from tests.conftest import ROOT
+
+GIVEN = ("softmax", "padding_mask", "shift_matrix", "LayerNorm", "sequence_loss")
+OPTIONAL = ("Transformer", "masked_attention", "LayerNorm")  # the weights of the others sum to 77
+TEMPLATE = ROOT / "autograder" / "course" / "template"
+
+
+def with_lines(toml: str, table: str, lines: str) -> str:
+    """Insert lines below the heading of a table of grading.toml."""
+    assert toml.count(f"[{table}]\n") == 1, table
+    return toml.replace(f"[{table}]\n", f"[{table}]\n{lines}\n")
+
+
+def with_each(toml: str, names: Sequence[str], line: str) -> str:
+    """Insert a line below the heading of each of these exercises of Day 1."""
+    for name in names:
+        toml = with_lines(toml, f"day1.exercises.{name}", line)
+    return toml
+
+
+def with_third_day(toml: str) -> str:
+    """Append the day of the template for new courses as day3."""
+    template = (TEMPLATE / "grading.toml").read_text(encoding="utf-8")
+    return toml + "\n" + template[template.index("[day1]") :].replace("[day1", "[day3")
+
+
+# The name of each variant, its day, the number of its exercises, its total, and the edit of grading.toml.
+VARIANTS: dict[str, tuple[str, int, float, Callable[[str], str]]] = {
+    "core": ("day1", 15, 100, lambda toml: with_lines(toml, "day1", 'include = "core"')),
+    "given": ("day1", 15, 100, lambda toml: with_each(toml, GIVEN, "given = true")),
+    "77 points": ("day1", 20, 77, lambda toml: with_lines(toml, "day1", "total_points = 77")),
+    "weights of 77": ("day1", 20, 100, lambda toml: with_each(toml, OPTIONAL, "optional = true")),
+    "third day": ("day3", 2, 100, with_third_day),
+}
+
+
+class Failure(Exception):
+    """Raised when a variant does not behave as expected."""
+
+
+def expect(condition: object, problem: str) -> None:
+    if not condition:
+        raise Failure(problem)
+
+
+def copy_course(folder: Path, day: str, edit: Callable[[str], str]) -> None:
+    """Copy the committed files, apply the edit, and add the template's chapter if the course has no such day."""
+    archive = subprocess.run(
+        ["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    file = folder / courses.FILE
+    file.write_text(edit(file.read_text(encoding="utf-8")), encoding="utf-8")
+    for part in ("solutions", "graders", "mistakes"):
+        if not (folder / part / day).exists():
+            shutil.copytree(TEMPLATE / part / "day1", folder / part / day)
+
+
+def autograder(folder: Path, *arguments: str) -> str:
+    """Run an `autograder` command of this checkout in a course, and return its standard output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    expect(done.returncode == 0, f"autograder {' '.join(arguments)}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def exchange(folder: Path) -> Iterator[Path]:
+    """Let nbgrader's server release to a new exchange, and yield the exchange's folder."""
+    place, settings = folder / "exchange", folder / "jupyter"
+    place.mkdir()
+    place.chmod(0o777)
+    settings.mkdir()
+    (settings / "nbgrader_config.py").write_text(
+        f"c = get_config()\nc.Exchange.root = {str(place)!r}\n"
+    )
+    before = os.environ.get("JUPYTER_CONFIG_DIR")
+    os.environ["JUPYTER_CONFIG_DIR"] = str(settings)
+    try:
+        yield place
+    finally:
+        os.environ.pop("JUPYTER_CONFIG_DIR")
+        if before is not None:
+            os.environ["JUPYTER_CONFIG_DIR"] = before
+
+
+def release(folder: Path, day: str, browser: Browser, shot: Callable[[Page, str], None]) -> None:
+    """Click formgrader's release button, and open the released notebook in JupyterLab."""
+    with exchange(folder) as place, formgrader(folder) as url:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(SECONDS * 1000)
+        page.route(re.compile(r"https://"), lambda route: route.fulfill(body=MATHJAX))
+        page.goto(f"{url}/formgrader/manage_assignments")
+        row = page.locator("tr", has=page.locator("td", has_text=re.compile(f"^{day}$")))
+        row.locator(".release a").click()
+        page.get_by_text(re.compile("Successfully released")).wait_for()
+        shot(page, "released")
+        released = list(place.glob(f"*/outbound/{day}/{day}.ipynb"))
+        expect(released, "nothing was released to the exchange")
+        page.goto(f"{url}/lab/tree/assignments/{day}/{day}.ipynb?reset")
+        page.locator(".jp-MarkdownOutput h1").first.wait_for()
+        shot(page, "in JupyterLab")
+        page.close()
+
+
+def fill_in(folder: Path, day: str) -> None:
+    """Hand in the released notebook with all stubs replaced by the solutions."""
+    loaded = courses.load(folder).day(day)
+    solutions = {cell.id: cell.source for cell in solution_notebook(loaded).cells}
+    notebook = nbformat.read(folder / "assignments" / day / f"{day}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = solutions[cell.id]
+    (folder / "in").mkdir()
+    nbformat.write(notebook, folder / "in" / "ada.ipynb")
+
+
+def contradictions(folder: Path, day: str, count: int, total: float) -> list[str]:
+    """Return statements about the numbers of exercises and points that disagree with the configuration."""
+    notebook = nbformat.read(folder / "assignments" / day / f"{day}.ipynb", as_version=4)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    texts.append((folder / "assignments" / day / "README.md").read_text(encoding="utf-8"))
+    stated = re.findall(r"(\d+) exercises[^.\n]*?([\d.]+) points", "\n".join(texts))
+    return [str(pair) for pair in stated if (int(pair[0]), float(pair[1])) != (count, total)]
+
+
+def check(name: str, folder: Path, browser: Browser, shots: Path | None) -> None:
+    """Take one variant from the edit to the export.
+
+    Raises:
+        Failure: Something did not behave as expected.
+    """
+    day, count, total, edit = VARIANTS[name]
+
+    def shot(page: Page, moment: str) -> None:
+        if shots:
+            page.screenshot(path=shots / f"{name} {moment}.png")
+
+    copy_course(folder, day, edit)
+    autograder(folder, "build", day)
+    release(folder, day, browser, shot)
+    fill_in(folder, day)
+    autograder(folder, "grade", day, "in", "--json", "marks.json")
+    (marks,) = json.loads((folder / "marks.json").read_bytes())["submissions"]
+    earned = marks["points"], marks["max_points"], len(marks["exercises"])
+    expect(earned == (total, total, count), f"points, total and exercises are {earned}")
+    wrong = contradictions(folder, day, count, total)
+    expect(not wrong, f"texts that contradict the configuration: {wrong}")
+    autograder(folder, "export", day, "--to", "csv", "--out", "marks.csv")
+    (row,) = csv.DictReader((folder / "marks.csv").read_text(encoding="utf-8-sig").splitlines())
+    numbers = [float(value) for value in row.values() if re.fullmatch(r"[\d.]+", value)]
+    expect(total in numbers, f"the export contains {row}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check all variants. Return 1 if one fails, or 2 if no browser is installed."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        print(NO_BROWSER, file=sys.stderr)
+        return 2
+    shots = Path(arguments[0]) if arguments else None
+    if shots:
+        shots.mkdir(parents=True, exist_ok=True)
+    failed = False
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for name in VARIANTS:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    check(name, Path(folder), browser, shots)
+                except Failure as failure:
+                    failed = True
+                    print(f"✗ {name}: {failure}", flush=True)
+                else:
+                    print(f"✓ {name}: built, released, graded and exported", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
