@@ -61,6 +61,7 @@ VARIANTS: dict[str, tuple[str, int, float, Callable[[str], str]]] = {
     "77 points": ("day1", 20, 77, lambda toml: with_lines(toml, "day1", "total_points = 77")),
     "weights of 77": ("day1", 20, 100, lambda toml: with_each(toml, OPTIONAL, "optional = true")),
     "third day": ("day3", 2, 100, with_third_day),
+    "core of Day 2": ("day2", 11, 100, lambda toml: with_lines(toml, "day2", 'include = "core"')),
 }
 
 
