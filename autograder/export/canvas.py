@@ -14,6 +14,7 @@ from autograder.export import csv_table
 from autograder.export.csv_table import Table
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.roster_notes import list_names
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
@@ -53,12 +54,14 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple
     scale = possible / day.points
     matched, notes = _match(rows, table)
     lines: list[Sequence[str | float]] = []
+    grades: list[tuple[str, str, float | None]] = []
     for number, line in enumerate(table.rows):
         row = matched.get(number)
-        value: str | float = line[column]
-        if row and row.points is not None:
-            value = row.points * scale
-        lines.append([*line[: section + 1], value])
+        new = row.points * scale if row and row.points is not None else None
+        lines.append([*line[: section + 1], line[column] if new is None else new])
+        if row:
+            grades.append((row.entry.label, line[column], new))
+    notes += csv_table.existing_grades(file, grades)
     if scale != 1:
         notes.append(
             f"{table.head[column]} is worth {possible:g} points in Canvas and {day.points:g} here, "
@@ -84,7 +87,10 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
 
 
 def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each row of the gradebook, and a note for each graded student who is missing from the gradebook."""
+    """Return the marks for each row of the gradebook, and notes about students who are only in one of the two.
+
+    Students who are in `rows` without marks are not listed, because the caller has a note about them.
+    """
     listed = list(_students(table))
     name = table.column("Student")
     # In the rosters, a student's name is the line, because ids are compared with this name as well.
@@ -95,6 +101,7 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
     ]
     by_name = Roster(tuple(Entry("", f"line {n}", line[name]) for n, line in listed))
     matched: dict[int, Row] = {}
+    absent = {number: line[name] for number, line in listed}
     notes = []
     for row in rows:
         ids = [id_ for id_ in (row.id, row.entry.student, row.entry.email) if id_]
@@ -103,12 +110,17 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
             people.append((by_name, Person(row.entry.name)))
         entry = next(filter(None, (roster.find(who, True) for roster, who in people)), None)
         found = numbers[entry.student] if entry else None
+        if found is not None:
+            absent.pop(found, None)
         if found is not None and row.marks:
             matched[found] = row
         elif row.marks:
             notes.append(
                 f"{row.entry.label} is not in {table.file}: {row.points or 0:g} points were not entered"
             )
+    if absent:
+        names = list_names([*absent.values()])
+        notes.append(f"students in {table.file} without a submission {names}")
     return matched, notes
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import escape_formula
+from autograder.marks.roster_notes import list_names
 from autograder.submissions.roster import guess_delimiter
 
 
@@ -65,6 +66,32 @@ def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
 def or_empty(points: float | None) -> float | str:
     """Return the points, or an empty cell if there is no grade."""
     return "" if points is None else points
+
+
+def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]]) -> Iterator[str]:
+    """Yield notes about grades that a file already contains: those that change, and those that stay despite a submission.
+
+    Each item of `grades` consists of a student's label, the cell before, and the new grade or None.
+    """
+    existing = [(label, old.strip(), new) for label, old, new in grades if old.strip(" -")]
+    changed = [
+        f"{label} ({old} → {format_number(new)})"
+        for label, old, new in existing
+        if new is not None and number(old) != round(new, 2)
+    ]
+    kept = [f"{label} ({old})" for label, old, new in existing if new is None]
+    if changed:
+        yield f"existing grades in {file} that change {list_names(changed)}"
+    if kept:
+        yield f"existing grades in {file} that stay, because the submission has no grade {list_names(kept)}"
+
+
+def number(text: str, default: float | None = None) -> float | None:
+    """Return the number in a cell, which may have a decimal comma, or `default` if the cell contains no number."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return default
 
 
 def format_number(value: float) -> str:

@@ -166,6 +166,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     lines = [list(line) for line in sheet.table.rows]
     notes = []
     graded = set()
+    grades: list[tuple[str, str, float | None]] = []
     for row in (row for row in rows if row.marks):
         number = sheet.line(row)
         graded.add(number)
@@ -177,10 +178,14 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             notes.append(
                 f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
             )
-        elif row.points is not None:
-            maximum = _number(sheet.cell(number, "Maximum Grade"), day.points)
-            lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
-    notes += sheet.without_marks(graded)
+        else:
+            new = None
+            if row.points is not None:
+                maximum = csv_table.number(sheet.cell(number, "Maximum Grade")) or day.points
+                new = row.points * maximum / day.points
+                lines[number][grade] = csv_table.format_number(new)
+            grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
+    notes += [*csv_table.existing_grades(file, grades), *sheet.without_marks(graded)]
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 
@@ -196,10 +201,3 @@ def participant(row: Row) -> str:
     """Return the participant number that Moodle put in the submission's file name, or "" if there is none."""
     handed_in = row.marks.handed_in if row.marks else None
     return handed_in.participant if handed_in else ""
-
-
-def _number(text: str, default: float) -> float:
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        return default
