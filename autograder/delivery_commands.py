@@ -18,7 +18,7 @@ from autograder.console import (
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted
-from autograder.ta_commands import remember_times, stored_class
+from autograder.ta_commands import remember_file_times, remember_times, stored_class
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload submissions”.",
@@ -62,6 +62,8 @@ def export(
     if into and to == "moodle":
         remember_times(chosen, into)
     class_ = read_marks(marks, chosen).submissions if marks else stored_class(chosen)
+    if into and to == "moodle" and not marks:
+        remember_file_times(chosen, class_)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)

@@ -52,6 +52,18 @@ def remember_times(day: Day, worksheet: Path) -> None:
     print_text(f"{len(times)} submission times were read from {worksheet}")
 
 
+def remember_file_times(day: Day, class_: Iterable[SubmissionMarks]) -> None:
+    """Store when the graded files were submitted, because the next worksheet contains only the newest file's time.
+
+    Raises:
+        StoreError: The times cannot be stored.
+    """
+    from autograder.marks.overrides import OverrideStore
+
+    with OverrideStore(day.root) as store:
+        store.add_file_times(day.name, [(marks.handed_in, marks.sha256) for marks in class_])
+
+
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
     """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet`."""
     from autograder.course.state_folder import StoreError

@@ -19,7 +19,7 @@ from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
 from autograder.grading.executor import Executor
 from autograder.grading.pool import Pool
-from autograder.marks import class_list, regrade
+from autograder.marks import class_list, overrides, regrade
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
@@ -104,7 +104,7 @@ class Session:
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
-        found = find_submissions(paths, self.day, self.reader, self.roster)
+        found = self._timed(find_submissions(paths, self.day, self.reader, self.roster))
         submissions = CompressedMarks(
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
@@ -152,10 +152,30 @@ class Session:
             raise CourseError(
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."
             )
-        found = regrade.find_again(stored, self.day, self.reader, self.roster)
+        found = self._timed(regrade.find_again(stored, self.day, self.reader, self.roster))
         result = regrade.compare(stored, self._run(is_current=is_current).grade(found))
         self.relabel()
         return result
+
+    def _timed(self, found: Iterable[FoundSubmission]) -> Iterator[FoundSubmission]:
+        """Yield the submissions with the times from Moodle's worksheet, and then store these times.
+
+        They are stored for each file, because the next worksheet contains only the newest file's time.
+        """
+        times = overrides.read_stored(self.day).times
+        files = []
+        for one in found:
+            work = one.submission
+            handed_in = times.added_to(work.handed_in, work.sha256)
+            if handed_in and handed_in.participant and handed_in.time:
+                files.append((handed_in, work.sha256))
+            yield replace(one, submission=replace(work, handed_in=handed_in))
+        if files and self.history:
+            try:
+                with overrides.OverrideStore(self.day.root) as store:
+                    store.add_file_times(self.day.name, files)
+            except StoreError as error:
+                self.on_store_error(error)
 
     def relabel(self) -> set[str]:
         """Name the students in the store as on the roster, except those whose names several people have.

@@ -172,7 +172,10 @@ def _source_of_times(rows: Iterable[Row], day: Day) -> str:
     """Return how a TA can add the submission times that are missing."""
     class_ = [row.marks for row in rows if row.marks]
     if any(marks.handed_in and marks.handed_in.participant for marks in class_):
-        return "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
+        return (
+            "Download Moodle's worksheet after the submissions and pass it with --worksheet, "
+            "or enter late_hours in roster.csv"
+        )
     if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
         return "In nbgrader's tree, the top folder must be named `submitted`. Otherwise, enter late_hours in roster.csv"
     return "Enter late_hours in roster.csv"

@@ -20,7 +20,10 @@ from msgspec.structs import replace
 from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.course.state_folder import StoreError, course_folder, write_error
+from autograder.marks import submission_times
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
+from autograder.marks.submission_times import SubmissionTimes
+from autograder.submissions.people import HandedIn
 
 FILE = "overrides.db"
 FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
@@ -31,11 +34,6 @@ CREATE TABLE IF NOT EXISTS override (
     points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
     is_login INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (day, key, exercise)
-)
-"""
-TIMES = """
-CREATE TABLE IF NOT EXISTS submission_time (
-    day TEXT NOT NULL, participant TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (day, participant)
 )
 """
 # Earlier versions created the table without this column.
@@ -128,8 +126,8 @@ class OverrideStore:
         self.file = course_folder(root) / FILE
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT)
-            self._database.execute(TABLE)
-            self._database.execute(TIMES)
+            for table in (TABLE, *submission_times.TABLES):
+                self._database.execute(table)
 
     def __enter__(self) -> Self:
         return self
@@ -171,16 +169,14 @@ class OverrideStore:
                 self._database.execute(COLUMN)
             self._database.executemany(VALUES, rows)
 
-    def times(self, day: str) -> dict[str, datetime]:
-        """Return the submission times that `add_times` stored.
+    def times(self, day: str) -> SubmissionTimes:
+        """Return a day's submission times.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        query = "SELECT participant, time FROM submission_time WHERE day = ?"
         with self._errors("read"):
-            rows = self._database.execute(query, (day,)).fetchall()
-        return {participant: datetime.fromisoformat(time) for participant, time in rows}
+            return submission_times.read(self._database, day)
 
     def add_times(self, day: str, times: Mapping[str, datetime]) -> None:
         """Store submission times from Moodle's worksheet, by participant number.
@@ -188,10 +184,17 @@ class OverrideStore:
         Raises:
             StoreError: The store cannot be written. It is unchanged.
         """
-        rows = [(day, participant, time.isoformat()) for participant, time in times.items()]
-        query = "INSERT OR REPLACE INTO submission_time VALUES (?, ?, ?)"
         with self._errors("written"), self._database:
-            self._database.executemany(query, rows)
+            submission_times.put(self._database, day, times)
+
+    def add_file_times(self, day: str, files: Iterable[tuple[HandedIn | None, str]]) -> None:
+        """Store the submission times of graded files, whose hashes are the second elements.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        with self._errors("written"), self._database:
+            submission_times.put_files(self._database, day, files)
 
     def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
         """Remove the overrides for the students with these keys, and return how many were removed.
@@ -224,25 +227,19 @@ def now() -> str:
 class Adjustments:
     """All manual points and comments for a day, and submission times that were missing from the download.
 
-    `times` maps Moodle participant numbers to times. `manual` maps folders in submitted/ to the points and comments
-    from nbgrader's gradebook, which take precedence.
+    `manual` maps folders in submitted/ to the points and comments from nbgrader's gradebook, which take precedence.
     """
 
     stored: Sequence[StudentOverride] = ()
     manual: Mapping[Path, Overrides] = field(default_factory=dict)
-    times: Mapping[str, datetime] = field(default_factory=dict)
+    times: SubmissionTimes = field(default_factory=SubmissionTimes)
 
     def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
         """Return marks with manual points and comments applied."""
         folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
         manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
-        return apply(self._with_time(marks), self.stored, manual)
-
-    def _with_time(self, marks: SubmissionMarks) -> SubmissionMarks:
-        source = marks.handed_in
-        if source is None or source.time or source.participant not in self.times:
-            return marks
-        return replace(marks, handed_in=replace(source, time=self.times[source.participant]))
+        timed = replace(marks, handed_in=self.times.added_to(marks.handed_in, marks.sha256))
+        return apply(timed, self.stored, manual)
 
     def unused(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides for students without marks or for exercises that no longer exist."""

@@ -107,7 +107,10 @@ def formgrader(root: Path) -> Iterator[str]:
         yield url
     finally:
         serving.terminate()
-        serving.wait()
+        try:
+            serving.wait(SECONDS)
+        except subprocess.TimeoutExpired:  # it waits for a kernel that it stopped during the start
+            serving.kill()
 
 
 def grade(course: Class) -> None:
