@@ -264,3 +264,10 @@ def test_exports_agree_with_nbgraders_gradebook(tmp_path: Path, run: Run) -> Non
 def test_nbgraders_export_is_rounded() -> None:
     line = "day1,2026-12-01 22:59:00.123456,x.1234,43.839999999999996,1e-05,0.30000000000000004\n"
     assert round_numbers(line) == "day1,2026-12-01 22:59:00.123456,x.1234,43.84,1e-05,0.3\n"
+
+
+def test_an_override_without_effect_says_so() -> None:
+    same = Override(3.0, "", "kim", "2026-11-28", graded=3.0)
+    assert same.change() == "3 points, as without the override"
+    assert replace(same, points=2.5).change() == "2.5 instead of 3 points"
+    assert replace(same, points=None).change() == ""

@@ -186,7 +186,7 @@ def _by_hand(marks: ExerciseMarks) -> str:
     by = " on ".join(filter(None, [override.author, override.time[:10]]))
     if override.points is None:
         return f"Comment by {by}: {override.comment}"
-    points = f"{override.points:g} instead of {override.graded:g} points, given by {by}"
+    points = f"{override.change()}, given by {by}"
     return f"{points}: {override.comment}" if override.comment else f"{points}."
 
 

@@ -77,6 +77,14 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return who made the decision, for students."""
         return "your TA" if self.is_login else self.by
 
+    def change(self) -> str:
+        """Return how the points change, or "" if only a comment was given."""
+        if self.points is None:
+            return ""
+        if self.points == self.graded:
+            return f"{self.points:g} points, as without the override"
+        return f"{self.points:g} instead of {self.graded:g} points"
+
 
 class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result for one exercise. `reference_for` lists the exercises that were replaced with reference solutions."""

@@ -107,9 +107,8 @@ def describe(exercise: ExerciseMarks) -> str:
     if override is None:
         return ""
     by = " ".join(filter(None, [override.by, override.time[:10]]))
-    points = ""
-    if override.points is not None:
-        points = f" {override.points:g} instead of {override.graded:g} points"
+    change = override.change()
+    points = f" {change}" if change else ""
     comment = f": {override.comment}" if override.comment else ""
     return f"{exercise.name}{points} ({by}){comment}"
 
