@@ -13,7 +13,9 @@ from autograder.submissions import roster
 from autograder.ta_commands import remember_file_times, remember_times, stored_class
 from tests import downloads
 from tests.downloads import HandIn, hand_in
-from tests.test_whole_classes import LATE, grade, make, written
+from tests.fake_grading import grade
+from tests.small_course import make
+from tests.test_whole_classes import LATE, written
 
 FIRST = hand_in(1, "Sam Lee", "notebook", 50.0, hours=-5.0)
 SECOND = replace(hand_in(1, "Sam Lee", "notebook", 80.0), hours=30.0)  # two days late
