@@ -164,6 +164,9 @@ def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
     assert any("50 points in Canvas and 100 here" in note for note in notes)
     assert any("bob: marked late, but the student has an extension" in note for note in notes)
     assert any("on the roster without a submission (1): dora" in note for note in notes)
+    assert f"students in {gradebook} without a submission (1): Eve" in notes
+    label = "bob (O'Neil-Bÿron, Róbert, 12346)"
+    assert any(f"{gradebook} that change (2): {label}: 12.5 → 40, cyd" in note for note in notes)
 
 
 def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Day) -> None:
@@ -359,11 +362,15 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     assert exported("moodle") == ["-"]
     for to in ("csv", "nbgrader", "canvas", "moodle"):
         assert exported(to, zero=0.0) == ["0"]
-    export(day, "canvas", class_, out, into=gradebook)
+    kept = "that stay, because the submission has no grade"
+    label = "bob (O'Neil-Bÿron, Róbert, 12346)"
+    notes = export(day, "canvas", class_, out, into=gradebook)
+    assert any(f"{gradebook} {kept} (2): {label}: 12.5, cyd" in note for note in notes)
     assert import_to_canvas(out)[2]["12346"] == "12.5"
     export(day, "canvas", class_, out, into=gradebook, unreadable=0.0)
     assert import_to_canvas(out)[2]["12346"] == "0"
-    export(day, "moodle", class_, out, into=sheet)
+    notes = export(day, "moodle", class_, out, into=sheet)
+    assert f"existing grades in {sheet} {kept} (1): {label}: 4.00" in notes
     assert import_to_moodle(out)["52"] == "4.00"
     export(day, "gradescope", class_, day.root / "results")
     assert [file.name for file in (day.root / "results").iterdir()] == ["ada.json"]

@@ -75,11 +75,11 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     """
     existing = [(label, old.strip(), new) for label, old, new in grades if old.strip(" -")]
     changed = [
-        f"{label} ({old} → {format_number(new)})"
+        f"{label}: {old} → {format_number(new)}"
         for label, old, new in existing
         if new is not None and number(old) != round(new, 2)
     ]
-    kept = [f"{label} ({old})" for label, old, new in existing if new is None]
+    kept = [f"{label}: {old}" for label, old, new in existing if new is None]
     if changed:
         yield f"existing grades in {file} that change {list_names(changed)}"
     if kept:
