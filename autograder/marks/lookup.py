@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Protocol, TypeVar
 
 from autograder.course.config import CourseError
@@ -11,6 +13,7 @@ from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.roster import Roster
 
 MAX_LISTED = 20  # maximum number of students in an error message
+MAX_WORDS = 5  # maximum number of words of a name that are compared in any order
 
 
 class HasStudent(Protocol):
@@ -41,10 +44,19 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     """Return the items for the student with this name, id or email address, or [] if no student matches.
 
+    If no name is equal, the letters of the words count, in any order: Canvas writes Ada Lovelace as `lovelaceada`.
+
     Raises:
         CourseError: Several students match.
     """
     found = [item for item in class_ if text.casefold() in names_of(item, roster)]
+    if not found:
+        wanted = _joined_words(text)
+        found = [
+            item
+            for item in class_
+            if not wanted.isdisjoint(re.sub(r"[\W_]", "", name) for name in names_of(item, roster))
+        ]
     exact = [item for item in found if item.student == text]
     found = exact or found
     if len({_identity(item) for item in found}) > 1:
@@ -82,10 +94,20 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the name most similar to a misspelt one, or "" if no name is similar."""
+    """Return the name most similar to a misspelt one, or "" if no name is similar. A similar id means nothing."""
+    if text.isdigit():
+        return ""
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
     near = difflib.get_close_matches(text.casefold(), names, 1)
     return names[near[0]] if near else ""
+
+
+def _joined_words(name: str) -> set[str]:
+    """Return the letters and digits of a name, with the words in every order."""
+    words = re.findall(r"[^\W_]+", name.casefold())
+    if not 0 < len(words) <= MAX_WORDS:
+        return set()
+    return {"".join(order) for order in permutations(words)}
 
 
 def _identity(item: HasStudent) -> tuple[str, ...]:

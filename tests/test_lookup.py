@@ -1,0 +1,66 @@
+"""Test that students are found under the names that a TA would type, and that no other student is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from autograder.course.config import CourseError
+from autograder.marks import lookup
+from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.roster import NO_ROSTER
+
+
+@dataclass(frozen=True)
+class Item:
+    student: str
+    handed_in: HandedIn | None
+
+
+def item(name: str, id_: str) -> Item:
+    return Item(name, HandedIn((Person(name, id_),)))
+
+
+CLASS = [
+    item("oneilmaryann", "1"),
+    item("müllergroßdörte", "2"),
+    item("smithanna", "3"),
+    item("smithanna", "4"),
+    item("Ada Lovelace", "5"),
+    item("娜李", "6"),
+    item("!", "7"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        ("Mary Ann O'Neil", "1"),
+        ("o'neil, mary ann", "1"),
+        ("Dörte Müller-Groß", "2"),
+        ("4", "4"),
+        ("Lovelace, Ada", "5"),
+        ("李 娜", "6"),
+    ],
+)
+def test_a_name_is_found_in_canvas_s_form(text: str, id_: str) -> None:
+    (found,) = lookup.find(text, CLASS, NO_ROSTER)
+    assert found.handed_in
+    assert found.handed_in.people[0].id == id_
+
+
+@pytest.mark.parametrize("text", ["Mary Ann", "Neil", "oneil", "", "?", "a b c d e f", "Ada"])
+def test_a_part_of_a_name_finds_nobody(text: str) -> None:
+    assert lookup.find(text, CLASS, NO_ROSTER) == []
+
+
+def test_two_students_with_one_name_are_told_apart_by_id() -> None:
+    with pytest.raises(CourseError, match=r"smithanna \(3\), smithanna \(4\)\. Use an id"):
+        lookup.find("Anna Smith", CLASS, NO_ROSTER)
+
+
+def test_a_similar_id_is_not_suggested() -> None:
+    class_ = [item("ada", "2017")]
+    assert lookup.closest("2018", class_, NO_ROSTER) == ""
+    assert lookup.closest("adda", class_, NO_ROSTER) == "ada"
