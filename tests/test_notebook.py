@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -393,3 +394,9 @@ def test_a_failure_of_nbgrader_is_reported_with_its_log(tmp_path: Path, day1: Da
     build._write_source(v4.new_notebook(cells=[cell]), day1, tmp_path / "source" / "day1")
     with pytest.raises(CourseError, match=r"(?s)nbgrader failed .*nbgrader metadata format"):
         build._generate_assignment(day1, tmp_path)
+
+
+def test_an_invalid_configuration_of_nbgrader_is_reported(tmp_path: Path, day1: Day) -> None:
+    (tmp_path / "nbgrader_config.py").write_text("c = (")
+    with pytest.raises(CourseError, match=r"(?s)nbgrader failed .*SyntaxError"):
+        build._generate_assignment(replace(day1, root=tmp_path), tmp_path / "staged")

@@ -86,12 +86,12 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
         yield f"existing grades in {file} that stay, because the submission has no grade {list_names(kept)}"
 
 
-def number(text: str, default: float | None = None) -> float | None:
-    """Return the number in a cell, which may have a decimal comma, or `default` if the cell contains no number."""
+def number(text: str) -> float | None:
+    """Return the number in a cell, which may have a decimal comma, or None if the cell contains no number."""
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        return default
+        return None
 
 
 def format_number(value: float) -> str:

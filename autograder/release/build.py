@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbgrader.apps import NbGrader
-from nbgrader.converters import GenerateAssignment, NbGraderException
+from nbgrader.converters import GenerateAssignment
 
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
@@ -102,21 +102,21 @@ def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
 
 def _generate_assignment(day: Day, staged: Path) -> None:
     """Run nbgrader's GenerateAssignment in a staging folder with a separate gradebook."""
-    app = NbGrader(log_level=logging.ERROR, raise_config_file_errors=True)
-    app.initialize([], root=str(day.root))
     errors = io.StringIO()
-    app.log.handlers = [logging.StreamHandler(errors)]
-    app.coursedir.root = str(staged)
-    app.coursedir.source_directory = "source"
-    app.coursedir.release_directory = "assignments"
-    app.coursedir.db_url = f"sqlite:///{gradebook.create(staged)}"
-    app.coursedir.assignment_id = day.name
     try:
+        app = NbGrader(log_level=logging.ERROR, raise_config_file_errors=True)
+        app.initialize([], root=str(day.root))
+        app.log.handlers = [logging.StreamHandler(errors)]
+        app.coursedir.root = str(staged)
+        app.coursedir.source_directory = "source"
+        app.coursedir.release_directory = "assignments"
+        app.coursedir.db_url = f"sqlite:///{gradebook.create(staged)}"
+        app.coursedir.assignment_id = day.name
         GenerateAssignment(coursedir=app.coursedir, parent=app).start()
-    except NbGraderException:
+    except (Exception, SystemExit) as error:  # nbgrader_config.py may raise any exception
+        reason = errors.getvalue()[-2000:] or f"{type(error).__name__}: {error}"
         raise CourseError(
-            f"{day.name}: nbgrader failed to generate the assignment, and the release is unchanged:\n"
-            f"{errors.getvalue()[-2000:]}"
+            f"{day.name}: nbgrader failed to generate the assignment, and the release is unchanged:\n{reason}"
         ) from None
 
 

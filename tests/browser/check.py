@@ -96,15 +96,21 @@ def check_view(
     return [f"{view} {problem}" for problem in problems]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Check all pages. Return 1 if any of them has a problem, or 2 if no browser is installed."""
+def browser_and_folder(arguments: Sequence[str]) -> tuple[str, Path | None]:
+    """Return the browser's path, and the folder for screenshots or None. Exit with code 2 if no browser is installed."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         print(NO_BROWSER, file=sys.stderr)
-        return 2
+        sys.exit(2)
     shots = Path(arguments[0]) if arguments else None
     if shots:
         shots.mkdir(parents=True, exist_ok=True)
+    return program, shots
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check all pages. Return 1 if any of them has a problem."""
+    program, shots = browser_and_folder(arguments)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         files = write_pages(Path(folder))
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.check import BROWSERS, NO_BROWSER
+from tests.browser.check import browser_and_folder
 from tests.released_course import BROKEN, Class, release
 from tests.small_course import RIGHT, WRONG, command
 
@@ -150,14 +149,8 @@ def round_trip(course: Class, ta: TA) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the test in a browser. Return 1 if there is a problem, or 2 if no browser is installed."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        print(NO_BROWSER, file=sys.stderr)
-        return 2
-    shots = Path(arguments[0]) if arguments else None
-    if shots:
-        shots.mkdir(parents=True, exist_ok=True)
+    """Run the test in a browser. Return 1 if there is a problem."""
+    program, shots = browser_and_folder(arguments)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         course = Class(release(Path(folder) / "course"))
         course.hand_in("ada", WRONG)

@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from autograder.course import config as courses
 from autograder.release.notebook import solution_notebook
-from tests.browser.check import BROWSERS, NO_BROWSER
+from tests.browser.check import browser_and_folder
 from tests.browser.formgrader import MATHJAX, SECONDS, formgrader
 from tests.conftest import ROOT
 
@@ -190,14 +190,8 @@ def check(name: str, folder: Path, browser: Browser, shots: Path | None) -> None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check all variants. Return 1 if one fails, or 2 if no browser is installed."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        print(NO_BROWSER, file=sys.stderr)
-        return 2
-    shots = Path(arguments[0]) if arguments else None
-    if shots:
-        shots.mkdir(parents=True, exist_ok=True)
+    """Check all variants. Return 1 if one fails."""
+    program, shots = browser_and_folder(arguments)
     failed = False
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
