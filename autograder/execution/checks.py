@@ -184,6 +184,16 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
     return finite(found, f"the gradient of {what}")
 
 
+def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> None:
+    """Run a backward pass from `result`, given its gradient, after checking its shape and that gradients flow through it.
+
+    `result.backward(upstream)` would import sympy, which takes longer than most tests.
+    """
+    seen = shaped(result, upstream.shape, what=what)
+    assert seen.requires_grad, f"no gradient flows through {what}"
+    (seen * upstream.to(seen.dtype)).sum().backward()
+
+
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
     """Check that `call` returns a tensor on the device `meta`, which stands in for a GPU, if its inputs are on that device."""
     try:

@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autograder.execution.checks import Draw, close, finite, on_meta, shaped, unchanged, weight
+from autograder.execution.checks import (
+    Draw,
+    backpropagate,
+    close,
+    finite,
+    on_meta,
+    shaped,
+    unchanged,
+    weight,
+)
 from autograder.execution.student import RemoteModule, Student
 
 # All sizes differ, including the number of heads and the head size.
@@ -140,12 +149,6 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
     """Convert a mask to torch's format: one mask per sentence and head, True where attention is not allowed."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
-
-
-def backward(result: Tensor, upstream: Tensor, what: str = "the result") -> None:
-    """Run a backward pass; fail if `result` does not require gradients."""
-    assert result.requires_grad, f"no gradient flows through {what}"
-    result.backward(upstream.to(result.dtype))
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
@@ -299,11 +302,11 @@ class TestLayerNorm:
         layer = student.LayerNorm(7)
         layer.load({"weight": scale})
         weights = layer.weights()
-        backward(shaped(layer(x), (3, 7)), upstream)
+        backpropagate(shaped(layer(x), (3, 7)), upstream)
         copy, scale, shift = x.detach().clone(), scale.clone(), torch.zeros(7)
         for leaf in (copy, scale, shift):
             leaf.requires_grad_()
-        (F.layer_norm(copy, (7,), scale, shift) * upstream).sum().backward()
+        backpropagate(F.layer_norm(copy, (7,), scale, shift), upstream)
         close(leaf_gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
         for name, leaf in (("weight", scale), ("bias", shift)):
             actual = leaf_gradient(weights[name], f"`{name}`")
@@ -318,7 +321,7 @@ class TestLayerNorm:
         layer = student.LayerNorm(8)
         layer.load({"bias": shift})
         actual = close(layer(x), shift.expand(2, 8), atol=1e-3)
-        backward(actual, draw.normal(2, 8))
+        backpropagate(actual, draw.normal(2, 8))
         leaf_gradient(x, "x")
 
     @weight(0.5)
@@ -407,11 +410,11 @@ class TestFeedForward:
         parameters = layer.to(torch.float64).train().weights()
         x.requires_grad_()
         actual = shaped(layer(x), (9, 5), torch.float64)
-        backward(actual, upstream)
+        backpropagate(actual, upstream)
         copies = {
             name: w.double().requires_grad_() for name, w in {"x": x.detach(), **weights}.items()
         }
-        apply_feed_forward(copies["x"], copies).backward(upstream)
+        backpropagate(apply_feed_forward(copies["x"], copies), upstream)
         close(leaf_gradient(x, "x"), copies["x"].grad, "the gradient of x", atol=1e-3, rtol=1e-3)
         for name in weights:
             what = f"`{name.removeprefix('feed_forward.')}`"
@@ -513,8 +516,8 @@ class TestEncoderLayer:
         actual, expected = layer.to(torch.float64)(x), torch_encoder_layer(weights)(copy)
         unchanged(student)
         close(actual, expected, "the float64 result", 1e-4, 1e-4)
-        backward(actual, upstream)
-        expected.backward(upstream)
+        backpropagate(actual, upstream)
+        backpropagate(expected, upstream)
         close(leaf_gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
         weights, x = encoder_weights(draw, 18, 4), draw.normal(1, 3, 18)
         layer = student.EncoderLayer(18, 9, 4).eval()
@@ -574,7 +577,7 @@ class TestEncoderLayer:
         x.requires_grad_()
         actual = layer(x, torch.zeros(B, 1, N, dtype=torch.bool))
         close(actual, expected, atol=1e-3, dtype=torch.float32)
-        backward(actual, actual.detach())
+        backpropagate(actual, actual.detach())
         leaf_gradient(x, "x")
 
     @weight(0.5)
@@ -584,7 +587,7 @@ class TestEncoderLayer:
         x.requires_grad_()
         parameters = layer.weights()
         actual = shaped(layer.train()(x), (B, N, D))
-        backward(actual, draw.normal(B, N, D))
+        backpropagate(actual, draw.normal(B, N, D))
         assert leaf_gradient(x, "x").abs().max() > 0, "the gradient of x is all zeros"
         check_gradients_reach(parameters, weights)
 
@@ -670,8 +673,8 @@ class TestDecoderLayer:
         unchanged(student)
         close(actual, expected, "the float64 result", 1e-4, 1e-4)
         upstream = draw.normal(B, N, D, dtype=torch.float64)
-        backward(actual, upstream)
-        expected.backward(upstream)
+        backpropagate(actual, upstream)
+        backpropagate(expected, upstream)
         for what, x, copy in zip(("x", "the memory"), inputs, copies, strict=True):
             close(
                 leaf_gradient(x, what), copy.grad, f"the gradient of {what}", atol=1e-3, rtol=1e-3
@@ -787,7 +790,7 @@ class TestDecoderLayer:
         x.requires_grad_()
         actual = layer(x, memory, memory_mask=torch.zeros(B, 1, M, dtype=torch.bool))
         close(actual, expected, atol=1e-3, dtype=torch.float32)
-        backward(actual, actual.detach())
+        backpropagate(actual, actual.detach())
         leaf_gradient(x, "x")
 
     @weight(0.5)
@@ -797,7 +800,7 @@ class TestDecoderLayer:
         x.requires_grad_(), memory.requires_grad_()
         parameters = layer.weights()
         actual = shaped(layer.train()(x, memory), (B, N, D))
-        backward(actual, draw.normal(B, N, D))
+        backpropagate(actual, draw.normal(B, N, D))
         for what, tensor in (("x", x), ("the memory", memory)):
             assert leaf_gradient(tensor, what).abs().max() > 0, (
                 f"the gradient of {what} is all zeros"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     equal,
     finite,
@@ -23,7 +24,6 @@ from autograder.execution.plain_values import describe
 from graders.day1.test_layers import (
     DTYPE_TOLERANCES,
     apply_norm,
-    backward,
     decoder_weights,
     encoder_weights,
     leaf_gradient,
@@ -350,7 +350,7 @@ class TestTransformer:
         weights = model.weights()
         actual = finite(model(source, target), "the logits")
         close(actual[:1], alone, "the logits of the other row", atol=1e-4)
-        backward(actual, actual.detach(), "the logits")
+        backpropagate(actual, actual.detach(), "the logits")
         for name in _outer_weights(draw):
             leaf_gradient(weights[name], f"`{name}`")
 
@@ -445,7 +445,7 @@ class TestTransformer:
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
         parameters = model.weights()
         logits = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
-        backward(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
+        backpropagate(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
         for name in weights:
             # The key bias adds the same value to all scores of a query, which cancels out in the softmax.
             if ".key.bias" in name:
@@ -566,7 +566,7 @@ class TestSequenceLoss:
         targets = draw.integers(0, 6, 2, 5)
         targets[0, 3:], targets[1, 1] = -100, -100
         actual = student.sequence_loss(logits, targets, -100, 0.2)
-        backward(shaped(actual, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss")
+        backpropagate(shaped(actual, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss")
         copy = logits.detach().double().requires_grad_()
         _cross_entropy(copy, targets, -100, 0.2).backward()
         close(
@@ -578,7 +578,9 @@ class TestSequenceLoss:
         for smoothing in (0.0, 0.2):
             far = draw.uniform(2, 5, 6, low=-1e4, high=1e4).requires_grad_()
             actual = student.sequence_loss(far, targets, -100, smoothing)
-            backward(shaped(actual, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss")
+            backpropagate(
+                shaped(actual, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss"
+            )
             copy = far.detach().double().requires_grad_()
             _cross_entropy(copy, targets, -100, smoothing).backward()
             actual, what = (

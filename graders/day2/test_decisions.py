@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     equal,
     finite,
@@ -135,8 +136,7 @@ class TestInterleave:
         parts = [draw.normal(2, 4, 3).requires_grad_() for _ in range(3)]
         upstream = draw.normal(2, 12, 3)
         result = shaped(student.interleave(*parts), (2, 12, 3))
-        assert result.requires_grad, "no gradient flows through the result"
-        result.backward(upstream)
+        backpropagate(result, upstream)
         for place, (name, part) in enumerate(
             zip(("returns", "states", "actions"), parts, strict=True)
         ):
@@ -354,12 +354,11 @@ class TestDecisionTransformer:
         upstream = draw.normal(3, 4, 4)
         exact_leaves = {name: p.double().requires_grad_() for name, p in parameters.items()}
         exact = returns.double().requires_grad_()
-        sizes.expected(exact_leaves, exact, states, actions).backward(upstream.double())
+        backpropagate(sizes.expected(exact_leaves, exact, states, actions), upstream)
         leaves = model.weights()
         returns.requires_grad_()
         seen = shaped(model(returns, states, actions), (3, 4, 4), torch.float32, "the logits")
-        assert seen.requires_grad, "no gradient flows through the logits"
-        seen.backward(upstream)
+        backpropagate(seen, upstream, "the logits")
         for name, have, expected in (
             ("returns", returns, exact),
             *((n, leaves[n], exact_leaves[n]) for n in exact_leaves),

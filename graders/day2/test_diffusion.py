@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autograder.execution.checks import Draw, close, finite, on_meta, shaped, unchanged, weight
+from autograder.execution.checks import (
+    Draw,
+    backpropagate,
+    close,
+    finite,
+    on_meta,
+    shaped,
+    unchanged,
+    weight,
+)
 
 HALVES = ((torch.float16, 2e-2), (torch.bfloat16, 1e-1))
 
@@ -189,13 +198,6 @@ class TestAddNoise:
         x0, alpha_bar = torch.zeros(3, 4, device="meta"), torch.zeros(6, device="meta")
         t = torch.zeros(3, dtype=torch.long, device="meta")
         on_meta(lambda: student.add_noise(x0, t, x0, alpha_bar), (3, 4))
-
-
-def backpropagate(result: Tensor, upstream: Tensor) -> None:
-    """Backpropagate `upstream` through the result, after checking that the result requires gradients."""
-    shaped(result, upstream.shape)
-    assert result.requires_grad, "no gradient flows through the result"
-    result.backward(upstream.to(result.dtype))
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
@@ -662,7 +664,7 @@ class TestGuidedNoise:
         model = Denoiser((3, 4))
         backpropagate(student.guided_noise(model, x, t, labels, 2.5, 9), upstream)
         copy = x.detach().clone().requires_grad_()
-        guidance_oracle(copy, t, labels, 2.5, 9).backward(upstream)
+        backpropagate(guidance_oracle(copy, t, labels, 2.5, 9), upstream)
         close(leaf_gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-4)
 
     @weight(0.5)

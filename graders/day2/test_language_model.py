@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     equal,
     finite,
@@ -313,15 +314,13 @@ class TestCausalSelfAttention:
         parameters = layer.weights()
         x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
         exact = float64_leaves({"x": x, **weights})
-        attention_oracle(exact["x"], exact).backward(upstream)
+        backpropagate(attention_oracle(exact["x"], exact), upstream)
         seen = shaped(layer(x.requires_grad_()), x.shape, x.dtype)
-        assert seen.requires_grad, "no gradient flows through the result"
-        seen.backward(upstream)
+        backpropagate(seen, upstream)
         check_gradients({"x": x, **parameters}, exact, ATOL)
         again = x.detach().requires_grad_()
         seen = shaped(layer(again, student.KeyValueCache()), x.shape)
-        assert seen.requires_grad, "no gradient flows through the result when a cache is used"
-        seen.backward(upstream)
+        backpropagate(seen, upstream, "the result when a cache is used")
         close(leaf_gradient(again, "x"), x.grad, "the gradient of x with a cache", 1e-5, 1e-4)
 
     @weight(0.75)
@@ -447,10 +446,9 @@ class TestGPTBlock:
         parameters = block.weights()
         x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
         exact = float64_leaves({"x": x, **weights})
-        block_oracle(exact["x"], exact).backward(upstream)
+        backpropagate(block_oracle(exact["x"], exact), upstream)
         seen = shaped(block(x.requires_grad_()), x.shape, x.dtype)
-        assert seen.requires_grad, "no gradient flows through the result"
-        seen.backward(upstream)
+        backpropagate(seen, upstream)
         # A separate test checks which form of GELU is used.
         check_gradients({"x": x, **parameters}, exact, 5e-2, 2e-2)
 
@@ -622,10 +620,9 @@ class TestGPT:
         parameters = model.weights()
         upstream = draw.normal(2, 5, VOCAB).double()
         exact = float64_leaves(weights)
-        gpt_oracle(tokens, exact).backward(upstream)
+        backpropagate(gpt_oracle(tokens, exact), upstream)
         seen = shaped(model(tokens), (2, 5, VOCAB), torch.float64, "the logits")
-        assert seen.requires_grad, "no gradient flows through the logits"
-        seen.backward(upstream)
+        backpropagate(seen, upstream, "the logits")
         # The tests for GPTBlock check which form of GELU is used.
         check_gradients(parameters, exact, 5e-2, 2e-2)
 
@@ -940,10 +937,9 @@ class TestNextTokenProbabilities:
         for options in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.7}):
             given, upstream = logits.clone().requires_grad_(), draw.normal(3, 2, 6)
             seen = shaped(student.next_token_probabilities(given, **options), (3, 2, 6))
-            assert seen.requires_grad, "no gradient flows through the result"
-            seen.backward(upstream)
+            backpropagate(seen, upstream)
             copy = logits.double().requires_grad_()
-            probabilities_oracle(copy, **options).backward(upstream.double())
+            backpropagate(probabilities_oracle(copy, **options), upstream)
             found = leaf_gradient(given, "the logits")
             close(
                 found,
@@ -953,7 +949,7 @@ class TestNextTokenProbabilities:
             )
             far = draw.uniform(3, 6, low=-900, high=900).requires_grad_()
             seen = shaped(student.next_token_probabilities(far, **options), (3, 6))
-            seen.backward(draw.normal(3, 6))
+            backpropagate(seen, draw.normal(3, 6))
             leaf_gradient(far, f"logits of up to ±900 for {format_arguments(**options)}")
 
     @weight(0.25)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     finite,
     gradient,
@@ -175,8 +176,7 @@ class TestRecurrentAttention:
         layer, _ = load_layer(student, draw, 6, 2, 9)
         x, memory = draw.normal(2, 4, 6).requires_grad_(), draw.normal(2, 5, 6).requires_grad_()
         seen = shaped(layer(x, memory), (2, 4, 6))
-        assert seen.requires_grad, "no gradient flows through the output"
-        seen.backward(draw.normal(2, 4, 6))
+        backpropagate(seen, draw.normal(2, 4, 6), "the output")
         if memory.grad is not None:
             close(memory.grad, torch.zeros(2, 5, 6), "the gradient of memory")
 
@@ -189,11 +189,10 @@ class TestRecurrentAttention:
         leaves = layer.weights()
         exact_leaves = {name: p.double().requires_grad_() for name, p in parameters.items()}
         exact = x.double().requires_grad_()
-        recurrent_oracle(exact_leaves, exact, memory).backward(upstream.double())
+        backpropagate(recurrent_oracle(exact_leaves, exact, memory), upstream)
         x.requires_grad_()
         seen = shaped(layer(x, memory), upstream.shape, upstream.dtype, "the output")
-        assert seen.requires_grad, "no gradient flows through the output"
-        seen.backward(upstream)
+        backpropagate(seen, upstream, "the output")
         for name, have, expected in (
             ("x", x, exact),
             *((n, leaves[n], exact_leaves[n]) for n in exact_leaves),
@@ -423,12 +422,11 @@ class TestKnnProbabilities:
         inputs = {"probabilities": random_predictions(draw, 3, 5), "queries": queries, "keys": keys}
         exact = {name: x.double().requires_grad_() for name, x in inputs.items()}
         upstream = draw.normal(3, 5)
-        knn_oracle(*exact.values(), tokens, 4, 2.0, 0.5).backward(upstream.double())
+        backpropagate(knn_oracle(*exact.values(), tokens, 4, 2.0, 0.5), upstream)
         leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
         result = student.knn_probabilities(*leaves.values(), tokens, 4, 2.0, 0.5)
         shaped(result, (3, 5))
-        assert result.requires_grad, "no gradient flows through the result"
-        result.backward(upstream.to(result.dtype))
+        backpropagate(result, upstream)
         for name, leaf in leaves.items():
             assert leaf.grad is not None, f"no gradient reaches {name}"
             expected = exact[name].grad
@@ -551,7 +549,7 @@ class TestPerformerFeatures:
         draw = Draw(seed)
         x, projection, upstream = draw.normal(4, 6), draw.normal(5, 6), draw.normal(4, 5)
         exact = x.double().requires_grad_()
-        features_oracle(exact, projection).backward(upstream.double())
+        backpropagate(features_oracle(exact, projection), upstream)
         x.requires_grad_()
         seen = gradient(student.performer_features(x, projection), x, upstream, "x")
         close(seen, exact.grad, "the gradient of x", 1e-3, 1e-3, x.dtype)

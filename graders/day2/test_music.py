@@ -5,6 +5,7 @@ from torch import Tensor
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     equal,
     finite,
@@ -396,11 +397,10 @@ class TestRelativeSelfAttention:
             name: tensor.double().requires_grad_() for name, tensor in parameters.items()
         }
         exact = x.double().requires_grad_()
-        attention_oracle(exact_leaves, exact).backward(upstream.double())
+        backpropagate(attention_oracle(exact_leaves, exact), upstream)
         x.requires_grad_()
         seen = shaped(layer(x), upstream.shape, upstream.dtype, "the output")
-        assert seen.requires_grad, "no gradient flows through the output"
-        seen.backward(upstream)
+        backpropagate(seen, upstream, "the output")
         for name, have, expected in (
             ("x", x, exact),
             *((n, leaves[n], exact_leaves[n]) for n in exact_leaves),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autograder.execution.checks import (
     Draw,
+    backpropagate,
     close,
     equal,
     finite,
@@ -286,9 +287,8 @@ class TestPatchEmbedding:
         copies = {name: value.double().requires_grad_() for name, value in weights.items()}
         pixels = images.detach().double().requires_grad_()
         seen = shaped(layer(images), (3, 10, D), torch.float32)
-        assert seen.requires_grad, "no gradient flows through the result"
-        seen.backward(upstream)
-        embedding_oracle(pixels, copies).backward(upstream.double())
+        backpropagate(seen, upstream)
+        backpropagate(embedding_oracle(pixels, copies), upstream)
         for name, leaf in [(f"`{name}`", leaves.get(name)) for name in copies] + [
             ("images", images)
         ]:
@@ -475,8 +475,7 @@ class TestViT:
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE).requires_grad_()
         leaves = model.weights()
         seen = shaped(model(images), (3, CLASSES))
-        assert seen.requires_grad, "no gradient flows through the result"
-        seen.backward(draw.normal(3, CLASSES))
+        backpropagate(seen, draw.normal(3, CLASSES))
         reached = {f"`{name}`": leaves[name].grad for name in weights} | {"images": images.grad}
         for name, found in reached.items():
             assert found is not None, f"no gradient reaches {name}"
