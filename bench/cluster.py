@@ -70,7 +70,7 @@ class Run:
         self.store = folder / ".autograder" / "marks.db"
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "autograder.cli", "grade", "day1", "class", *options],
+            [sys.executable, "-m", "autograder", "grade", "day1", "class", *options],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "AUTOGRADER_SECRET": "bench"},
             stdout=subprocess.DEVNULL,

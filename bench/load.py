@@ -61,7 +61,7 @@ def grade(day: Day, folder: Path, jobs: int) -> Graded:
     """Grade the class from the command line, without storing the marks."""
     marks = folder / "marks.json"
     marks.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "autograder.cli", "grade", day.name, "class", "--no-store"]
+    command = [sys.executable, "-m", "autograder", "grade", day.name, "class", "--no-store"]
     started = time.monotonic()
     done = subprocess.run(
         [*command, "--jobs", str(jobs), "--json", str(marks)],

@@ -46,8 +46,8 @@ def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
     """Grade the class with the `autograder` command from a checkout."""
     command = [
         f"{checkout}/.venv/bin/python",
-        "-m",
-        "autograder.cli",
+        "-c",
+        "from autograder.cli import main; main()",
         "grade",
         day.name,
         f"{class_}",

@@ -47,7 +47,8 @@ def write_class(day: Day, folder: Path, count: int) -> None:
 def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
     """Grade a class with the `autograder` command from a checkout, and return the CPU time of all its processes."""
     marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
-    command: list[str | Path] = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli"]
+    python = checkout / ".venv" / "bin" / "python"
+    command: list[str | Path] = [python, "-c", "from autograder.cli import main; main()"]
     command += ["grade", day, class_, "--no-store", "--jobs", "1", "--json", marks]
     with contextlib.ExitStack() as stack:
         process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL)

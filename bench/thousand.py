@@ -140,7 +140,7 @@ def measure(
         own = courses.load(folder).day(day.name)
         right = sorted((folder / "class").glob("*-right.*"))[:alone]
         result = Measurement(honest, block_size, processor_seconds(own, right, jobs))
-        command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
+        command = [sys.executable, "-m", "autograder", "grade", day.name]
         command += ["class", "hostile", "--jobs", str(jobs)]
         with open(folder / "errors", "wb") as errors:
             run = subprocess.Popen(

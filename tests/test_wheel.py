@@ -44,7 +44,7 @@ def test_the_wheel_has_the_command_the_fixtures_and_the_extras(wheel: zipfile.Zi
     points = wheel.read(f"{_metadata_folder(wheel)}/entry_points.txt").decode()
     assert metadata["Name"] == "notebook-autograder"
     assert "cluster" in metadata.get_all("Provides-Extra", [])
-    assert "autograder = autograder.cli:main" in points
+    assert "autograder = autograder.__main__:main" in points
     assert "autograder = autograder.execution.pytest_plugin" in points
     required = {line.split(";")[0] for line in metadata.get_all("Requires-Dist", [])}
     assert not required & {"music21", "scikit-learn"}, (

@@ -14,6 +14,7 @@ from autograder.grading.errors import WorkerKilled
 from autograder.grading.executor import Executor
 from autograder.grading.seeds import seed_of
 from autograder.marks.current_marks import Replacement
+from autograder.marks.engine_version import engine_version
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.class_source import FoundSubmission
@@ -59,6 +60,7 @@ class ClassRun:
     ) -> Iterator[tuple[int, SubmissionMarks]]:
         """Yield each submission's marks as soon as they are ready, with the submission's position in the class."""
         course = courses.fingerprint(self.day)
+        engine_version()  # computes it while the first process starts
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
         def finished() -> Iterator[tuple[int, SubmissionMarks]]:

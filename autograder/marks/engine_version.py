@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,10 @@ from autograder.submissions.client import READER
 
 GRADER = "autograder.grading.grader"
 CHECKS = "autograder.execution.checks"  # the module that hidden graders import
+IMPORT = re.compile(
+    r"^[ \t]*(?:from (autograder[\w.]*) import (\([^)]*\)|.*)|import (autograder[\w.]*))",
+    re.MULTILINE,
+)
 ROOT = Path(__file__).parents[2]  # the folder that contains the package `autograder`
 
 
@@ -36,18 +40,17 @@ def engine_files() -> list[Path]:
     """
     # The fork server starts its services by name, so the grader does not import them.
     sandbox = (ROOT / "autograder" / "sandbox").rglob("*.py")
-    modules = (GRADER, CHECKS, READER)
-    return sorted({*(file for module in modules for file in imported_files(module)), *sandbox})
+    return sorted({*imported_files(GRADER, CHECKS, READER), *sandbox})
 
 
-def imported_files(module: str) -> list[Path]:
-    """Return the files in this package that a module imports directly or indirectly, sorted.
+def imported_files(*modules: str) -> list[Path]:
+    """Return the files in this package that some modules import directly or indirectly, sorted.
 
     Raises:
         FileNotFoundError: An imported module has no file.
     """
     found: set[Path] = set()
-    pending = [module]
+    pending = list(modules)
     while pending:
         name = pending.pop()
         # `from package import name` may import a module or an object that the package defines.
@@ -69,10 +72,12 @@ def _file(module: str) -> Path | None:
 
 
 def _imports(file: Path) -> list[str]:
+    # Parsing the files would take longer than importing the whole command line.
     names = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autograder"):
-            names += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names if alias.name.startswith("autograder")]
+    for package, imported, module in IMPORT.findall(file.read_text(encoding="utf-8")):
+        if module:
+            names.append(module)
+        else:
+            objects = re.findall(r"\w+", re.sub(r"#.*| as \w+", "", imported))
+            names += [package, *(f"{package}.{name}" for name in objects)]
     return names

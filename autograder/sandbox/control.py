@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "ATEN_CPU_CAPABILITY": "avx2",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # other packages may define backends
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "PYTHONHASHSEED": "0",
     "HOME": "/nonexistent",

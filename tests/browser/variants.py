@@ -91,7 +91,7 @@ def copy_course(folder: Path, day: str, edit: Callable[[str], str]) -> None:
 def autograder(folder: Path, *arguments: str) -> str:
     """Run an `autograder` command of this checkout in a course, and return its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "autograder.cli", *arguments],
+        [sys.executable, "-m", "autograder", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
