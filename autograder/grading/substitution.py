@@ -42,8 +42,13 @@ def substitute_references(
         sentences: Maps each test's name to the sentence that students see if the test fails.
     """
 
+    trials: dict[tuple[str, ...], Graded] = {}
+
     def trial(names: Collection[str]) -> Graded:
-        return grade_with(tuple(name for name in lost if name in names))
+        replaced = tuple(name for name in lost if name in names)
+        if replaced not in trials:
+            trials[replaced] = grade_with(replaced)
+        return trials[replaced]
 
     called = [name for name in lost if name in original.code.reached]
     if not called:
