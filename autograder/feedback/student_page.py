@@ -20,12 +20,13 @@ from autograder.protocol.plain_text import counted
 
 @dataclass(frozen=True)
 class Recipient:
-    """The recipient of a page: the name in its heading, the file name, the marks, and how late the submission was."""
+    """The recipient of a page: the name in its heading, the file name, the marks, how late the submission was, and the id."""
 
     name: str
     label: str
     marks: SubmissionMarks
     late: Lateness = ON_TIME
+    id: str = ""  # distinguishes students with the same name
 
 
 def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
@@ -33,7 +34,7 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student
-            yield Recipient(name, row.entry.student, row.marks, row.late)
+            yield Recipient(name, row.entry.student, row.marks, row.late, row.id)
 
 
 def page(recipient: Recipient, texts: Texts) -> str:
@@ -45,6 +46,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
         language=texts.day.language,
         title=texts.day.title,
         name=recipient.name,
+        id="" if recipient.id in recipient.name else recipient.id,
         marks=marks,
         points=recipient.late.reduce(marks.earned),
         late=recipient.late,
