@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_the_solution_gets_full_points_and_starts_one_worker_per_exercise(
     assert (marks.points, marks.problems) == (100, [])
     for exercise in marks.exercises:
         assert sum(test.max_points for test in exercise.tests) == pytest.approx(exercise.max_points)
+
+
+def test_grading_the_solution_does_not_import_sympy(
+    grader: Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Importing sympy takes longer than grading ten exercises. Some functions of torch import this module, which imports sympy.
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    marks = grader.grade(handed_in(solution_notebook(grader.day)))
+    assert lost(marks) == {}
 
 
 def test_the_unchanged_release_gets_no_points(grader: Grader) -> None:

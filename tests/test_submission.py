@@ -496,7 +496,7 @@ CLASS = {"ada/day1.ipynb": notebook(), "bob.zip": zipped({"b.ipynb": notebook()}
 
 
 @pytest.mark.slow
-@settings(derandomize=True, max_examples=200, deadline=None, database=None)
+@settings(derandomize=True, max_examples=100, deadline=None, database=None)
 @given(
     st.sampled_from([pack(CLASS) for _, pack in PACKED]),
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=5),

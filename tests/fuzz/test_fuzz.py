@@ -15,7 +15,7 @@ from tests.fuzz import batches, mutate, records
 
 pytestmark = pytest.mark.slow
 
-COUNT = 18
+COUNT = 12
 SEED = 17
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
