@@ -66,6 +66,7 @@ stand-ins: setup
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.check $(SHOTS)
+	$(BIN)/python -m tests.browser.notebooks $(SHOTS)
 
 formgrader: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python

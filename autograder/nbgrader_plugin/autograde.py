@@ -140,7 +140,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         self.day = day
         self.reader = reader
         self.autograde_preprocessors = [*self.autograde_preprocessors, Stamp]
-        self.writer = FilesWriter(parent=self, config=self.config)  # type: ignore[no-untyped-call]
+        self.writer = FilesWriter(parent=self, config=self.config)
         self.exporter = StoredExporter(parent=self, config=self.config)
 
     def entries(self) -> dict[str, GradebookEntry]:

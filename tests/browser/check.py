@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, sync_playwright
@@ -30,7 +31,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = (
     "Chromium is not installed. Install it (Debian: apt-get install chromium) and run this again."
 )
-VIEWS = (("light", 1000), ("dark", 1000), ("light", 360), ("dark", 360))
+Scheme = Literal["light", "dark"]
+VIEWS: tuple[tuple[Scheme, int], ...] = (
+    ("light", 1000),
+    ("dark", 1000),
+    ("light", 360),
+    ("dark", 360),
+)
 OPEN_ALL = 'for (const folded of document.querySelectorAll("details")) folded.open = true'
 EXCESS_WIDTH = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -64,7 +71,7 @@ def write_pages(folder: Path) -> list[Path]:
 
 
 def check_view(
-    browser: Browser, file: Path, scheme: str, width: int, shots: Path | None
+    browser: Browser, file: Path, scheme: Scheme, width: int, shots: Path | None
 ) -> list[str]:
     """Open a page with the given colour scheme and window width, and return the problems found."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
