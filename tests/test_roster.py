@@ -37,9 +37,9 @@ def four(tmp_path: Path) -> Roster:
 
 def test_each_row_is_a_student(four: Roster) -> None:
     assert four.entries[1] == Entry(
-        "12346", "bob", "Róbert O'Neil-Byron", "bob@example.org", "A", 24.0
+        "12346", "bob", "Róbert O'Neil-Byron", "bob@example.org", "A", (("", 24.0),)
     )
-    assert [entry.extension for entry in four.entries] == [0, 24, 1.5, 0]
+    assert [entry.extension_on("day1") for entry in four.entries] == [0, 24, 1.5, 0]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -140,7 +140,7 @@ LABELS = {
 def test_a_row_may_contain_the_label_that_list_shows(
     student: str, name: str, source: HandedIn
 ) -> None:
-    entry = Entry("", student, name, extension=24)
+    entry = Entry("", student, name, extension=(("", 24.0),))
     assert Roster((entry, Entry("1", "ada", "Ada Lovelace"))).find_all(source) == [entry]
     if source.people[0].id:
         assert Roster((Entry("2099", student, name),)).find_all(source) == [None]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_grading import by_student, current, grade
+from tests import downloads
+from tests.fake_grading import book, by_student, current, grade
 from tests.small_course import make
 from tests.test_store import canvas, run
 
@@ -86,7 +87,9 @@ def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
         graded = grade(root, class_)
         assert by_student(graded) == {"weili (2002)": 10, "weili (2003)": 20}
         (note,) = graded.notes
-        assert note.endswith("counts. Enter the student's id in the row")
+        assert note.endswith(
+            "enter the id of the student whom you mean, as shown here in parentheses"
+        )
 
 
 def test_students_whose_marks_are_in_the_store_are_not_missing(root: Path) -> None:
@@ -109,3 +112,69 @@ def test_students_who_are_not_on_the_roster_are_listed_in_one_line(root: Path) -
     )
     assert strangers.endswith(", …")
     assert absent == "students on the roster without a submission (1): cyd (Cyd Charisse, 3)"
+
+
+# ---- participant numbers in Moodle
+
+
+def moodle_download(place: Path, *students: tuple[int, str, float]) -> Path:
+    """Write a Moodle download. Each student is a tuple: number (added to 42001), name and points. All are a day late."""
+    class_ = [
+        downloads.HandIn(number, name, {"day1.ipynb": book(points, f"# {number}")}, points, 20)
+        for number, name, points in students
+    ]
+    place.write_bytes(downloads.moodle(class_))
+    return place
+
+
+WEI = [(2, "Wei Chen", 30), (3, "Wei Chen", 40)]
+
+
+def test_a_participant_number_settles_which_namesake_is_on_the_roster(root: Path) -> None:
+    class_ = moodle_download(root / "a.zip", *WEI)
+    with_roster(root, "42003,Wei Chen,,24")
+    graded = grade(root, class_)
+    assert by_student(graded) == {"Wei Chen": 30, "Wei Chen (42004)": 40}
+    (stranger, _) = graded.notes
+    assert stranger == "students who are not on the roster (1): Wei Chen (42004)"
+    assert graded.identical == []
+    with_roster(root, "42004,w2,Wei Chen,24", "42003,w1,Wei Chen,24")
+    graded = grade(root, class_)
+    assert by_student(graded) == {"w2": 40, "w1": 30}
+    (unknown_times,) = graded.notes
+    assert "times are unknown (2): w2, w1" in unknown_times
+    with_roster(root, ",Wei Chen,,24")
+    (note, *_) = grade(root, class_).notes
+    assert note.startswith("Wei Chen (42003) and Wei Chen (42004) have the name of Wei Chen, so ")
+
+
+def test_a_later_download_does_not_merge_people_with_different_numbers(root: Path) -> None:
+    with_roster(root, "42003,Wei Chen,,24")
+    grade(root, moodle_download(root / "a.zip", *WEI))
+    graded = grade(root, moodle_download(root / "b.zip", (2, "Wei Chen", 50)))
+    assert by_student(graded) == {"Wei Chen": 50}
+    assert current(root) == {"Wei Chen": 50, "Wei Chen (42004)": 40}
+
+
+@pytest.mark.parametrize(
+    ("row", "points"),
+    [
+        ("42006,fatima,,20", 36),
+        ("42006,f,Fatima El Amrani,20", 36),
+        ("42007,fatima,,20", 40),
+        ("42006,ada,Ada Lovelace,20", 40),
+        ("42006,ada,,20", 40),
+    ],
+)
+def test_a_number_counts_if_the_name_fits(root: Path, row: str, points: float) -> None:
+    (root / "roster.csv").write_text(f"id,student,name,late_hours\n{row}\n")
+    graded = grade(root, moodle_download(root / "a.zip", (5, "Fatima Zahra El Amrani", 40)))
+    assert [one.points for one in graded.rows if one.marks] == [points]
+
+
+def test_an_extension_may_apply_to_one_day(root: Path) -> None:
+    class_ = moodle_download(root / "a.zip", (5, "Ada Lovelace", 40))
+    for column, points in (("extension_day1", 40), ("extension_day2", 36)):
+        text = f"id,student,name,late_hours,{column}\n,ada,Ada Lovelace,20,24\n"
+        (root / "roster.csv").write_text(text)
+        assert by_student(grade(root, class_)) == {"ada": points}

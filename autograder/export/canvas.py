@@ -108,7 +108,9 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
         people = [(roster, Person(row.entry.name, id_)) for roster in rosters for id_ in ids]
         if not _has_canvas_id(row):
             people.append((by_name, Person(row.entry.name)))
-        entry = next(filter(None, (roster.find(who, True) for roster, who in people)), None)
+        entry = next(
+            filter(None, (roster.find(who, has_own_name=True) for roster, who in people)), None
+        )
         found = numbers[entry.student] if entry else None
         if found is not None:
             absent.pop(found, None)

@@ -80,7 +80,7 @@ class Worksheet:
         is_named = row.entry.student in row.marks.labels or not row.entry.group
         if is_named and participant(row) in self._by_participant:
             return self._by_participant[participant(row)]
-        entry = self._roster.find(Person(row.entry.name, email=row.entry.email), True)
+        entry = self._roster.find(Person(row.entry.name, email=row.entry.email), has_own_name=True)
         return self._numbers[entry] if entry else None
 
     def participant(self, row: Row) -> str:

@@ -129,7 +129,8 @@ class Session:
     def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
         """Return groups of students with the same code, including students graded in earlier runs."""
         stored = self.history.codes(self.day.name) if self.history else []
-        codes = [(marks.label, marks.code) for marks in class_]
+        labels = class_list.labels(class_, self.roster)
+        codes = [(", ".join(own), one.code) for own, one in zip(labels, class_, strict=True)]
         return class_list.identical([*stored, *codes], self.roster)
 
     def regrade(self, is_current: bool = False) -> tuple[list[Change], list[SubmissionMarks]]:

@@ -102,7 +102,11 @@ def roster_problems(
 ) -> list[str]:
     """Return notes about rows of the roster that have no effect on marks, although the TA may expect one; see `rows`."""
     contested = conflicts.contested(class_, roster)
-    notes = [conflicts.note(entry, people, day.name) for entry, people in contested.items()]
+    notes = [
+        conflicts.note(entry, people)
+        for entry, people in contested.items()
+        if not conflicts.is_settled(entry, people)
+    ]
     unmatched = _unmatched(rows, roster, contested, stored)
     return [*notes, *roster_notes.problems(unmatched, day)]
 
@@ -113,7 +117,12 @@ def _unmatched(
     contested: Mapping[Entry, conflicts.People],
     stored: Collection[str],
 ) -> Unmatched:
-    in_conflict = {label for people in contested.values() for label in people.values()}
+    in_conflict = {
+        label
+        for entry, people in contested.items()
+        if not conflicts.is_settled(entry, people)
+        for label in people.values()
+    }
     known = set(roster.entries)
     absent: list[Entry] = []
     strangers: dict[str, Person] = {}
@@ -146,7 +155,8 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 
 def _lateness(day: Day, source: HandedIn, entry: Entry) -> Lateness:
     hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
-    return lateness(day.late, source.time, source.late, entry.extension, hours, is_excused)
+    extension = entry.extension_on(day.name)
+    return lateness(day.late, source.time, source.late, extension, hours, is_excused)
 
 
 def _without_time(rows: Iterable[Row], day: Day) -> list[Row]:
@@ -221,7 +231,7 @@ def _students(
     for person, label, entry in zip(
         source.people, source.labels, roster.find_all(source), strict=True
     ):
-        by_name = entry and not roster.find_by_key(person, bool(source.participant), label)
+        by_name = entry and not roster.find_by_key(person, label, source.participant)
         if entry is None or (by_name and entry in contested):
             entry = Entry(person.id, label, person.name, person.email)
         found.append((entry, person))

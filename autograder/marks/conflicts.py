@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 
@@ -50,9 +49,13 @@ def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
 
 
 def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, People]:
-    """Return the students whose name several people have on a platform, with these people's labels and identities."""
+    """Return the students whose name several people have on a platform, with these people's labels and identities.
+
+    If a row's id is a participant number in Moodle, other numbers belong to other people, even in another download.
+    """
     found: dict[Entry, People] = {}
     by_name: set[Entry] = set()
+    numbered: set[Entry] = set()
     for marks in class_:
         source = handed_in(marks, roster)
         for person, label, entry in zip(
@@ -61,23 +64,34 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
             who = identity(marks, source, person)
             if entry and who:
                 found.setdefault(entry, {}).setdefault(who, label)
-                if not roster.find_by_key(person, bool(source.participant), label):
+                if not roster.find_by_key(person, label, source.participant):
                     by_name.add(entry)
+                elif entry.has_number(person, source.participant):
+                    numbered.add(entry)
     return {
         entry: people
         for entry, people in found.items()
-        if entry in by_name and max(Counter(place for place, _ in people).values()) > 1
+        if entry in by_name
+        and (entry in numbered or max(Counter(place for place, _ in people).values()) > 1)
     }
 
 
-def note(entry: Entry, people: People, day: str) -> str:
+def is_settled(entry: Entry, people: People) -> bool:
+    """Return whether the row's id identifies one of several people in the same download."""
+    places = {place for place, number in people if number == entry.id}
+    return bool(places) and all(place in places for place, _ in people)
+
+
+def note(entry: Entry, people: People) -> str:
     """Return a note about a contested student that says how to resolve the conflict."""
     labels = sorted(set(people.values()))
-    note = (
-        f"{' and '.join(labels)} have the name of {entry.label}, so only a submission with the id or email address "
-        "on the roster counts. "
+    if entry.id in (number for _, number in people):
+        others = [label for (_, number), label in people.items() if number != entry.id]
+        return (
+            f"{' and '.join(sorted(set(others)))} {'have' if len(others) > 1 else 'has'} the name of {entry.label}, "
+            "but not the id on the roster, so the row does not apply. If it is the same student, delete the id from the row"
+        )
+    return (
+        f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with its id or "
+        "email address. In the row, enter the id of the student whom you mean, as shown here in parentheses"
     )
-    if all(not place for place, _ in people):
-        return f"{note}Enter the student's id in the row"
-    commands = " or ".join(f"`autograder forget {day} {shlex.quote(label)}`" for label in labels)
-    return f"{note}Delete the other person's marks with {commands}"

@@ -58,7 +58,8 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
             if not wanted.isdisjoint(re.sub(r"[\W_]", "", name) for name in names_of(item, roster))
         ]
     exact = [item for item in found if item.student == text]
-    found = exact or found
+    own = [item for item in found if text.casefold() in _ids(item)]
+    found = exact or own or found
     if len({_identity(item) for item in found}) > 1:
         raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
     return found
@@ -74,7 +75,8 @@ def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
     plain = item.handed_in.without_roster().labels if item.handed_in else found
     for label, person, own in zip(found, people, plain, strict=True):
         names = {label, own, person.name, person.id, person.email}
-        if entry := roster.find(person, bool(item.handed_in and item.handed_in.participant), own):
+        participant = item.handed_in.participant if item.handed_in else ""
+        if entry := roster.find(person, own, participant):
             names |= {entry.student, entry.id, entry.name, entry.email}
         if text.casefold() in {name.casefold() for name in names if name}:
             named.append(label)
@@ -100,6 +102,14 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
     near = difflib.get_close_matches(text.casefold(), names, 1)
     return names[near[0]] if near else ""
+
+
+def _ids(item: HasStudent) -> set[str]:
+    """Return the ids and email addresses of a submission's students on the platform, casefolded."""
+    if item.handed_in is None:
+        return set()
+    ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))
+    return {one.casefold() for one in ids}
 
 
 def _joined_words(name: str) -> set[str]:

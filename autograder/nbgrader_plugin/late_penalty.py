@@ -32,7 +32,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
         day = self.parent.assignment_id
         if found and found[0].is_excused(day):
             return 0.0
-        extension = timedelta(hours=found[0].extension if found else 0.0)
+        extension = timedelta(hours=found[0].extension_on(day) if found else 0.0)
         delay = timedelta(seconds=total_seconds_late)
         if found and (hours := found[0].hours_late(day)) is not None:
             delay = timedelta(hours=hours)

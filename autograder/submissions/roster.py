@@ -2,7 +2,7 @@
 
 `roster.csv`, next to `grading.toml`, has one row per student, but may omit students. The required columns are id (on
 the platform), student (in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours
-and excused. The last two may apply to a single day, as in late_hours_day1. Git ignores the file because it contains
+and excused. The last three may apply to a single day, as in late_hours_day1. Git ignores the file because it contains
 personal data. Entry points: `load` and `for_course`.
 """
 
@@ -34,7 +34,9 @@ REQUIRED = ("id", "student", "name")
 # Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.8
 SIMILAR_COLUMN = 0.75
-BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second group is the name of a day
+BY_HAND = re.compile(
+    r"(extension|late_hours|excused)(?:_(.+))?"
+)  # the second group is the name of a day
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
@@ -44,31 +46,39 @@ class Roster:
 
     entries: tuple[Entry, ...]
 
-    def find(self, person: Person, has_own_name: bool = False, label: str = "") -> Entry | None:
-        """Find a person on the roster by id, e-mail address or `label`, or otherwise by full name.
+    def find(
+        self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
+    ) -> Entry | None:
+        """Find a person on the roster by id, e-mail address, `label` or number in Moodle, or otherwise by full name.
 
         If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
-        case if `has_own_name` is set, because students choose their own names on a platform.
+        case if there is a `participant` number or `has_own_name` is set, because students choose their own names on a
+        platform.
 
         Returns None if no student matches, if several students have the same name, or if the id and name do not match.
         """
-        by_key = self.find_by_key(person, has_own_name, label)
+        by_key = self.find_by_key(person, label, participant, has_own_name)
         by_name = self._namesakes(person)
         if by_key is None:
             is_found = len(by_name) == 1 and not by_name[0].contradicts(person)
             return by_name[0] if is_found else None
         # Different systems may use the same number for different students. In that case, the names differ.
-        is_same = not by_name or by_key in by_name or by_key == self._labelled(person, label)
+        exact = (self._labelled(person, label), self._numbered(person, participant))
+        is_same = not by_name or by_key in by_name or by_key in exact
         return by_key if is_same else None
 
     def find_by_key(
-        self, person: Person, has_own_name: bool = False, label: str = ""
+        self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person by id or e-mail address, by a label that contains one, or by a folder's name; see `find`."""
-        is_folder = not (has_own_name or person.id or person.email)
+        """Find a person by id, e-mail address or number, by a label with one of these, or by a folder's name; see `find`."""
+        is_folder = not (has_own_name or participant or person.id or person.email)
         keys = (person.id, person.email, person.name if is_folder else "")
         found = next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
-        return found or self._labelled(person, label)
+        return found or self._labelled(person, label) or self._numbered(person, participant)
+
+    def _numbered(self, person: Person, participant: str) -> Entry | None:
+        found = self._by_key.get(participant.casefold())
+        return found if found and found.has_number(person, participant) else None
 
     def _labelled(self, person: Person, label: str) -> Entry | None:
         """Return the student whose row contains the label of a person, such as `lovelaceada (4211)`."""
@@ -101,7 +111,7 @@ class Roster:
     def find_all(self, source: HandedIn) -> list[Entry | None]:
         """Find the people who made a submission."""
         pairs = zip(source.people, source.without_roster().labels, strict=True)
-        return [self.find(person, bool(source.participant), label) for person, label in pairs]
+        return [self.find(person, label, source.participant) for person, label in pairs]
 
     def students(self, names: str) -> tuple[Entry, ...]:
         """Look up the students in a comma-separated list. Return an empty tuple unless all of them are on the roster."""
@@ -244,28 +254,30 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
         for column in ("id", "student"):
             if row[column] and row[column].casefold() == getattr(entry, column).casefold():
                 raise CourseError(f"{where}: {column} {row[column]!r} occurs twice")
-    hours = row.get("extension", "") or "0"
-    if not re.fullmatch(r"\d+([.,]\d+)?", hours):
-        raise CourseError(f"{where}: extension {hours!r} is not a number of hours")
     texts = {column: row.get(column, "") for column in (*REQUIRED, "email", "group")}
-    late, excused = _by_hand(where, row)
-    extension = float(hours.replace(",", "."))
-    return Entry(**texts, extension=extension, late_hours=late, excused=excused)
+    extension, late = (_hours(where, row, column) for column in ("extension", "late_hours"))
+    return Entry(**texts, extension=extension, late_hours=late, excused=_excused(where, row))
 
 
-def _by_hand(
-    where: str, row: Mapping[str, str]
-) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...]]:
-    late: list[tuple[str, float]] = []
-    excused: list[str] = []
+def _hours(where: str, row: Mapping[str, str], name: str) -> tuple[tuple[str, float], ...]:
+    """Return the day ("" for every day) and the hours in each filled cell of the columns with this name."""
+    hours = []
     for column, cell in row.items():
         found = BY_HAND.fullmatch(column)
-        if found and found[1] == "late_hours" and cell:
+        if found and found[1] == name and cell:
             if not re.fullmatch(r"\d+([.,]\d+)?", cell):
                 raise CourseError(f"{where}: {column} {cell!r} is not a number of hours")
-            late.append((found[2] or "", float(cell.replace(",", "."))))
-        elif found and found[1] == "excused":
+            hours.append((found[2] or "", float(cell.replace(",", "."))))
+    return tuple(hours)
+
+
+def _excused(where: str, row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the days ("" for every day) on which the student's lateness is excused."""
+    days = []
+    for column, cell in row.items():
+        found = BY_HAND.fullmatch(column)
+        if found and found[1] == "excused":
             if cell.casefold() not in (*YES, *NO):
                 raise CourseError(f"{where}: {column} {cell!r} is neither yes nor no")
-            excused += [found[2] or ""] if cell.casefold() in YES else []
-    return tuple(late), tuple(excused)
+            days += [found[2] or ""] if cell.casefold() in YES else []
+    return tuple(days)

@@ -22,15 +22,18 @@ class Entry:
     name: str
     email: str = ""
     group: str = ""
-    extension: float = 0.0  # hours
-    # Manual entries for one day, or for every day (""): hours late, and whether lateness is excused.
+    # Manual entries for one day, or for every day (""): hours of extension, hours late, and whether lateness is excused.
+    extension: tuple[tuple[str, float], ...] = ()
     late_hours: tuple[tuple[str, float], ...] = ()
     excused: tuple[str, ...] = ()
 
+    def extension_on(self, day: str) -> float:
+        """Return the student's extension in hours."""
+        return _on(day, self.extension) or 0.0
+
     def hours_late(self, day: str) -> float | None:
         """Return how many hours late the student was according to the roster, or None if the roster has no entry for the day."""
-        hours = dict(self.late_hours)
-        return hours.get(day, hours.get(""))
+        return _on(day, self.late_hours)
 
     def is_excused(self, day: str) -> bool:
         """Return whether the student is exempt from late penalties on this day."""
@@ -38,7 +41,18 @@ class Entry:
 
     def affects_lateness(self, day: str) -> bool:
         """Return whether the row changes how late the student is on this day."""
-        return bool(self.extension or self.is_excused(day) or self.hours_late(day) is not None)
+        is_extended = bool(self.extension_on(day))
+        return is_extended or self.is_excused(day) or self.hours_late(day) is not None
+
+    def has_number(self, person: Person, participant: str) -> bool:
+        """Return whether the row's id is this participant number in Moodle and the row's name fits the person.
+
+        The names are compared, because the row may contain another system's number. One of them may have fewer words.
+        """
+        if not participant or self.id != participant:
+            return False
+        own, other = (_words(text) for text in (self.full_name or self.student, person.name))
+        return bool(own and other) and (own <= other or other <= own)
 
     def contradicts(self, person: Person) -> bool:
         """Return whether the row's id differs from the platform's. Spreadsheets remove zeros at the beginning of an id."""
@@ -62,6 +76,16 @@ def normalize(text: str) -> str:
     """Return a string's letters and digits in lower case without accents."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in letters if letter.isalnum())
+
+
+def _on(day: str, values: tuple[tuple[str, float], ...]) -> float | None:
+    """Return the value for this day, or otherwise the one for every day."""
+    by_day = dict(values)
+    return by_day.get(day, by_day.get(""))
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in map(normalize, re.split(r"[\W_]+", name)) if word}
 
 
 def rotations(name: str) -> set[str]:
