@@ -155,7 +155,13 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     again = [one for one in graded.replacements if not one.is_older]
     if again:
         changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
-        console.print(Text(escaped(f"students who resubmitted ({len(again)}): {changes}")))
+        console.print(
+            Text(
+                escaped(
+                    f"students who resubmitted ({len(again)}), with points before late penalties: {changes}"
+                )
+            )
+        )
     for one in graded.replacements:
         if one.is_older:
             print_error(

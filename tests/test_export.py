@@ -468,7 +468,7 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note, unknown) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
-    assert unknown.endswith("(1): ada. Enter late_hours in roster.csv")
+    assert unknown.endswith("(1): ada. Enter late_hours_day1 in roster.csv")
     assert (
         "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
     )
@@ -490,7 +490,7 @@ def test_a_note_about_unknown_times_says_where_to_find_them(late_day: Day) -> No
 
     assert "top folder must be named `submitted`" in note("class/ada/day1/day1.ipynb")
     moodle = note("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada")
-    assert "pass it with --worksheet, or enter late_hours in roster.csv" in moodle
+    assert "pass it with --worksheet, or enter late_hours_day1 in roster.csv" in moodle
     # Canvas marks late files, and there is nothing to deduct from a text entry.
     assert (
         note("in/ada_12345_67890_day1.ipynb") == note("in/ada_12345_text.html", "ada", None) == ""

@@ -178,3 +178,25 @@ def test_an_extension_may_apply_to_one_day(root: Path) -> None:
         text = f"id,student,name,late_hours,{column}\n,ada,Ada Lovelace,20,24\n"
         (root / "roster.csv").write_text(text)
         assert by_student(grade(root, class_)) == {"ada": points}
+
+
+def test_a_row_with_the_id_of_one_student_and_the_name_of_another_is_reported(root: Path) -> None:
+    class_ = moodle_download(root / "a.zip", (5, "Ada Lovelace", 40), (6, "Bob Stone", 50))
+    with_roster(root, "42007,ada,Ada Lovelace,24")
+    (note, *_) = grade(root, class_).notes
+    assert note.startswith(
+        "the row of ada (Ada Lovelace, 42007) on the roster has the id of Bob Stone (42007), "
+        "but the name of Ada Lovelace (42006). Correct the id"
+    )
+    class_ = canvas(root / "a.zip", ("novakhana", 2014, 50014, 40), ("stonebob", 2015, 50015, 50))
+    with_roster(root, "2014,stonebob,,24")
+    (note, *_) = grade(root, class_).notes
+    assert "has the id of novakhana (2014), but the name of stonebob (2015)" in note
+
+
+def test_exports_name_students_who_attempted_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 0), ("bob", 12, 50002, 20)))
+    _, _, err = run(root, monkeypatch, capsys, "export", "day1", "--to", "csv", "--out", "x.csv")
+    assert "0 points, because no exercise was attempted (1): ada (11). " in err

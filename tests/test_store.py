@@ -318,7 +318,7 @@ def test_list_and_forget(
     grade(root, metadata)
     code, out, _ = run(root, monkeypatch, capsys, "list", "day1")
     head, *lines = out.splitlines()
-    assert (code, head.split()) == (0, ["student", "submitted", "points", "late", "file"])
+    assert (code, head.split()) == (0, ["student", "submitted", "final", "points", "late", "file"])
     assert [line.split()[:2] for line in lines] == [
         ["ada", "(ada1)"],
         ["bob", "(bob1)"],

@@ -10,7 +10,7 @@ from autograder.course.state_folder import write_error
 from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
-from autograder.marks import class_list
+from autograder.marks import class_list, grade_notes
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import describe
@@ -49,7 +49,8 @@ def export(
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into, class_)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
-    notes += class_list.missing_grades(rows)
+    notes += grade_notes.missing_grades(rows)
+    notes += grade_notes.unattempted(rows, day)
     notes += _by_hand(rows)
     if to == "gradescope":
         _gradescope(rows, day, out)

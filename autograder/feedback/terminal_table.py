@@ -117,7 +117,7 @@ def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("submitted")
-    result.add_column("points", justify="right")
+    result.add_column("final points", justify="right")
     result.add_column("late")
     result.add_column("file", overflow="fold")
     for row in rows:

@@ -30,7 +30,7 @@ class Observed:
 
 
 def _heading(marks: SubmissionMarks) -> Iterator[str]:
-    yield f"{marks.student}: {marks.path}"
+    yield f"{marks.label}: {marks.path}"
     yield from (f"  problem: {problem}" for problem in marks.problems)
 
 
@@ -90,7 +90,10 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
 def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
     """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
     shown = observed or Observed("", "" if test.passed else test.message)
-    yield from _test_lines(test.name, shown, f" ({test.points:g} of {test.max_points:g} points)")
+    is_worthless = test.passed and test.max_points and not test.points
+    reason = ", because even an answer that does nothing passes" if is_worthless else ""
+    points = f" ({test.points:g} of {test.max_points:g} points){reason}"
+    yield from _test_lines(test.name, shown, points)
 
 
 def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:

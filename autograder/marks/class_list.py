@@ -108,6 +108,7 @@ def roster_problems(
         if not conflicts.is_settled(entry, people)
     ]
     unmatched = _unmatched(rows, roster, contested, stored)
+    notes += conflicts.mixed_up(class_, roster)
     return [*notes, *roster_notes.problems(unmatched, day)]
 
 
@@ -133,14 +134,6 @@ def _unmatched(
         elif row.person and row.entry not in known and row.entry.student not in in_conflict:
             strangers[row.entry.student] = row.person
     return Unmatched(absent, strangers if roster.entries else {})
-
-
-def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield a note for each student whose submission could not be graded."""
-    for row in rows:
-        if row.marks and row.marks.points is None:
-            grade = "no grade" if row.points is None else f"{row.points:g} points"
-            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
@@ -184,11 +177,14 @@ def _source_of_times(rows: Iterable[Row], day: Day) -> str:
     if any(marks.handed_in and marks.handed_in.participant for marks in class_):
         return (
             "Download Moodle's worksheet after the submissions and pass it with --worksheet, "
-            "or enter late_hours in roster.csv"
+            f"or enter late_hours_{day.name} in roster.csv"
         )
     if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
-        return "In nbgrader's tree, the top folder must be named `submitted`. Otherwise, enter late_hours in roster.csv"
-    return "Enter late_hours in roster.csv"
+        return (
+            "In nbgrader's tree, the top folder must be named `submitted`. "
+            f"Otherwise, enter late_hours_{day.name} in roster.csv"
+        )
+    return f"Enter late_hours_{day.name} in roster.csv"
 
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.roster_entry import Entry, normalize, rotations
 
 # Where a number identifies a person ("" for ids, which identify a person everywhere), and the number.
 Identity = tuple[str, str]
@@ -95,3 +95,23 @@ def note(entry: Entry, people: People) -> str:
         f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with its id or "
         "email address. In the row, enter the id of the student whom you mean, as shown here in parentheses"
     )
+
+
+def mixed_up(class_: Iterable[SubmissionMarks], roster: Roster) -> Iterator[str]:
+    """Yield a note about each row whose id and name belong to different people on the platform."""
+    by_id: dict[str, str] = {}
+    by_name: dict[str, set[str]] = {}
+    for marks in class_:
+        source = handed_in(marks, roster)
+        for person, label in zip(source.people, source.labels, strict=True):
+            by_id[source.participant or person.id] = label
+            by_name.setdefault(normalize(person.name), set()).add(label)
+    for entry in roster.entries:
+        owner = by_id.get(entry.id) if entry.id else None
+        names = rotations(entry.full_name or entry.student)
+        named = {label for name in names for label in by_name.get(name, ())}
+        if owner and named and owner not in named:
+            yield (
+                f"the row of {entry.label} on the roster has the id of {owner}, but the name of "
+                f"{' and '.join(sorted(named))}. Correct the id, unless it is from another system"
+            )

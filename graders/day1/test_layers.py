@@ -186,7 +186,8 @@ def check_dropout(
         baseline = finite(shaped(layer.eval()(*inputs), inputs[0].shape))
         difference = finite(shaped(layer.train()(*inputs), inputs[0].shape)) - baseline
         assert difference.abs().max() > 1e-3, (
-            f"in training mode, your layer does not apply dropout to the output of `{sublayer}`"
+            f"with dropout=0.5, dropout on the output of `{sublayer}` should change the result in training mode, "
+            "but the result is the same as in evaluation mode"
         )
 
 
@@ -233,7 +234,8 @@ def check_hidden_dropout(
     )
     rows = finite(shaped(layer.train()(*inputs), inputs[0].shape)).reshape(-1, D)
     assert max(map(count_distinct, rows)) > 2, (
-        "in training mode, your layer does not apply dropout to the hidden values of `feed_forward`"
+        "with dropout=0.5, dropout on the hidden values of `feed_forward` should be visible in the result in "
+        "training mode, but it is not"
     )
 
 

@@ -396,7 +396,8 @@ class TestTransformer:
         model.train()
         difference = finite(shaped(model.encode(source), (3, 7, D), what="the memory")) - memory
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your model does not apply dropout to the embedded source"
+            "dropout on the embedded source should change the memory in training mode, "
+            "but the memory is the same as in evaluation mode"
         )
         actual = finite(
             shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
@@ -404,7 +405,8 @@ class TestTransformer:
         unchanged(student, besides=changed)
         difference = actual - baseline
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your model does not apply dropout to the embedded target"
+            "dropout on the embedded target should change the logits in training mode, "
+            "but the logits are the same as in evaluation mode"
         )
 
     @weight(0.5)

@@ -1,0 +1,33 @@
+"""Tell the TA about students who get no grade or no points. Entry points: `missing_grades` and `unattempted`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from autograder.course.config import Day
+from autograder.marks.class_list import Row
+from autograder.marks.roster_notes import list_names
+
+
+def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a note for each student whose submission could not be graded."""
+    for row in rows:
+        if row.marks and row.marks.points is None:
+            grade = "no grade" if row.points is None else f"{row.points:g} points"
+            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
+
+
+def unattempted(rows: Iterable[Row], day: Day) -> Iterator[str]:
+    """Yield a note about students who get 0 points, because they attempted no exercise."""
+    names = [
+        row.entry.label
+        for row in rows
+        if row.marks
+        and row.marks.exercises
+        and all(exercise.status == "not_attempted" for exercise in row.marks.exercises)
+    ]
+    if names:
+        yield (
+            f"0 points, because no exercise was attempted {list_names(names)}. Ask whether the students "
+            f"submitted the wrong file. `autograder forget {day.name} STUDENT` leaves a grade empty"
+        )
