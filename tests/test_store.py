@@ -287,7 +287,7 @@ def test_the_table_shows_as_many_problems_as_fit(root: Path) -> None:
     assert shown == ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 200]
 
 
-def test_list_names_excused_students(
+def test_list_shows_who_is_excused_or_has_an_extension(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toml = root / "grading.toml"
@@ -297,6 +297,9 @@ def test_list_names_excused_students(
     grade(root, gradescope(root / "a", (1, "10:00", ["ada"], 10)))
     _, out, _ = run(root, monkeypatch, capsys, "list", "day1")
     assert " excused " in out.splitlines()[1]
+    (root / "roster.csv").write_text("id,student,name,extension_day1\nada1,ada,ada,24\n")
+    _, out, _ = run(root, monkeypatch, capsys, "list", "day1")
+    assert " extension " in out.splitlines()[1]
 
 
 def test_progress_outside_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
