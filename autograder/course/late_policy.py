@@ -42,7 +42,7 @@ class Policy:
 
     def percentage(self, days: int) -> float:
         """Return the percentage of the points to deduct from a submission that is this many days late."""
-        return min(self.per_cent_a_day * days, self.at_most_per_cent)
+        return float(min(self.per_cent_a_day * days, self.at_most_per_cent))
 
 
 NO_POLICY = Policy()
