@@ -1,4 +1,4 @@
-"""Run the command line. The processes that a command starts import this module, too, so it imports nothing else at first."""
+"""Run the command line. The processes that a command starts also import this module, so it imports nothing at first."""
 
 
 def main() -> None:

@@ -226,7 +226,7 @@ def report(
     from autograder.course import config as courses
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model
-    from autograder.submissions import roster
+    from autograder.marks.class_roster import roster_for
 
     chosen = load_day(day)
     folder = out or Path(f"report-{day}")
@@ -237,7 +237,7 @@ def report(
         else model.Marks(model.FORMAT, day, ta_commands.stored_class(chosen))
     )
     fingerprint = courses.fingerprint(chosen)
-    late = class_list.lateness_of_each(marks.submissions, chosen, roster.for_course(chosen.root))
+    late = class_list.lateness_of_each(marks.submissions, chosen, roster_for(chosen))
     texts = sentences.read(chosen)
     analysis = class_analysis.analyse(marks, texts, fingerprint, anonymous, late)
     for written in class_page.write(analysis, folder):
@@ -281,3 +281,7 @@ def main() -> None:
     ) as error:
         print_error(error)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

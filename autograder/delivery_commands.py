@@ -93,14 +93,14 @@ def feedback(
     from autograder.export import feedback_files
     from autograder.feedback import sentences
     from autograder.marks import class_list
-    from autograder.submissions import roster
+    from autograder.marks.class_roster import roster_for
 
     if worksheet and to != "moodle":
         raise typer.BadParameter("--worksheet works only with --for moodle")
     chosen = load_day(day)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
-    class_, students = stored_class(chosen), roster.for_course(chosen.root)
+    class_, students = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):
         print_error(note)

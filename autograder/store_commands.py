@@ -19,10 +19,10 @@ def list_students(day: DayArgument) -> None:
     """List each student's current submission, with its time, file, points and lateness."""
     from autograder.feedback import terminal_table
     from autograder.marks import class_list
-    from autograder.submissions import roster
+    from autograder.marks.class_roster import roster_for
 
     chosen = load_day(day)
-    class_, class_roster = stored_class(chosen), roster.for_course(chosen.root)
+    class_, class_roster = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, class_roster)
     submitted = [row for row in rows if row.marks]
     output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
@@ -34,11 +34,11 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
     """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
     from autograder.course.config import CourseError
     from autograder.marks import class_list, lookup
+    from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
-    from autograder.submissions import roster
 
     chosen = load_day(day)
-    class_roster = roster.for_course(chosen.root)
+    class_roster = roster_for(chosen)
     with History(chosen.root) as history, history.lock(day):
         history.relabel(day, lambda class_: class_list.labels(class_, class_roster))
         current = history.current(day)

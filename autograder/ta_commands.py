@@ -204,15 +204,15 @@ def _read_requests(file: Path) -> list[Request]:
 
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
+    from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
     from autograder.marks.override_requests import resolve
     from autograder.marks.overrides import OverrideStore, read_stored
-    from autograder.submissions import roster
 
     with History(day.root) as history:
         class_ = history.current(day.name)
     stored = read_stored(day).stored
-    students = roster.for_course(day.root)
+    students = roster_for(day)
     new = resolve(requests, class_, day, students, by, stored)
     with OverrideStore(day.root) as store:
         store.add(day.name, new)
@@ -223,16 +223,16 @@ def _remove(day: Day, student: str, exercise: str) -> None:
     from autograder.course.config import CourseError
     from autograder.course.renames import older_names
     from autograder.marks import overrides
+    from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
     from autograder.marks.override_requests import find_marks
-    from autograder.submissions import roster
 
     with overrides.OverrideStore(day.root) as store:
         keys = {one.key for one in store.read(day.name) if student in (one.key, one.student)}
         if not keys:
             with History(day.root) as history:
                 class_ = history.current(day.name)
-            marks = find_marks(student, class_, day, roster.for_course(day.root))
+            marks = find_marks(student, class_, day, roster_for(day))
             keys = set(overrides.keys(marks))
         present = older_names(day).get(exercise, exercise)
         names = [present, *(older for older, name in older_names(day).items() if name == present)]

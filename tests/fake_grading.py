@@ -16,9 +16,9 @@ from typing import Any
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.session import GradedClass, Session
+from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
-from autograder.submissions import roster
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 from tests.conftest import reader
@@ -95,7 +95,7 @@ def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
         raise error
 
     with History(root) as history, history.lock("day1"):
-        known = roster.for_course(root)
+        known = roster_for(day)
         pool: Any = FakePool(day, limit)
         opened = Session(day, b"secret", pool, reader(), history, known, fail)
         opened.relabel()

@@ -70,7 +70,8 @@ def test_grading_the_solution_does_not_import_sympy(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Importing sympy takes longer than grading ten exercises. Some functions of torch import this module, which imports sympy.
-    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    for module in ("sympy", "torch.fx.experimental.symbolic_shapes"):
+        monkeypatch.setitem(sys.modules, module, None)
     marks = grader.grade(handed_in(solution_notebook(grader.day)))
     assert lost(marks) == {}
 

@@ -21,8 +21,9 @@ from autograder.marks import class_list
 from autograder.marks import model as given
 from autograder.marks.history import Basis, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.submissions import roster
+from autograder.submissions import roster_file
 from autograder.submissions.disk import owner_from_path
+from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.roster_entry import Entry
 from tests.conftest import Run, reader
 from tests.small_course import RIGHT, WRONG, make
@@ -427,7 +428,7 @@ def test_formulas_in_names_are_escaped_in_every_format(day: Day, begin: str) -> 
     sheet = io.StringIO(newline="")
     csv.writer(sheet).writerows([["id", "student", "name"], ["-7", "ada", f"x{name}"]])
     (day.root / "roster.csv").write_text(sheet.getvalue(), encoding="utf-8", newline="")
-    entry = roster.for_course(day.root).entries[0]
+    entry = roster_file.for_course(day.root).entries[0]
     day.root.joinpath("roster.csv").unlink()
     hostile = [marks("in/x.ipynb", name, 50)]
     assert entry.id == "-7"
@@ -447,7 +448,7 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     with_roster(day)
     class_ = [marks("in/adda_99_67890_day1.ipynb", "lovelaceadda"), marks("in/bob.ipynb", "bob")]
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
-    rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
+    rows, notes = class_list.rows(class_, day, roster_file.for_course(day.root))
     assert notes[0] == (
         "students who are not on the roster (1): lovelaceadda (99999) [closest: ada (Ada Lovelace, 12345)]"
     )
@@ -464,7 +465,7 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
 
 
 def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> None:
-    known = roster.Roster((Entry("12345", "ada", "Ada Lovelace"),))
+    known = Roster((Entry("12345", "ada", "Ada Lovelace"),))
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note, unknown) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
@@ -486,7 +487,7 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
 def test_a_note_about_unknown_times_says_where_to_find_them(late_day: Day) -> None:
     def note(path: str, student: str = "ada", points: float | None = 90) -> str:
         one = msgspec.structs.replace(marks(path, student), points=points)
-        return "".join(class_list.rows([one], late_day, roster.NO_ROSTER)[1])
+        return "".join(class_list.rows([one], late_day, NO_ROSTER)[1])
 
     assert "top folder must be named `submitted`" in note("class/ada/day1/day1.ipynb")
     moodle = note("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada")
@@ -511,7 +512,7 @@ def test_older_marks_of_a_file_under_another_name_are_ignored(day: Day) -> None:
     with_roster(day)
     path = "in/lovelaceada_12345_67890_day1.ipynb"
     old, new = marks(path, "lovelaceada", 90), marks(path, "ada", 70)
-    rows, notes = class_list.rows([old, new], day, roster.for_course(day.root))
+    rows, notes = class_list.rows([old, new], day, roster_file.for_course(day.root))
     assert rows[0].marks == new
     assert not any("2 submissions" in note for note in notes)
 
@@ -521,7 +522,7 @@ def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
-    rows, notes = class_list.rows([eve], late_day, roster.for_course(late_day.root))
+    rows, notes = class_list.rows([eve], late_day, roster_file.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
     assert "students who are not on the roster (1): eve" in notes

@@ -67,9 +67,9 @@ def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: 
 
 def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Texts) -> None:
     named = replace(recipient(submission(texts, student="Anna Smith")), id="2003")
-    assert f"{texts.day.title} · student id 2003" in Page(student_page.page(named, texts)).text
+    assert f"{texts.day.title} · id 2003" in Page(student_page.page(named, texts)).text
     labelled = replace(named, name="Anna Smith (2003)")
-    assert "student id" not in Page(student_page.page(labelled, texts)).text
+    assert "· id" not in Page(student_page.page(labelled, texts)).text
 
 
 def test_the_graded_code_is_shown_with_the_failed_checks(

@@ -11,7 +11,7 @@ import pytest
 
 from autograder.course.config import CourseError
 from autograder.course.late_policy import Policy, lateness
-from autograder.submissions import roster
+from autograder.submissions import roster_file
 from tests.conftest import Run
 from tests.small_course import RIGHT, make
 
@@ -97,7 +97,7 @@ def test_a_ta_can_enter_lateness_for_a_day_and_excuse_it(tmp_path: Path) -> None
     file = tmp_path / "roster.csv"
     head = "id,student,name,late_hours,late_hours_day2,excused_day1\n"
     file.write_text(f'{head}1,ada,Ada,"1,5",,\n2,bob,Bob,30,,yes\n3,cyd,Cyd,,5,no\n')
-    ada, bob, cyd = roster.load(file).entries
+    ada, bob, cyd = roster_file.load(file).entries
     assert [e.hours_late("day1") for e in (ada, bob, cyd)] == [1.5, 30, None]
     assert cyd.hours_late("day2") == 5
     assert [e.is_excused("day1") for e in (ada, bob, cyd)] == [False, True, False]
@@ -123,4 +123,4 @@ def test_an_invalid_cell_of_the_roster_is_reported(
     file = tmp_path / "roster.csv"
     file.write_text(f"id,student,name,{head}\n1,ada,Ada,{cell}\n")
     with pytest.raises(CourseError, match=message):
-        roster.load(file)
+        roster_file.load(file)

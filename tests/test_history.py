@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ import msgspec
 import pytest
 
 from autograder.course.state_folder import VARIABLE, StoreError, secret
+from autograder.marks import engine_version
 from autograder.marks import model as m
 from autograder.marks.engine_version import engine_files
 from autograder.marks.history import Basis, Busy, History, basis_of
@@ -137,6 +139,17 @@ def test_the_engine_version_covers_every_module_that_grading_loads() -> None:
     assert own <= named
     assert "autograder.execution.checks" in own
     assert not named & {"autograder.cli", "autograder.release.build", "autograder.marks.history"}
+
+
+def test_imports_are_found_as_by_pythons_parser() -> None:
+    for file in (ROOT / "autograder").rglob("*.py"):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autograder"):
+                names |= {f"{node.module}", *(f"{node.module}.{one.name}" for one in node.names)}
+            elif isinstance(node, ast.Import):
+                names |= {one.name for one in node.names if one.name.startswith("autograder")}
+        assert set(engine_version.imports(file)) == names, file
 
 
 def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from autograder.course.config import CourseError
-from autograder.submissions import roster
+from autograder.submissions import roster_file
 from autograder.submissions.class_source import apply_roster
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Roster
+from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission
 
@@ -27,7 +27,7 @@ id,student,name,email,group,extension
 def read(folder: Path, text: str, encoding: str = "utf-8") -> Roster:
     file = folder / "roster.csv"
     file.write_bytes(text.encode(encoding))
-    return roster.load(file)
+    return roster_file.load(file)
 
 
 @pytest.fixture
@@ -71,6 +71,10 @@ INVALID = {
     "a student that is a path": (
         "id,student,name\n1,a/b,A\n",
         "line 2: student 'a/b' is not a valid nbgrader folder name",
+    ),
+    "an extension twice": (
+        "id,student,name,extension,extension\n",
+        "line 1: column 'extension' occurs twice",
     ),
     "hours in words": ("id,student,name,extension\n1,a,A,two\n", "line 2: extension 'two'"),
     "hours below zero": ("id,student,name,extension\n1,a,A,-2\n", "line 2: extension '-2'"),
@@ -232,8 +236,8 @@ def test_a_full_name_in_the_student_column_matches_if_the_name_is_empty(tmp_path
 
 
 def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:
-    assert roster.for_course(tmp_path) == four
+    assert roster_file.for_course(tmp_path) == four
     other = tmp_path / "other.csv"
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
-    assert [e.student for e in roster.for_course(tmp_path, other).entries] == ["eve"]
-    assert roster.for_course(tmp_path / "nowhere") == roster.NO_ROSTER
+    assert [e.student for e in roster_file.for_course(tmp_path, other).entries] == ["eve"]
+    assert roster_file.for_course(tmp_path / "nowhere") == NO_ROSTER

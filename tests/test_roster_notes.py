@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from autograder.course.config import CourseError
+from autograder.marks.overrides import OverrideStore
+from autograder.submissions import roster_file
 from tests import downloads
 from tests.fake_grading import book, by_student, current, grade
 from tests.small_course import make
@@ -148,12 +152,42 @@ def test_a_participant_number_settles_which_namesake_is_on_the_roster(root: Path
     assert note.startswith("Wei Chen (42003) and Wei Chen (42004) have the name of Wei Chen, so ")
 
 
-def test_a_later_download_does_not_merge_people_with_different_numbers(root: Path) -> None:
-    with_roster(root, "42003,Wei Chen,,24")
-    grade(root, moodle_download(root / "a.zip", *WEI))
-    graded = grade(root, moodle_download(root / "b.zip", (2, "Wei Chen", 50)))
-    assert by_student(graded) == {"Wei Chen": 50}
-    assert current(root) == {"Wei Chen": 50, "Wei Chen (42004)": 40}
+@pytest.mark.parametrize("row", ["42003,w1,Wei Chen,24", "42004,w1,Wei Chen,24"])
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("is_one_run", [True, False])
+def test_a_later_download_does_not_merge_people_with_different_numbers(
+    root: Path, row: str, number: int, is_one_run: bool
+) -> None:
+    with_roster(root, row)
+    first = moodle_download(root / "a.zip", *WEI)
+    second = moodle_download(root / "b.zip", (number, "Wei Chen", 50))
+    on_roster = int(row[:5]) - 42001
+    names = {n: "w1" if n == on_roster else f"Wei Chen ({42001 + n})" for n in (2, 3)}
+    wanted = {names[2]: 30, names[3]: 40} | {names[number]: 50}
+    if is_one_run:
+        graded = grade(root, first, second)
+        assert by_student(graded) == wanted
+    else:
+        grade(root, first)
+        graded = grade(root, second)
+        assert by_student(graded).get(names[number]) == 50
+    assert graded.identical == []
+    assert current(root) == wanted
+
+
+def test_a_number_in_the_worksheet_is_not_taken_for_a_number_of_another_system(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_roster(root, "42003,w1,Wei Chen,24")
+    class_ = moodle_download(root / "a.zip", (3, "Wei Chen", 40))
+    assert by_student(grade(root, class_)) == {"w1": 40}
+    with OverrideStore(root) as store:
+        store.add_times("day1", {"42003": datetime(2026, 11, 1, tzinfo=UTC)})
+    assert by_student(grade(root, class_)) == {"Wei Chen (42004)": 40}
+    assert current(root) == {"Wei Chen (42004)": 40}
+    code, out, _ = run(root, monkeypatch, capsys, "list", "day1")
+    assert code == 0
+    assert "Wei Chen (42004)" in out
 
 
 @pytest.mark.parametrize(
@@ -174,10 +208,15 @@ def test_a_number_counts_if_the_name_fits(root: Path, row: str, points: float) -
 
 def test_an_extension_may_apply_to_one_day(root: Path) -> None:
     class_ = moodle_download(root / "a.zip", (5, "Ada Lovelace", 40))
-    for column, points in (("extension_day1", 40), ("extension_day2", 36)):
-        text = f"id,student,name,late_hours,{column}\n,ada,Ada Lovelace,20,24\n"
-        (root / "roster.csv").write_text(text)
-        assert by_student(grade(root, class_)) == {"ada": points}
+    file = root / "roster.csv"
+    file.write_text("id,student,name,late_hours,extension_day1\n,ada,Ada Lovelace,20,24\n")
+    assert by_student(grade(root, class_)) == {"ada": 40}
+    entry = roster_file.load(file).entries[0]
+    assert (entry.extension_on("DAY1"), entry.extension_on("day2")) == (24, 0)
+    for column in ("extension_hours", "late_hours_day7", "excused_days"):
+        file.write_text(f"id,student,name,{column}\n,ada,Ada Lovelace,1\n")
+        with pytest.raises(CourseError, match="but the days of the course are day1"):
+            grade(root, class_)
 
 
 def test_a_row_with_the_id_of_one_student_and_the_name_of_another_is_reported(root: Path) -> None:
@@ -186,7 +225,7 @@ def test_a_row_with_the_id_of_one_student_and_the_name_of_another_is_reported(ro
     (note, *_) = grade(root, class_).notes
     assert note.startswith(
         "the row of ada (Ada Lovelace, 42007) on the roster has the id of Bob Stone (42007), "
-        "but the name of Ada Lovelace (42006). Correct the id"
+        "but the name of Ada Lovelace (42006). Correct the id or the name"
     )
     class_ = canvas(root / "a.zip", ("novakhana", 2014, 50014, 40), ("stonebob", 2015, 50015, 50))
     with_roster(root, "2014,stonebob,,24")
@@ -199,4 +238,4 @@ def test_exports_name_students_who_attempted_nothing(
 ) -> None:
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 0), ("bob", 12, 50002, 20)))
     _, _, err = run(root, monkeypatch, capsys, "export", "day1", "--to", "csv", "--out", "x.csv")
-    assert "0 points, because no exercise was attempted (1): ada (11). " in err
+    assert "0 points because no exercise was attempted (1): ada (11). " in err

@@ -9,7 +9,7 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.marks import class_list
-from autograder.submissions import roster
+from autograder.submissions.roster import NO_ROSTER
 from autograder.ta_commands import remember_file_times, remember_times, stored_class
 from tests import downloads
 from tests.downloads import HandIn, hand_in
@@ -47,7 +47,7 @@ class Course:
 
     def sam(self) -> tuple[float | None, float | None, str]:
         """Return Sam's points before and after the late policy, and the notes for the TA."""
-        rows, notes = class_list.rows(stored_class(self.day), self.day, roster.NO_ROSTER)
+        rows, notes = class_list.rows(stored_class(self.day), self.day, NO_ROSTER)
         (row,) = (row for row in rows if "Sam" in row.entry.label)
         assert row.marks
         return row.marks.points, row.points, "\n".join(notes)

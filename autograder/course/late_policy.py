@@ -102,7 +102,7 @@ def lateness(
     if extension:
         return Lateness(
             note="marked late, but the student has an extension; counted as on time. "
-            "Enter the time in Canvas as late_hours in roster.csv if it is after the extension"
+            "If it was after the extension, enter the hours after the due date in roster.csv"
         )
     return Lateness(
         1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"

@@ -11,7 +11,7 @@ from pathlib import Path
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import escape_formula
 from autograder.marks.roster_notes import list_names
-from autograder.submissions.roster import guess_delimiter
+from autograder.submissions.roster_file import guess_delimiter
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
 from autograder.marks import class_list, grade_notes
 from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_roster import roster_for
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import describe
-from autograder.submissions import roster
 
 
 def export(
@@ -45,12 +45,12 @@ def export(
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
     class_ = list(class_)
-    students = roster.for_course(day.root, roster_file)
+    students = roster_for(day, roster_file)
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into, class_)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
     notes += grade_notes.missing_grades(rows)
-    notes += grade_notes.unattempted(rows, day)
+    notes += grade_notes.unattempted_notes(rows, day)
     notes += _by_hand(rows)
     if to == "gradescope":
         _gradescope(rows, day, out)

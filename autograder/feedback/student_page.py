@@ -34,7 +34,8 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student
-            yield Recipient(name, row.entry.student, row.marks, row.late, row.id)
+            number = row.marks.handed_in.participant if row.marks.handed_in else ""
+            yield Recipient(name, row.entry.student, row.marks, row.late, row.id or number)
 
 
 def page(recipient: Recipient, texts: Texts) -> str:
@@ -46,7 +47,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
         language=texts.day.language,
         title=texts.day.title,
         name=recipient.name,
-        id="" if recipient.id in recipient.name else recipient.id,
+        id="" if recipient.name.endswith((recipient.id, f"({recipient.id})")) else recipient.id,
         marks=marks,
         points=recipient.late.reduce(marks.earned),
         late=recipient.late,

@@ -60,7 +60,7 @@ class ClassRun:
     ) -> Iterator[tuple[int, SubmissionMarks]]:
         """Yield each submission's marks as soon as they are ready, with the submission's position in the class."""
         course = courses.fingerprint(self.day)
-        engine_version()  # computes it while the first process starts
+        engine_version()  # compute and cache it while the first process starts
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
         def finished() -> Iterator[tuple[int, SubmissionMarks]]:

@@ -21,13 +21,13 @@ from autograder.grading.explain_text import Observed
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks import class_list, lookup
+from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.marks.regrade import find_again
 from autograder.slicing.client import Slicer, SlicingError, prepare
 from autograder.slicing.service import Piece
-from autograder.submissions import roster
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
@@ -66,7 +66,7 @@ def explain(
         raise CourseError(
             f"{day.name} has no exercise {exercise!r}; its exercises are {', '.join(day.names)}"
         )
-    class_roster = roster.for_course(day.root)
+    class_roster = roster_for(day)
     with History(day.root) as history:
         stored = history.current_with_paths(day.name, renames.older_names(day))
     class_ = [current.marks for current in stored]

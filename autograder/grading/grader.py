@@ -24,12 +24,12 @@ from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
 from autograder.grading.seeds import seed_of
 from autograder.grading.substitution import Graded, substitute_references
+from autograder.grading.torch_checks import skip_symbolic_checks
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line, total_points
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
-from autograder.sandbox.worker.torch_checks import skip_symbolic_checks
 from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slice, Slicer, SlicingError
 from autograder.submissions.code_hash import hash_code

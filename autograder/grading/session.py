@@ -21,12 +21,12 @@ from autograder.grading.executor import Executor
 from autograder.grading.pool import Pool
 from autograder.marks import class_list, overrides, regrade
 from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks
 from autograder.marks.regrade import Change
 from autograder.sandbox.client import Sandbox
-from autograder.submissions import roster
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
@@ -186,6 +186,7 @@ class Session:
         found: set[str] = set()
 
         def labels(class_: Sequence[SubmissionMarks]) -> list[list[str]]:
+            self.roster.add_participants(marks.handed_in for marks in class_)
             labels = class_list.labels(class_, self.roster)
             found.update(label for group in labels for label in group)
             return labels
@@ -238,7 +239,7 @@ def open_session(
         history = stack.enter_context(History(day.root)) if use_store else None
         if history:
             stack.enter_context(history.lock(day.name))
-        class_roster = roster.for_course(day.root)
+        class_roster = roster_for(day)
         session = Session(day, secret, executor, reader, history, class_roster, on_error)
         session.relabel()
         yield session

@@ -108,7 +108,7 @@ def roster_problems(
         if not conflicts.is_settled(entry, people)
     ]
     unmatched = _unmatched(rows, roster, contested, stored)
-    notes += conflicts.mixed_up(class_, roster)
+    notes += conflicts.id_mismatches(class_, roster)
     return [*notes, *roster_notes.problems(unmatched, day)]
 
 

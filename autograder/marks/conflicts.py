@@ -1,4 +1,4 @@
-"""Find students on the roster whose name several people have on a platform. Entry points: `contested` and `identity`."""
+"""Find rows of the roster that fit several people on a platform. Entry points: `contested`, `id_mismatches` and `identity`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ People = dict[Identity, str]  # a label for each person
 def identity(marks: SubmissionMarks, source: HandedIn, person: Person) -> Identity | None:
     """Return what distinguishes a person from others with the same name, or None if nothing does.
 
-    Moodle's participant numbers and Gradescope's folders are different in each assignment and download.
+    Moodle's participant numbers are different in each assignment, and Gradescope's folders in each download.
     """
     number = source.participant or (person.id if platforms.is_local_id(person.id) else "")
     if number:
@@ -66,7 +66,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
                 found.setdefault(entry, {}).setdefault(who, label)
                 if not roster.find_by_key(person, label, source.participant):
                     by_name.add(entry)
-                elif entry.has_number(person, source.participant):
+                elif entry.matches_participant(person, source.participant):
                     numbered.add(entry)
     return {
         entry: people
@@ -77,7 +77,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
 
 
 def is_settled(entry: Entry, people: People) -> bool:
-    """Return whether the row's id identifies one of several people in the same download."""
+    """Return whether one of these people has the row's id and all others are in the same download."""
     places = {place for place, number in people if number == entry.id}
     return bool(places) and all(place in places for place, _ in people)
 
@@ -86,10 +86,11 @@ def note(entry: Entry, people: People) -> str:
     """Return a note about a contested student that says how to resolve the conflict."""
     labels = sorted(set(people.values()))
     if entry.id in (number for _, number in people):
-        others = [label for (_, number), label in people.items() if number != entry.id]
+        others = sorted({label for (_, number), label in people.items() if number != entry.id})
         return (
-            f"{' and '.join(sorted(set(others)))} {'have' if len(others) > 1 else 'has'} the name of {entry.label}, "
-            "but not the id on the roster, so the row does not apply. If it is the same student, delete the id from the row"
+            f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} the name of {entry.label}, but not the id "
+            "on the roster, so the row does not apply to them. If it is the same student, delete the id from the row; "
+            "otherwise, add a row"
         )
     return (
         f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with its id or "
@@ -97,7 +98,7 @@ def note(entry: Entry, people: People) -> str:
     )
 
 
-def mixed_up(class_: Iterable[SubmissionMarks], roster: Roster) -> Iterator[str]:
+def id_mismatches(class_: Iterable[SubmissionMarks], roster: Roster) -> Iterator[str]:
     """Yield a note about each row whose id and name belong to different people on the platform."""
     by_id: dict[str, str] = {}
     by_name: dict[str, set[str]] = {}
@@ -113,5 +114,5 @@ def mixed_up(class_: Iterable[SubmissionMarks], roster: Roster) -> Iterator[str]
         if owner and named and owner not in named:
             yield (
                 f"the row of {entry.label} on the roster has the id of {owner}, but the name of "
-                f"{' and '.join(sorted(named))}. Correct the id, unless it is from another system"
+                f"{' and '.join(sorted(named))}. Correct the id or the name, unless the id is from another system"
             )

@@ -59,7 +59,7 @@ def imported_files(*modules: str) -> list[Path]:
             raise FileNotFoundError(f"The module {name} has no file in {ROOT}.")
         if file not in found:
             found.add(file)
-            pending += _imports(file)
+            pending += imports(file)
             # Add the package that contains the file.
             pending.append(".".join(file.parent.relative_to(ROOT).parts))
     return sorted(found)
@@ -71,8 +71,8 @@ def _file(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _imports(file: Path) -> list[str]:
-    # Parsing the files would take longer than importing the whole command line.
+def imports(file: Path) -> list[str]:
+    """Return the names that a file imports from this package. Parsing the file would take much longer."""
     names = []
     for package, imported, module in IMPORT.findall(file.read_text(encoding="utf-8")):
         if module:

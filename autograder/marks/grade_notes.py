@@ -1,4 +1,4 @@
-"""Tell the TA about students who get no grade or no points. Entry points: `missing_grades` and `unattempted`."""
+"""Tell the TA about students who get no grade or no points. Entry points: `missing_grades` and `unattempted_notes`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
             yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
 
 
-def unattempted(rows: Iterable[Row], day: Day) -> Iterator[str]:
+def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
     """Yield a note about students who get 0 points, because they attempted no exercise."""
     names = [
         row.entry.label
         for row in rows
         if row.marks
         and row.marks.exercises
+        and row.marks.points == 0
         and all(exercise.status == "not_attempted" for exercise in row.marks.exercises)
     ]
     if names:
         yield (
-            f"0 points, because no exercise was attempted {list_names(names)}. Ask whether the students "
-            f"submitted the wrong file. `autograder forget {day.name} STUDENT` leaves a grade empty"
+            f"0 points because no exercise was attempted {list_names(names)}. Ask whether the students "
+            f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT`"
         )

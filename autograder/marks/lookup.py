@@ -58,8 +58,7 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
             if not wanted.isdisjoint(re.sub(r"[\W_]", "", name) for name in names_of(item, roster))
         ]
     exact = [item for item in found if item.student == text]
-    own = [item for item in found if text.casefold() in _ids(item)]
-    found = exact or own or found
+    found = exact or _with_own_id(text.casefold(), found, roster) or found
     if len({_identity(item) for item in found}) > 1:
         raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
     return found
@@ -102,6 +101,18 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
     near = difflib.get_close_matches(text.casefold(), names, 1)
     return names[near[0]] if near else ""
+
+
+def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
+    """Return the items with this id on the platform, or [] if a row with this id matches only other items."""
+
+    def rows(items: Sequence[T]) -> set[str]:
+        sources = [item.handed_in or HandedIn((Person(item.student),)) for item in items]
+        entries = (entry for source in sources for entry in roster.find_all(source) if entry)
+        return {entry.id for entry in entries if entry.id.casefold() == text}
+
+    own = [item for item in found if text in _ids(item)]
+    return own if rows(found) == rows(own) else []
 
 
 def _ids(item: HasStudent) -> set[str]:

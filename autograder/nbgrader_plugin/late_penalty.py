@@ -11,7 +11,7 @@ from nbgrader.utils import parse_utc
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.submissions import roster
+from autograder.submissions import roster_file
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
@@ -28,7 +28,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
                 student_id, score, total_seconds_late
             )
             return penalty
-        found = roster.for_course(root).students(student_id)
+        found = roster_file.for_course(root).students(student_id)
         day = self.parent.assignment_id
         if found and found[0].is_excused(day):
             return 0.0

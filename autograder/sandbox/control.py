@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "ATEN_CPU_CAPABILITY": "avx2",
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # other packages may define backends
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # otherwise, torch imports every package that registers a backend
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "PYTHONHASHSEED": "0",
     "HOME": "/nonexistent",

@@ -42,7 +42,7 @@ def find_submissions(
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)
     for path in paths:
-        files = read_submissions([path], day.name, reader)
+        files = read_submissions([path], day.name, reader, roster.add_participants)
         for _, of_student in groupby(files, key=lambda submission: submission.labels):
             chosen = choose(list(of_student), exercises[day.name])
             found = find_day(chosen, day.name, exercises) if chosen.readable else day.name

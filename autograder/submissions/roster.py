@@ -1,25 +1,17 @@
-"""Read the class roster, which maps names from the learning platform, nbgrader and the course to students.
+"""Find students on the class roster by their names on the learning platform. Entry point: `Roster`.
 
-`roster.csv`, next to `grading.toml`, has one row per student, but may omit students. The required columns are id (on
-the platform), student (in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours
-and excused. The last three may apply to a single day, as in late_hours_day1. Git ignores the file because it contains
-personal data. Entry points: `load` and `for_course`.
+The roster maps names from the platform, nbgrader and the course to students. `roster_file` reads it.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 
-from autograder.course.config import CourseError
 from autograder.submissions.people import HandedIn, Person, ambiguous
 from autograder.submissions.roster_entry import (
     USER_NAME,
@@ -29,27 +21,30 @@ from autograder.submissions.roster_entry import (
     rotations,
 )
 
-FILE = "roster.csv"
-REQUIRED = ("id", "student", "name")
-# Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
+# Names with at least this difflib similarity (0 to 1) may be different spellings of the same name.
 SIMILAR_NAME = 0.8
-SIMILAR_COLUMN = 0.75
-BY_HAND = re.compile(
-    r"(extension|late_hours|excused)(?:_(.+))?"
-)  # the second group is the name of a day
-YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
 @dataclass(frozen=True)
 class Roster:
-    """The students of a course. Empty if the course has no roster file."""
+    """The students of a course. Empty if the course has no roster file.
+
+    `participants` contains the participant numbers in Moodle that are known so far. A row with one of these numbers as its id
+    does not match a person with another number.
+    """
 
     entries: tuple[Entry, ...]
+    participants: set[str] = field(default_factory=set, compare=False)
+
+    def add_participants(self, sources: Iterable[HandedIn | None]) -> None:
+        """Add the participant numbers of these submissions to the known ones, unless the roster is empty."""
+        if self.entries:
+            self.participants.update(s.participant for s in sources if s and s.participant)
 
     def find(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person on the roster by id, e-mail address, `label` or number in Moodle, or otherwise by full name.
+        """Find a person on the roster by id, e-mail address, `label` or participant number, or otherwise by full name.
 
         If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
         case if there is a `participant` number or `has_own_name` is set, because students choose their own names on a
@@ -60,8 +55,10 @@ class Roster:
         by_key = self.find_by_key(person, label, participant, has_own_name)
         by_name = self._namesakes(person)
         if by_key is None:
-            is_found = len(by_name) == 1 and not by_name[0].contradicts(person)
-            return by_name[0] if is_found else None
+            if len(by_name) != 1 or by_name[0].contradicts(person):
+                return None
+            has_other = participant and by_name[0].id in self.participants - {participant}
+            return None if has_other else by_name[0]
         # Different systems may use the same number for different students. In that case, the names differ.
         exact = (self._labelled(person, label), self._numbered(person, participant))
         is_same = not by_name or by_key in by_name or by_key in exact
@@ -70,7 +67,7 @@ class Roster:
     def find_by_key(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person by id, e-mail address or number, by a label with one of these, or by a folder's name; see `find`."""
+        """Find a person by id, e-mail address or participant number, by a label, or by a folder's name; see `find`."""
         is_folder = not (has_own_name or participant or person.id or person.email)
         keys = (person.id, person.email, person.name if is_folder else "")
         found = next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
@@ -78,7 +75,7 @@ class Roster:
 
     def _numbered(self, person: Person, participant: str) -> Entry | None:
         found = self._by_key.get(participant.casefold())
-        return found if found and found.has_number(person, participant) else None
+        return found if found and found.matches_participant(person, participant) else None
 
     def _labelled(self, person: Person, label: str) -> Entry | None:
         """Return the student whose row contains the label of a person, such as `lovelaceada (4211)`."""
@@ -174,110 +171,3 @@ class Roster:
 
 
 NO_ROSTER = Roster(())
-
-
-def load(file: Path) -> Roster:
-    """Load a roster from a CSV file. The delimiter may be a comma, a semicolon or a tab.
-
-    The file must be encoded in UTF-8, with or without a byte order mark.
-
-    Raises:
-        CourseError: The file cannot be read or has an invalid line.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CourseError(f"{file} could not be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CourseError(f"{file} is not UTF-8. Save it as “CSV UTF-8”.") from None
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=guess_delimiter(text), strict=True)
-    try:
-        head = [cell.strip().casefold() for cell in next(rows, [])]
-        _check_columns(file, head)
-        entries: list[Entry] = []
-        for cells in rows:
-            if any(cell.strip() for cell in cells):
-                entries.append(_entry(f"{file}, line {rows.line_num}", head, cells, entries))
-    except csv.Error as error:
-        raise CourseError(f"{file}, line {rows.line_num}: invalid CSV: {error}") from None
-    return Roster(tuple(entries))
-
-
-def for_course(root: Path, file: Path | None = None) -> Roster:
-    """Load the given roster file, or the course's `roster.csv` by default. Return an empty roster if there is no file.
-
-    Raises:
-        CourseError: The file cannot be read or has an invalid line.
-    """
-    default = root / FILE
-    if file is None and not default.is_file():
-        return NO_ROSTER
-    return load(file or default)
-
-
-def guess_delimiter(text: str) -> str:
-    """Return the delimiter of a CSV file: the candidate that occurs most often in the first line."""
-    first = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
-    return max(",;\t", key=first.count)
-
-
-def _check_columns(file: Path, head: Sequence[str]) -> None:
-    known = [field.name for field in fields(Entry)]
-    where = f"{file}, line 1"
-    for column in REQUIRED:
-        if column not in head:
-            raise CourseError(
-                f"{where}: column {column!r} is missing. Required: {', '.join(REQUIRED)}. "
-                f"Found: {', '.join(filter(None, head)) or 'none'}."
-            )
-    for column in (column for column in head if not BY_HAND.fullmatch(column)):
-        close = difflib.get_close_matches(column, known, 1, SIMILAR_COLUMN)
-        if close and column not in known:
-            raise CourseError(f"{where}: unknown column {column!r}. Did you mean {close[0]!r}?")
-        if close and head.count(column) > 1:
-            raise CourseError(f"{where}: column {column!r} occurs twice")
-
-
-def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterable[Entry]) -> Entry:
-    if len(cells) != len(head):
-        raise CourseError(
-            f"{where}: the row has {len(cells)} cells, but the header has {len(head)}"
-        )
-    row = {column: cell.strip() for column, cell in zip(head, cells, strict=True)}
-    if not row["student"]:
-        raise CourseError(f"{where}: the column 'student' is empty")
-    if ", " in row["student"] or "/" in row["student"]:
-        raise CourseError(
-            f"{where}: student {row['student']!r} is not a valid nbgrader folder name: it must not contain '/' or ', '"
-        )
-    for entry in before:
-        for column in ("id", "student"):
-            if row[column] and row[column].casefold() == getattr(entry, column).casefold():
-                raise CourseError(f"{where}: {column} {row[column]!r} occurs twice")
-    texts = {column: row.get(column, "") for column in (*REQUIRED, "email", "group")}
-    extension, late = (_hours(where, row, column) for column in ("extension", "late_hours"))
-    return Entry(**texts, extension=extension, late_hours=late, excused=_excused(where, row))
-
-
-def _hours(where: str, row: Mapping[str, str], name: str) -> tuple[tuple[str, float], ...]:
-    """Return the day ("" for every day) and the hours in each filled cell of the columns with this name."""
-    hours = []
-    for column, cell in row.items():
-        found = BY_HAND.fullmatch(column)
-        if found and found[1] == name and cell:
-            if not re.fullmatch(r"\d+([.,]\d+)?", cell):
-                raise CourseError(f"{where}: {column} {cell!r} is not a number of hours")
-            hours.append((found[2] or "", float(cell.replace(",", "."))))
-    return tuple(hours)
-
-
-def _excused(where: str, row: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the days ("" for every day) on which the student's lateness is excused."""
-    days = []
-    for column, cell in row.items():
-        found = BY_HAND.fullmatch(column)
-        if found and found[1] == "excused":
-            if cell.casefold() not in (*YES, *NO):
-                raise CourseError(f"{where}: {column} {cell!r} is neither yes nor no")
-            days += [found[2] or ""] if cell.casefold() in YES else []
-    return tuple(days)

@@ -29,29 +29,29 @@ class Entry:
 
     def extension_on(self, day: str) -> float:
         """Return the student's extension in hours."""
-        return _on(day, self.extension) or 0.0
+        return _for_day(day, self.extension) or 0.0
 
     def hours_late(self, day: str) -> float | None:
         """Return how many hours late the student was according to the roster, or None if the roster has no entry for the day."""
-        return _on(day, self.late_hours)
+        return _for_day(day, self.late_hours)
 
     def is_excused(self, day: str) -> bool:
         """Return whether the student is exempt from late penalties on this day."""
-        return day in self.excused or "" in self.excused
+        return day.casefold() in self.excused or "" in self.excused
 
     def affects_lateness(self, day: str) -> bool:
         """Return whether the row changes how late the student is on this day."""
         is_extended = bool(self.extension_on(day))
         return is_extended or self.is_excused(day) or self.hours_late(day) is not None
 
-    def has_number(self, person: Person, participant: str) -> bool:
+    def matches_participant(self, person: Person, participant: str) -> bool:
         """Return whether the row's id is this participant number in Moodle and the row's name fits the person.
 
         The names are compared, because the row may contain another system's number. One of them may have fewer words.
         """
         if not participant or self.id != participant:
             return False
-        own, other = (_words(text) for text in (self.full_name or self.student, person.name))
+        own, other = (set(_words(text)) for text in (self.full_name or self.student, person.name))
         return bool(own and other) and (own <= other or other <= own)
 
     def contradicts(self, person: Person) -> bool:
@@ -78,19 +78,19 @@ def normalize(text: str) -> str:
     return "".join(letter for letter in letters if letter.isalnum())
 
 
-def _on(day: str, values: tuple[tuple[str, float], ...]) -> float | None:
+def _for_day(day: str, values: tuple[tuple[str, float], ...]) -> float | None:
     """Return the value for this day, or otherwise the one for every day."""
     by_day = dict(values)
-    return by_day.get(day, by_day.get(""))
+    return by_day.get(day.casefold(), by_day.get(""))
 
 
-def _words(name: str) -> set[str]:
-    return {word for word in map(normalize, re.split(r"[\W_]+", name)) if word}
+def _words(name: str) -> list[str]:
+    return [word for word in map(normalize, re.split(r"[\W_]+", name)) if word]
 
 
 def rotations(name: str) -> set[str]:
     """Return all rotations of the words in a name, so that both “Ada Lovelace” and “Lovelace Ada” match."""
-    words = [word for word in map(normalize, re.split(r"[\W_]+", name)) if word]
+    words = _words(name)
     return {"".join(words[at:] + words[:at]) for at in range(len(words))}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from autograder.submissions.places import (
 )
 
 __all__ = ["Submission", "printable", "read_submissions"]
+
+
+Listed = Callable[[Sequence[HandedIn | None]], None]
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,23 @@ class Submission:
         return labels(self.student, self.handed_in)
 
 
-def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
-    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
+def read_submissions(
+    paths: Sequence[Path], day: str, reader: Reader, on_listed: Listed = lambda sources: None
+) -> Iterator[Submission]:
+    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive.
+
+    Before the first submission in a folder or archive is read, `on_listed` is called with who made each of them.
+    """
     for path in paths:
-        yield from _PathReader(path, day, reader).submissions()
+        yield from _PathReader(path, day, reader, on_listed).submissions()
 
 
 class _PathReader:
     """A reader for the submissions under one of the TA's paths."""
 
-    def __init__(self, path: Path, day: str, reader: Reader) -> None:
+    def __init__(self, path: Path, day: str, reader: Reader, on_listed: Listed) -> None:
         self._path, self._day, self._reader = path, day, reader
+        self._on_listed = on_listed
 
     def submissions(self) -> Iterator[Submission]:
         """Yield the submissions under the path."""
@@ -87,6 +96,7 @@ class _PathReader:
                 if owner
                 else find_in_class(folder, self._day, student)
             )
+            self._on_listed([file.handed_in for file in files])
             for file in files:
                 yield from self._read_file(file, self._path / file.place)
         else:
@@ -119,8 +129,9 @@ class _PathReader:
         """Yield the submissions in a class archive."""
         try:
             with self._reader.list_archive(name, data, size, self._day, archive.student) as listing:
-                for member in listing.members:
-                    found = _found_member(member)
+                files = [_found_member(member) for member in listing.members]
+                self._on_listed([file.handed_in for file in files])
+                for member, found in zip(listing.members, files, strict=True):
                     if found.problem:
                         yield self._unreadable(found)
                         continue

@@ -69,6 +69,7 @@ def check_view(
     if shots:
         page.screenshot(path=shots / f"{file.stem}.png", full_page=True)
     count = page.evaluate("document.images.length")
+    problems += [] if count else ["contains no picture"]
     page.close()
     print(f"{file.stem}: {count} pictures, {len(problems)} problems")
     return [f"{file.stem} {problem}" for problem in problems]

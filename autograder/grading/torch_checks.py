@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 
 
+@cache
 def skip_symbolic_checks() -> None:
-    """Import sympy only for checks of symbolic values and for checks that fail.
-
-    Without this, the first check of a plain bool imports it, for example in `tril` on the device `meta`.
-    """
+    """Import sympy only for checks of symbolic values and for checks that fail. Without this, the first check imports it."""
     check_with = torch._check_with
 
     def check(error_type: Any, cond: Any, message: Callable[[], str]) -> None:

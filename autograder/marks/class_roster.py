@@ -1,0 +1,23 @@
+"""Load the roster for a day, together with the participant numbers in Moodle that are known. Entry point: `roster_for`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autograder.course.config import Day
+from autograder.marks import overrides
+from autograder.submissions import roster_file
+from autograder.submissions.roster import Roster
+
+
+def roster_for(day: Day, file: Path | None = None) -> Roster:
+    """Load the given roster file, or the course's own by default. The participant numbers are those in Moodle's worksheet.
+
+    Raises:
+        CourseError: The file cannot be read or has an invalid line.
+        StoreError: The store cannot be read.
+    """
+    roster = roster_file.for_course(day.root, file)
+    if roster.entries:
+        roster.participants.update(overrides.read_stored(day).times.in_worksheet)
+    return roster
