@@ -252,4 +252,4 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
             total = f"{marks.points:g} of {marks.max_points:g} points in total"
-            print_text(f"{marks.student}: {overrides.describe(exercise)}; {total}")
+            print_text(f"{marks.label}: {overrides.describe(exercise)}; {total}")

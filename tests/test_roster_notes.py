@@ -112,9 +112,9 @@ def test_students_who_are_not_on_the_roster_are_listed_in_one_line(root: Path) -
     graded = grade(root, canvas(root / "a.zip", *OTHERS, *extra, ("cydcharise", 77, 70000, 5)))
     strangers, absent = graded.notes
     assert strangers.startswith(
-        "students who are not on the roster (13): cydcharise (77) [closest: cyd (Cyd Charisse, 3)], x0 (3000), "
+        "students who are not on the roster (13): cydcharise (77) [closest: cyd (Cyd Charisse, 3)]; x0 (3000); "
     )
-    assert strangers.endswith(", …")
+    assert strangers.endswith("; …")
     assert absent == "students on the roster without a submission (1): cyd (Cyd Charisse, 3)"
 
 
@@ -150,6 +150,20 @@ def test_a_participant_number_settles_which_namesake_is_on_the_roster(root: Path
     with_roster(root, ",Wei Chen,,24")
     (note, *_) = grade(root, class_).notes
     assert note.startswith("Wei Chen (42003) and Wei Chen (42004) have the name of Wei Chen, so ")
+
+
+@pytest.mark.parametrize("row", ["42003,w1,Wei Chen,20", ",w1,Wei Chen,20"])
+def test_the_report_and_explain_do_not_apply_a_row_to_a_namesake(
+    root: Path, row: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "roster.csv").write_text(f"id,student,name,late_hours_day1\n{row}\n")
+    graded = grade(root, moodle_download(root / "a.zip", *WEI))
+    late = {row.entry.student: row.late.days for row in graded.rows}
+    assert [one.days for one in graded.lateness] == list(late.values())
+    assert late["Wei Chen (42004)"] == 0
+    code, out, _ = run(root, monkeypatch, capsys, "explain", "day1", "42004")
+    assert code == 0
+    assert "late" not in out
 
 
 @pytest.mark.parametrize("row", ["42003,w1,Wei Chen,24", "42004,w1,Wei Chen,24"])

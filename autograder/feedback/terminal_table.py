@@ -127,7 +127,8 @@ def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
             days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
             per_cent = f" (−{row.late.per_cent:g}%)" if row.late.per_cent else ""
             late = f"{days}{per_cent}" if row.late.days else ""
-            late = late or ("extension" if row.entry.extension_on(day) else "")
+            late = late or ("within grace" if row.entry.hours_late(day) else "")
+            late = "extension" if row.entry.extension_on(day) and not row.late.days else late
             late = "excused" if row.entry.is_excused(day) else late
             path = Text(row.marks.path)
             result.add_row(Text(row.entry.student), time, points, late, path)

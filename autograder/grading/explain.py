@@ -34,6 +34,7 @@ from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
+Show = Callable[[SubmissionMarks], Iterator[str]]
 NOT_FOUND = "the submitted file no longer exists"
 CHANGED_FILE = "the submitted file has changed since then"
 CHANGED_COURSE = (
@@ -70,13 +71,22 @@ def explain(
     with History(day.root) as history:
         stored = history.current_with_paths(day.name, renames.older_names(day))
     class_ = [current.marks for current in stored]
+    class_roster.add_participants(marks.handed_in for marks in class_)
+
+    def show(marks: SubmissionMarks) -> Iterator[str]:
+        """Summarize marks. The class decides whose late hours and extension a row of the roster contains."""
+        *_, late = class_list.lateness_of_each([*class_, marks], day, class_roster)
+        return explain_text.summary(adjust(marks), late)
+
     found = [] if student else lookup.find(who, class_, class_roster)
     if found:
         for current in stored:
             if any(current.marks is marks for marks in found):
-                yield from _explain_stored(day, current, exercise, class_roster, seed, adjust)
+                yield from _explain_stored(day, current, exercise, class_roster, seed, adjust, show)
     elif os.path.lexists(who):
-        yield from _explain_path(day, Path(who), exercise, class_roster, student, seed, adjust)
+        yield from _explain_path(
+            day, Path(who), exercise, class_roster, student, seed, adjust, show
+        )
     else:
         near = lookup.closest(who, class_, class_roster)
         raise CourseError(
@@ -92,10 +102,11 @@ def _explain_stored(
     class_roster: Roster,
     seed: str | None,
     adjust: Adjust,
+    show: Show,
 ) -> Iterator[str]:
     marks = stored.marks
     if not exercise or not marks.exercises:
-        yield from _summary(adjust(marks), day, class_roster)
+        yield from show(marks)
         return
     with start_server() as server, Reader() as reader:
         found = next(find_again([stored], day, reader, class_roster), None)
@@ -121,6 +132,7 @@ def _explain_path(
     student: str,
     seed: str | None,
     adjust: Adjust,
+    show: Show,
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
         submissions = [
@@ -133,13 +145,8 @@ def _explain_path(
             if exercise and run.marks.exercises:
                 yield from details(day, adjust(run.marks), exercise, run)
             else:
-                yield from _summary(adjust(run.marks), day, class_roster)
+                yield from show(run.marks)
             yield f"\nTo repeat this run, add --seed {run.marks.seed}"
-
-
-def _summary(marks: SubmissionMarks, day: Day, class_roster: Roster) -> Iterator[str]:
-    (late,) = class_list.lateness_of_each([marks], day, class_roster)
-    return explain_text.summary(marks, late)
 
 
 def _choose(

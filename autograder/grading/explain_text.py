@@ -91,9 +91,7 @@ def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator
     """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
     shown = observed or Observed("", "" if test.passed else test.message)
     is_worthless = test.passed and test.max_points and not test.points
-    reason = (
-        ", because a trivial answer or the course's own code also passes" if is_worthless else ""
-    )
+    reason = ", because an answer that does nothing of its own also passes" if is_worthless else ""
     points = f" ({test.points:g} of {test.max_points:g} points){reason}"
     yield from _test_lines(test.name, shown, points)
 

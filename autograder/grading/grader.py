@@ -150,8 +150,11 @@ class Grader:
         student's code for it.
         """
         if all(exercise.status == "not_attempted" for exercise in marks):
+            slices = slicer.slice_all().slices.values()
             problems.append(
-                f"no exercise of {self.day.name} was attempted: the stubs are unchanged or missing"
+                f"no exercise of {self.day.name} was found"
+                if all(code.state == "absent" for code in slices)
+                else f"no exercise of {self.day.name} was attempted: the stubs are unchanged"
             )
         result = {exercise.name: exercise for exercise in marks}
         for exercise in self.day.exercises:

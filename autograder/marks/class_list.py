@@ -84,6 +84,11 @@ def rows(
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
     notes += _notes(chosen, handed)
+    late = [row for row in chosen if row.late.days and row.points is not None]
+    if late and not day.late.per_cent_a_day:
+        notes.append(
+            f"lateness costs nothing, because grading.toml sets no late policy for {day.name}"
+        )
     if unknown := _without_time(chosen, day):
         names = roster_notes.list_names([row.entry.student for row in unknown])
         notes.append(
@@ -138,10 +143,11 @@ def _unmatched(
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
     """Return how late each submission is. A group's submission gets the extension of the group's first student."""
-    result = []
+    class_, result = list(class_), []
+    contested = conflicts.contested(class_, roster)
     for marks in class_:
         source = handed_in(marks, roster)
-        entry, _ = _students(marks, source, roster)[0]
+        entry, _ = _students(marks, source, roster, contested)[0]
         result.append(_lateness(day, source, entry))
     return result
 

@@ -75,8 +75,9 @@ def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]
 
 def list_names(names: Sequence[str]) -> str:
     """Return the number of names, and the first of them."""
-    more = ", …" if len(names) > MAX_NAMES else ""
-    return f"({len(names)}): {', '.join(names[:MAX_NAMES])}{more}"
+    comma = "; " if any(", " in name for name in names) else ", "
+    more = f"{comma}…" if len(names) > MAX_NAMES else ""
+    return f"({len(names)}): {comma.join(names[:MAX_NAMES])}{more}"
 
 
 def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]]) -> list[Entry]:
