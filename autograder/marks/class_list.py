@@ -84,8 +84,8 @@ def rows(
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
     notes += _notes(chosen, handed)
-    late = [row for row in chosen if row.late.days and row.points is not None]
-    if late and not day.late.per_cent_a_day:
+    is_any_late = any(row.late.days and row.points is not None for row in chosen)
+    if is_any_late and not day.late.per_cent_a_day:
         notes.append(
             f"lateness costs nothing, because grading.toml sets no late policy for {day.name}"
         )
