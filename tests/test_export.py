@@ -167,7 +167,7 @@ def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
     assert any("on the roster without a submission (1): dora" in note for note in notes)
     assert f"students in {gradebook} without a submission (1): Eve" in notes
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
-    assert any(f"{gradebook} that change (2): {label}: 12.5 → 40, cyd" in note for note in notes)
+    assert any(f"{gradebook} that change (2): {label}: 12.5 → 40; cyd" in note for note in notes)
 
 
 def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Day) -> None:
@@ -366,7 +366,7 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     kept = "that stay, because the submission has no grade"
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
     notes = export(day, "canvas", class_, out, into=gradebook)
-    assert any(f"{gradebook} {kept} (2): {label}: 12.5, cyd" in note for note in notes)
+    assert any(f"{gradebook} {kept} (2): {label}: 12.5; cyd" in note for note in notes)
     assert import_to_canvas(out)[2]["12346"] == "12.5"
     export(day, "canvas", class_, out, into=gradebook, unreadable=0.0)
     assert import_to_canvas(out)[2]["12346"] == "0"
@@ -453,7 +453,7 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
         "students who are not on the roster (1): lovelaceadda (99999) [closest: ada (Ada Lovelace, 12345)]"
     )
     assert notes[1].startswith(
-        "students on the roster without a submission (2): ada (Ada Lovelace, 12345), dora"
+        "students on the roster without a submission (2): ada (Ada Lovelace, 12345); dora"
     )
     assert [row.entry.student for row in rows] == [
         "ada",
