@@ -107,7 +107,7 @@ def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print_text(f"set by hand: {marks.student}: {describe(exercise)}")
+                print_text(f"set by hand: {marks.label}: {describe(exercise)}")
 
 
 def explain(

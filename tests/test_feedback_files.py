@@ -126,6 +126,18 @@ def test_moodle_gives_each_page_to_its_participant(texts: Texts, tmp_path: Path)
     assert done.notes == []
 
 
+def test_a_roster_does_not_change_the_name_of_a_page_in_moodle(
+    texts: Texts, tmp_path: Path
+) -> None:
+    marks = from_moodle(texts, "Wei Chen", "42003")
+    known = Roster((Entry("42003", "Wei Chen (42003)", ""),))
+    names = [
+        list(written([marks], texts, "moodle", tmp_path / "f.zip", r)[0])
+        for r in (NO_ROSTER, known)
+    ]
+    assert names[0] == names[1] == ["Wei Chen_42003_assignfeedback_file_day1-feedback.html"]
+
+
 def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_path: Path) -> None:
     group = from_moodle(texts, "Team 3", "7")  # for a group, this is the group's number
     people = (Entry("", "ada", "Ada Lovelace", "", "3"), Entry("", "bob", "Bob Byron", "", "3"))

@@ -128,9 +128,10 @@ def _moodle_names(
     for row, student in _with_recipients(rows):
         participant = lines.participant(row) if lines else moodle.participant(row)
         if participant:
-            named[
-                f"{_moodle_person(student.name)}_{participant}_assignfeedback_file_{_page_name(day)}"
-            ] = student
+            # The name in Moodle's own download stays the same when a roster renames the student.
+            person = row.person if student.marks.handed_in else None
+            name = _moodle_person(person.name if person else student.name)
+            named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student
         else:
             hint = "" if lines else ". Add Moodle's grading worksheet with --worksheet"
             notes.append(
