@@ -1,4 +1,4 @@
-"""Prevent torch's argument checks from importing sympy, which takes about as long as grading ten exercises."""
+"""Prevent torch's argument checks from importing sympy, which takes about 0.3 s, as long as grading five exercises."""
 
 from __future__ import annotations
 

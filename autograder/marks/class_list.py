@@ -107,11 +107,7 @@ def roster_problems(
 ) -> list[str]:
     """Return notes about rows of the roster that have no effect on marks, although the TA may expect one; see `rows`."""
     contested = conflicts.contested(class_, roster)
-    notes = [
-        conflicts.note(entry, people)
-        for entry, people in contested.items()
-        if not conflicts.is_settled(entry, people)
-    ]
+    notes = [conflicts.note(*one) for one in conflicts.unsettled(contested).items()]
     unmatched = _unmatched(rows, roster, contested, stored)
     notes += conflicts.id_mismatches(class_, roster)
     return [*notes, *roster_notes.problems(unmatched, day)]
@@ -123,12 +119,8 @@ def _unmatched(
     contested: Mapping[Entry, conflicts.People],
     stored: Collection[str],
 ) -> Unmatched:
-    in_conflict = {
-        label
-        for entry, people in contested.items()
-        if not conflicts.is_settled(entry, people)
-        for label in people.values()
-    }
+    conflicting = conflicts.unsettled(contested).values()
+    in_conflict = {label for people in conflicting for label in people.values()}
     known = set(roster.entries)
     absent: list[Entry] = []
     strangers: dict[str, Person] = {}

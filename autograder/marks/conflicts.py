@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
@@ -76,10 +76,14 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
     }
 
 
-def is_settled(entry: Entry, people: People) -> bool:
-    """Return whether one of these people has the row's id and all others are in the same download."""
-    places = {place for place, number in people if number == entry.id}
-    return bool(places) and all(place in places for place, _ in people)
+def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
+    """Return the rows whose id does not decide between people in the same download, with these people."""
+
+    def is_settled(entry: Entry, people: People) -> bool:
+        places = {place for place, number in people if number == entry.id}
+        return bool(places) and all(place in places for place, _ in people)
+
+    return {entry: people for entry, people in contested.items() if not is_settled(entry, people)}
 
 
 def note(entry: Entry, people: People) -> str:
