@@ -14,6 +14,7 @@ import linecache
 import os
 import sys
 import types
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook
+from autograder.sandbox.clock import cpu_count
 from tests.conftest import ROOT
 
 STEPS = 2  # per training loop
@@ -55,23 +57,29 @@ def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
     return problems
 
 
-def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
-    """Run cells in a forked process and return the failures."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with open(write, "w", encoding="utf-8") as pipe:
-            json.dump(run_rest(cells, stubs), pipe)
-        os._exit(0)
-    os.close(write)
-    with open(read, encoding="utf-8") as pipe:
-        problems: list[str] = json.load(pipe)
-    os.waitpid(child, 0)
-    return problems
+class ForkedRun:
+    """A run of the remaining cells in a forked process, with some exercises replaced by their stubs."""
+
+    def __init__(self, cells: Sequence[NotebookNode], stubs: dict[str, str]) -> None:
+        read, write = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            with open(write, "w", encoding="utf-8") as pipe:
+                json.dump(run_rest(cells, stubs), pipe)
+            os._exit(0)
+        os.close(write)
+        self._pipe = read
+
+    def problems(self) -> list[str]:
+        """Wait until the run ends, and return its failures."""
+        with open(self._pipe, encoding="utf-8") as pipe:
+            problems: list[str] = json.load(pipe)
+        os.waitpid(self._process, 0)
+        return problems
 
 
 def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
-    """Run all cases, and return the failures of each case."""
+    """Run all cases, as many at once as there are cores, and return the failures of each case."""
     day = courses.load(ROOT).day(name)
     every = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}
@@ -81,15 +89,22 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
     cells = [cell for cell in cells if not cell.id.startswith("install")]
     cells = _without_training(cells) if quick else cells
     sys.modules["__main__"] = types.ModuleType("__main__")
-    results = {}
+    results: dict[str, list[str]] = {}
+    running: deque[tuple[str, ForkedRun]] = deque()
+    started = 0
     for number, cell in enumerate(cells):
         for case in cases:
             if cell.id == next(name for name in day.names if name in case):
-                results[",".join(case)] = in_fork(cells[number:], {n: stubs[n] for n in case})
-        if len(results) == len(cases):
+                if len(running) == cpu_count():
+                    done, run = running.popleft()
+                    results[done] = run.problems()
+                run = ForkedRun(cells[number:], {n: stubs[n] for n in case})
+                running.append((",".join(case), run))
+                started += 1
+        if started == len(cases):
             break
         run_cell(cell, cell.source)
-    return results
+    return results | {case: run.problems() for case, run in running}
 
 
 def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:

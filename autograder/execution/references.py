@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import MAX_DEPTH, Outgoing, decode_tensors
+from autograder.protocol.encoding import MAX_DEPTH, Outgoing, check_tensors
 from autograder.sandbox.process import Process
 
 # Special methods that references may call on instances of course-provided classes, in addition to public methods.
@@ -197,7 +197,7 @@ class ReferenceProcess:
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
         """Check that a message's tensors are within its payload, and return the message to send to the other worker."""
-        decode_tensors(data, payload)
+        check_tensors(data, len(payload))
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)
         return msgspec.structs.replace(data, value=_convert_handles(data.value, convert, 0)), out

@@ -181,14 +181,33 @@ def decode_tensors(data: Data, payload: bytearray) -> list[torch.Tensor]:
     return [_rebuild(meta, payload) for meta in data.tensors]
 
 
+def check_tensors(data: Data, size: int) -> None:
+    """Check that the tensors of `data` are valid and within a payload of `size` bytes.
+
+    Raises:
+        WireError: A dtype, shape, stride or offset is invalid.
+    """
+    for meta in data.tensors:
+        _extent(meta, size)
+
+
 def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+    extent = _extent(meta, len(payload))
+    dtype, shape = DTYPES[meta.dtype], meta.shape
     try:
-        return _checked(meta, payload)
+        if meta.meta or extent == 0:
+            return torch.empty(shape, dtype=dtype, device="meta" if meta.meta else None)
+        raw = torch.uint8 if dtype == torch.bool else dtype
+        flat = torch.frombuffer(payload, dtype=raw, count=extent, offset=meta.start)
+        if dtype == torch.bool:
+            flat = flat.ne(0)
+        return flat.as_strided(shape, meta.strides)
     except RuntimeError as error:
         raise WireError(f"torch rejected a tensor: {error}") from None
 
 
-def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+def _extent(meta: TensorMeta, size: int) -> int:
+    """Return the number of elements between the first and the last one of a tensor in a payload of `size` bytes."""
     dtype = DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
     if (
@@ -201,23 +220,19 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
         raise WireError("a tensor has an invalid size")
     if meta.meta:
-        return torch.empty(shape, dtype=dtype, device="meta")
+        return 0
     if numel > MAX_ELEMENTS or len(strides) != len(shape):
         raise WireError("a tensor has an invalid size")
     if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
         raise WireError("a tensor has invalid strides")
     if numel == 0:
-        return torch.empty(shape, dtype=dtype)
-    extent = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        return 0
+    extent: int = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     if meta.start < 0 or meta.start % ALIGNMENT:
         raise WireError("a tensor is not aligned")
-    if meta.start + extent * dtype.itemsize > len(payload):
+    if meta.start + extent * dtype.itemsize > size:
         raise WireError("a tensor extends beyond the end of its message")
-    raw = torch.uint8 if dtype == torch.bool else dtype
-    flat = torch.frombuffer(payload, dtype=raw, count=extent, offset=meta.start)
-    if dtype == torch.bool:
-        flat = flat.ne(0)
-    return flat.as_strided(shape, strides)
+    return extent
 
 
 def check(data: Data) -> None:

@@ -1,4 +1,7 @@
-"""Describe modules so that other processes can create handles, and call modules with the tensors that a handle sends."""
+"""Describe modules so that other processes can create handles, and call modules with the tensors that a handle sends.
+
+Both processes refer to a module's parts by position, because each call would otherwise look up many paths.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 PLAIN = (bool, int, float, str)
+# The position of the owner in the list of modules, where the root is 0, and the name within the owner.
+Place = tuple[int, str]
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
@@ -31,30 +35,58 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def call_method(
-    module: nn.Module,
-    method: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    modes: Mapping[str, bool],
-) -> Any:
-    """Call a method with `tensors` as the module's parameters and buffers, and `modes` as its submodules' training modes."""
-    parts = dict(module.named_modules(remove_duplicate=False))
-    for path, training in modes.items():
-        parts[path].training = training
-    state = {f"module.{name}": tensor for name, tensor in tensors.items()}
-    return functional_call(_Method(module, method), state, tuple(args), dict(kwargs), strict=True)
+def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
+    """Return the places of submodules or tensors, given their dotted paths and those of all submodules."""
+    positions = {path: position for position, path in enumerate(["", *modules])}
+    split = (path.rpartition(".") for path in paths)
+    return [(positions[owner], name) for owner, _, name in split]
 
 
-class _Method(nn.Module):
-    """A module whose `forward` calls a method of another module. `functional_call` can call only `forward`."""
+def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module | None]:
+    """Return the root and its submodules, or None for those that do not exist. Owners must come before their submodules."""
+    found: list[nn.Module | None] = [root]
+    for owner, name in submodules:
+        parent = found[owner]
+        found.append(None if parent is None else parent._modules.get(name))
+    return found
 
-    def __init__(self, module: nn.Module, method: str) -> None:
-        super().__init__()
-        self.module = module
-        self.method = method
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        called = self.module if self.method == "forward" else getattr(self.module, self.method)
+def tensor_at(modules: Sequence[nn.Module], place: Place) -> Tensor | None:
+    """Return the parameter or buffer at a place, or None if there is none."""
+    owner, name = modules[place[0]], place[1]
+    found = owner._parameters.get(name)
+    return owner._buffers.get(name) if found is None else found
+
+
+class FunctionalModule:
+    """A module whose parameters, buffers and training modes are replaced before each call."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        parts = dict(module.named_modules(remove_duplicate=False))
+        self._modules = list(parts.values())
+        tensors = [
+            *dict(module.named_parameters(remove_duplicate=False)),
+            *dict(module.named_buffers(remove_duplicate=False)),
+        ]
+        self._tensors = places(tensors, list(parts)[1:])
+
+    def call(
+        self,
+        method: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        tensors: Sequence[Tensor],
+        modes: Sequence[bool],
+    ) -> Any:
+        """Call a method with the given parameters, buffers and training modes, in the order of `describe_module`."""
+        for module, training in zip(self._modules, modes, strict=True):
+            module.training = training
+        for (position, name), tensor in zip(self._tensors, tensors, strict=True):
+            owner = self._modules[position]
+            kind: dict[str, Any] = (
+                owner._parameters if name in owner._parameters else owner._buffers
+            )
+            kind[name] = tensor
+        called = self._module if method == "forward" else getattr(self._module, method)
         return called(*args, **kwargs)

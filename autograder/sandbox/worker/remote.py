@@ -17,6 +17,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
 from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.describe import MODULE
+from autograder.sandbox.worker.functional import modules_at, places, tensor_at
 
 Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
 ERRORS = (
@@ -111,7 +112,7 @@ class StandIns:
     def _method(self, method: str) -> Callable[..., Any]:
         def call(handle: nn.Module, *args: Any, **kwargs: Any) -> Any:
             made: dict[str, Any] = handle._reference  # type: ignore[assignment]
-            arguments = [list(args), kwargs, *_state(handle, made)]
+            arguments = [list(args), kwargs, *_state(handle)]
             return self._refer_randomly(made["id"], method, arguments)
 
         call.__name__ = method
@@ -187,36 +188,41 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
     for path, value in made["attributes"].items():
         owner, _, name = path.rpartition(".")
         setattr(parts[owner], name, value)
+    modules = [path for path, _ in made["modules"]]
+    tensors = [*made["parameters"], *made["buffers"]]
     handle._reference = {  # type: ignore[assignment]
         "id": made["id"],
-        "tensors": [*made["parameters"], *made["buffers"]],
-        "modules": [path for path, _ in made["modules"]],
+        "modules": modules,
+        "module_places": places(modules, modules),
+        "tensors": tensors,
+        "tensor_places": places(tensors, modules),
     }
 
 
-def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, bool]]:
-    """Return a handle's tensors by name, and the training modes of its submodules.
+def _state(handle: nn.Module) -> tuple[list[Tensor], list[bool]]:
+    """Return a handle's tensors and the training modes of the handle and its submodules.
 
     Raises:
         RuntimeError: A submodule or parameter of the handle was replaced or removed.
     """
-    modules = dict(handle.named_modules(remove_duplicate=False))
-    for path in made["modules"]:
-        if type(modules.get(path)) not in (Part, nn.ModuleList):
+    made: dict[str, Any] = handle._reference  # type: ignore[assignment]
+    _, *submodules = modules_at(handle, made["module_places"])
+    modules = [handle]
+    for path, module in zip(made["modules"], submodules, strict=True):
+        if module is None or type(module) not in (Part, nn.ModuleList):
             raise RuntimeError(
                 f"the submodule `{path}` of the reference solution was replaced; leave it unchanged"
             )
-    tensors = {
-        **dict(handle.named_parameters(remove_duplicate=False)),
-        **dict(handle.named_buffers(remove_duplicate=False)),
-    }
-    missing = [name for name in made["tensors"] if name not in tensors]
-    if missing:
-        raise RuntimeError(
-            f"the reference solution's parameter `{missing[0]}` was removed; leave it in place"
-        )
-    modes = {path: modules[path].training for path in ("", *made["modules"])}
-    return {name: tensors[name] for name in made["tensors"]}, modes
+        modules.append(module)
+    tensors = []
+    for path, place in zip(made["tensors"], made["tensor_places"], strict=True):
+        tensor = tensor_at(modules, place)
+        if tensor is None:
+            raise RuntimeError(
+                f"the reference solution's parameter `{path}` was removed; leave it in place"
+            )
+        tensors.append(tensor)
+    return tensors, [module.training for module in modules]
 
 
 def _in_training(model: nn.Module) -> bool:

@@ -35,7 +35,7 @@ from autograder.sandbox.worker.describe import (
     text_of,
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
-from autograder.sandbox.worker.functional import call_method, describe_module
+from autograder.sandbox.worker.functional import FunctionalModule, describe_module
 from autograder.sandbox.worker.loading import run_pieces, seed_everything, set_random_state
 from autograder.sandbox.worker.objects import (
     NotFound,
@@ -55,6 +55,7 @@ class Worker:
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
+        self._functional: dict[int, FunctionalModule] = {}
         self._kept: dict[int, KeptGraph] = {}
         self._generators: dict[int, torch.Generator] = {}
         self.hits: list[str] = []
@@ -172,7 +173,7 @@ class Worker:
         args, kwargs, random = self._decode(request.arguments, payload)
         set_random_state(random)
         made = getattr(self._module, request.target)(*args, **kwargs)
-        self._objects[id(made)] = made
+        self._functional[id(made)] = FunctionalModule(made)
         return describe_module(made), torch.get_rng_state()
 
     def _apply(
@@ -184,7 +185,7 @@ class Worker:
         *arguments, random = decode_value(request.arguments.value, tensors, self._from_wire)
         set_random_state(random)
         with torch.set_grad_enabled(request.grad):
-            result = call_method(self._objects[request.target], request.method, *arguments)
+            result = self._functional[request.target].call(request.method, *arguments)
         outputs: list[Tensor] = []
         data = out.encode((result, torch.get_rng_state()), self._to_wire, outputs)
         if request.keep:
