@@ -157,7 +157,7 @@ def grade(
         width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
         console.print(terminal_table.table(graded.rows, width))
         console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
-        ta_commands.print_overrides(graded.submissions)
+        ta_commands.print_overrides(graded.submissions, by_hand)
         print_summary(console, graded, json)
     if feedback:
         print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")

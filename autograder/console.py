@@ -152,15 +152,11 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
         print_error(
             f"the marks of {counted(graded.unstored, 'submission')} could not be stored. {where}"
         )
-    again = [one for one in graded.replacements if not one.is_older]
-    if again:
-        changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
+    if graded.resubmissions:
+        changes = "; ".join(map(str, graded.resubmissions))
+        number = len(graded.resubmissions)
         console.print(
-            Text(
-                escaped(
-                    f"students who resubmitted ({len(again)}), with points before late penalties: {changes}"
-                )
-            )
+            Text(escaped(f"students who resubmitted ({number}), with final points: {changes}"))
         )
     for one in graded.replacements:
         if one.is_older:

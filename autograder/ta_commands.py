@@ -100,10 +100,12 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
     return [by_hand.apply(marks) for marks in class_]
 
 
-def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
-    """Print the manual points and comments in these marks."""
+def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
+    """Print the manual points and comments in these marks, and those that have no effect."""
     from autograder.marks.overrides import describe
 
+    for note in by_hand.outdone(class_):
+        print_error(note)
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:

@@ -60,6 +60,11 @@ def test_two_students_with_one_name_are_told_apart_by_id() -> None:
         lookup.find("Anna Smith", CLASS, NO_ROSTER)
 
 
+def test_a_part_of_a_name_is_suggested() -> None:
+    assert lookup.closest("Mary Ann", CLASS, NO_ROSTER) == CLASS[0].student
+    assert lookup.closest("Mary Bob", CLASS, NO_ROSTER) == ""
+
+
 def test_a_similar_id_is_not_suggested() -> None:
     class_ = [item("ada", "2017")]
     assert lookup.closest("2018", class_, NO_ROSTER) == ""

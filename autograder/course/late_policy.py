@@ -105,7 +105,10 @@ def lateness(
             "If it was after the extension, enter the hours after the due date in roster.csv"
         )
     return Lateness(
-        1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"
+        1,
+        policy.percentage(1),
+        "marked late, but the time is unknown; counted as one day late. "
+        "If it was later, enter the hours after the due date in roster.csv",
     )
 
 

@@ -91,8 +91,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
             shared.setdefault(name, []).append(row)
         else:
             notes.append(
-                f"{row.entry.label}: no page, because Canvas attaches pages only to files from its own "
-                f"downloads, and this submission is {row.marks.path}"
+                f"{row.entry.label}: no page, because {_reason_for_no_page(row.marks.path)}"
             )
     named = {}
     for name, group in shared.items():
@@ -104,6 +103,14 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
                 f"the group's page shows the points of {group[0].entry.student}, but they differ: {points}"
             )
     return named, notes
+
+
+def _reason_for_no_page(path: str) -> str:
+    if any(found["entry"] for found in platforms.canvas_matches(Path(path).name)):
+        return "Canvas attaches pages only to files, and this submission is a text entry or a link"
+    return (
+        f"Canvas attaches pages only to files from its own downloads, and this submission is {path}"
+    )
 
 
 def _canvas_name(path: str, upload: int, day: Day) -> str:

@@ -19,13 +19,14 @@ from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
 from autograder.grading.executor import Executor
 from autograder.grading.pool import Pool
-from autograder.marks import class_list, overrides, regrade
+from autograder.marks import class_list, overrides, regrade, resubmissions
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks
 from autograder.marks.regrade import Change
+from autograder.marks.resubmissions import Resubmission
 from autograder.sandbox.client import Sandbox
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
@@ -44,7 +45,8 @@ class GradedClass:
         lateness: How late each submission is.
         rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
-        replacements: The students who submitted again, with the marks of both submissions.
+        replacements: The students who submitted again, with the stored marks of both submissions.
+        resubmissions: The students whose new submission counts, with the final points of both.
         identical: Groups of students whose submissions contain the same code.
         reused: The number of submissions whose marks were stored by an earlier run.
         unstored: The number of submissions whose marks could not be stored.
@@ -55,6 +57,7 @@ class GradedClass:
     rows: list[Row]
     notes: list[str]
     replacements: list[Replacement]
+    resubmissions: list[Resubmission]
     identical: list[list[str]]
     reused: int
     unstored: int
@@ -115,12 +118,15 @@ class Session:
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
         ]
+        again = resubmissions.compare(run.replacements, light, self.day, self.roster, adjust)
+        to_check = resubmissions.notes(again, rows, self.day)
         return GradedClass(
             submissions,
             class_list.lateness_of_each(light, self.day, self.roster),
             [row for row in rows if row.marks],
-            [*notes, *looked_through],
+            [*to_check, *notes, *looked_through],
             run.replacements,
+            again,
             self._identical(light),
             run.reused,
             run.unstored,

@@ -58,7 +58,8 @@ def rows(
     group: GroupRule = "latest",
     stored: Collection[str] = (),
 ) -> tuple[list[Row], list[str]]:
-    """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
+    """Return one row per student and notes for the TA. Students on the roster come first, in roster order, and then the
+    others by name.
 
     One submission counts for a student, and for every member of a group on the roster. It is the latest one, or with
     the rule "best", the one with the most points. If the latest one is unknown, the one with the most points counts. A
@@ -76,14 +77,16 @@ def rows(
         for entry in dict.fromkeys(m for e, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
     chosen = []
-    for entry, found in handed.items():
+    others = sorted(handed.keys() - members.keys(), key=lambda entry: entry.label)
+    for entry in [*members, *others]:
+        found = handed[entry]
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
         source = handed_in(counting, roster) if counting else HandedIn(())
         late = _lateness(day, source, entry)
         chosen.append(Row(entry, counting, late, source.time, unreadable, people.get(entry)))
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
-    notes += _notes(chosen, handed)
+    notes += _notes(chosen, handed, day)
     is_any_late = any(row.late.days and row.points is not None for row in chosen)
     if is_any_late and not day.late.per_cent_a_day:
         notes.append(
@@ -269,7 +272,7 @@ def _counting(
 
 
 def _notes(
-    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]]
+    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]], day: Day
 ) -> Iterator[str]:
     for row in chosen:
         if row.marks is None:
@@ -283,3 +286,9 @@ def _notes(
             )
         if row.late.note and row.marks.points is not None:
             yield f"{row.entry.student}: {row.late.note}"
+        source, hours = row.marks.handed_in, row.entry.hours_late(day.name)
+        if hours and source and source.upload and not source.late:
+            yield (
+                f"{row.entry.student}: late_hours is {hours:g} in roster.csv, but Canvas did not mark this submission "
+                "late. Check whether the hours are those of another submission"
+            )

@@ -30,5 +30,6 @@ def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
     if names:
         yield (
             f"0 points because no exercise was attempted {list_names(names)}. Ask whether the students "
-            f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT`"
+            f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
+            "before you export"
         )

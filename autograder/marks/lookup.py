@@ -95,11 +95,14 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the name most similar to a misspelt one, or "" if no name is similar. A similar id means nothing."""
+    """Return the name that is most similar or contains these words, or "" if there is none. A similar id means nothing."""
     if text.isdigit():
         return ""
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
     near = difflib.get_close_matches(text.casefold(), names, 1)
+    if not near:
+        words = set(_words(text))
+        near = [name for name in names if words and words <= set(_words(name))]
     return names[near[0]] if near else ""
 
 
@@ -125,10 +128,14 @@ def _ids(item: HasStudent) -> set[str]:
 
 def _joined_words(name: str) -> set[str]:
     """Return the letters and digits of a name, with the words in every order."""
-    words = re.findall(r"[^\W_]+", name.casefold())
+    words = _words(name)
     if not 0 < len(words) <= MAX_WORDS:
         return set()
     return {"".join(order) for order in permutations(words)}
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.casefold())
 
 
 def _identity(item: HasStudent) -> tuple[str, ...]:

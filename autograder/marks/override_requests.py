@@ -55,14 +55,16 @@ def resolve(
         except CourseError as error:
             problems.append(f"{request.where}{error}")
             continue
-        earlier = overrides.stored_for(marks, known.values()).get(request.exercise)
-        if earlier:
-            points = earlier.points if points is None else points
-            comment = comment or earlier.comment
+        points_now = {e.name: e.points for e in marks.exercises}
+        earned = points_now.get(request.exercise)
+        if earlier := overrides.stored_for(marks, known.values()).get(request.exercise):
+            if points is None:
+                points, earned = earlier.override.points, earlier.earned
+            comment = comment or earlier.override.comment
         who = by or getpass.getuser()
         override = Override(points, comment, who, time, is_login=not by)
         for key in overrides.keys(marks):
-            one = StudentOverride(key, marks.student, request.exercise, override)
+            one = StudentOverride(key, marks.student, request.exercise, override, earned)
             found[key, request.exercise] = known[key, request.exercise] = one
     if problems:
         raise CourseError("; ".join(problems))

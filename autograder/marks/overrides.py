@@ -32,13 +32,19 @@ TABLE = """
 CREATE TABLE IF NOT EXISTS override (
     day TEXT NOT NULL, key TEXT NOT NULL, student TEXT NOT NULL, exercise TEXT NOT NULL,
     points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
-    is_login INTEGER NOT NULL DEFAULT 0,
+    is_login INTEGER NOT NULL DEFAULT 0, earned REAL,
     PRIMARY KEY (day, key, exercise)
 )
 """
-# Earlier versions created the table without this column.
-COLUMN = "ALTER TABLE override ADD COLUMN is_login INTEGER NOT NULL DEFAULT 0"
-VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Earlier versions created the table without these columns.
+COLUMNS = {
+    "is_login": "ALTER TABLE override ADD COLUMN is_login INTEGER NOT NULL DEFAULT 0",
+    "earned": "ALTER TABLE override ADD COLUMN earned REAL",
+}
+PUT = (
+    "INSERT OR REPLACE INTO override (day, key, student, exercise, points, comment, by, time, is_login, earned)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 # Maps exercise names to one student's overrides.
 Overrides = Mapping[str, Override]
@@ -46,12 +52,22 @@ Overrides = Mapping[str, Override]
 
 @dataclass(frozen=True)
 class StudentOverride:
-    """An override, with the student's key and name, and the exercise."""
+    """An override, with the student's key and name, and the exercise.
+
+    `earned` is the number of points that the code had earned when the TA set the points, or None if unknown.
+    """
 
     key: str
     student: str
     exercise: str
     override: Override
+    earned: float | None = None
+
+    def is_outdone_by(self, exercise: ExerciseMarks) -> bool:
+        """Return whether the override raised the points, but the code that counts now has earned more without it."""
+        points = self.override.points
+        is_raise = points is not None and self.earned is not None and points >= self.earned
+        return is_raise and exercise.points > (points or 0.0)
 
 
 def keys(marks: SubmissionMarks) -> tuple[str, ...]:
@@ -68,19 +84,29 @@ def keys(marks: SubmissionMarks) -> tuple[str, ...]:
 def apply(
     marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
 ) -> SubmissionMarks:
-    """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence."""
-    chosen = stored_for(marks, stored) | dict(manual or {})
+    """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence.
+
+    An override that raised the points does not lower those of better code, for example after a resubmission.
+    """
+    own = stored_for(marks, stored)
+    chosen = {
+        exercise.name: own[exercise.name].override
+        for exercise in marks.exercises
+        if exercise.name in own and not own[exercise.name].is_outdone_by(exercise)
+    } | dict(manual or {})
     if not any(exercise.name in chosen for exercise in marks.exercises):
         return marks
     exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
     return replace(marks, exercises=exercises, points=total_points(exercises))
 
 
-def stored_for(marks: SubmissionMarks, stored: Iterable[StudentOverride]) -> dict[str, Override]:
+def stored_for(
+    marks: SubmissionMarks, stored: Iterable[StudentOverride]
+) -> dict[str, StudentOverride]:
     """Return the stored overrides of a submission's students by exercise. A group shares the latest one."""
     own_keys = keys(marks)
     own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
-    return {one.exercise: one.override for one in own}
+    return {one.exercise: one for one in own}
 
 
 def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
@@ -142,12 +168,24 @@ class OverrideStore:
         """
         query = "SELECT * FROM override WHERE day = ? ORDER BY student, key, exercise"
         with self._errors("read"):
-            rows = self._database.execute(query, (day,)).fetchall()
+            found = self._database.execute(query, (day,))
+            names = [column[0] for column in found.description]
+            rows = [dict(zip(names, row, strict=True)) for row in found]
         return [
             StudentOverride(
-                key, who, name, Override(points, comment, by, time, is_login=any(login))
+                row["key"],
+                row["student"],
+                row["exercise"],
+                Override(
+                    row["points"],
+                    row["comment"],
+                    row["by"],
+                    row["time"],
+                    is_login=bool(row.get("is_login")),
+                ),
+                row.get("earned"),
             )
-            for _, key, who, name, points, comment, by, time, *login in rows
+            for row in rows
         ]
 
     def add(self, day: str, new: Sequence[StudentOverride]) -> None:
@@ -157,16 +195,27 @@ class OverrideStore:
             StoreError: The store cannot be written. It is unchanged.
         """
         rows = [
-            (day, n.key, n.student, n.exercise, o.points, o.comment, o.by, o.time, o.is_login)
+            (
+                day,
+                n.key,
+                n.student,
+                n.exercise,
+                o.points,
+                o.comment,
+                o.by,
+                o.time,
+                o.is_login,
+                n.earned,
+            )
             for n in new
             for o in (n.override,)
         ]
         with self._errors("written"), self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            columns = self._database.execute("PRAGMA table_info(override)").fetchall()
-            if "is_login" not in [column[1] for column in columns]:
-                self._database.execute(COLUMN)
-            self._database.executemany(VALUES, rows)
+            present = self._database.execute("PRAGMA table_info(override)").fetchall()
+            for name in COLUMNS.keys() - {column[1] for column in present}:
+                self._database.execute(COLUMNS[name])
+            self._database.executemany(PUT, rows)
 
     def times(self, day: str) -> SubmissionTimes:
         """Return a day's submission times.
@@ -240,14 +289,26 @@ class Adjustments:
         timed = replace(marks, handed_in=self.times.added_to(marks.handed_in, marks.sha256))
         return apply(timed, self.stored, manual)
 
-    def unused(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides for students without marks or for exercises that no longer exist."""
+    def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides without effect, given all marks, to which overrides may have been applied."""
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "
             + ("the submission has no such exercise" if one.key in graded else "there are no marks")
             for one in self.stored
             if one.exercise not in graded.get(one.key, ())
+        ] + self.outdone(class_)
+
+    def outdone(self, class_: Iterable[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides without effect, because the code that counts now has earned more points."""
+        return [
+            f"{marks.label}: {one.exercise} {one.override.points:g}, set by hand, has no effect, because the "
+            f"submission earned {exercise.points:g} points without it"
+            for marks in class_
+            for one in stored_for(marks, self.stored).values()
+            for exercise in marks.exercises
+            if exercise.name == one.exercise and exercise.override is None
+            if one.is_outdone_by(exercise)
         ]
 
 

@@ -1,0 +1,120 @@
+"""Test what a resubmission does to points by hand and to lateness, and what the TA is told about it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.grading.session import GradedClass
+from autograder.marks.class_roster import roster_for
+from autograder.marks.history import History
+from autograder.marks.override_requests import Request, resolve
+from autograder.marks.overrides import FILE, OverrideStore, read_stored
+from tests.fake_grading import book, by_student, grade
+from tests.small_course import make
+from tests.test_store import run
+from tests.test_submission import zipped
+
+LATE = "[day1.late]\ndue = 2026-11-20T00:00:00Z\nper_cent_a_day = 10\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = make(tmp_path / "course")
+    with (made / "grading.toml").open("a") as toml:
+        toml.write(LATE)
+    return made
+
+
+def canvas(root: Path, upload: int, points: float, late: str = "") -> Path:
+    """Write a download from Canvas with two people named Li, of whom the first has submitted this upload."""
+    files = {
+        f"li_{late}11_{upload}_day1.ipynb": book(points, f"# {upload}"),
+        "li_12_50002_day1.ipynb": book(30, "# other"),
+    }
+    place = root / f"{upload}.zip"
+    place.write_bytes(zipped(files))
+    return place
+
+
+def override(root: Path, points: float) -> None:
+    day = courses.load(root).day("day1")
+    with History(root) as history:
+        class_ = history.current("day1")
+    request = Request("11", "padding_mask", f"{points:g}", "Nearly.")
+    new = resolve([request], class_, day, roster_for(day), "kim")
+    with OverrideStore(root) as store:
+        store.add("day1", new)
+
+
+def graded(root: Path, download: Path) -> GradedClass:
+    by_hand = read_stored(courses.load(root).day("day1"))
+    return grade(root, download, adjust=by_hand.apply)
+
+
+def test_points_that_were_added_do_not_lower_a_better_submission(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grade(root, canvas(root, 50001, 10))
+    override(root, 20)
+    assert by_student(graded(root, canvas(root, 50001, 10))) == {"li (11)": 20, "li (12)": 30}
+    again = graded(root, canvas(root, 60001, 60))
+    assert by_student(again) == {"li (11)": 60, "li (12)": 30}
+    assert [str(one) for one in again.resubmissions] == ["li (11): 20 → 60"]
+    code, out, err = run(root, monkeypatch, capsys, "override", "day1")
+    assert (code, out) == (0, "")
+    assert (
+        "li (11): padding_mask 20, set by hand, has no effect, because the submission earned 60"
+        in err
+    )
+    # A worse submission keeps the points that were added.
+    assert by_student(graded(root, canvas(root, 70001, 15)))["li (11)"] == 20
+
+
+def test_points_that_were_taken_away_stay_away(root: Path) -> None:
+    grade(root, canvas(root, 50001, 40))
+    override(root, 5)
+    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 5
+
+
+def test_an_override_of_an_earlier_version_always_applies(root: Path) -> None:
+    grade(root, canvas(root, 50001, 10))
+    override(root, 20)
+    with contextlib.closing(sqlite3.connect(root / ".autograder" / FILE)) as database:
+        database.execute("ALTER TABLE override DROP COLUMN earned")
+    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 20
+    override(root, 25)
+    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 25
+
+
+def test_a_resubmission_that_lowers_the_final_points_is_reported(root: Path) -> None:
+    grade(root, canvas(root, 50001, 50))
+    again = graded(root, canvas(root, 60001, 55, "LATE_"))
+    assert [str(one) for one in again.resubmissions] == ["li (11): 50 → 49.5"]
+    assert again.notes[0].startswith(
+        "resubmissions that lower the final points (1): li (11): 50 → 49.5. The newest"
+    )
+    assert "If it was later, enter the hours" in again.notes[1]
+
+
+def test_late_hours_of_an_earlier_submission_are_reported(root: Path) -> None:
+    grade(root, canvas(root, 50001, 50, "LATE_"))
+    (root / "roster.csv").write_text("id,student,name,late_hours_day1\n11,li (11),,5\n")
+    assert not any(
+        "late_hours" in note for note in graded(root, canvas(root, 50001, 50, "LATE_")).notes
+    )
+    again = graded(root, canvas(root, 60001, 60, "LATE_"))
+    assert any(note.startswith("students who resubmitted, with late_hours") for note in again.notes)
+    on_time = graded(root, canvas(root, 70001, 60))
+    assert any("Canvas did not mark this submission late" in note for note in on_time.notes)
+
+
+def test_students_without_a_roster_are_sorted_by_name_and_id(root: Path) -> None:
+    first = grade(root, canvas(root, 50001, 50))
+    again = grade(root, canvas(root, 60001, 50, "LATE_"))
+    labels = [[row.entry.label for row in one.rows] for one in (first, again)]
+    assert labels == [["li (11)", "li (12)"]] * 2
