@@ -67,7 +67,9 @@ def test_the_demonstrations_run(
                 assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5, (
                     "the figure is blank"
                 )
-        assert (tmp_path / f"{run.chapter}.txt").stat().st_size > 0
+        printed = (tmp_path / f"{run.chapter}.txt").read_bytes()
+        assert printed
+        assert b"\r" not in printed
         assert bool(run.numbers) == (run.chapter in MEASURED)
 
 

@@ -129,6 +129,13 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
             raise CourseError(
                 f"{chapter.path}: a demonstration failed:\n{traceback.format_exc()[-2000:]}"
             ) from None
+    _keep_final_lines(folder / f"{chapter.name}.txt")
     numbers = getattr(opening, "MEASURED", {})
     used, elapsed = time.process_time() - cpu, time.monotonic() - started
     return ChapterRun(chapter.name, numbers, pictures, used, elapsed)
+
+
+def _keep_final_lines(file: Path) -> None:
+    """Remove what a terminal would have overwritten, such as earlier states of a progress bar."""
+    lines = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines))
