@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import tzset
 
 import pytest
 from msgspec.structs import replace
@@ -302,6 +304,32 @@ def test_list_shows_who_is_excused_or_has_an_extension(
     assert " extension " in out.splitlines()[1]
 
 
+def test_the_list_says_in_which_time_zone_the_times_are(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(zone: str) -> list[str]:
+        monkeypatch.setenv("TZ", zone)
+        tzset()
+        return run(root, monkeypatch, capsys, "list", "day1")[1].splitlines()
+
+    grade(root, gradescope(root / "a", (1, "10:00", ["ada"], 10), (2, "11:00", ["bob"], 50)))
+    try:
+        head, first, _ = shown("America/New_York")
+        assert "submitted (UTC−05:00)" in head
+        assert "2026-12-01 05:00 " in first
+        head, first, _ = shown("UTC")
+        assert "submitted (UTC)" in head
+        assert "2026-12-01 10:00 " in first
+        # Between the two times, the clocks of this time zone go forward.
+        head, *lines = shown("XXX1YYY,334/9:30,360")
+        assert "(UTC" not in head
+        assert "2026-12-01 09:00 UTC−01:00 " in lines[0]
+        assert "2026-12-01 11:00 UTC " in lines[1]
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
 def test_progress_outside_a_terminal_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=80)
@@ -321,7 +349,8 @@ def test_list_and_forget(
     grade(root, metadata)
     code, out, _ = run(root, monkeypatch, capsys, "list", "day1")
     head, *lines = out.splitlines()
-    assert (code, head.split()) == (0, ["student", "submitted", "final", "points", "late", "file"])
+    columns = ["student", "submitted", "final", "points", "late", "file"]
+    assert (code, re.sub(r" \(UTC.*?\)", "", head).split()) == (0, columns)
     assert [line.split()[:2] for line in lines] == [
         ["ada", "(ada1)"],
         ["bob", "(bob1)"],

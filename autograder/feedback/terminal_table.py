@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.protocol.plain_text import counted
+from autograder.protocol.plain_text import counted, utc_offset
 
 SIGNS = {
     "passed": ("✓", "green"),
@@ -113,17 +114,21 @@ def legend(rows: Sequence[Row]) -> str:
 
 
 def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
-    """Return a table of students, with the time, file, points and lateness of the submission that counts for a day."""
+    """Return a table of students, with the time, file, points and lateness of the submission that counts for a day.
+
+    The times are in this machine's time zone. The header contains its offset from UTC if that is the same for all times.
+    """
+    offsets = {utc_offset(row.time.astimezone()) for row in rows if row.time}
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
-    result.add_column("submitted")
+    result.add_column(f"submitted ({min(offsets)})" if len(offsets) == 1 else "submitted")
     result.add_column("final points", justify="right")
     result.add_column("late")
     result.add_column("file", overflow="fold")
     for row in rows:
         if row.marks:
             points = "none" if row.points is None else f"{row.points:g}"
-            time = row.time.astimezone().strftime("%Y-%m-%d %H:%M") if row.time else "unknown"
+            time = _local_time(row.time, len(offsets) > 1) if row.time else "unknown"
             days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
             per_cent = f" (−{row.late.per_cent:g}%)" if row.late.per_cent else ""
             late = f"{days}{per_cent}" if row.late.days else ""
@@ -133,6 +138,11 @@ def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
             path = Text(row.marks.path)
             result.add_row(Text(row.entry.student), time, points, late, path)
     return result
+
+
+def _local_time(time: datetime, with_offset: bool) -> str:
+    local = time.astimezone()
+    return f"{local:%Y-%m-%d %H:%M}" + (f" {utc_offset(local)}" if with_offset else "")
 
 
 def _after_penalty(row: Row) -> str:

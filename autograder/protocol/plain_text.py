@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 LONGEST = 300  # maximum characters in a name or sentence
 MAX_PROBLEMS = 50  # problems per submission
@@ -30,6 +31,13 @@ def escaped(text: str, keep: str = "") -> str:
 def counted(number: float, noun: str) -> str:
     """Return a number and its noun, such as "1 page" or "2 pages"."""
     return f"{number:.12g} {noun}" if number == 1 else f"{number:.12g} {noun}s"
+
+
+def utc_offset(time: datetime) -> str:
+    """Return the offset of a time from UTC, such as "UTC−05:00", or "UTC" if the offset is 0."""
+    minutes = round((time.utcoffset() or timedelta()) / timedelta(minutes=1))
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'−' if minutes < 0 else '+'}{hours:02}:{rest:02}" if minutes else "UTC"
 
 
 def escape_surrogates(text: str) -> str:
