@@ -297,7 +297,37 @@ def test_submissions_in_the_worksheet_that_have_no_marks_are_named(day: Day) -> 
     raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
     notes = export(day, "moodle", raw, day.root / "out.csv", into=sheet)
     (note,) = [note for note in notes if "without marks" in note]
-    assert "(1): Somebody Else (Participant 53). " in note
+    assert "(1): Somebody Else (Participant 53). Unless you deleted their marks with " in note
+    assert "`autograder forget`, look at these submissions in Moodle" in note
+    absent = f"students in {sheet} without a submission (1): O'Neil-Bÿron, Róbert (Participant 52)"
+    assert absent in notes
+
+
+def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day) -> None:
+    sheet = written(day, "sheet.csv", WORKSHEET)
+    out = day.root / "out.csv"
+    raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
+    names = "(2): O'Neil-Bÿron, Róbert (Participant 52); Somebody Else (Participant 53)"
+    notes = export(day, "moodle", raw, out, into=sheet)
+    assert f"students in {sheet} without a submission {names}" in notes
+    # The note about the roster already contains those who are on the roster.
+    with_roster(day)
+    notes = export(day, "moodle", raw, out, into=sheet)
+    assert not [note for note in notes if note.startswith("students in ")]
+    (note,) = [note for note in notes if "on the roster without a submission" in note]
+    assert "bob" in note
+    assert "cyd" in note
+    # With blind marking, the worksheet contains no names.
+    blind = "\n".join(
+        f"Participant {n},{status},,10.00,-,-"
+        for n, status in ((51, "Submitted"), (52, "No submission"))
+    )
+    head = (
+        "Identifier,Status,Grade,Maximum Grade,Last modified (submission),Last modified (grade)\n"
+    )
+    sheet = written(day, "sheet.csv", head + blind + "\n")
+    notes = export(day, "moodle", raw, out, into=sheet)
+    assert f"students in {sheet} without a submission (1): Participant 52" in notes
 
 
 def test_a_file_that_is_not_a_worksheet_is_refused(day: Day) -> None:

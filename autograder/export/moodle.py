@@ -12,6 +12,7 @@ from pathlib import Path
 from autograder.course.config import Day
 from autograder.export import csv_table
 from autograder.marks.class_list import Row
+from autograder.marks.roster_notes import list_names
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
@@ -75,9 +76,9 @@ class Worksheet:
 
     def line(self, row: Row) -> int | None:
         """Return the line number of a student, or None if the student is not in the worksheet."""
-        assert row.marks is not None
         # The participant number of a group submission belongs to the student named in the marks, not to the other members.
-        is_named = row.entry.student in row.marks.labels or not row.entry.group
+        labels = row.marks.labels if row.marks else ()
+        is_named = row.entry.student in labels or not row.entry.group
         if is_named and participant(row) in self._by_participant:
             return self._by_participant[participant(row)]
         entry = self._roster.find(Person(row.entry.name, email=row.entry.email), has_own_name=True)
@@ -93,19 +94,31 @@ class Worksheet:
         table = self.table
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
 
-    def without_marks(self, graded: Container[int | None]) -> list[str]:
-        """Return a note about students who submitted according to the worksheet, but whose lines are not in `graded`."""
-        missing = [
-            f"{self.cell(number, 'Full name')} ({self.cell(number, 'Identifier')})"
-            for number in range(len(self.table.rows))
-            if number not in graded and self.cell(number, "Status").startswith(SUBMITTED)
-        ]
-        if not missing:
-            return []
-        return [
-            f"submitted according to {self.table.file}, but without marks ({len(missing)}): {', '.join(missing)}. "
-            "Look at these submissions in Moodle: they may be newer than the download, or contain no file"
-        ]
+    def without_marks(
+        self, graded: Container[int | None], listed: Container[int | None]
+    ) -> list[str]:
+        """Return notes about students whose lines are not in `graded`: those who submitted, and the others, except `listed`."""
+        missing: list[str] = []
+        absent: list[str] = []
+        for number in range(len(self.table.rows)):
+            if number not in graded:
+                name, identifier = self.cell(number, "Full name"), self.cell(number, "Identifier")
+                label = f"{name} ({identifier})" if name else identifier
+                if self.cell(number, "Status").startswith(SUBMITTED):
+                    missing.append(label)
+                elif number not in listed:
+                    absent.append(label)
+        notes = []
+        if missing:
+            notes.append(
+                f"submitted according to {self.table.file}, but without marks ({len(missing)}): {', '.join(missing)}. "
+                "Unless you deleted their marks with `autograder forget`, look at these submissions in Moodle: "
+                "they may be newer than the download, or contain no file"
+            )
+        if absent:
+            names = list_names(absent)
+            notes.append(f"students in {self.table.file} without a submission {names}")
+        return notes
 
     def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
         """Return the submission times by participant number, and notes about times that could not be read.
@@ -185,7 +198,10 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
                 new = row.points * maximum / day.points
                 lines[number][grade] = csv_table.format_number(new)
             grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
-    notes += [*csv_table.existing_grades(file, grades), *sheet.without_marks(graded)]
+    # The caller has a note about students on the roster without a submission.
+    on_roster = {sheet.line(row) for row in rows if not row.marks}
+    notes += csv_table.existing_grades(file, grades)
+    notes += sheet.without_marks(graded, on_roster)
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 
