@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -136,7 +137,10 @@ def grade(
         open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
         by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
-        graded = session.grade(class_paths, seed, force, watch, group, by_hand.apply)
+        adjust = replace(by_hand, times=None).apply  # the session adds the times
+        graded = session.grade(
+            class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
+        )
         copied = None
         if not paths:
             from autograder.nbgrader_plugin import gradebook

@@ -189,10 +189,13 @@ def read_marks(file: Path, day: Day) -> Marks:
     Raises:
         CourseError: The file cannot be read, or does not contain marks for this day.
     """
+    from msgspec.structs import replace
+
     from autograder.course.config import CourseError
     from autograder.course.renames import older_names
     from autograder.marks import model
     from autograder.marks.renaming import rename_exercises
+    from autograder.marks.submission_times import SubmissionTimes
 
     try:
         marks = model.decode(file.read_bytes(), day.name)
@@ -202,7 +205,10 @@ def read_marks(file: Path, day: Day) -> Marks:
         raise CourseError(f"{file} {error}") from None
     current = older_names(day)
     renamed = [rename_exercises(one, current) for one in marks.submissions]
-    return model.Marks(marks.format, marks.day, renamed)
+    # The times from Moodle count in the time zone that grading.toml sets now.
+    times = SubmissionTimes(zone=day.late.moodle_zone)
+    timed = [replace(m, handed_in=times.added_to(m.handed_in, m.sha256)) for m in renamed]
+    return model.Marks(marks.format, marks.day, timed)
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:

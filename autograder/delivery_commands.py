@@ -18,7 +18,7 @@ from autograder.console import (
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted
-from autograder.ta_commands import remember_file_times, remember_times, stored_class
+from autograder.ta_commands import remember_times, stored_class, update_times
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload submissions”.",
@@ -59,11 +59,11 @@ def export(
 
     chosen = load_day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
-    if into and to == "moodle":
-        remember_times(chosen, into)
     class_ = read_marks(marks, chosen).submissions if marks else stored_class(chosen)
-    if into and to == "moodle" and not marks:
-        remember_file_times(chosen, class_)
+    if into and to == "moodle" and marks:
+        remember_times(chosen, into)
+    elif into and to == "moodle":
+        class_ = update_times(chosen, into, class_)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)

@@ -35,33 +35,36 @@ def adjustments(day: Day) -> Adjustments:
 
 
 def remember_times(day: Day, worksheet: Path) -> None:
-    """Store the submission times from Moodle's worksheet, and print how many were read.
+    """Store the submission times from Moodle's worksheet, and print how many were read and in which time zone.
 
     Raises:
-        CourseError: The file is not a worksheet, or it contains no times.
+        CourseError: The file is not a worksheet.
         StoreError: The times cannot be stored.
     """
-    from autograder.export import moodle
-    from autograder.marks.overrides import OverrideStore
+    from autograder.export import worksheet_times
 
-    times, notes = moodle.Worksheet.read(worksheet).submission_times(day)
+    message, notes = worksheet_times.store(day, worksheet)
     for note in notes:
         print_error(note)
-    with OverrideStore(day.root) as store:
-        store.add_times(day.name, times)
-    print_text(f"{len(times)} submission times were read from {worksheet}")
+    print_text(message)
 
 
-def remember_file_times(day: Day, class_: Iterable[SubmissionMarks]) -> None:
-    """Store when the graded files were submitted, because the next worksheet contains only the newest file's time.
+def update_times(
+    day: Day, worksheet: Path, class_: Iterable[SubmissionMarks]
+) -> list[SubmissionMarks]:
+    """Store the times from Moodle's worksheet like `remember_times`, and return the class with these times.
 
     Raises:
+        CourseError: The file is not a worksheet.
         StoreError: The times cannot be stored.
     """
-    from autograder.marks.overrides import OverrideStore
+    from autograder.export import worksheet_times
 
-    with OverrideStore(day.root) as store:
-        store.add_file_times(day.name, [(marks.handed_in, marks.sha256) for marks in class_])
+    updated, message, notes = worksheet_times.update(day, worksheet, class_)
+    for note in notes:
+        print_error(note)
+    print_text(message)
+    return updated
 
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:

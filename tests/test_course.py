@@ -157,6 +157,26 @@ INVALID = {
         '[late]\ndue = "tomorrow"\n[defaults]',
         "line 2: late.due: 'tomorrow' should be a date and time",
     ),
+    "an unknown time zone": (
+        "[defaults]",
+        '[late]\nmoodle_time_zone = "New York"\n[defaults]',
+        """line 2: late.moodle_time_zone: 'New York' should be an IANA time zone such as "America/New_York\"""",
+    ),
+    "a folder of time zones": (
+        "[defaults]",
+        '[late]\nmoodle_time_zone = "America"\n[defaults]',
+        "line 2: late.moodle_time_zone: 'America' should be an IANA time zone",
+    ),
+    "a time zone outside the folder": (
+        "[defaults]",
+        '[late]\nmoodle_time_zone = "../../etc/passwd"\n[defaults]',
+        "line 2: late.moodle_time_zone: '../../etc/passwd' should be an IANA time zone",
+    ),
+    "no time zone": (
+        "[defaults]",
+        '[late]\nmoodle_time_zone = ""\n[defaults]',
+        "line 2: late.moodle_time_zone: '' should be an IANA time zone",
+    ),
     "more than 100 %": (
         "[defaults]",
         "[late]\nper_cent_a_day = 110\n[defaults]",

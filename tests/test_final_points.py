@@ -78,7 +78,10 @@ def test_moodles_worksheet_decides_lateness_everywhere(course: Path, run: Run) -
     assert "whose times are unknown (4): " in done.stderr
     done = run(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv")
     assert done.returncode == 0, done.stderr
-    assert "4 submission times were read" in done.stdout
+    assert (
+        "4 submission times were read from sheet.csv, as UTC+01:00, the offset of `due`"
+        in done.stdout
+    )
     assert "not applied" not in done.stderr
     assert "90 (1 day late)" in done.stdout
     shown = final_points(course, run)
@@ -86,6 +89,16 @@ def test_moodles_worksheet_decides_lateness_everywhere(course: Path, run: Run) -
         assert len(shown[participant]) == 4
         assert set(shown[participant].values()) == {points}, shown[participant]
     assert "1 day late (−10%): 90 points" in run(course, "explain", "day1", "42").stdout
+    # A corrected time counts at once.
+    sheet = course / "sheet.csv"
+    text = sheet.read_text()
+    sheet.write_text(
+        text.replace("Thursday, 3 December 2026, 23:59", "Friday, 4 December 2026, 23:59")
+    )
+    done = run(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    assert "70 (3 days late)" in done.stdout
+    sheet.write_text(text)
+    assert "1 day late" in run(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv").stdout
     # The times are kept when the class is graded again without the worksheet.
     done = run(course, "grade", "day1", "m.zip", "--json", "m.json")
     assert "90 (1 day late)" in done.stdout

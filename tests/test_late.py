@@ -55,6 +55,19 @@ def test_an_extension_also_postpones_the_due_date_of_late_hours(hours: float, da
     assert lateness(POLICY, DUE, True, extension=24, hours=hours).days == days
 
 
+def test_moodles_time_zone_is_by_default_that_of_the_due_date() -> None:
+    local = datetime(2026, 11, 20, 23)
+    due = datetime.fromisoformat("2026-11-20T23:00:00-05:00")
+    for policy, hour in (
+        (Policy(due), 28),
+        (Policy(), 23),
+        (Policy(due, moodle_time_zone="Europe/Berlin"), 22),
+        (Policy(moodle_time_zone="Europe/Berlin"), 22),
+    ):
+        time = local.replace(tzinfo=policy.moodle_zone)
+        assert time - datetime(2026, 11, 20, tzinfo=UTC) == timedelta(hours=hour)
+
+
 def test_a_known_time_overrides_a_mark() -> None:
     assert lateness(POLICY, DUE, True) == Lateness()
 

@@ -1,21 +1,33 @@
-"""Test that no file from Moodle gets the submission time of another file, whichever download and worksheet are read."""
+"""Test submission times from Moodle's worksheets.
+
+No file gets the time of another one, whichever download and worksheet are read. The time zone in `grading.toml` counts for
+all times, even if it is corrected after they were read.
+"""
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from autograder.console import write_marks
 from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.export import worksheet_times
 from autograder.marks import class_list
+from autograder.marks.submission_times import corrections
 from autograder.submissions.roster import NO_ROSTER
-from autograder.ta_commands import remember_file_times, remember_times, stored_class
+from autograder.ta_commands import stored_class
 from tests import downloads
 from tests.downloads import HandIn, hand_in
 from tests.fake_grading import grade
 from tests.small_course import make
-from tests.test_whole_classes import LATE, written
+from tests.test_store import run
+from tests.test_whole_classes import LATE, read_rows, written
 
 FIRST = hand_in(1, "Sam Lee", "notebook", 50.0, hours=-5.0)
 SECOND = replace(hand_in(1, "Sam Lee", "notebook", 80.0), hours=30.0)  # two days late
@@ -29,12 +41,20 @@ class Course:
         self.root = make(root)
         with (root / "grading.toml").open("a") as toml:
             toml.write(LATE)
-        self.day = courses.load(root).day("day1")
         self.zips = [self._write(f"{n}.zip", [one, OTHER]) for n, one in enumerate((FIRST, SECOND))]
         self.sheets = [
             written(root / f"{n}.csv", downloads.worksheet([one, OTHER]))
             for n, one in enumerate((FIRST, SECOND))
         ]
+
+    @property
+    def day(self) -> Day:
+        return courses.load(self.root).day("day1")
+
+    def set_policy(self, text: str) -> None:
+        """Replace the late policy in grading.toml."""
+        toml = self.root / "grading.toml"
+        toml.write_text(toml.read_text().split("[late]")[0] + text)
 
     def _write(self, name: str, class_: list[HandIn]) -> Path:
         return written(self.root / name, downloads.moodle(class_))
@@ -42,8 +62,15 @@ class Course:
     def grade(self, number: int, sheet: int | None = None) -> None:
         """Grade a download, as `autograder grade day1 N.zip --worksheet M.csv` does."""
         if sheet is not None:
-            remember_times(self.day, self.sheets[sheet])
-        grade(self.root, self.zips[number])
+            worksheet_times.store(self.day, self.sheets[sheet])
+        grade(self.root, self.zips[number], corrects_times=sheet is not None)
+
+    def export(self, sheet: int) -> str:
+        """Read the times in a worksheet, as `autograder export day1 --into M.csv` does. Return the messages."""
+        _, messages, notes = worksheet_times.update(
+            self.day, self.sheets[sheet], stored_class(self.day)
+        )
+        return "\n".join([messages, *notes])
 
     def sam(self) -> tuple[float | None, float | None, str]:
         """Return Sam's points before and after the late policy, and the notes for the TA."""
@@ -81,20 +108,18 @@ def test_an_older_file_does_not_replace_a_newer_one(course: Course, sheet: int |
 def test_an_old_worksheet_does_not_change_the_time_of_a_newer_file(course: Course) -> None:
     course.grade(0, sheet=0)
     course.grade(1, sheet=1)
-    remember_times(course.day, course.sheets[0])
+    assert "different times" in course.export(0)
     assert course.sam()[:2] == (80, 64)
 
 
 def test_a_worksheet_that_is_read_after_grading_belongs_to_the_graded_files(course: Course) -> None:
     course.grade(0)
-    remember_times(course.day, course.sheets[0])
-    remember_file_times(course.day, stored_class(course.day))
+    course.export(0)
     course.grade(1)
     assert "times are unknown (1): Sam Lee" in course.sam()[2]
 
 
 def test_a_corrected_time_counts(course: Course) -> None:
-    """For example, after the offset of the due date was corrected."""
     course.grade(0, sheet=0)
     text = course.sheets[0].read_text()
     assert "01 December" in text
@@ -104,3 +129,182 @@ def test_a_corrected_time_counts(course: Course) -> None:
     assert before == 50
     assert after is not None
     assert after < 50
+
+
+def test_a_worksheet_with_the_time_of_a_newer_file_does_not_change_the_time_of_the_graded_one(
+    course: Course,
+) -> None:
+    """A TA may download the worksheet again before exporting, after some students submitted again."""
+    course.grade(0, sheet=0)
+    assert "different times" not in course.export(0)
+    notes = course.export(1)
+    assert (
+        "different times for these students than the graded files (1): Sam Lee (42002). " in notes
+    )
+    assert "grade a new download" in notes
+    assert course.sam()[:2] == (50, 50)
+    course.grade(0)
+    assert course.sam()[:2] == (50, 50)
+
+
+@pytest.mark.parametrize("hours", [-5, 2])
+def test_an_export_corrects_the_times_if_moodle_shows_them_in_another_zone(
+    course: Course, hours: int
+) -> None:
+    course.grade(1, sheet=1)
+    moved = [replace(one, hours=one.hours + hours) for one in (SECOND, OTHER)]
+    course.sheets[1].write_text(downloads.worksheet(moved))
+    assert "corrects the submission times of 2 graded files" in course.export(1)
+    for _ in range(2):
+        sources = [marks.handed_in for marks in stored_class(course.day)]
+        assert {one.time for one in sources if one} == {one.time for one in moved}
+        course.grade(1)
+
+
+def test_only_one_difference_for_most_students_is_a_correction() -> None:
+    start = datetime(2026, 11, 1, 12)
+
+    def at(*hours: float) -> dict[str, datetime]:
+        return {str(n): start + timedelta(hours=one) for n, one in enumerate(hours)}
+
+    known = at(0, 10, 20, 30)
+    assert corrections(known, known) == set()
+    assert corrections(known, at(-5, 5, 15, 25)) == {"0", "1", "2", "3"}
+    assert corrections(known, at(-5, 5, 15, 60)) == {"0", "1", "2"}
+    assert corrections(known, at(-5, 5, 16, 26)) == {"0", "1", "2", "3"}  # daylight saving time
+    assert corrections(known, at(0, 10, 15, 25)) == set()
+    assert corrections(known, at(0.1, 10.1, 20.1, 30.1)) == set()
+    assert corrections(at(0), at(5)) == set()
+
+
+# ---- the time zone
+
+POLICY = "[late]\nper_cent_a_day = 10\n[day1.late]\ndue = "
+IN_DENVER = 'moodle_time_zone = "America/Denver"\n'
+
+
+def test_a_corrected_offset_of_the_due_date_counts_for_stored_times(course: Course) -> None:
+    """Moodle shows 3 December, 05:00, for Sam's file."""
+    course.grade(1, sheet=1)
+    for due, points in (("04:59:00-05:00", 64), ("05:00:00-05:00", 72), ("05:00:00+01:00", 72)):
+        course.set_policy(f"{POLICY}2026-12-02T{due}\n")
+        assert course.sam()[:2] == (80, points)
+    course.set_policy(POLICY + "2026-12-02T05:00:00-05:00\n")
+    (row,) = (row for row in stored_class(course.day) if "Sam" in row.student)
+    assert row.handed_in
+    assert row.handed_in.time == datetime.fromisoformat("2026-12-03T05:00:00-05:00")
+
+
+def test_a_policy_that_is_added_after_grading_counts(course: Course) -> None:
+    course.set_policy("")
+    course.grade(1, sheet=1)
+    assert course.sam()[:2] == (80, 80)
+    course.set_policy(POLICY + "2026-12-02T04:30:00-05:00\n")
+    assert course.sam()[:2] == (80, 64)
+    course.grade(1)
+    assert course.sam()[:2] == (80, 64)
+
+
+def test_moodle_may_show_times_in_another_zone_than_that_of_the_due_date(course: Course) -> None:
+    course.grade(1, sheet=1)
+    # 05:00 on 3 December in Moodle is noon UTC in Denver, and 37 hours late.
+    course.set_policy(POLICY + "2026-12-01T05:30:00Z\n")
+    assert course.sam()[:2] == (80, 64)
+    course.set_policy(POLICY + "2026-12-01T05:30:00Z\n" + IN_DENVER)
+    assert course.sam()[:2] == (80, 56)
+    toml = POLICY.replace("[late]\n", "[late]\n" + IN_DENVER) + "2026-12-01T05:30:00Z\n"
+    course.set_policy(toml)
+    assert course.sam()[:2] == (80, 56)
+
+
+def test_daylight_saving_time_counts_in_a_named_zone(course: Course) -> None:
+    """In Denver, the clocks go back from UTC−06:00 to UTC−07:00 on 1 November 2026."""
+    course.grade(1, sheet=1)
+    late = "2026-10-31T23:00:00-06:00"
+    for text, points in (
+        ("Sunday, 1 November 2026, 10:00 PM", 72),
+        ("Sunday, 1 November 2026, 10:01 PM", 64),
+        ("Sunday, 1 November 2026, 1:30 AM", 72),
+    ):
+        sheet = course.sheets[1]
+        sheet.write_text(
+            re.sub(r'"\w+, 03 December 2026, [^"]*"', f'"{text}"', sheet.read_text(), count=1)
+        )
+        assert text in sheet.read_text()
+        course.set_policy(POLICY + late + "\n" + IN_DENVER)
+        course.grade(1, sheet=1)
+        assert course.sam()[:2] == (80, points)
+        sheet.write_text(downloads.worksheet([SECOND, OTHER]))
+
+
+def test_a_store_of_an_earlier_version_contains_the_local_times(course: Course) -> None:
+    """Earlier versions stored times with the offset that `due` had when the worksheet was read."""
+    course.grade(1, sheet=1)
+    with sqlite3.connect(course.root / ".autograder" / "overrides.db") as database:
+        for table in ("submission_time", "file_time"):
+            rows = database.execute(f"SELECT time FROM {table}").fetchall()
+            assert not [time for (time,) in rows if "+" in time]
+            database.execute(f"UPDATE {table} SET time = time || '+00:00'")
+    database.close()
+    course.set_policy(POLICY + "2026-12-02T04:30:00-05:00\n")
+    assert course.sam()[:2] == (80, 64)
+    # Even older versions stored the times only in the marks.
+    with sqlite3.connect(course.root / ".autograder" / "overrides.db") as database:
+        database.execute("DELETE FROM submission_time")
+        database.execute("DELETE FROM file_time")
+    database.close()
+    assert course.sam()[:2] == (80, 64)
+    (course.root / ".autograder" / "overrides.db").unlink()
+    assert course.sam()[:2] == (80, 64)
+    course.export(0)
+    assert course.sam()[:2] == (80, 64)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (
+            POLICY + "2026-12-01T23:00:00Z\n",
+            "from {}, as UTC, the offset of `due`. If Moodle shows you times in ",
+        ),
+        (POLICY + "2026-12-01T23:00:00-05:00\n", "from {}, as UTC−05:00, the offset of `due`. "),
+        (POLICY + "2026-12-01T23:00:00Z\n" + IN_DENVER, "from {}, in the time zone America/Denver"),
+        ("", "from {}, as UTC, because grading.toml sets no `due` for day1. Once you add it"),
+    ],
+)
+def test_a_message_names_the_time_zone(course: Course, policy: str, message: str) -> None:
+    course.set_policy(policy)
+    sentence, notes = worksheet_times.store(course.day, course.sheets[0])
+    assert notes == []
+    assert sentence.startswith("2 submission times were read " + message.format(course.sheets[0]))
+
+
+def test_a_change_of_the_due_date_counts_in_every_command(
+    course: Course, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*arguments: str) -> str:
+        code, out, err = run(course.root, monkeypatch, capsys, *arguments)
+        assert code == 0, err
+        return out
+
+    def exported(*more: str) -> float | None:
+        shown("export", "day1", "--to", "moodle", "--into", "1.csv", "--out", "out.csv", *more)
+        grades = read_rows(course.root / "out.csv", "Identifier", "Grade")
+        return grades[f"Participant {SECOND.participant}"]
+
+    course.set_policy(POLICY + "2026-12-02T04:30:00Z\n")
+    course.grade(1, sheet=1)
+    write_marks(course.root / "m.json", "day1", stored_class(course.day))
+    assert exported() == exported("--marks", "m.json") == 64
+    for due, days, points in (
+        ("2026-12-02T04:30:00-05:00", "2 days (−20%)", 64),
+        ("2026-12-03T04:30:00-05:00", "1 day (−10%)", 72),
+        ("2026-12-03T04:30:00+00:00", "1 day (−10%)", 72),
+        ("2026-12-02T23:30:00-05:00", "1 day (−10%)", 72),
+        ("2026-12-03T04:30:00+01:00", "1 day (−10%)", 72),
+    ):
+        course.set_policy(POLICY + due + "\n")
+        (line,) = (line for line in shown("list", "day1").splitlines() if "Sam" in line)
+        assert days in line
+        assert exported() == exported("--marks", "m.json") == points
+        assert "−" + days.split("−")[1] in shown("explain", "day1", str(SECOND.participant))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from autograder.course.tables import Tables
 from autograder.protocol.plain_text import counted
@@ -24,12 +25,21 @@ class Policy:
     """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
     A submission within the grace period is on time. The lateness of any later submission is counted from `due`.
+    `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if it has the offset of `due`.
     """
 
     due: datetime | None = None
     grace_minutes: float = 0.0
     per_cent_a_day: float = 0.0
     at_most_per_cent: float = 100.0
+    moodle_time_zone: str = ""
+
+    @property
+    def moodle_zone(self) -> tzinfo:
+        """Return the time zone of the times in Moodle's worksheet, which contains no offsets. It is UTC if nothing is set."""
+        if self.moodle_time_zone:
+            return ZoneInfo(self.moodle_time_zone)
+        return (self.due.tzinfo if self.due else None) or UTC
 
     def days_late(self, delay: timedelta) -> int:
         """Return how many days late a submission is if it arrived `delay` after the due date."""
@@ -131,6 +141,8 @@ def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
             if due.tzinfo is None:
                 raise tables.error(where, key, "needs a UTC offset, such as +01:00")
             values[key] = due
+        elif key == "moodle_time_zone":
+            values[key] = _time_zone(tables, where, table, key)
         else:
             number = float(tables.value(where, table, key, (int, float), "a number"))
             most = 100 if "per_cent" in key else 100_000
@@ -138,3 +150,17 @@ def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
                 raise tables.error(where, key, f"{number:g} is not between 0 and {most}")
             values[key] = number
     return values
+
+
+def _time_zone(tables: Tables, where: str, table: Any, key: str) -> str:
+    example = 'an IANA time zone such as "America/New_York"'
+    name = str(tables.value(where, table, key, str, example))
+    try:
+        ZoneInfo(name)
+    except (
+        ValueError,
+        OSError,
+        LookupError,
+    ):  # ZoneInfo raises OSError for folders such as "America"
+        raise tables.error(where, key, f"{name!r} should be {example}") from None
+    return name

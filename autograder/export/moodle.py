@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -120,16 +120,16 @@ class Worksheet:
             notes.append(f"students in {self.table.file} without a submission {names}")
         return notes
 
-    def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
+    def submission_times(self) -> tuple[dict[str, datetime], list[str]]:
         """Return the submission times by participant number, and notes about times that could not be read.
 
-        Moodle writes times in the time zone of the TA's profile. That time zone is assumed to be the same as the due date's.
+        Moodle writes local times, in the time zone of the TA's profile, without an offset.
         """
         times: dict[str, datetime] = {}
         unread: list[str] = []
         for number in range(len(self.table.rows)):
             text = self.cell(number, TIME)
-            time = _parse_time(text, day)
+            time = _parse_time(text)
             if time:
                 times[self._participant(number)] = time
             elif text not in ("", "-"):
@@ -205,11 +205,10 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 
-def _parse_time(text: str, day: Day) -> datetime | None:
-    zone = day.late.due.tzinfo if day.late.due else UTC
+def _parse_time(text: str) -> datetime | None:
     for pattern in TIME_FORMATS:
         with contextlib.suppress(ValueError):
-            return datetime.strptime(text, pattern).replace(tzinfo=zone)
+            return datetime.strptime(text, pattern)
     return None
 
 

@@ -58,7 +58,7 @@ def explain(
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
         student: The student whose marks to explain, if several students' submissions are in the path `who`.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
-        adjust: A function that applies manual points and comments.
+        adjust: A function that applies manual points and comments, and submission times from Moodle.
 
     Raises:
         CourseError: There is no such student, path or exercise, or the student is ambiguous.
@@ -75,8 +75,9 @@ def explain(
 
     def show(marks: SubmissionMarks) -> Iterator[str]:
         """Summarize marks. The class decides whose late hours and extension a row of the roster contains."""
+        marks = adjust(marks)
         *_, late = class_list.lateness_of_each([*class_, marks], day, class_roster)
-        return explain_text.summary(adjust(marks), late)
+        return explain_text.summary(marks, late)
 
     found = [] if student else lookup.find(who, class_, class_roster)
     if found:

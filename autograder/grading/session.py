@@ -95,6 +95,7 @@ class Session:
         watch: Watch = iter,
         group: GroupRule = "latest",
         adjust: Adjust = lambda marks: marks,
+        corrects_times: bool = False,
     ) -> GradedClass:
         """Grade the submissions under the given paths.
 
@@ -104,10 +105,12 @@ class Session:
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
             adjust: A function that applies manual points and comments, which are not stored.
+            corrects_times: Whether Moodle's worksheet belongs to these submissions, so that it corrects known times.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
-        found = self._timed(find_submissions(paths, self.day, self.reader, self.roster))
+        found = find_submissions(paths, self.day, self.reader, self.roster)
+        found = self._timed(found, corrects_times)
         submissions = CompressedMarks(
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
@@ -164,16 +167,18 @@ class Session:
         self.relabel()
         return result
 
-    def _timed(self, found: Iterable[FoundSubmission]) -> Iterator[FoundSubmission]:
+    def _timed(
+        self, found: Iterable[FoundSubmission], corrects_times: bool = False
+    ) -> Iterator[FoundSubmission]:
         """Yield the submissions with the times from Moodle's worksheet, and then store these times.
 
         They are stored for each file, because the next worksheet contains only the newest file's time.
         """
-        times = overrides.read_stored(self.day).times
+        times = overrides.read_times(self.day)
         files = []
         for one in found:
             work = one.submission
-            handed_in = times.added_to(work.handed_in, work.sha256)
+            handed_in = times.added_to(work.handed_in, work.sha256, corrects_times)
             if handed_in and handed_in.participant and handed_in.time:
                 files.append((handed_in, work.sha256))
             yield replace(one, submission=replace(work, handed_in=handed_in))

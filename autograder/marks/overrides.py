@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Self
 
@@ -217,17 +217,17 @@ class OverrideStore:
                 self._database.execute(COLUMNS[name])
             self._database.executemany(PUT, rows)
 
-    def times(self, day: str) -> SubmissionTimes:
-        """Return a day's submission times.
+    def times(self, day: str, zone: tzinfo) -> SubmissionTimes:
+        """Return a day's submission times. `zone` is the time zone in which Moodle shows them.
 
         Raises:
             StoreError: The store cannot be read.
         """
         with self._errors("read"):
-            return submission_times.read(self._database, day)
+            return submission_times.read(self._database, day, zone)
 
     def add_times(self, day: str, times: Mapping[str, datetime]) -> None:
-        """Store submission times from Moodle's worksheet, by participant number.
+        """Store local submission times from Moodle's worksheet, by participant number.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -275,19 +275,22 @@ def now() -> str:
 class Adjustments:
     """All manual points and comments for a day, and submission times that were missing from the download.
 
-    `manual` maps folders in submitted/ to the points and comments from nbgrader's gradebook, which take precedence.
+    `manual` maps folders in submitted/ to the points and comments from nbgrader's gradebook, which take precedence. If
+    `times` is None, the marks already contain their submission times.
     """
 
     stored: Sequence[StudentOverride] = ()
     manual: Mapping[Path, Overrides] = field(default_factory=dict)
-    times: SubmissionTimes = field(default_factory=SubmissionTimes)
+    times: SubmissionTimes | None = None
 
     def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
         """Return marks with manual points and comments applied."""
         folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
         manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
-        timed = replace(marks, handed_in=self.times.added_to(marks.handed_in, marks.sha256))
-        return apply(timed, self.stored, manual)
+        if self.times:
+            source = self.times.added_to(marks.handed_in, marks.sha256)
+            marks = replace(marks, handed_in=source)
+        return apply(marks, self.stored, manual)
 
     def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
         """Return notes about overrides without effect, given all marks, to which overrides may have been applied."""
@@ -312,16 +315,30 @@ class Adjustments:
         ]
 
 
-def read_stored(day: Day) -> Adjustments:
-    """Return the overrides in the course's store, under the exercises' current names.
+def read_times(day: Day) -> SubmissionTimes:
+    """Return the submission times in the course's store, in the time zone that `grading.toml` sets.
 
     Raises:
         StoreError: The store cannot be read.
     """
+    zone = day.late.moodle_zone
     if not (day.root / ".autograder" / FILE).exists():
-        return Adjustments()
+        return SubmissionTimes(zone=zone)
     with OverrideStore(day.root) as store:
-        stored, times = store.read(day.name), store.times(day.name)
+        return store.times(day.name, zone)
+
+
+def read_stored(day: Day) -> Adjustments:
+    """Return the overrides in the course's store, under the exercises' current names, and the submission times.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    times = read_times(day)
+    if not (day.root / ".autograder" / FILE).exists():
+        return Adjustments(times=times)
+    with OverrideStore(day.root) as store:
+        stored = store.read(day.name)
     current = older_names(day)
     stored = [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
     return Adjustments(stored, times=times)

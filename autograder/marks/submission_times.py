@@ -1,15 +1,18 @@
 """Store when students submitted according to Moodle's worksheets, because a download from Moodle contains no times.
 
 A worksheet has one time per participant: that of the newest file. The time of each graded file is therefore stored as
-well, so that a file never gets the time of another one. Entry point: `SubmissionTimes`.
+well, so that a file never gets the time of another one. Moodle writes local times without an offset, and these are
+stored. The time zone is applied when a time is used, so that a correction in `grading.toml` counts for all times. Entry
+point: `SubmissionTimes`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from msgspec.structs import replace
 
@@ -28,51 +31,95 @@ TABLES = (
     )
     """,
 )
+ZONE_STEP = timedelta(minutes=15)  # offsets from UTC are multiples of this
+SUMMER = timedelta(hours=1)  # by how much daylight saving time changes an offset
 
 
 @dataclass(frozen=True)
 class SubmissionTimes:
     """A day's submission times: those in the last worksheet, by participant number, and those of graded files.
 
-    The keys of `of_files` consist of the participant number and the hash of the file.
+    The keys of `of_files` consist of the participant number and the hash of the file. The times are Moodle's local times,
+    without an offset, and `zone` is their time zone.
     """
 
     in_worksheet: Mapping[str, datetime] = field(default_factory=dict)
     of_files: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    zone: tzinfo = UTC
 
-    def of(self, participant: str, sha256: str) -> datetime | None:
-        """Return when a file was submitted, or None if the worksheet was downloaded before that or is missing."""
+    def of(self, participant: str, sha256: str, corrects: bool = False) -> datetime | None:
+        """Return the local time when a file was submitted, or None if the worksheet is missing or older than the file.
+
+        The time that is known for the file counts, or if `corrects` is true, the one in the worksheet.
+        """
+        known = self.of_files.get((participant, sha256))
         time = self.in_worksheet.get(participant)
         is_of_another = any(
             who == participant and file != sha256 and when == time
             for (who, file), when in self.of_files.items()
         )
         if time is None or is_of_another:
-            return self.of_files.get((participant, sha256))
-        return time
+            return known
+        return time if corrects else known or time
 
-    def added_to(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
-        """Return `source` with the submission time of the file with this hash, if the platform's download contains none."""
-        if source is None or source.time or not source.participant:
+    def added_to(
+        self, source: HandedIn | None, sha256: str, corrects: bool = False
+    ) -> HandedIn | None:
+        """Return `source` with the submission time of the file with this hash, if the platform's download contains none.
+
+        Stored marks may contain a time with the offset that applied when they were graded. Only its local time counts.
+        """
+        if source is None or not source.participant:
             return source
-        return replace(source, time=self.of(source.participant, sha256))
+        local = self.of(source.participant, sha256, corrects) or source.time
+        return replace(source, time=local and _with_offset(local, self.zone))
 
 
-def read(database: sqlite3.Connection, day: str) -> SubmissionTimes:
-    """Return the stored times of a day."""
+def _with_offset(local: datetime, zone: tzinfo) -> datetime:
+    """Return a local time with its offset in a time zone. A time that occurs twice, in autumn, is the first one."""
+    time = local.replace(tzinfo=zone, fold=0)
+    return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
+
+
+def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> set[str]:
+    """Return the participants whose time in a new worksheet corrects the known time of their graded file.
+
+    These are most of the participants, whose times all differ by the same amount, because the new worksheet was written in
+    a different time zone. Any other time may be that of a newer file, which was not graded.
+    """
+    shifts = {who: new[who] - known[who] for who in known.keys() & new.keys()}
+    (usual, _), *_ = Counter(shifts.values()).most_common(1) or [(timedelta(), 0)]
+    if not usual or usual % ZONE_STEP:
+        return set()
+    found = {
+        who
+        for who, shift in shifts.items()
+        if shift and abs(shift - usual) in (timedelta(), SUMMER)
+    }
+    return found if len(found) > max(1, len(shifts) / 2) else set()
+
+
+def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTimes:
+    """Return the stored times of a day. `zone` is the time zone in which Moodle shows them."""
     query = "SELECT participant, time FROM submission_time WHERE day = ?"
     rows = database.execute(query, (day,)).fetchall()
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
     files = database.execute(query, (day,)).fetchall()
     return SubmissionTimes(
-        {participant: datetime.fromisoformat(time) for participant, time in rows},
-        {(participant, file): datetime.fromisoformat(time) for participant, file, time in files},
+        {participant: _local(time) for participant, time in rows},
+        {(participant, file): _local(time) for participant, file, time in files},
+        zone,
     )
 
 
+def _local(text: str) -> datetime:
+    """Parse a stored time. Earlier versions added the offset of `due`, which may have been wrong, to Moodle's local time."""
+    return datetime.fromisoformat(text).replace(tzinfo=None)
+
+
 def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -> None:
-    """Store the times from a worksheet, by participant number."""
-    rows = [(day, participant, time.isoformat()) for participant, time in times.items()]
+    """Store the local times from a worksheet, by participant number."""
+    rows = [(day, participant, _text(time)) for participant, time in times.items()]
     database.executemany("INSERT OR REPLACE INTO submission_time VALUES (?, ?, ?)", rows)
 
 
@@ -81,8 +128,12 @@ def put_files(
 ) -> None:
     """Store the times of graded files, given as pairs of a submission's people and time and the file's hash."""
     rows = [
-        (day, source.participant, file, source.time.isoformat())
+        (day, source.participant, file, _text(source.time))
         for source, file in files
         if source and source.participant and source.time and file
     ]
     database.executemany("INSERT OR REPLACE INTO file_time VALUES (?, ?, ?, ?)", rows)
+
+
+def _text(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat()

@@ -1,0 +1,90 @@
+"""Store the submission times from Moodle's worksheets, and correct those of graded files. Entry points: `store` and `update`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from autograder.course.config import Day
+from autograder.export.moodle import Worksheet
+from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import OverrideStore, read_times
+from autograder.marks.roster_notes import list_names
+from autograder.marks.submission_times import corrections
+from autograder.protocol.plain_text import utc_offset
+
+
+def store(day: Day, file: Path) -> tuple[str, list[str]]:
+    """Store the submission times from a worksheet. Return how many were read and in which time zone, and notes for the TA.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+        StoreError: The times cannot be stored.
+    """
+    times, notes = Worksheet.read(file).submission_times()
+    with OverrideStore(day.root) as opened:
+        opened.add_times(day.name, times)
+    read = f"{len(times)} submission {'time was' if len(times) == 1 else 'times were'} read"
+    return f"{read} from {file}, {_describe_zone(day)}", notes
+
+
+def update(
+    day: Day, file: Path, class_: Iterable[SubmissionMarks]
+) -> tuple[list[SubmissionMarks], str, list[str]]:
+    """Store the submission times from a worksheet that may be newer or older than the graded files.
+
+    Graded files without a time get the one from the worksheet. Those with a time keep it, unless the worksheet shows all
+    times in a different time zone. Return the class with these times, and the message and notes from `store`.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+        StoreError: The times cannot be stored.
+    """
+    class_ = list(class_)
+    _store_files(day, class_)
+    message, notes = store(day, file)
+    times = read_times(day)
+    known = {
+        source.participant: source.time.replace(tzinfo=None)
+        for source in (marks.handed_in for marks in class_)
+        if source and source.participant and source.time
+    }
+    corrected = corrections(known, times.in_worksheet)
+    updated, different = [], []
+    for marks in class_:
+        participant = marks.handed_in.participant if marks.handed_in else ""
+        source = times.added_to(marks.handed_in, marks.sha256, participant in corrected)
+        updated.append(replace(marks, handed_in=source))
+        if participant in known and participant not in corrected:
+            is_same = times.in_worksheet.get(participant, known[participant]) == known[participant]
+            different += [] if is_same else [marks.label]
+    _store_files(day, updated)
+    if corrected:
+        notes.append(f"{file} corrects the submission times of {len(corrected)} graded files")
+    if different:
+        notes.append(
+            f"{file} contains different times for these students than the graded files {list_names(different)}. "
+            "The times of the graded files count. If the students submitted again, grade a new download. If the times "
+            f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
+        )
+    return updated, message, notes
+
+
+def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
+    """Store when the graded files were submitted, because the next worksheet contains only the newest file's time."""
+    with OverrideStore(day.root) as opened:
+        opened.add_file_times(day.name, [(marks.handed_in, marks.sha256) for marks in class_])
+
+
+def _describe_zone(day: Day) -> str:
+    late = day.late
+    if late.moodle_time_zone:
+        return f"in the time zone {late.moodle_time_zone}, the `moodle_time_zone` in grading.toml"
+    if late.due:
+        return (
+            f"as {utc_offset(late.due)}, the offset of `due`. If Moodle shows you times in a different time zone, "
+            "set `moodle_time_zone` in grading.toml"
+        )
+    return f"as UTC, because grading.toml sets no `due` for {day.name}. Once you add it, the times count with its offset"
