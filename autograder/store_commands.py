@@ -36,10 +36,11 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
     from autograder.marks import class_list, lookup
     from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
+    from autograder.marks.overrides import read_times
 
     chosen = load_day(day)
     class_roster = roster_for(chosen)
-    with History(chosen.root) as history, history.lock(day):
+    with History(chosen.root, read_times(chosen)) as history, history.lock(day):
         history.relabel(day, lambda class_: class_list.labels(class_, class_roster))
         current = history.current(day)
         found = lookup.find(student, current, class_roster)

@@ -19,6 +19,7 @@ from autograder.grading.session import GradedClass, Session
 from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.marks.overrides import read_times
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 from tests.conftest import reader
@@ -94,7 +95,7 @@ def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
     def fail(error: Exception) -> None:
         raise error
 
-    with History(root) as history, history.lock("day1"):
+    with History(root, read_times(day)) as history, history.lock("day1"):
         known = roster_for(day)
         pool: Any = FakePool(day, limit)
         opened = Session(day, b"secret", pool, reader(), history, known, fail)

@@ -19,12 +19,13 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.export import worksheet_times
 from autograder.marks import class_list
+from autograder.marks.history import History
 from autograder.marks.submission_times import corrections
 from autograder.submissions.roster import NO_ROSTER
 from autograder.ta_commands import stored_class
 from tests import downloads
 from tests.downloads import HandIn, hand_in
-from tests.fake_grading import grade
+from tests.fake_grading import current, grade, session
 from tests.small_course import make
 from tests.test_store import run
 from tests.test_whole_classes import LATE, read_rows, written
@@ -147,6 +148,17 @@ def test_a_worksheet_with_the_time_of_a_newer_file_does_not_change_the_time_of_t
     assert course.sam()[:2] == (50, 50)
 
 
+def test_an_export_gives_a_time_to_a_file_that_an_older_one_cannot_replace(course: Course) -> None:
+    course.grade(0, sheet=0)
+    course.grade(1)
+    course.export(1)
+    assert course.sam()[:2] == (80, 64)
+    course.grade(0)
+    assert course.sam()[:2] == (80, 64)
+    course.grade(0, sheet=1)
+    assert course.sam()[:2] == (80, 64)
+
+
 @pytest.mark.parametrize("hours", [-5, 2])
 def test_an_export_corrects_the_times_if_moodle_shows_them_in_another_zone(
     course: Course, hours: int
@@ -175,6 +187,31 @@ def test_only_one_difference_for_most_students_is_a_correction() -> None:
     assert corrections(known, at(0, 10, 15, 25)) == set()
     assert corrections(known, at(0.1, 10.1, 20.1, 30.1)) == set()
     assert corrections(at(0), at(5)) == set()
+
+
+def test_an_earlier_time_of_the_same_file_does_not_keep_its_old_marks(course: Course) -> None:
+    course.grade(1, sheet=1)
+    earlier = replace(SECOND, hours=3.0)
+    course.sheets[1].write_text(downloads.worksheet([earlier, OTHER]))
+    course.grade(1, sheet=1)
+    with History(course.root) as history:
+        sources = [marks.handed_in for marks in history.current("day1")]
+    assert earlier.time in [source.time for source in sources if source]
+    assert course.sam()[:2] == (80, 72)
+
+
+def test_the_time_zone_also_decides_which_of_two_platforms_has_the_newer_submission(
+    course: Course,
+) -> None:
+    """Sam's file in Moodle is from 05:00 in UTC−05:00, and the one in nbgrader from 08:00 in UTC."""
+    downloads.nbgrader(course.root, [replace(FIRST, hours=33.0)])
+    course.set_policy("")
+    grade(course.root, course.root / "submitted")
+    course.grade(1, sheet=1)
+    course.set_policy(POLICY + "2026-12-04T05:00:00-05:00\n")
+    (course.root / "roster.csv").write_text("id,student,name\n,s1,Sam Lee\n")
+    with session(course.root):
+        assert current(course.root)["s1"] == 80
 
 
 # ---- the time zone

@@ -247,7 +247,8 @@ def open_session(
         executor = _executor(day, jobs, sandbox, on_error, place)
         stack.enter_context(contextlib.closing(executor))
         reader = stack.enter_context(Reader(sandbox))
-        history = stack.enter_context(History(day.root)) if use_store else None
+        times = overrides.read_times(day)
+        history = stack.enter_context(History(day.root, times)) if use_store else None
         if history:
             stack.enter_context(history.lock(day.name))
         class_roster = roster_for(day)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import msgspec
 
 from autograder.marks.conflicts import Identity, are_two_people, identity
 from autograder.marks.model import SubmissionMarks, without_zero
+from autograder.marks.submission_times import SubmissionTimes
 
 TABLE = """
 CREATE TABLE current (
@@ -51,9 +52,12 @@ def decode(marks: str) -> SubmissionMarks:
     return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
-def put(database: sqlite3.Connection, day: str, new: Current) -> list[Replacement]:
+def put(
+    database: sqlite3.Connection, day: str, new: Current, times: SubmissionTimes | None = None
+) -> list[Replacement]:
     """Make marks current for their students, except students whose current submission is newer.
 
+    `times` contains the times from Moodle, which count instead of those in the stored marks. The new marks contain them.
     Return a `Replacement` for each student whose current marks were for a different submission.
     """
     students = new.marks.labels
@@ -63,11 +67,15 @@ def put(database: sqlite3.Connection, day: str, new: Current) -> list[Replacemen
         f"DELETE FROM current WHERE day = ? AND path = ? AND student NOT IN ({names})",
         (day, new.path, *students),
     )
-    return [found for student in students for found in _put_for(database, day, student, new)]
+    return [found for student in students for found in _put_for(database, day, student, new, times)]
 
 
 def _put_for(
-    database: sqlite3.Connection, day: str, student: str, new: Current
+    database: sqlite3.Connection,
+    day: str,
+    student: str,
+    new: Current,
+    times: SubmissionTimes | None,
 ) -> list[Replacement]:
     query = (
         "SELECT marks FROM current JOIN grading ON grading.id = current.grading"
@@ -76,8 +84,10 @@ def _put_for(
     row = database.execute(query, (day, student)).fetchone()
     before = decode(row[0]) if row else None
     if before and (label := _other_label(new.marks, before, student)):
-        return _put_for(database, day, label, new)  # The roster has one student for two people.
-    is_older = before is not None and is_superseded(new.marks, before)
+        return _put_for(
+            database, day, label, new, times
+        )  # The roster has one student for two people.
+    is_older = before is not None and is_superseded(new.marks, _timed(before, times))
     if not is_older:
         under = os.fsencode(new.found_under)
         values = day, student, new.path, new.grading, under
@@ -107,10 +117,20 @@ def _person(marks: SubmissionMarks, student: str) -> tuple[Identity | None, str]
     return None
 
 
+def _timed(marks: SubmissionMarks, times: SubmissionTimes | None) -> SubmissionMarks:
+    if times is None:
+        return marks
+    source = times.added_to(marks.handed_in, marks.sha256)
+    return msgspec.structs.replace(marks, handed_in=source)
+
+
 def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
     """Return whether a submission was made before another one, according to the platform."""
     if marks.handed_in is None or other.handed_in is None:
         return False
+    participant = marks.handed_in.participant
+    if participant and (participant, marks.sha256) == (other.handed_in.participant, other.sha256):
+        return False  # It is the same file, whose time was corrected.
     return marks.handed_in.is_older(other.handed_in)
 
 
@@ -152,6 +172,7 @@ def relabel(
     database: sqlite3.Connection,
     day: str,
     labels: Callable[[Sequence[SubmissionMarks]], Sequence[Sequence[str]]],
+    times: SubmissionTimes | None,
 ) -> None:
     """Rename the students in the current marks, for example after a roster was added. Each student keeps the newest marks."""
     stored = select(database, day)
@@ -161,8 +182,9 @@ def relabel(
         return
     database.execute("DELETE FROM current WHERE day = ?", (day,))
     for entry, names in sorted(renamed, key=lambda pair: pair[0].grading):
+        timed = replace(entry, marks=_timed(entry.marks, times))
         for name in names:
-            _put_for(database, day, name, entry)
+            _put_for(database, day, name, timed, times)
 
 
 def codes(database: sqlite3.Connection, day: str) -> list[tuple[str, str]]:

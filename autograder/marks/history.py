@@ -27,6 +27,7 @@ from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, one_line
 from autograder.marks.renaming import rename_exercises
+from autograder.marks.submission_times import SubmissionTimes
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
@@ -65,13 +66,15 @@ def basis_of(
 class History:
     """The stored marks of a course. One process can write at a time, and any number can read."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, times: SubmissionTimes | None = None) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
+
+        `times` contains the times from Moodle, which count instead of those in the stored marks.
 
         Raises:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
-        self.file = course_folder(root) / FILE
+        self.file, self._times = course_folder(root) / FILE, times
         self._newest = 0  # number of the last grading that an earlier run stored
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
@@ -187,7 +190,7 @@ class History:
                 return []
             under = Path(os.path.abspath(found_under))
             new = Current(marks, path, under, row[0])
-            return current_marks.put(database, basis.day, new)
+            return current_marks.put(database, basis.day, new, self._times)
 
     def relabel(
         self, day: str, labels: Callable[[Sequence[SubmissionMarks]], Sequence[Sequence[str]]]
@@ -201,7 +204,7 @@ class History:
             StoreError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
-            current_marks.relabel(database, day, labels)
+            current_marks.relabel(database, day, labels, self._times)
 
     def forget(self, day: str, student: str) -> None:
         """Delete a student's marks for a day, including those of earlier submissions.
