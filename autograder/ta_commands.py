@@ -13,9 +13,9 @@ from autograder.options import DayArgument, SeedOption
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
+    from autograder.marks.adjustments import Adjustments
     from autograder.marks.model import SubmissionMarks
     from autograder.marks.override_requests import Request
-    from autograder.marks.overrides import Adjustments
 
 
 def adjustments(day: Day) -> Adjustments:
@@ -24,7 +24,7 @@ def adjustments(day: Day) -> Adjustments:
     Raises:
         StoreError: The overrides or the gradebook cannot be read.
     """
-    from autograder.marks.overrides import Adjustments, read_stored
+    from autograder.marks.adjustments import Adjustments, read_stored
 
     stored = read_stored(day)
     if not any((day.root / "submitted").glob(f"*/{day.name}")):
@@ -70,7 +70,7 @@ def update_times(
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
     """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet`."""
     from autograder.course.state_folder import StoreError
-    from autograder.marks.overrides import read_stored
+    from autograder.marks.adjustments import read_stored
 
     try:
         return adjustments(day)
@@ -105,7 +105,7 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
 
 def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
     """Print the manual points and comments in these marks, and those that have no effect."""
-    from autograder.marks.overrides import describe
+    from autograder.marks.adjustments import describe
 
     for note in by_hand.outdone(class_):
         print_error(note)
@@ -209,10 +209,11 @@ def _read_requests(file: Path) -> list[Request]:
 
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
+    from autograder.marks.adjustments import read_stored
     from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
     from autograder.marks.override_requests import resolve
-    from autograder.marks.overrides import OverrideStore, read_stored
+    from autograder.marks.overrides import OverrideStore
 
     with History(day.root) as history:
         class_ = history.current(day.name)
@@ -249,6 +250,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
     """Print each exercise that has manual points or a comment, with the student's total points."""
     from autograder.marks import overrides
+    from autograder.marks.adjustments import describe
 
     for marks in stored_class(day):
         changed = [e for e in marks.exercises if e.override]
@@ -257,4 +259,4 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
             total = f"{marks.points:g} of {marks.max_points:g} points in total"
-            print_text(f"{marks.label}: {overrides.describe(exercise)}; {total}")
+            print_text(f"{marks.label}: {describe(exercise)}; {total}")

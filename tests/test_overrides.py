@@ -15,9 +15,10 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import to_feedback
+from autograder.marks.adjustments import Adjustments
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.override_requests import Request, resolve
-from autograder.marks.overrides import Adjustments, OverrideStore, StudentOverride
+from autograder.marks.overrides import OverrideStore, StudentOverride
 from autograder.nbgrader_plugin.rounded_export import round_numbers
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER

@@ -14,9 +14,10 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.grading.seeds import seed_of
+from autograder.marks.adjustments import read_stored
 from autograder.marks.history import History, basis_of
 from autograder.marks.model import Override, SubmissionMarks
-from autograder.marks.overrides import OverrideStore, StudentOverride, read_stored
+from autograder.marks.overrides import OverrideStore, StudentOverride
 from autograder.marks.regrade import compare
 from autograder.sandbox.client import Server
 from autograder.submissions.choice import choose, find_day

@@ -10,10 +10,11 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.grading.session import GradedClass
+from autograder.marks.adjustments import read_stored
 from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.override_requests import Request, resolve
-from autograder.marks.overrides import FILE, OverrideStore, read_stored
+from autograder.marks.overrides import FILE, OverrideStore
 from tests.fake_grading import book, by_student, grade
 from tests.small_course import make
 from tests.test_store import run

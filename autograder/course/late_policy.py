@@ -157,10 +157,6 @@ def _time_zone(tables: Tables, where: str, table: Any, key: str) -> str:
     name = str(tables.value(where, table, key, str, example))
     try:
         ZoneInfo(name)
-    except (
-        ValueError,
-        OSError,
-        LookupError,
-    ):  # ZoneInfo raises OSError for folders such as "America"
+    except (ValueError, OSError, LookupError):  # for example, "America" is a folder
         raise tables.error(where, key, f"{name!r} should be {example}") from None
     return name

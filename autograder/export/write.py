@@ -11,10 +11,10 @@ from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
 from autograder.marks import class_list, grade_notes
+from autograder.marks.adjustments import describe
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.class_roster import roster_for
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.overrides import describe
 
 
 def export(

@@ -12,8 +12,8 @@ from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
+from autograder.marks.adjustments import describe
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
-from autograder.marks.overrides import describe
 from autograder.recognition.catalogue import known_mistakes
 from autograder.slicing.service import Piece
 

@@ -82,12 +82,11 @@ def _put_for(
         " WHERE current.day = ? AND current.student = ?"
     )
     row = database.execute(query, (day, student)).fetchone()
-    before = decode(row[0]) if row else None
+    before = _timed(decode(row[0]), times) if row else None
     if before and (label := _other_label(new.marks, before, student)):
-        return _put_for(
-            database, day, label, new, times
-        )  # The roster has one student for two people.
-    is_older = before is not None and is_superseded(new.marks, _timed(before, times))
+        # The roster has one student for two people.
+        return _put_for(database, day, label, new, times)
+    is_older = before is not None and is_superseded(new.marks, before)
     if not is_older:
         under = os.fsencode(new.found_under)
         values = day, student, new.path, new.grading, under

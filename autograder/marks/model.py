@@ -100,7 +100,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     tests: list[TestMarks]
     # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
     statements: list[Statement] = []
-    override: Override | None = None  # never stored with the marks; see overrides.py
+    override: Override | None = None  # never stored with the marks; see adjustments.py
     optional: bool = False  # whether the points do not count towards the total
 
     @property

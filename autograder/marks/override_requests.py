@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import CourseError, Day
-from autograder.marks import lookup, overrides
+from autograder.marks import adjustments, lookup, overrides
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import StudentOverride
 from autograder.submissions.roster import Roster
@@ -57,7 +57,7 @@ def resolve(
             continue
         points_now = {e.name: e.points for e in marks.exercises}
         earned = points_now.get(request.exercise)
-        if earlier := overrides.stored_for(marks, known.values()).get(request.exercise):
+        if earlier := adjustments.stored_for(marks, known.values()).get(request.exercise):
             if points is None:
                 points, earned = earlier.override.points, earlier.earned
             comment = comment or earlier.override.comment

@@ -17,8 +17,8 @@ from rich.progress import track
 from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
+from autograder.marks.adjustments import without_manual
 from autograder.marks.model import SubmissionMarks, one_line
-from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.submissions import disk, platforms
 from autograder.submissions.class_source import find_submissions

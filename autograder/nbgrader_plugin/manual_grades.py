@@ -22,8 +22,8 @@ from sqlalchemy.exc import DatabaseError
 from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.course.state_folder import StoreError
+from autograder.marks.adjustments import FORMGRADER, Overrides
 from autograder.marks.model import Override, one_line
-from autograder.marks.overrides import FORMGRADER, Overrides
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
 
 
