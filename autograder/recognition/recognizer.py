@@ -59,8 +59,8 @@ class Recognizer:
     ) -> str | None:
         """Return the name of the known mistake in the code, or None if there is no unique match.
 
-        `failed_tests` lists the tests that the code failed during grading. This method runs the code again with
-        different random inputs and charges the time to `budget`.
+        `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
+        inputs for which mistakes are known, and charges the time to `budget`.
         """
         similar = {
             name: signature
@@ -70,10 +70,12 @@ class Recognizer:
         if not similar:
             return None
         needed = set(failed_tests).union(*(s.failed_tests for s in similar.values()))
+        # If no mistake fails the same tests, the inputs may be the reason.
+        is_usual = any(s.failed_tests == list(failed_tests) for s in similar.values())
 
         def recognize() -> str | None:
             with self._loaded(exercise, source, budget) as code:
-                failed = code.failed_tests(needed)
+                failed = list(failed_tests) if is_usual else code.failed_tests(needed)
                 candidates = {
                     name: signature
                     for name, signature in similar.items()
