@@ -111,6 +111,7 @@ def test_late_hours_of_an_earlier_submission_are_reported(root: Path) -> None:
     again = graded(root, canvas(root, 60001, 60, "LATE_"))
     assert any(note.startswith("students who resubmitted, with late_hours") for note in again.notes)
     on_time = graded(root, canvas(root, 70001, 60))
+    assert on_time.resubmissions[0].before == 54  # late by five hours
     assert any("Canvas did not mark this submission late" in note for note in on_time.notes)
 
 
@@ -119,3 +120,11 @@ def test_students_without_a_roster_are_sorted_by_name_and_id(root: Path) -> None
     again = grade(root, canvas(root, 60001, 50, "LATE_"))
     labels = [[row.entry.label for row in one.rows] for one in (first, again)]
     assert labels == [["li (11)", "li (12)"]] * 2
+
+
+def test_hours_of_the_new_submission_do_not_count_for_the_earlier_one(root: Path) -> None:
+    grade(root, canvas(root, 50001, 57))
+    (root / "roster.csv").write_text("id,student,name,late_hours_day1\n11,li (11),,30\n")
+    again = graded(root, canvas(root, 60001, 60, "LATE_"))
+    assert [str(one) for one in again.resubmissions] == ["li (11): 57 → 48"]
+    assert again.notes[0].startswith("resubmissions that lower the final points (1): li (11)")

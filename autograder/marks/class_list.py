@@ -86,7 +86,7 @@ def rows(
         chosen.append(Row(entry, counting, late, source.time, unreadable, people.get(entry)))
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
-    notes += _notes(chosen, handed, day)
+    notes += _notes(chosen, handed)
     is_any_late = any(row.late.days and row.points is not None for row in chosen)
     if is_any_late and not day.late.per_cent_a_day:
         notes.append(
@@ -108,12 +108,18 @@ def roster_problems(
     roster: Roster,
     stored: Collection[str] = (),
 ) -> list[str]:
-    """Return notes about rows of the roster that have no effect on marks, although the TA may expect one; see `rows`."""
+    """Return notes about rows of the roster that may not have the effect on marks that the TA expects; see `rows`."""
     contested = conflicts.contested(class_, roster)
     notes = [conflicts.note(*one) for one in conflicts.unsettled(contested).items()]
     unmatched = _unmatched(rows, roster, contested, stored)
     notes += conflicts.id_mismatches(class_, roster)
-    return [*notes, *roster_notes.problems(unmatched, day)]
+    notes += roster_notes.problems(unmatched, day)
+    return notes + [
+        f"{row.entry.student}: late_hours is {hours:g} in roster.csv, but Canvas did not mark this submission late. Check "
+        "whether the hours are those of another submission"
+        for row in rows
+        if (hours := row.entry.hours_late(day.name)) and row.marks and is_on_time(row.marks)
+    ]
 
 
 def _unmatched(
@@ -134,6 +140,12 @@ def _unmatched(
         elif row.person and row.entry not in known and row.entry.student not in in_conflict:
             strangers[row.entry.student] = row.person
     return Unmatched(absent, strangers if roster.entries else {})
+
+
+def is_on_time(marks: SubmissionMarks) -> bool:
+    """Return whether Canvas, which marks late files, did not mark this one."""
+    source = marks.handed_in
+    return bool(source and source.upload and not source.late)
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
@@ -163,10 +175,7 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[Row]:
         if row.marks
         and row.marks.points is not None
         and row.time is None
-        and not (row.marks.handed_in and row.marks.handed_in.late)
-        and not (
-            row.marks.handed_in and row.marks.handed_in.upload
-        )  # Canvas puts LATE in the names of late files.
+        and not (row.marks.handed_in and (row.marks.handed_in.late or row.marks.handed_in.upload))
         and row.entry.hours_late(day.name) is None
         and not row.entry.is_excused(day.name)
     ]
@@ -272,7 +281,7 @@ def _counting(
 
 
 def _notes(
-    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]], day: Day
+    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]]
 ) -> Iterator[str]:
     for row in chosen:
         if row.marks is None:
@@ -286,9 +295,3 @@ def _notes(
             )
         if row.late.note and row.marks.points is not None:
             yield f"{row.entry.student}: {row.late.note}"
-        source, hours = row.marks.handed_in, row.entry.hours_late(day.name)
-        if hours and source and source.upload and not source.late:
-            yield (
-                f"{row.entry.student}: late_hours is {hours:g} in roster.csv, but Canvas did not mark this submission "
-                "late. Check whether the hours are those of another submission"
-            )

@@ -51,6 +51,11 @@ def compare(
         None if marks.points is None else late_by.reduce(marks.points)
         for marks, late_by in zip(both, late, strict=False)
     ]
+    # Hours in the roster are those of the new submission if Canvas did not mark the earlier one late.
+    points[::2] = [
+        earlier.points if class_list.is_on_time(earlier) else reduced
+        for earlier, reduced in zip(both[::2], points[::2], strict=True)
+    ]
     return [
         Resubmission(one.student, one.after.path, points[2 * n], points[2 * n + 1])
         for n, one in enumerate(again)
