@@ -816,7 +816,7 @@ class TestDecoderLayer:
             _, weights, layer, x, memory = self._random_layer(student, seed, **options)
             expected = torch_decoder_layer(weights)(x.double(), memory.double())
             what = f"the result in {mode} mode {_dropout_case(options)}"
-            actual = layer.train(mode == "train")(x, memory)
+            actual = layer.train(mode == "training")(x, memory)
             close(actual, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
