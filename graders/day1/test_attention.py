@@ -262,7 +262,7 @@ class TestAttentionScores:
     def test_single(self, student, seed):
         """`attention_scores` works for a single query and a single key with one feature each."""
         draw = Draw(seed)
-        query, key = draw.normal(1, 1), draw.normal(1, 1)
+        query, key = draw.uniform(1, 1, low=0.5, high=1.5), draw.uniform(1, 1, low=-1.5, high=-0.5)
         what = "the score of one query and one key with one feature"
         close(student.attention_scores(query, key), query * key, what)
 
@@ -396,9 +396,12 @@ class TestAttention:
     def test_large_scores(self, student, seed):
         """Large scores do not cause an overflow."""
         draw = Draw(seed)
-        # The scores are between −5,000 and 5,000, and float32 represents them exactly.
-        query = draw.integers(-50, 51, 2, 3, 4).float()
-        key = draw.integers(-50, 51, 2, 5, 4).float()
+        # The scores are between −1,300 and 1,300, and float32 represents them exactly. In each row, they are
+        # more than 500 apart, so that dividing them by a wrong constant does not change the weights.
+        query, key = draw.integers(-5, 6, 2, 3, 4).float(), draw.integers(-5, 6, 2, 5, 4).float()
+        query[..., 0] = torch.where(draw.mask(2, 3), 50.0, -50.0)
+        order = draw.uniform(2, 5).argsort(dim=-1)
+        key[..., 0] = torch.tensor([-50.0, -25.0, 0.0, 25.0, 50.0])[order]
         value = draw.normal(2, 5, 6)
         actual = pair(student.attention(query, key, value), "output", "weights")
         for name, part, expected in zip(
