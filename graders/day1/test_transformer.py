@@ -520,7 +520,7 @@ class TestSequenceLoss:
         """Logits of ±10⁴ give the correct loss, both for likely and for very unlikely targets."""
         draw = Draw(seed)
         logits = draw.uniform(2, 6, 5, low=-1e4, high=1e4)
-        targets = draw.integers(0, 5, 2, 6)
+        targets = _shuffled_ids(draw, 5, 2, 6)
         # One target is the most likely class by a wide margin; another is one of the least likely classes.
         logits[0, 0], targets[0, 0] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 1
         logits[0, 1], targets[0, 1] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 0
@@ -721,7 +721,7 @@ def _greedy_oracle(model: CopyModel, source: Tensor, length: int) -> Tensor:
 
 
 def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel:
-    """Return a `PrefixModel` for which some rows end early, and some continue after padding."""
+    """Return a `PrefixModel` for which some rows end early, some never end, and some continue after padding."""
     for _ in range(1000):
         model, tokens = PrefixModel(draw), torch.full((len(source), 1), BOS)
         for _ in range(length - 1):
@@ -730,7 +730,8 @@ def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel
         unfinished = (tokens == EOS).cumsum(dim=1) == 0
         # An unfinished row has a different token after the padding.
         continued = (tokens[:, :-1] == DECODE_PAD) & (tokens[:, 1:] != DECODE_PAD)
-        if (continued & unfinished[:, 1:]).any() and (~unfinished).sum() >= 8:
+        both = unfinished[:, -1].any() and (~unfinished).sum() >= 8
+        if both and (continued & unfinished[:, 1:]).any():
             return model
     raise AssertionError("could not draw a model with such tokens")
 
