@@ -614,7 +614,8 @@ class TestSequenceLoss:
         """Logits and targets may be non-contiguous, like the slice `tokens[:, 1:]`."""
         draw = Draw(seed)
         logits, targets = draw.strided(draw.normal(3, 5, 7)), _shuffled_ids(draw, 7, 3, 6)[:, 1:]
-        targets[1, 2] = 0
+        targets[0].clamp_(min=1)
+        targets[1, 1:3] = 0  # more padding than in the first sentence
         actual = student.sequence_loss(logits, targets, 0, 0.1)
         close(actual, _cross_entropy(logits, targets, 0, 0.1), "the loss", dtype=torch.float32)
 
@@ -730,7 +731,8 @@ def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel
         unfinished = (tokens == EOS).cumsum(dim=1) == 0
         # An unfinished row has a different token after the padding.
         continued = (tokens[:, :-1] == DECODE_PAD) & (tokens[:, 1:] != DECODE_PAD)
-        both = unfinished[:, -1].any() and (~unfinished).sum() >= 8
+        last = unfinished[:, -1] & (tokens[:, -1] != DECODE_PAD)
+        both = last.any() and (~unfinished).sum() >= 8
         if both and (continued & unfinished[:, 1:]).any():
             return model
     raise AssertionError("could not draw a model with such tokens")
