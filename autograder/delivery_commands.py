@@ -87,6 +87,14 @@ def feedback(
             metavar="FILE", help="Moodle's grading worksheet, needed for group submissions"
         ),
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            "--unless-in",
+            metavar="FILE",
+            help="leave out pages that this earlier zip contains unchanged",
+        ),
+    ] = None,
     group: GroupOption = "latest",
 ) -> None:
     """Write a feedback page for each student in the store. The output is a folder, or a zip for Canvas or Moodle."""
@@ -97,17 +105,23 @@ def feedback(
 
     if worksheet and to != "moodle":
         raise typer.BadParameter("--worksheet works only with --for moodle")
+    if earlier and to == "folder":
+        raise typer.BadParameter("--unless-in works only with --for canvas and --for moodle")
     chosen = load_day(day)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
+    if earlier and earlier.resolve() == place.resolve():
+        raise typer.BadParameter(f"{place} would be overwritten. Pass the new file with --out")
     class_, students = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):
         print_error(note)
-    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet)
+    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet, earlier)
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:
         print_text(f"wrote {counted(done.pages, 'feedback page')} to {place}. {HINTS[to]}")
-    if done.problems or not done.pages:
+    if done.unchanged:
+        print_text(f"left out {counted(done.unchanged, 'page')} that {earlier} contains unchanged")
+    if done.problems or not (done.pages or done.unchanged):
         raise typer.Exit(1)

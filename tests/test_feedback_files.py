@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from autograder.course import config as courses
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.export.feedback_files import Delivery, deliver
 from autograder.feedback import sentences
 from autograder.feedback.sentences import Texts
@@ -162,3 +162,26 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_
         ):
             assert moodle_participant(name) == (participant, "day1-feedback.html")
             assert f"<h1><bdi>{person}</bdi></h1>" in archive.read(name).decode()
+
+
+def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
+    texts: Texts, tmp_path: Path
+) -> None:
+    names = ("adams_11_50001_day1.ipynb", "brown_12_50002_day1.ipynb", "chen_13_50003_day1.ipynb")
+    first = [from_canvas(texts, name, "softmax") for name in names]
+    old, new = tmp_path / "old.zip", tmp_path / "new.zip"
+    written(first, texts, "canvas", old)
+    later = [
+        first[0],
+        from_canvas(texts, names[1], "attention"),
+        from_canvas(texts, "chen_13_60003_day1.ipynb", "softmax"),
+    ]
+    rows, _ = class_list.rows(later, texts.day, NO_ROSTER)
+    done = deliver(rows, texts, "canvas", new, earlier=old)
+    assert (done.pages, done.unchanged, done.problems) == (2, 1, [])
+    with zipfile.ZipFile(new) as archive:
+        assert [name.split("_")[0] for name in archive.namelist()] == ["brown", "chen"]
+    for content in (b"no zip", None):
+        old.write_bytes(content) if content else old.unlink()
+        with pytest.raises(CourseError, match=r"old\.zip cannot be read"):
+            deliver(rows, texts, "canvas", new, earlier=old)

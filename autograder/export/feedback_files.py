@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.course.state_folder import write_error
 from autograder.export import Target, moodle
 from autograder.feedback import student_page
@@ -29,48 +30,75 @@ FIXED_DATE = (2000, 1, 1, 0, 0, 0)
 
 @dataclass
 class Delivery:
-    """The number of pages written, notes for the TA, and messages about pages that could not be written."""
+    """The number of pages written, the number left out, notes for the TA, and messages about pages that could not be written."""
 
     pages: int
+    unchanged: int
     notes: list[str]
     problems: list[str]
 
 
 def deliver(
-    rows: Sequence[Row], texts: Texts, to: Target, out: Path, worksheet: Path | None = None
+    rows: Sequence[Row],
+    texts: Texts,
+    to: Target,
+    out: Path,
+    worksheet: Path | None = None,
+    earlier: Path | None = None,
 ) -> Delivery:
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
+        earlier: An earlier zip. Pages that it contains unchanged are left out.
 
     Raises:
-        CourseError: The worksheet is invalid.
+        CourseError: The worksheet or the earlier zip is invalid.
         StoreError: The output cannot be written.
     """
     students = student_page.recipients(rows)
     try:
         if to == "folder":
             files, problems = student_page.write(students, texts, out)
-            return Delivery(len(files), [], problems)
+            return Delivery(len(files), 0, [], problems)
         if to == "canvas":
             named, notes = _canvas_names(rows, texts.day)
         else:
             named, notes = _moodle_names(rows, texts.day, worksheet)
         problems = []
-        return Delivery(_write_zip(named, texts, out, problems), notes, problems)
+        known = _read_zip(earlier) if earlier else {}
+        return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
     except OSError as error:
         raise write_error(out, error) from None
 
 
-def _write_zip(named: Mapping[str, Recipient], texts: Texts, out: Path, problems: list[str]) -> int:
-    pages = 0
+def _write_zip(
+    named: Mapping[str, Recipient],
+    texts: Texts,
+    out: Path,
+    known: Mapping[str, int],
+    problems: list[str],
+) -> tuple[int, int]:
+    """Write the pages whose checksums are not in `known`. Return the number of pages written and left out."""
+    pages = unchanged = 0
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, student in named.items():
-            if text := page_or_problem(student, texts, problems):
+            text = page_or_problem(student, texts, problems)
+            if text and known.get(name) == zlib.crc32(text.encode()):
+                unchanged += 1
+            elif text:
                 archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
                 pages += 1
-    return pages
+    return pages, unchanged
+
+
+def _read_zip(file: Path) -> dict[str, int]:
+    """Return the checksum of each page in an earlier zip."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {page.filename: page.CRC for page in archive.infolist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CourseError(f"{file} cannot be read: {error}") from None
 
 
 def _page_name(day: Day) -> str:

@@ -361,7 +361,13 @@ class TestAttention:
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
         assert bool((weights != 0).any()), "all weights in your result are 0"
         expected = torch.einsum("bnm,bmv->bnv", weights.double(), value.double())
-        close(output, expected, "the output for the weights that you returned", **LOOSE, dtype=torch.float32)
+        close(
+            output,
+            expected,
+            "the output for the weights that you returned",
+            **LOOSE,
+            dtype=torch.float32,
+        )
 
     def test_leading_axes(self, student, seed):
         """The inputs may have any number of leading axes, including none."""
