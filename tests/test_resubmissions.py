@@ -76,10 +76,11 @@ def test_points_that_were_added_do_not_lower_a_better_submission(
     assert by_student(graded(root, canvas(root, 70001, 15)))["li (11)"] == 20
 
 
-def test_points_that_were_taken_away_stay_away(root: Path) -> None:
+@pytest.mark.parametrize("points", [5, 40])
+def test_points_that_were_taken_away_or_confirmed_stay(root: Path, points: float) -> None:
     grade(root, canvas(root, 50001, 40))
-    override(root, 5)
-    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 5
+    override(root, points)
+    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == points
 
 
 def test_an_override_of_an_earlier_version_always_applies(root: Path) -> None:
