@@ -124,7 +124,9 @@ def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    # OpenMP's threads do not survive a fork, so a forked process would wait for them forever.
+    torch.set_num_threads(1)
+    torch.set_num_threads = lambda nthreads: None
     quick = "--quick" in sys.argv
     name, *cases = (argument for argument in sys.argv[1:] if argument != "--quick")
     results: Any = run_cases(name, [case.split(",") for case in cases], quick)
