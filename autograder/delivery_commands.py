@@ -88,11 +88,11 @@ def feedback(
         ),
     ] = None,
     earlier: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--unless-in",
             metavar="FILE",
-            help="leave out pages that this earlier zip contains unchanged",
+            help="leave out pages that students already have from this zip; repeat it for several, oldest first",
         ),
     ] = None,
     group: GroupOption = "latest",
@@ -110,18 +110,18 @@ def feedback(
     chosen = load_day(day)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
-    if earlier and earlier.resolve() == place.resolve():
+    if any(file.resolve() == place.resolve() for file in earlier or ()):
         raise typer.BadParameter(f"{place} would be overwritten. Pass the new file with --out")
     class_, students = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):
         print_error(note)
-    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet, earlier)
+    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet, earlier or ())
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:
         print_text(f"wrote {counted(done.pages, 'feedback page')} to {place}. {HINTS[to]}")
     if done.unchanged:
-        print_text(f"left out {counted(done.unchanged, 'page')} that {earlier} contains unchanged")
+        print_text(f"left out {counted(done.unchanged, 'page')} that students already have")
     if done.problems or not (done.pages or done.unchanged):
         raise typer.Exit(1)

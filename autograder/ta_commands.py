@@ -209,6 +209,7 @@ def _read_requests(file: Path) -> list[Request]:
 
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
+    from autograder.course.renames import older_names
     from autograder.marks.adjustments import read_stored
     from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
@@ -216,7 +217,7 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
     from autograder.marks.overrides import OverrideStore
 
     with History(day.root) as history:
-        class_ = history.current(day.name)
+        class_ = history.current(day.name, older_names(day))
     stored = read_stored(day).stored
     students = roster_for(day)
     new = resolve(requests, class_, day, students, by, stored)

@@ -177,11 +177,18 @@ def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
         from_canvas(texts, "chen_13_60003_day1.ipynb", "softmax"),
     ]
     rows, _ = class_list.rows(later, texts.day, NO_ROSTER)
-    done = deliver(rows, texts, "canvas", new, earlier=old)
+    done = deliver(rows, texts, "canvas", new, earlier=[old])
     assert (done.pages, done.unchanged, done.problems) == (2, 1, [])
     with zipfile.ZipFile(new) as archive:
         assert [name.split("_")[0] for name in archive.namelist()] == ["brown", "chen"]
+    again = deliver(rows, texts, "canvas", tmp_path / "none.zip", earlier=[old, new])
+    assert (again.pages, again.unchanged) == (0, 3)
+    assert not (tmp_path / "none.zip").exists()
+    # The newest version that a student has decides.
+    first_again, _ = class_list.rows(first, texts.day, NO_ROSTER)
+    back = deliver(first_again, texts, "canvas", tmp_path / "back.zip", earlier=[old, new])
+    assert (back.pages, back.unchanged) == (1, 2)
     for content in (b"no zip", None):
         old.write_bytes(content) if content else old.unlink()
         with pytest.raises(CourseError, match=r"old\.zip cannot be read"):
-            deliver(rows, texts, "canvas", new, earlier=old)
+            deliver(rows, texts, "canvas", new, earlier=[old])

@@ -6,8 +6,10 @@ all times, even if it is corrected after they were read.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ from autograder.course.config import Day
 from autograder.export import worksheet_times
 from autograder.marks import class_list
 from autograder.marks.history import History
+from autograder.marks.model import SubmissionMarks
 from autograder.marks.submission_times import corrections
 from autograder.submissions.roster import NO_ROSTER
 from autograder.ta_commands import stored_class
@@ -180,13 +183,18 @@ def test_only_one_difference_for_most_students_is_a_correction() -> None:
         return {str(n): start + timedelta(hours=one) for n, one in enumerate(hours)}
 
     known = at(0, 10, 20, 30)
-    assert corrections(known, known) == set()
-    assert corrections(known, at(-5, 5, 15, 25)) == {"0", "1", "2", "3"}
-    assert corrections(known, at(-5, 5, 15, 60)) == {"0", "1", "2"}
-    assert corrections(known, at(-5, 5, 16, 26)) == {"0", "1", "2", "3"}  # daylight saving time
-    assert corrections(known, at(0, 10, 15, 25)) == set()
-    assert corrections(known, at(0.1, 10.1, 20.1, 30.1)) == set()
-    assert corrections(at(0), at(5)) == set()
+    assert set(corrections(known, known)) == set()
+    assert set(corrections(known, at(-5, 5, 15, 25))) == {"0", "1", "2", "3"}
+    assert set(corrections(known, at(-5, 5, 15, 60))) == {"0", "1", "2"}
+    assert set(corrections(known, at(-5, 5, 16, 26))) == {
+        "0",
+        "1",
+        "2",
+        "3",
+    }  # daylight saving time
+    assert set(corrections(known, at(0, 10, 15, 25))) == set()
+    assert set(corrections(known, at(0.1, 10.1, 20.1, 30.1))) == set()
+    assert set(corrections(at(0), at(5))) == set()
 
 
 def test_an_earlier_time_of_the_same_file_does_not_keep_its_old_marks(course: Course) -> None:
@@ -302,11 +310,20 @@ def test_a_store_of_an_earlier_version_contains_the_local_times(course: Course) 
     [
         (
             POLICY + "2026-12-01T23:00:00Z\n",
-            "from {}, as UTC, the offset of `due`. If Moodle shows you times in ",
+            "from {} and taken to be in UTC, like `due`. If Moodle shows you times in ",
         ),
-        (POLICY + "2026-12-01T23:00:00-05:00\n", "from {}, as UTC−05:00, the offset of `due`. "),
-        (POLICY + "2026-12-01T23:00:00Z\n" + IN_DENVER, "from {}, in the time zone America/Denver"),
-        ("", "from {}, as UTC, because grading.toml sets no `due` for day1. Once you add it"),
+        (
+            POLICY + "2026-12-01T23:00:00-05:00\n",
+            "from {} and taken to be in UTC−05:00, like `due`. ",
+        ),
+        (
+            POLICY + "2026-12-01T23:00:00Z\n" + IN_DENVER,
+            "from {} and taken to be in America/Denver, the `moodle_time_zone`",
+        ),
+        (
+            "",
+            "from {} and taken to be in UTC, because grading.toml sets no `due` for day1. Once you set it",
+        ),
     ],
 )
 def test_a_message_names_the_time_zone(course: Course, policy: str, message: str) -> None:
@@ -345,3 +362,63 @@ def test_a_change_of_the_due_date_counts_in_every_command(
         assert days in line
         assert exported() == exported("--marks", "m.json") == points
         assert "−" + days.split("−")[1] in shown("explain", "day1", str(SECOND.participant))
+
+
+def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course: Course) -> None:
+    others = [
+        hand_in(n, f"Xav {'abcdefgh'[n]}", "notebook", 40.0 + n, hours=-1.0) for n in range(3, 8)
+    ]
+    download = written(course.root / "a.zip", downloads.moodle([FIRST, *others]))
+    for number, one in enumerate((FIRST, SECOND)):
+        course.sheets[number].write_text(downloads.worksheet([one, OTHER, *others]))
+    worksheet_times.store(course.day, course.sheets[0])
+    # Ctrl-C comes after Sam's marks are stored, and before the times of files are.
+    with contextlib.suppress(KeyboardInterrupt), session(course.root, limit=4) as opened:
+        opened.grade([download], None, False, corrects_times=True)
+    assert course.sam()[:2] == (50, 50)
+    other = written(course.root / "other.zip", downloads.moodle([OTHER]))
+    worksheet_times.store(course.day, course.sheets[1])
+    grade(course.root, other, corrects_times=True)
+    assert course.sam()[:2] == (50, 50)
+
+
+def moved(course: Course, class_: list[HandIn], hours: float) -> None:
+    """Replace the second worksheet by one in which all times are later by this many hours."""
+    later = [replace(one, hours=one.hours + hours) for one in class_]
+    course.sheets[1].write_text(downloads.worksheet(later))
+
+
+def test_a_correction_moves_the_times_of_earlier_files_as_well(course: Course) -> None:
+    first, second = replace(FIRST, hours=-10.0), replace(SECOND, hours=-7.0)
+    for number, one in enumerate((first, second)):
+        course.zips[number].write_bytes(downloads.moodle([one, OTHER]))
+        course.sheets[number].write_text(downloads.worksheet([one, OTHER]))
+        course.grade(number, sheet=number)
+    moved(course, [second, OTHER], hours=-5)
+    assert "corrects the submission times of 2 graded files" in course.export(1)
+    course.grade(0)
+    assert course.sam()[:2] == (80, 80)
+
+
+def test_a_run_does_not_undo_a_correction_that_was_made_while_it_was_running(
+    course: Course,
+) -> None:
+    course.grade(1, sheet=1)
+    moved(course, [SECOND, OTHER], hours=-5)
+
+    def watch(graded: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
+        for number, marks in enumerate(graded):
+            if number == 0:
+                course.export(1)
+            yield marks
+
+    grade(course.root, course.zips[1], watch=watch)
+    assert course.sam()[:2] == (80, 64)
+    assert "corrects" not in course.export(1)
+
+
+def test_a_resubmission_is_compared_without_the_new_time(course: Course) -> None:
+    grade(course.root, course.zips[0])
+    worksheet_times.store(course.day, course.sheets[1])
+    again = grade(course.root, course.zips[1], corrects_times=True)
+    assert [str(one) for one in again.resubmissions] == ["Sam Lee (42002): 50 → 64"]

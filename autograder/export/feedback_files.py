@@ -44,16 +44,16 @@ def deliver(
     to: Target,
     out: Path,
     worksheet: Path | None = None,
-    earlier: Path | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Delivery:
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
-        earlier: An earlier zip. Pages that it contains unchanged are left out.
+        earlier: Earlier zips, oldest first. Pages whose newest version in them is unchanged are left out.
 
     Raises:
-        CourseError: The worksheet or the earlier zip is invalid.
+        CourseError: The worksheet or an earlier zip is invalid.
         StoreError: The output cannot be written.
     """
     students = student_page.recipients(rows)
@@ -66,7 +66,7 @@ def deliver(
         else:
             named, notes = _moodle_names(rows, texts.day, worksheet)
         problems = []
-        known = _read_zip(earlier) if earlier else {}
+        known = {name: crc for file in earlier for name, crc in _read_zip(file).items()}
         return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
     except OSError as error:
         raise write_error(out, error) from None
@@ -89,6 +89,8 @@ def _write_zip(
             elif text:
                 archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
                 pages += 1
+    if unchanged and not pages:
+        out.unlink()
     return pages, unchanged
 
 

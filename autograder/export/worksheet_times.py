@@ -27,7 +27,7 @@ def store(day: Day, file: Path) -> tuple[str, list[str]]:
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, times)
     read = f"{len(times)} submission {'time was' if len(times) == 1 else 'times were'} read"
-    return f"{read} from {file}, {_describe_zone(day)}", notes
+    return f"{read} from {file} and taken to be in {_describe_zone(day)}", notes
 
 
 def update(
@@ -51,18 +51,20 @@ def update(
         for source in (marks.handed_in for marks in class_)
         if source and source.participant and source.time
     }
-    corrected = corrections(known, times.in_worksheet)
+    shifts = corrections(known, times.in_worksheet)
+    with OverrideStore(day.root) as opened:
+        opened.shift_file_times(day.name, shifts)
+    times = read_times(day)
     updated, different = [], []
     for marks in class_:
         participant = marks.handed_in.participant if marks.handed_in else ""
-        source = times.added_to(marks.handed_in, marks.sha256, participant in corrected)
-        updated.append(replace(marks, handed_in=source))
-        if participant in known and participant not in corrected:
+        updated.append(replace(marks, handed_in=times.added_to(marks.handed_in, marks.sha256)))
+        if participant in known and participant not in shifts:
             is_same = times.in_worksheet.get(participant, known[participant]) == known[participant]
             different += [] if is_same else [marks.label]
     _store_files(day, updated)
-    if corrected:
-        notes.append(f"{file} corrects the submission times of {len(corrected)} graded files")
+    if shifts:
+        notes.append(f"{file} corrects the submission times of {len(shifts)} graded files")
     if different:
         notes.append(
             f"{file} contains different times for these students than the graded files {list_names(different)}. "
@@ -81,10 +83,10 @@ def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
 def _describe_zone(day: Day) -> str:
     late = day.late
     if late.moodle_time_zone:
-        return f"in the time zone {late.moodle_time_zone}, the `moodle_time_zone` in grading.toml"
+        return f"{late.moodle_time_zone}, the `moodle_time_zone` in grading.toml"
     if late.due:
         return (
-            f"as {utc_offset(late.due)}, the offset of `due`. If Moodle shows you times in a different time zone, "
+            f"{utc_offset(late.due)}, like `due`. If Moodle shows you times in a different time zone, "
             "set `moodle_time_zone` in grading.toml"
         )
-    return f"as UTC, because grading.toml sets no `due` for {day.name}. Once you add it, the times count with its offset"
+    return f"UTC, because grading.toml sets no `due` for {day.name}. Once you set it, its offset applies"

@@ -121,8 +121,8 @@ class Session:
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
         ]
-        again = resubmissions.compare(run.replacements, light, self.day, self.roster, adjust)
-        to_check = resubmissions.notes(again, rows, self.day)
+        again = resubmissions.compare(run.replacements, rows, self.day, adjust)
+        to_check = resubmissions.notes(again, group, self.day)
         return GradedClass(
             submissions,
             class_list.lateness_of_each(light, self.day, self.roster),
@@ -185,7 +185,7 @@ class Session:
         if files and self.history:
             try:
                 with overrides.OverrideStore(self.day.root) as store:
-                    store.add_file_times(self.day.name, files)
+                    store.add_file_times(self.day.name, files, corrects_times)
             except StoreError as error:
                 self.on_store_error(error)
 

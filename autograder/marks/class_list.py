@@ -82,7 +82,7 @@ def rows(
         found = handed[entry]
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
         source = handed_in(counting, roster) if counting else HandedIn(())
-        late = _lateness(day, source, entry)
+        late = lateness_for(day, source, entry)
         chosen.append(Row(entry, counting, late, source.time, unreadable, people.get(entry)))
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
@@ -155,11 +155,12 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     for marks in class_:
         source = handed_in(marks, roster)
         entry, _ = _students(marks, source, roster, contested)[0]
-        result.append(_lateness(day, source, entry))
+        result.append(lateness_for(day, source, entry))
     return result
 
 
-def _lateness(day: Day, source: HandedIn, entry: Entry) -> Lateness:
+def lateness_for(day: Day, source: HandedIn, entry: Entry) -> Lateness:
+    """Return how late a submission is if the student has this row on the roster."""
     hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
     extension = entry.extension_on(day.name)
     return lateness(day.late, source.time, source.late, extension, hours, is_excused)

@@ -82,17 +82,21 @@ def _put_for(
         " WHERE current.day = ? AND current.student = ?"
     )
     row = database.execute(query, (day, student)).fetchone()
-    before = _timed(decode(row[0]), times) if row else None
+    before = decode(row[0]) if row else None
     if before and (label := _other_label(new.marks, before, student)):
         # The roster has one student for two people.
         return _put_for(database, day, label, new, times)
-    is_older = before is not None and is_superseded(new.marks, before)
+    is_older = before is not None and is_superseded(new.marks, _timed(before, times))
     if not is_older:
         under = os.fsencode(new.found_under)
         values = day, student, new.path, new.grading, under
         database.execute("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)", values)
     if before is None or before.sha256 == new.marks.sha256:
         return []
+    if times:
+        # The worksheet may contain only the time of the new file.
+        source = times.known_of(before.handed_in, before.sha256)
+        before = msgspec.structs.replace(before, handed_in=source)
     return [Replacement(student, before, new.marks, is_older)]
 
 

@@ -55,10 +55,10 @@ def resolve(
         except CourseError as error:
             problems.append(f"{request.where}{error}")
             continue
-        points_now = {e.name: e.points for e in marks.exercises}
-        earned = points_now.get(request.exercise)
+        exercise = next((e for e in marks.exercises if e.name == request.exercise), None)
+        earned = exercise.points if exercise else None
         if earlier := adjustments.stored_for(marks, known.values()).get(request.exercise):
-            if points is None:
+            if points is None and not (exercise and earlier.is_outdone_by(exercise)):
                 points, earned = earlier.override.points, earlier.earned
             comment = comment or earlier.override.comment
         who = by or getpass.getuser()

@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
@@ -168,14 +168,27 @@ class OverrideStore:
         with self._errors("written"), self._database:
             submission_times.put(self._database, day, times)
 
-    def add_file_times(self, day: str, files: Iterable[tuple[HandedIn | None, str]]) -> None:
+    def add_file_times(
+        self, day: str, files: Iterable[tuple[HandedIn | None, str]], corrects: bool = False
+    ) -> None:
         """Store the submission times of graded files, whose hashes are the second elements.
+
+        Times that are stored already change only if `corrects` is true.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._database:
-            submission_times.put_files(self._database, day, files)
+            submission_times.put_files(self._database, day, files, corrects)
+
+    def shift_file_times(self, day: str, shifts: Mapping[str, timedelta]) -> None:
+        """Shift the submission times of all graded files, by participant number.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        with self._errors("written"), self._database:
+            submission_times.shift_files(self._database, day, shifts)
 
     def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
         """Remove the overrides for the students with these keys, and return how many were removed.

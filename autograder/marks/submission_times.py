@@ -71,8 +71,14 @@ class SubmissionTimes:
         """
         if source is None or not source.participant:
             return source
-        local = self.of(source.participant, sha256, corrects) or source.time
+        known = self.of_files.get((source.participant, sha256)) or source.time
+        worksheet = self.of(source.participant, sha256, corrects)
+        local = worksheet or known if corrects else known or worksheet
         return replace(source, time=local and _with_offset(local, self.zone))
+
+    def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
+        """Return `source` with the time that is known for the file with this hash, whatever the worksheet says."""
+        return SubmissionTimes({}, self.of_files, self.zone).added_to(source, sha256)
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
@@ -81,8 +87,8 @@ def _with_offset(local: datetime, zone: tzinfo) -> datetime:
     return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
 
 
-def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> set[str]:
-    """Return the participants whose time in a new worksheet corrects the known time of their graded file.
+def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> dict[str, timedelta]:
+    """Return by how much a new worksheet corrects the known times of graded files, by participant.
 
     These are most of the participants, whose times all differ by the same amount, because the new worksheet was written in
     a different time zone. Any other time may be that of a newer file, which was not graded.
@@ -90,13 +96,13 @@ def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> s
     shifts = {who: new[who] - known[who] for who in known.keys() & new.keys()}
     (usual, _), *_ = Counter(shifts.values()).most_common(1) or [(timedelta(), 0)]
     if not usual or usual % ZONE_STEP:
-        return set()
+        return {}
     found = {
-        who
+        who: shift
         for who, shift in shifts.items()
         if shift and abs(shift - usual) in (timedelta(), SUMMER)
     }
-    return found if len(found) > max(1, len(shifts) / 2) else set()
+    return found if len(found) > max(1, len(shifts) / 2) else {}
 
 
 def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTimes:
@@ -124,15 +130,34 @@ def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -
 
 
 def put_files(
-    database: sqlite3.Connection, day: str, files: Iterable[tuple[HandedIn | None, str]]
+    database: sqlite3.Connection,
+    day: str,
+    files: Iterable[tuple[HandedIn | None, str]],
+    corrects: bool,
 ) -> None:
-    """Store the times of graded files, given as pairs of a submission's people and time and the file's hash."""
+    """Store the times of graded files, given as pairs of a submission's people and time and the file's hash.
+
+    Times that are stored already change only if `corrects` is true.
+    """
     rows = [
         (day, source.participant, file, _text(source.time))
         for source, file in files
         if source and source.participant and source.time and file
     ]
-    database.executemany("INSERT OR REPLACE INTO file_time VALUES (?, ?, ?, ?)", rows)
+    conflict = "REPLACE" if corrects else "IGNORE"
+    database.executemany(f"INSERT OR {conflict} INTO file_time VALUES (?, ?, ?, ?)", rows)
+
+
+def shift_files(database: sqlite3.Connection, day: str, shifts: Mapping[str, timedelta]) -> None:
+    """Shift the times of all graded files of some participants."""
+    query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
+    rows = [
+        (_text(_local(time) + shifts[participant]), day, participant, file)
+        for participant, file, time in database.execute(query, (day,)).fetchall()
+        if participant in shifts
+    ]
+    update = "UPDATE file_time SET time = ? WHERE day = ? AND participant = ? AND sha256 = ?"
+    database.executemany(update, rows)
 
 
 def _text(time: datetime) -> str:

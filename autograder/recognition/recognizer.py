@@ -70,8 +70,10 @@ class Recognizer:
         if not similar:
             return None
         needed = set(failed_tests).union(*(s.failed_tests for s in similar.values()))
-        # If no mistake fails the same tests, the inputs may be the reason.
-        is_usual = any(s.failed_tests == list(failed_tests) for s in similar.values())
+        # If no mistake fails the same tests, or another one fails more, the inputs may be the reason.
+        is_usual = any(s.failed_tests == list(failed_tests) for s in similar.values()) and not any(
+            set(s.failed_tests) > set(failed_tests) for s in similar.values()
+        )
 
         def recognize() -> str | None:
             with self._loaded(exercise, source, budget) as code:
