@@ -473,6 +473,15 @@ class TestTransformer:
         on_meta(lambda: model.to_empty(device="meta")(source, target), (2, 5, TARGET_VOCAB), what)
 
 
+def _make_unlikely(logits: Tensor, targets: Tensor, padding: Tensor) -> Tensor:
+    """Return logits that are 0 at padding and make all other targets unlikely classes.
+
+    With label smoothing, such logits have a different loss for each share of the classes, and if padding is included.
+    """
+    unlikely = logits - 3 * F.one_hot(targets, logits.shape[-1]).to(logits.dtype)
+    return unlikely.masked_fill(padding.unsqueeze(-1), 0)
+
+
 class TestSequenceLoss:
     exercise = "sequence_loss"
 
@@ -501,7 +510,8 @@ class TestSequenceLoss:
     def test_smoothing(self, student, seed):
         """Label smoothing assigns 1 − ε to the target, plus ε/v to each of the v classes, including the target."""
         draw = Draw(seed)
-        logits, targets = draw.normal(2, 4, 5, scale=2.0), _shuffled_ids(draw, 5, 2, 4)
+        logits, targets = draw.normal(2, 4, 5), _shuffled_ids(draw, 5, 2, 4)
+        logits = _make_unlikely(logits, targets, targets == 9)
         for smoothing in (0.1, 0.45):
             actual = student.sequence_loss(logits, targets, 9, label_smoothing=smoothing)
             expected = _cross_entropy(logits, targets, 9, smoothing)
@@ -513,8 +523,9 @@ class TestSequenceLoss:
     def test_smoothing_with_padding(self, student, seed):
         """With label smoothing, `pad_id` is ignored as a target but counts as one of the v classes."""
         draw = Draw(seed)
-        logits, targets = draw.normal(2, 5, 6, scale=2.0), draw.integers(1, 6, 2, 5)
+        logits, targets = draw.normal(2, 5, 6), draw.integers(1, 6, 2, 5)
         targets[0, 3:], targets[1, 0] = 0, 0
+        logits = _make_unlikely(logits, targets, targets == 0)
         actual = student.sequence_loss(logits, targets, 0, 0.3)
         close(actual, _cross_entropy(logits, targets, 0, 0.3), "the loss", dtype=torch.float32)
 
@@ -524,6 +535,8 @@ class TestSequenceLoss:
         draw = Draw(seed)
         logits = draw.uniform(2, 6, 5, low=-1e4, high=1e4)
         targets = _shuffled_ids(draw, 5, 2, 6)
+        # Most targets are unlikely classes, so that label smoothing changes the loss.
+        logits.scatter_(-1, targets.unsqueeze(-1), draw.uniform(2, 6, 1, low=-1e4, high=-8e3))
         # One target is the most likely class by a wide margin; another is one of the least likely classes.
         logits[0, 0], targets[0, 0] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 1
         logits[0, 1], targets[0, 1] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 0
@@ -540,17 +553,19 @@ class TestSequenceLoss:
     def test_pad_id_is_no_class(self, student, seed):
         """`pad_id` does not have to be a valid class index: −100 and ids outside the vocabulary also work."""
         draw = Draw(seed)
-        logits, targets = draw.normal(2, 5, 7, scale=2.0), draw.integers(0, 7, 2, 5)
+        logits, targets = draw.normal(2, 5, 7), draw.integers(0, 7, 2, 5)
+        padding = torch.zeros(2, 5, dtype=torch.bool)
+        padding[0, 2:], padding[1, 4] = True, True
+        logits = _make_unlikely(logits, targets, padding)
         for pad_id in (-100, 50):
-            padded = targets.clone()
-            padded[0, 2:], padded[1, 4] = pad_id, pad_id
+            padded = targets.masked_fill(padding, pad_id)
             for smoothing in (0.0, 0.2):
                 actual = student.sequence_loss(logits, padded, pad_id, smoothing)
                 unchanged(student)
                 expected = _cross_entropy(logits, padded, pad_id, smoothing)
                 close(actual, expected, f"the loss with pad_id={pad_id}", dtype=torch.float32)
             # With a single class, 0 is the only valid index to replace padding with.
-            only = torch.where(padded == pad_id, pad_id, 0)
+            only = torch.where(padding, pad_id, 0)
             actual = student.sequence_loss(logits[..., :1], only, pad_id)
             close(actual, torch.tensor(0.0), f"the loss for a single class with pad_id={pad_id}")
 
@@ -606,6 +621,7 @@ class TestSequenceLoss:
         draw = Draw(seed)
         logits, targets = draw.normal(2, 3, 7, dtype=torch.float64), draw.integers(1, 7, 2, 3)
         targets[1, 2] = 0
+        logits = _make_unlikely(logits, targets, targets == 0)
         # Computing the loss in float32 for every dtype is also correct.
         for dtype, tolerance in DTYPE_TOLERANCES:
             actual = student.sequence_loss(logits.to(dtype), targets, 0, 0.1)
@@ -616,9 +632,10 @@ class TestSequenceLoss:
     def test_strides(self, student, seed):
         """Logits and targets may be non-contiguous, like the slice `tokens[:, 1:]`."""
         draw = Draw(seed)
-        logits, targets = draw.strided(draw.normal(3, 5, 7)), _shuffled_ids(draw, 7, 3, 6)[:, 1:]
+        logits, targets = draw.normal(3, 5, 7), _shuffled_ids(draw, 7, 3, 6)[:, 1:]
         targets[0].clamp_(min=1)
         targets[1, 1:3] = 0  # more padding than in the first sentence
+        logits = draw.strided(_make_unlikely(logits, targets, targets == 0))
         actual = student.sequence_loss(logits, targets, 0, 0.1)
         close(actual, _cross_entropy(logits, targets, 0, 0.1), "the loss", dtype=torch.float32)
 
