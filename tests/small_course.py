@@ -76,8 +76,8 @@ RIGHT = "".join(CHAPTERS.values())
 WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")
 
 
-def make(root: Path) -> Path:
-    """Write the course to a folder and return the folder."""
+def make(root: Path, configuration: str = "") -> Path:
+    """Write the course to a folder and return the folder. `configuration` is added to its grading.toml."""
     mistakes = root / "mistakes" / "day1"
     mistakes.mkdir(parents=True)
     for exercise in EXERCISES:
@@ -89,7 +89,7 @@ def make(root: Path) -> Path:
         for name, text in files.items():
             prefix = "test_" if folder.endswith("graders") else ""
             (place / f"{prefix}{name}.py").write_text(text)
-    (root / "grading.toml").write_text(TOML)
+    (root / "grading.toml").write_text(TOML + configuration)
     return root
 
 

@@ -1,4 +1,4 @@
-"""Test what a resubmission does to points by hand and to lateness, and what the TA is told about it."""
+"""Test how a resubmission affects points by hand and lateness, and the notes for the TA."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ LATE = "[day1.late]\ndue = 2026-11-20T00:00:00Z\nper_cent_a_day = 10\n"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    made = make(tmp_path / "course")
-    with (made / "grading.toml").open("a") as toml:
-        toml.write(LATE)
-    return made
+    return make(tmp_path / "course", LATE)
 
 
 def canvas(root: Path, upload: int, points: float, late: str = "") -> Path:

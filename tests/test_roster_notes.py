@@ -22,10 +22,7 @@ OTHERS = [(f"other{n}", 2020 + n, 50020 + n, 10) for n in range(14)]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    made = make(tmp_path / "course")
-    with (made / "grading.toml").open("a") as toml:
-        toml.write(LATE)
-    return made
+    return make(tmp_path / "course", LATE)
 
 
 def with_roster(root: Path, *rows: str) -> None:

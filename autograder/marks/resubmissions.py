@@ -18,7 +18,7 @@ from autograder.submissions.people import HandedIn
 class Resubmission:
     """A student's final points before and after a resubmission, or None if there is no grade.
 
-    The points contain points by hand and late penalties. `row` is the student's row in the class.
+    The points include points by hand and late penalties. `row` is the student's row in the class.
     """
 
     row: Row
@@ -42,11 +42,11 @@ def compare(
         day: The day, with its late policy.
         adjust: A function that applies manual points and comments.
     """
-    new = {one.student: adjust(one.before) for one in replacements if not one.is_older}
+    earlier = {one.student: adjust(one.before) for one in replacements if not one.is_older}
     return [
-        Resubmission(row, _final_points(new[row.entry.student], row, day))
+        Resubmission(row, _final_points(earlier[row.entry.student], row, day))
         for row in rows
-        if row.entry.student in new
+        if row.entry.student in earlier
     ]
 
 

@@ -47,34 +47,29 @@ class SubmissionTimes:
     of_files: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     zone: tzinfo = UTC
 
-    def of(self, participant: str, sha256: str, corrects: bool = False) -> datetime | None:
-        """Return the local time when a file was submitted, or None if the worksheet is missing or older than the file.
-
-        The time that is known for the file counts, or if `corrects` is true, the one in the worksheet.
-        """
-        known = self.of_files.get((participant, sha256))
-        time = self.in_worksheet.get(participant)
-        is_of_another = any(
-            who == participant and file != sha256 and when == time
-            for (who, file), when in self.of_files.items()
-        )
-        if time is None or is_of_another:
-            return known
-        return time if corrects else known or time
-
     def added_to(
         self, source: HandedIn | None, sha256: str, corrects: bool = False
     ) -> HandedIn | None:
         """Return `source` with the submission time of the file with this hash, if the platform's download contains none.
 
-        Stored marks may contain a time with the offset that applied when they were graded. Only its local time counts.
+        The time that is known for the file counts, or if `corrects` is true, the one in the worksheet. Stored marks may contain
+        a time with the offset that applied when they were graded. Only its local time counts.
         """
         if source is None or not source.participant:
             return source
         known = self.of_files.get((source.participant, sha256)) or source.time
-        worksheet = self.of(source.participant, sha256, corrects)
+        worksheet = self._worksheet_time(source.participant, sha256)
         local = worksheet or known if corrects else known or worksheet
         return replace(source, time=local and _with_offset(local, self.zone))
+
+    def _worksheet_time(self, participant: str, sha256: str) -> datetime | None:
+        """Return the local time in the worksheet, or None if it is missing or belongs to another file."""
+        time = self.in_worksheet.get(participant)
+        is_of_another = any(
+            who == participant and file != sha256 and when == time
+            for (who, file), when in self.of_files.items()
+        )
+        return None if is_of_another else time
 
     def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
         """Return `source` with the time that is known for the file with this hash, whatever the worksheet says."""
