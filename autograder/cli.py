@@ -32,6 +32,7 @@ from autograder.console import (
     print_summary,
     print_text,
     read_marks,
+    submitted_folders,
     warn_without_sandbox,
     write_marks,
 )
@@ -114,9 +115,8 @@ def grade(
 
     If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook.
     """
-    from autograder.feedback import terminal_table
     from autograder.grading.cluster.place import Place
-    from autograder.grading.session import open_session, submitted_folders
+    from autograder.grading.open_session import open_session
 
     chosen = load_day(day)
     check_file(json)
@@ -130,6 +130,8 @@ def grade(
     place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
+        from autograder.feedback import terminal_table
+
         return terminal_table.progress(marks, stderr)
 
     with (
@@ -157,6 +159,8 @@ def grade(
             students = student_page.recipients(graded.with_tests())
             pages, problems = student_page.write(students, sentences.read(chosen), feedback)
     finally:
+        from autograder.feedback import terminal_table
+
         console = output()
         width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
         console.print(terminal_table.table(graded.rows, width))
@@ -185,12 +189,13 @@ def regrade(
     sandbox: SandboxOption = "required",
 ) -> None:
     """Regrade all submissions in the store. Show which students' points change, by how much, and why."""
-    from autograder.grading.session import open_session
-    from autograder.marks.regrade import report
+    from autograder.grading.open_session import open_session
 
     chosen = load_day(day)
     warn_without_sandbox(sandbox)
     with open_session(chosen, jobs, sandbox, print_errors_once()) as session:
+        from autograder.marks.regrade import report
+
         changes, gone = session.regrade()
         for line in report(changes, day):
             print_text(line)

@@ -85,6 +85,23 @@ def check_submissions(paths: Sequence[Path]) -> None:
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
 
 
+def submitted_folders(day: Day) -> list[Path]:
+    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`.
+
+    Raises:
+        CourseError: There are no submissions.
+    """
+    from autograder.course.config import CourseError
+
+    folders = sorted((day.root / "submitted").glob(f"*/{day.name}"))
+    if not folders:
+        place = day.root / "submitted" / "*" / day.name
+        raise CourseError(
+            f"there are no submissions in {place}. Pass the PATH of the submissions to grade."
+        )
+    return folders
+
+
 def _is_notebook(path: Path) -> bool:
     """Return whether a file without a known suffix could be a notebook or a zip archive."""
     try:

@@ -19,12 +19,13 @@ from autograder.cli import main
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import VARIABLE
-from autograder.grading import explain, session
+from autograder.grading import explain, open_session
 from autograder.grading.grader import Grader
-from autograder.grading.pool import grade_or_log
+from autograder.grading.pool_process import grade_or_log
 from autograder.marks.model import SubmissionMarks
 from autograder.release import build
 from autograder.sandbox.client import Server
+from autograder.submissions import client
 from autograder.submissions.submission import Submission
 from tests.conftest import SECRET, reader
 
@@ -72,8 +73,8 @@ def run_command(server: Server, root: Path, *arguments: str) -> subprocess.Compl
         patch.chdir(root)
         patch.setenv(VARIABLE, "tests")
         patch.setattr(sys, "argv", ["autograder", *arguments])
-        patch.setattr(session, "Pool", pool)
-        for module in (session, explain):
+        patch.setattr(open_session, "Pool", pool)
+        for module in (client, explain):
             patch.setattr(module, "Reader", lambda *_: contextlib.nullcontext(reader()))
         for module in (explain, build):
             patch.setattr(module, "start_server", lambda: contextlib.nullcontext(server))

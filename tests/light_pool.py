@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from autograder.grading import pool
+from autograder.grading import pool_process
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.submissions.submission import Submission
@@ -50,7 +50,7 @@ class LightGrader:
 
 
 def start(root: Path, day: str, sandbox: Sandbox) -> None:
-    """Initialise a process of the pool. Replaces `pool._start`."""
+    """Initialise a process of the pool. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
-    vars(pool).update(fakes)
-    pool._start(root, day, sandbox)
+    vars(pool_process).update(fakes)
+    pool_process.start(root, day, sandbox)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from autograder import cli
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
-from autograder.grading import pool
+from autograder.grading import pool_process
 from autograder.grading.cluster import launch
 from autograder.grading.cluster.executor import Cluster
 from autograder.grading.cluster.place import Place
@@ -177,7 +177,7 @@ def test_a_worker_with_another_version_of_the_course_is_refused(
 def test_a_submission_whose_workers_are_killed_is_graded_here(
     day: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_start", light_pool.start)
+    monkeypatch.setattr(pool_process, "start", light_pool.start)
     preload = tmp_path / "dying.py"
     preload.write_text(DYING)
     with ExitStack() as stack:

@@ -15,10 +15,9 @@ from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
-from autograder.sandbox.control import WORKER
+from autograder.sandbox.control import READER, WORKER
 from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell
-from autograder.submissions.client import READER
 from tests.conftest import ROOT, by_name, handed_in
 
 pytestmark = pytest.mark.slow

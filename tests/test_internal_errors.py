@@ -17,7 +17,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
-from autograder.grading import internal_errors, pool
+from autograder.grading import internal_errors, pool, pool_process
 from autograder.grading.class_run import ClassRun
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
@@ -60,9 +60,9 @@ def test_an_error_while_naming_a_mistake_does_not_affect_marks(
 def test_an_error_while_grading_affects_only_that_submission(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_grader", grader)
+    monkeypatch.setattr(pool_process, "_grader", grader)
     monkeypatch.setattr(grader, "grade_slice", broken)
-    marks = pool._grade(handed_in(RIGHT), "0")
+    marks = pool_process.grade(handed_in(RIGHT), "0")
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], None)
     assert "internal error in the autograder" in marks.problems[0]
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: 
 @pytest.fixture
 def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
     """A day whose pools do what `light_pool` describes."""
-    monkeypatch.setattr(pool, "_start", light_pool.start)
+    monkeypatch.setattr(pool_process, "start", light_pool.start)
     return courses.load(make(tmp_path)).day("day1")
 
 

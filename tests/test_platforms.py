@@ -13,7 +13,7 @@ from autograder.course import release_stamp
 from autograder.course.chapters import BEGIN, ChapterCell
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
-from autograder.submissions import platforms
+from autograder.submissions import gradescope_metadata, platforms
 from autograder.submissions.class_source import apply_roster
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
@@ -192,7 +192,7 @@ def test_a_file_name_cannot_change_the_student_in_moodles_flat_layout() -> None:
 
 
 def test_gradescope_metadata() -> None:
-    table = platforms.parse_gradescope_metadata(METADATA.encode())
+    table = gradescope_metadata.parse_metadata(METADATA.encode())
     assert table["submission_71"].people == (
         Person("Ada Lovelace", "12345", "ada@example.org"),
         Person("Róbert Byron", "", "bob@example.org"),
@@ -215,15 +215,15 @@ def test_gradescope_metadata() -> None:
     ],
 )
 def test_invalid_metadata_is_rejected_with_a_message(data: bytes) -> None:
-    with pytest.raises(platforms.MetadataError, match=r"the file (is|contains)"):
-        platforms.parse_gradescope_metadata(data)
+    with pytest.raises(gradescope_metadata.MetadataError, match=r"the file (is|contains)"):
+        gradescope_metadata.parse_metadata(data)
 
 
 @pytest.mark.parametrize(
     "data", [b"a: 1", b"a: {':submitters': 3}", b"a: !!python/name:os.system ''", b"? [1]\n: 2"]
 )
 def test_metadata_without_people_is_empty(data: bytes) -> None:
-    assert platforms.parse_gradescope_metadata(data) == {}
+    assert gradescope_metadata.parse_metadata(data) == {}
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_metadata_without_people_is_empty(data: bytes) -> None:
 def test_yaml_tags_are_ignored(sid: str, time: str) -> None:
     data = f"s:\n  :submitters:\n  - :name: Ada\n    :sid: {sid}\n  :created_at: {time}\n"
     ((person,),) = [
-        one.people for one in platforms.parse_gradescope_metadata(data.encode()).values()
+        one.people for one in gradescope_metadata.parse_metadata(data.encode()).values()
     ]
     assert person.name == "Ada"
 

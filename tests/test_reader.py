@@ -21,15 +21,15 @@ from autograder.protocol import frames
 from autograder.protocol.limits import Limits
 from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.control import Stopped
+from autograder.sandbox.control import READER, Stopped
 from autograder.sandbox.errors import ServerLost
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.slicing.service import Answer, ExerciseSlice, Piece
-from autograder.submissions import cells, client, platforms
+from autograder.submissions import cells, client, gradescope_metadata
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import READER, Reader, ReaderProcess, ReadError
+from autograder.submissions.client import Reader, ReaderProcess, ReadError
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
@@ -361,7 +361,7 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cells, "parse_strict", refuse)
     monkeypatch.setattr(cells, "parse_script", refuse)
     monkeypatch.setattr(statements, "parse_cell", refuse)
-    monkeypatch.setattr(platforms, "parse_gradescope_metadata", refuse)
+    monkeypatch.setattr(gradescope_metadata, "parse_metadata", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)
     for place in ("class.zip", "out"):

@@ -529,7 +529,7 @@ def test_names_that_look_like_markup_are_printed_unchanged_after_the_files_are_w
             (root / at).mkdir(exist_ok=True)
             write(root / at / name.replace("/", "|"), {"day1.ipynb": book(points, at)})
     grade(root, root / "old")
-    monkeypatch.setattr("autograder.grading.session.open_session", lambda *_: session(root))
+    monkeypatch.setattr("autograder.grading.open_session.open_session", lambda *_: session(root))
     monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
     code, out, err = run(
         root, monkeypatch, capsys, "grade", "day1", "new", "--json", "marks.json", "--feedback", "f"

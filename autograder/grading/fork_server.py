@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.control import WORKER
-from autograder.submissions.client import READER
+from autograder.sandbox.control import READER, WORKER
 
 
 def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:

@@ -5,27 +5,19 @@ This module does not import torch, so that the command line and its worker proce
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import multiprocessing
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading.fork_server import start_server
+from autograder.grading import pool_process
 from autograder.grading.interrupts import blocked_interrupts
 from autograder.marks.model import SubmissionMarks
-from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.errors import NoIsolation
+from autograder.sandbox.client import Sandbox
 from autograder.submissions.submission import Submission
-
-if TYPE_CHECKING:
-    from autograder.grading.grader import Grader
 
 T = TypeVar("T")
 KILLED = (
@@ -52,7 +44,7 @@ class Pool:
         self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
         self._alone = self._processes(1)  # grades lost submissions, and has no process until then
-        self._isolation = self._submit(self._executor, _isolation)
+        self._isolation = self._submit(self._executor, pool_process.isolation)
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +86,7 @@ class Pool:
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         course = self._day.root, self._day.name, self._sandbox
-        return ProcessPoolExecutor(jobs, context, _start, course)
+        return ProcessPoolExecutor(jobs, context, pool_process.start, course)
 
     def _submit(
         self, executor: ProcessPoolExecutor, function: Callable[..., T], *arguments: object
@@ -127,7 +119,7 @@ class Pool:
             executor = self._executor
             self._unfinished[future] = submission, seed
             try:
-                sent = self._submit(executor, _grade, submission, seed)
+                sent = self._submit(executor, pool_process.grade, submission, seed)
             except Exception as error:
                 if isinstance(error, BrokenExecutor) and not self._closed:
                     self._queue(lambda: self._recover(executor))
@@ -182,13 +174,13 @@ class Pool:
             BrokenExecutor: The process was killed before it started grading, or the pool was closed.
         """
         try:
-            isolation = self._submit(self._alone, _isolation).result()
+            isolation = self._submit(self._alone, pool_process.isolation).result()
         except BrokenExecutor:
             # The process was killed after an earlier submission.
             self._alone = self._processes(1)
-            isolation = self._submit(self._alone, _isolation).result()
+            isolation = self._submit(self._alone, pool_process.isolation).result()
         try:
-            return self._submit(self._alone, _grade, submission, seed).result()
+            return self._submit(self._alone, pool_process.grade, submission, seed).result()
         except BrokenExecutor:
             if self._closed:
                 raise
@@ -221,76 +213,3 @@ def _kill_processes() -> None:
     """Kill all processes of the pool. They have nothing to save, and a clean exit waits for all their threads."""
     for child in multiprocessing.active_children():
         child.kill()
-
-
-# ---- in the processes of the pool
-
-_server: Server | NoIsolation
-_grader: Grader | None = None
-_course: tuple[Path, str]
-
-
-def _start(root: Path, day: str, sandbox: Sandbox) -> None:
-    global _course, _server
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _course = root, day
-    try:
-        _server = start_server(sandbox)
-    except NoIsolation as error:
-        _server = error
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _isolation() -> list[str]:
-    if isinstance(_server, NoIsolation):
-        raise _server
-    _load_grader()
-    return _server.isolation
-
-
-def _load_grader() -> Grader:
-    """Return this process's grader. This process and the fork server import their libraries in parallel."""
-    global _grader
-    if _grader is None:
-        assert isinstance(_server, Server)
-        with _without_garbage_collection():
-            from autograder.grading.grader import Grader
-
-            root, day = _course
-            _grader = Grader(courses.load(root).day(day), _server)
-    return _grader
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection during imports to speed them up, then exempt the imported objects from collection."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _grade(submission: Submission, seed: str) -> SubmissionMarks:
-    return grade_or_log(_load_grader(), submission, seed)
-
-
-def grade_or_log(grader: Grader, submission: Submission, seed: str) -> SubmissionMarks:
-    """Grade a submission. If an internal error occurs, log it and return marks with no exercises.
-
-    Raises:
-        NoIsolation: The sandbox cannot be set up on this machine.
-    """
-    try:
-        return grader.grade(submission, seed=seed)
-    except NoIsolation:
-        raise
-    except Exception as error:
-        return grader.internal_error(submission, error)

@@ -1,33 +1,27 @@
-"""Grade or regrade a class for the command line: lock the store, read the submissions and collect notes for the TA.
+"""Grade or regrade a class for the command line: read the submissions, and collect notes for the TA.
 
-Entry point: `open_session`.
+Entry point: `Session`, which `open_session` creates.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.course import renames, state_folder
+from autograder.course import renames
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.course.state_folder import StoreError
 from autograder.grading.class_run import ClassRun
-from autograder.grading.cluster.place import MISSING, Place
-from autograder.grading.errors import ClusterError
 from autograder.grading.executor import Executor
-from autograder.grading.pool import Pool
 from autograder.marks import class_list, overrides, regrade, resubmissions
 from autograder.marks.class_list import GroupRule, Row
-from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
-from autograder.sandbox.client import Sandbox
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
@@ -221,58 +215,6 @@ class Session:
         )
 
 
-@contextlib.contextmanager
-def open_session(
-    day: Day,
-    jobs: int,
-    sandbox: Sandbox,
-    on_error: Callable[[Exception], None],
-    use_store: bool = True,
-    place: Place | None = None,
-) -> Iterator[Session]:
-    """Start the pool and a reader, and open and lock the store.
-
-    Args:
-        on_error: A function to call with errors that do not end the run.
-        place: Where to grade, if not in a pool on this machine.
-
-    Raises:
-        ClusterError: The cluster cannot be used.
-        CourseError: The roster is invalid.
-        StoreError: The store is damaged or locked by another run, or the secret cannot be read.
-        NoIsolation: The sandbox cannot be set up on this machine.
-    """
-    secret = state_folder.secret(day.root)
-    with contextlib.ExitStack() as stack:
-        executor = _executor(day, jobs, sandbox, on_error, place)
-        stack.enter_context(contextlib.closing(executor))
-        reader = stack.enter_context(Reader(sandbox))
-        times = overrides.read_times(day)
-        history = stack.enter_context(History(day.root, times)) if use_store else None
-        if history:
-            stack.enter_context(history.lock(day.name))
-        class_roster = roster_for(day)
-        session = Session(day, secret, executor, reader, history, class_roster, on_error)
-        session.relabel()
-        yield session
-
-
-def _executor(
-    day: Day,
-    jobs: int,
-    sandbox: Sandbox,
-    on_error: Callable[[Exception], None],
-    place: Place | None,
-) -> Executor:
-    if place is None:
-        return Pool(day, jobs, sandbox)
-    try:
-        from autograder.grading.cluster.executor import Cluster
-    except ModuleNotFoundError:
-        raise ClusterError(MISSING) from None
-    return Cluster(day, jobs, sandbox, place, on_error)
-
-
 def _watch_wrappers(
     found: Iterable[FoundSubmission], wrappers: dict[str, None]
 ) -> Iterator[FoundSubmission]:
@@ -281,18 +223,3 @@ def _watch_wrappers(
         if one.submission.wrapper:
             wrappers[one.submission.wrapper] = None
         yield one
-
-
-def submitted_folders(day: Day) -> list[Path]:
-    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`.
-
-    Raises:
-        CourseError: There are no submissions.
-    """
-    folders = sorted((day.root / "submitted").glob(f"*/{day.name}"))
-    if not folders:
-        place = day.root / "submitted" / "*" / day.name
-        raise CourseError(
-            f"there are no submissions in {place}. Pass the PATH of the submissions to grade."
-        )
-    return folders

@@ -14,8 +14,10 @@ SERVER = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
 )
-# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code.
+# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code,
+# and the reader service parses students' files.
 WORKER = "autograder.sandbox.worker.worker"
+READER = "autograder.slicing.reader"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

@@ -23,11 +23,12 @@ from autograder.course.config import Day
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
+from autograder.sandbox.control import READER
 from autograder.slicing.service import Answer, Course, Exercise, Part, Piece
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
-from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
+from autograder.submissions.client import ReaderProcess, ReadError, retry_server_loss
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 ANSWERS = Decoder(Answer)

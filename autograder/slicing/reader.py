@@ -22,11 +22,11 @@ from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
 from autograder.submissions import messages as m
-from autograder.submissions import platforms
 from autograder.submissions.archives import Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import NOTEBOOK_SUFFIXES
+from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
 from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
@@ -149,13 +149,11 @@ class Reader:
         return listed
 
     def _metadata(self, size: int) -> dict[str, Any]:
-        if size > platforms.MAX_METADATA:
-            raise Refused(f"the file is larger than {platforms.MAX_METADATA:,} bytes")
+        if size > MAX_METADATA:
+            raise Refused(f"the file is larger than {MAX_METADATA:,} bytes")
         try:
-            return platforms.parse_gradescope_metadata(
-                bytes(Remote(self._connection, size).read_whole())
-            )
-        except platforms.MetadataError as error:
+            return parse_metadata(bytes(Remote(self._connection, size).read_whole()))
+        except MetadataError as error:
             raise Refused(str(error)) from None
 
 

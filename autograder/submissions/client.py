@@ -19,6 +19,7 @@ from autograder.protocol import frames
 from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.protocol.messages import WireError
 from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.control import READER
 from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
 from autograder.sandbox.meter import Meter
 from autograder.submissions import messages as m
@@ -26,7 +27,6 @@ from autograder.submissions.cell import MAX_CELLS
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-READER = "autograder.slicing.reader"
 SECONDS = 20  # CPU seconds per submission
 CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes of data
 MEMORY = 2_000_000_000  # bytes

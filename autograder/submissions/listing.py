@@ -12,6 +12,7 @@ from typing import BinaryIO
 from autograder.submissions import platforms
 from autograder.submissions.archives import Entry, Refused, is_archive, iter_entries
 from autograder.submissions.filenames import is_day_name, stem
+from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
@@ -47,10 +48,8 @@ class ArchiveFolder:
     def read_metadata(self) -> Metadata:
         """Read Gradescope's metadata file in this folder."""
         try:
-            return Metadata(
-                platforms.parse_gradescope_metadata(read_entry(self.files[platforms.METADATA]))
-            )
-        except (Refused, platforms.MetadataError) as error:
+            return Metadata(parse_metadata(read_entry(self.files[platforms.METADATA])))
+        except (Refused, MetadataError) as error:
             return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
 
 

@@ -19,7 +19,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
 from autograder.grading.fork_server import start_server
-from autograder.grading.pool import grade_or_log
+from autograder.grading.pool_process import grade_or_log
 from autograder.marks.engine_version import engine_version
 from autograder.sandbox.errors import NoIsolation
 

@@ -1,0 +1,77 @@
+"""Start the processes for a grading run, and open its session. Entry point: `open_session`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from autograder.course import state_folder
+from autograder.course.config import Day
+from autograder.grading.cluster.place import MISSING, Place
+from autograder.grading.errors import ClusterError
+from autograder.grading.executor import Executor
+from autograder.grading.pool import Pool
+from autograder.sandbox.client import Sandbox
+
+if TYPE_CHECKING:
+    from autograder.grading.session import Session
+
+
+@contextlib.contextmanager
+def open_session(
+    day: Day,
+    jobs: int,
+    sandbox: Sandbox,
+    on_error: Callable[[Exception], None],
+    use_store: bool = True,
+    place: Place | None = None,
+) -> Iterator[Session]:
+    """Start the pool or cluster and a reader, and open and lock the store.
+
+    Args:
+        on_error: A function to call with errors that do not end the run.
+        place: Where to grade, if not in a pool on this machine.
+
+    Raises:
+        ClusterError: The cluster cannot be used.
+        CourseError: The roster is invalid.
+        StoreError: The store is damaged or locked by another run, or the secret cannot be read.
+        NoIsolation: The sandbox cannot be set up on this machine.
+    """
+    secret = state_folder.secret(day.root)
+    with contextlib.ExitStack() as stack:
+        executor = _start_executor(day, jobs, sandbox, on_error, place)
+        stack.enter_context(contextlib.closing(executor))
+        # The first process starts while this process imports the rest.
+        from autograder.grading.session import Session
+        from autograder.marks import overrides
+        from autograder.marks.class_roster import roster_for
+        from autograder.marks.history import History
+        from autograder.submissions.client import Reader
+
+        reader = stack.enter_context(Reader(sandbox))
+        times = overrides.read_times(day)
+        history = stack.enter_context(History(day.root, times)) if use_store else None
+        if history:
+            stack.enter_context(history.lock(day.name))
+        class_roster = roster_for(day)
+        session = Session(day, secret, executor, reader, history, class_roster, on_error)
+        session.relabel()
+        yield session
+
+
+def _start_executor(
+    day: Day,
+    jobs: int,
+    sandbox: Sandbox,
+    on_error: Callable[[Exception], None],
+    place: Place | None,
+) -> Executor:
+    if place is None:
+        return Pool(day, jobs, sandbox)
+    try:
+        from autograder.grading.cluster.executor import Cluster
+    except ModuleNotFoundError:
+        raise ClusterError(MISSING) from None
+    return Cluster(day, jobs, sandbox, place, on_error)

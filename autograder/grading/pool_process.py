@@ -1,0 +1,103 @@
+"""Grade submissions in a process of the pool. Entry points: `start`, `isolation` and `grade`.
+
+The fork server takes longest to start, so this module imports little else before that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograder.grading.fork_server import start_server
+from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.errors import NoIsolation
+
+if TYPE_CHECKING:
+    from autograder.grading.grader import Grader
+    from autograder.marks.model import SubmissionMarks
+    from autograder.submissions.submission import Submission
+
+_server: Server | NoIsolation
+_grader: Grader | None = None
+_course: tuple[Path, str]
+
+
+def start(root: Path, day: str, sandbox: Sandbox) -> None:
+    """Start the fork server. Later calls raise NoIsolation if that is impossible."""
+    global _course, _server
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _course = root, day
+    try:
+        _server = start_server(sandbox)
+    except NoIsolation as error:
+        _server = error
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def isolation() -> list[str]:
+    """Load the grader, wait for the fork server, and return the isolation layers that it uses.
+
+    Raises:
+        NoIsolation: The sandbox cannot be set up on this machine.
+        CourseError: A chapter or grader is invalid.
+    """
+    if isinstance(_server, NoIsolation):
+        raise _server
+    _load_grader()
+    return _server.isolation
+
+
+def _load_grader() -> Grader:
+    """Return this process's grader. This process and the fork server import their libraries in parallel."""
+    global _grader
+    if _grader is None:
+        assert isinstance(_server, Server)
+        with _without_garbage_collection():
+            from autograder.course import config as courses
+            from autograder.grading.grader import Grader
+
+            root, day = _course
+            _grader = Grader(courses.load(root).day(day), _server)
+    return _grader
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection during imports to speed them up, then exempt the imported objects from collection."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def grade(submission: Submission, seed: str) -> SubmissionMarks:
+    """Grade a submission."""
+    return grade_or_log(_load_grader(), submission, seed)
+
+
+def grade_or_log(grader: Grader, submission: Submission, seed: str) -> SubmissionMarks:
+    """Grade a submission. If an internal error occurs, log it and return marks with no exercises.
+
+    Raises:
+        NoIsolation: The sandbox cannot be set up on this machine.
+    """
+    try:
+        return grader.grade(submission, seed=seed)
+    except NoIsolation:
+        raise
+    except Exception as error:
+        return grader.internal_error(submission, error)
