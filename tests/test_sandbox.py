@@ -40,7 +40,15 @@ from autograder.sandbox.clock import Reading
 from autograder.sandbox.control import READER
 from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
-from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
+from autograder.sandbox.walls import (
+    landlock,
+    private_folders,
+    privileges,
+    seccomp,
+    syscalls,
+    trial,
+    wall,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -517,7 +525,7 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
             with pytest.raises(PermissionError):
                 (folder / "autograder" / "code.py").read_text()
 
-    assert wall.error_in_child(look) == ""
+    assert trial.error_in_child(look) == ""
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:

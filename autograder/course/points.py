@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 
 
 def scale(weight: float, weights: Sequence[float], total: float) -> float:
     """Return the points for one weight, rounded to two decimal places. All `weights` together are worth `total` points."""
-    exact = Fraction(str(total)) * Fraction(str(weight)) / sum(Fraction(str(w)) for w in weights)
-    return float(round(exact, 2))
+    return float(round(_exact(total) * _exact(weight) / sum(map(_exact, weights)), 2))
 
 
 def share(weights: Sequence[float], total: float) -> list[float]:
     """Return the points for each weight. The last weight gets the remainder, so the points add up to `total`."""
-    points = [Fraction(str(scale(weight, weights, total))) for weight in weights[:-1]]
-    return [float(each) for each in [*points, Fraction(str(total)) - sum(points)]]
+    points = [_exact(scale(weight, weights, total)) for weight in weights[:-1]]
+    return [float(each) for each in [*points, _exact(total) - sum(points)]]
+
+
+@cache
+def _exact(number: float) -> Fraction:
+    """Return a number as it was written in the configuration."""
+    return Fraction(str(number))

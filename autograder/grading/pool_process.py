@@ -64,6 +64,8 @@ def _load_grader() -> Grader:
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)
+        # NumPy would start a thread per core, and torch computes with one thread anyway.
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
         with _without_garbage_collection():
             from autograder.course import config as courses
             from autograder.grading.grader import Grader

@@ -19,7 +19,7 @@ from typing import Literal, Self, TypeVar
 import msgspec
 
 from autograder.protocol.limits import Limits
-from autograder.sandbox import control
+from autograder.sandbox import command, control
 from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
@@ -88,10 +88,10 @@ class Server:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-c", control.SERVER, str(theirs.fileno())),
+                    *(sys.executable, "-I", "-c", command.SERVER, str(theirs.fileno())),
                     *(",".join(self._services), *self._layers),
                 ],
-                env=control.ENVIRONMENT,
+                env=command.ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Define the messages between the grader and its fork server, and the code that starts the server.
+"""Define the messages between the grader and its fork server, and the names of its services.
 
 This module can be imported on every platform.
 """
@@ -8,28 +8,10 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# Call `load` and `main` separately, because `load` cannot remove the file path from a running function.
-# The server ignores Ctrl-C, because the main process handles it.
-SERVER = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
-)
 # A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code,
 # and the reader service parses students' files.
 WORKER = "autograder.sandbox.worker.worker"
 READER = "autograder.slicing.reader"
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # otherwise, torch imports every package that registers a backend
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "PYTHONHASHSEED": "0",
-    "HOME": "/nonexistent",
-    "PATH": "/nonexistent",
-    "LANG": "C.UTF-8",
-}
 MAX_CONTROL = 1 << 16
 
 

@@ -7,10 +7,12 @@ worker's running time by about a quarter.
 from __future__ import annotations
 
 import ctypes
+import time
 
 _HUGE = 2 << 20
 _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _OVERHEAD = 8  # bytes that glibc adds to each block
+_COLLAPSE_SECONDS = 0.1  # on fragmented memory, each huge page can take long
 _BLOCK_SIZES = [1 << power for power in range(16, 5, -1)]
 _MAX_BLOCKS = 1000  # maximum blocks to allocate before measuring again, because measuring is slow
 _OBJECT_SIZES = range(48, 513, 16)  # object sizes, in bytes, for which Python keeps memory pools
@@ -71,9 +73,12 @@ def private_memory() -> list[range]:
 def collapse(memory: list[range]) -> None:
     """Move address ranges to huge pages, so a fork copies one page-table entry instead of 512.
 
-    Ranges that the kernel cannot collapse are left unchanged.
+    Ranges that the kernel cannot collapse, or for which there is no time left, stay unchanged.
     """
     madvise = ctypes.CDLL(None).madvise
+    end = time.monotonic() + _COLLAPSE_SECONDS
     for addresses in memory:
         for address in addresses:
+            if time.monotonic() > end:
+                return
             madvise(ctypes.c_void_p(address), ctypes.c_size_t(_HUGE), _COLLAPSE)

@@ -1,7 +1,8 @@
 """Fork server: a single-threaded process that imports its services once and forks a sandboxed process for each request.
 
-The grader starts it as `python -I -c control.SERVER FD SERVICES LAYER...`. The environment contains only
-`control.ENVIRONMENT`. SERVICES is a comma-separated list of module names. `load` runs first, followed by `main`.
+The grader starts it as `python -I -c command.SERVER FD SERVICES LAYER...`. The environment contains only
+`command.ENVIRONMENT`. SERVICES is a comma-separated list of module names. If possible, the server first restarts itself
+from mounts whose paths do not reveal the course's folder. Then `load` runs, followed by `main`.
 
 On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop` and `Prepare`. A `Start`
 request carries one end of the new process's socket. The server contains no secrets and is sandboxed before it forks.
@@ -135,14 +136,10 @@ def _kill(pid: int) -> None:
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
     """Determine the available sandbox layers and import the services.
 
-    If possible, the server first restarts itself from mounts whose paths do not reveal the course's folder.
-
     Returns:
         The control socket, the `Wall`, the unsupported layers with reasons, and the services by name.
     """
     descriptor, names, *layers = arguments
-    if "namespaces" in layers:
-        relocation.relocate(arguments)
     gc.disable()  # garbage collection slows down imports
     control = socket.socket(fileno=int(descriptor))
     refused = refused_layers(layers)

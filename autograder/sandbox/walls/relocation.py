@@ -16,9 +16,10 @@ import sys
 import types
 from pathlib import Path
 
-from autograder.sandbox import control
+from autograder.sandbox import command
 from autograder.sandbox.walls import namespaces, syscalls
 from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOCATED
+from autograder.sandbox.walls.trial import error_in_child
 
 START = "import sys; sys.path += {paths!r}; "
 OWN = "autograder"
@@ -29,14 +30,16 @@ EDITABLE = "__editable__"
 def relocate(arguments: list[str]) -> None:
     """Restart the fork server from mounts at neutral paths, unless that has already happened or is impossible.
 
+    `arguments` are those of the fork server. Without the layer `namespaces`, nothing is mounted.
+
     Raises:
         OSError: The mounts succeeded in a child of this process but not in the process itself.
     """
-    from autograder.sandbox.walls.wall import error_in_child
-
+    if "namespaces" not in arguments or sys.base_prefix == PYTHON:
+        return
     program = os.path.realpath(sys.executable)
     home = os.path.realpath(sys.base_prefix)
-    if sys.base_prefix == PYTHON or not _inside(program, home) or not os.path.isdir(RELOCATED):
+    if not _inside(program, home) or not os.path.isdir(RELOCATED):
         return
     mounts, paths = _plan(home)
     covered = any(_inside(folder, RELOCATED) for folder in mounts.values())
@@ -44,7 +47,7 @@ def relocate(arguments: list[str]) -> None:
         return
     _mount(mounts)
     program = PYTHON + program.removeprefix(home)
-    code = START.format(paths=paths) + control.SERVER
+    code = START.format(paths=paths) + command.SERVER
     os.execve(program, [program, "-I", "-S", "-c", code, *arguments], dict(os.environ))
 
 

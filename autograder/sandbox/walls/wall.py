@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from autograder.sandbox.control import LAYERS
 from autograder.sandbox.walls import (
@@ -26,6 +26,7 @@ from autograder.sandbox.walls import (
     rlimits,
     seccomp,
 )
+from autograder.sandbox.walls.trial import error_in_child
 
 WIRE = 3
 _UP = 4
@@ -269,23 +270,3 @@ def _put_up(layer: str) -> None:
         wall.forget(pid)
     finally:
         wall.close()
-
-
-def error_in_child(work: Callable[[], None]) -> str:
-    """Call `work` in a child process. Return the message of the exception that it raises, or an empty string."""
-    ready, up = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(ready)
-            up = fcntl.fcntl(up, fcntl.F_DUPFD, 3)
-            work()
-        except BaseException as error:
-            os.write(up, (str(error) or type(error).__name__).encode()[:1000])
-        finally:
-            os._exit(0)
-    os.close(up)
-    with open(ready, "rb") as file:
-        message = file.read()
-    os.waitpid(pid, 0)
-    return message.decode(errors="replace")

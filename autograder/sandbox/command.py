@@ -1,0 +1,23 @@
+"""The code and the environment that start a fork server. This module imports nothing, because Python starts twice."""
+
+from __future__ import annotations
+
+# Relocate first, because that starts Python again. Call `load` and `main` separately, because `load` cannot remove the file
+# path from a running function. The server ignores Ctrl-C, because the main process handles it.
+SERVER = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "import autograder.sandbox.walls.relocation as r; r.relocate(sys.argv[1:]); "
+    "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
+)
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # otherwise, torch imports every package that registers a backend
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "PYTHONHASHSEED": "0",
+    "HOME": "/nonexistent",
+    "PATH": "/nonexistent",
+    "LANG": "C.UTF-8",
+}
