@@ -14,6 +14,7 @@ from typing import Any
 from autograder.grading import pool_process
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
+from autograder.sandbox.launch import Standby
 from autograder.submissions.submission import Submission
 
 ISOLATION = ["light"]
@@ -49,8 +50,8 @@ class LightGrader:
         )
 
 
-def start(root: Path, day: str, sandbox: Sandbox) -> None:
+def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
     """Initialise a process of the pool. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
     vars(pool_process).update(fakes)
-    pool_process.start(root, day, sandbox)
+    pool_process.start(root, day, sandbox, standby)

@@ -15,7 +15,7 @@ from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
-from autograder.sandbox.control import READER, WORKER
+from autograder.sandbox.command import READER, WORKER
 from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell
 from tests.conftest import ROOT, by_name, handed_in

@@ -21,7 +21,8 @@ from autograder.protocol import frames
 from autograder.protocol.limits import Limits
 from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.control import READER, Stopped
+from autograder.sandbox.command import READER
+from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ServerLost
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare

@@ -37,7 +37,7 @@ from autograder.sandbox import control, doctor
 from autograder.sandbox import process as process_module
 from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.control import READER
+from autograder.sandbox.command import READER
 from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
 from autograder.sandbox.walls import (
@@ -476,7 +476,7 @@ def test_killing_the_grader_ends_its_processes() -> None:
     code = """
 import os, signal, sys
 from autograder.sandbox.client import Server
-from autograder.sandbox.control import READER
+from autograder.sandbox.command import READER
 from autograder.submissions.client import ReaderProcess
 server = Server(services=(READER,))
 process = ReaderProcess(server)

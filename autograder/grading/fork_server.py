@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.control import READER, WORKER
+from autograder.sandbox.command import GRADING
 
 
 def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
@@ -14,4 +14,4 @@ def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = N
     Raises:
         NoIsolation: This machine does not run Linux.
     """
-    return Server(sandbox, layers, services=(WORKER, READER))
+    return Server(sandbox, layers, GRADING)

@@ -17,6 +17,7 @@ from autograder.grading import pool_process
 from autograder.grading.interrupts import blocked_interrupts
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
+from autograder.sandbox.launch import STANDBY
 from autograder.submissions.submission import Submission
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Pool:
         self._executor = self._processes(jobs)
         self._alone = self._processes(1)  # grades lost submissions, and has no process until then
         self._isolation = self._submit(self._executor, pool_process.isolation)
+        STANDBY.forget_moved()
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +87,7 @@ class Pool:
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        course = self._day.root, self._day.name, self._sandbox
+        course = self._day.root, self._day.name, self._sandbox, STANDBY
         return ProcessPoolExecutor(jobs, context, pool_process.start, course)
 
     def _submit(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from autograder.grading.fork_server import start_server
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.errors import NoIsolation
+from autograder.sandbox.launch import STANDBY, Standby
 
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
@@ -28,11 +29,12 @@ _grader: Grader | None = None
 _course: tuple[Path, str]
 
 
-def start(root: Path, day: str, sandbox: Sandbox) -> None:
-    """Start the fork server. Later calls raise NoIsolation if that is impossible."""
+def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
+    """Start the fork server, unless there is one on standby. Later calls raise NoIsolation if that is impossible."""
     global _course, _server
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _course = root, day
+    STANDBY.receive(standby)
     try:
         _server = start_server(sandbox)
     except NoIsolation as error:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from autograder.sandbox.control import READER
+from autograder.sandbox.command import READER
 
 GRADER = "autograder.grading.grader"
 CHECKS = "autograder.execution.checks"  # the module that hidden graders import

@@ -19,10 +19,11 @@ from typing import Literal, Self, TypeVar
 import msgspec
 
 from autograder.protocol.limits import Limits
-from autograder.sandbox import command, control
+from autograder.sandbox import control
 from autograder.sandbox.clock import Clock
-from autograder.sandbox.control import LAYERS, WORKER
+from autograder.sandbox.command import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
+from autograder.sandbox.launch import STANDBY, launch
 
 # Timeout in seconds for a server that hangs. It is generous to allow for busy machines. If the server exits, the client
 # notices immediately.
@@ -84,20 +85,9 @@ class Server:
         raise ServerLost
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-c", command.SERVER, str(theirs.fileno())),
-                    *(",".join(self._services), *self._layers),
-                ],
-                env=command.ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-            )
-        self._control = ours
+        services, layers = self._services, self._layers
+        launched = STANDBY.take(services, layers) or launch(services, layers)
+        self._process, self._control = launched.process, launched.control
         self._control.settimeout(START_SECONDS)
         self._is_up = False
         self._ready: control.Ready | None = None

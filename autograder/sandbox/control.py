@@ -1,4 +1,4 @@
-"""Define the messages between the grader and its fork server, and the names of its services.
+"""Define the messages between the grader and its fork server.
 
 This module can be imported on every platform.
 """
@@ -7,11 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code,
-# and the reader service parses students' files.
-WORKER = "autograder.sandbox.worker.worker"
-READER = "autograder.slicing.reader"
 MAX_CONTROL = 1 << 16
 
 

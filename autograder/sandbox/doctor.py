@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autograder.sandbox.command import ENVIRONMENT
-from autograder.sandbox.control import LAYERS
+from autograder.sandbox.command import ENVIRONMENT, LAYERS
 
 # For each layer, a probe that no other layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}

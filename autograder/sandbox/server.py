@@ -167,11 +167,10 @@ def main(
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")
+    memory.collapse(memory.private_memory())
     with probes.targets() as outside:
-        private = memory.private_memory()  # this needs /proc, which `enclose_server` may hide
         wall.enclose_server()
         seen = probes.observe(wall, outside)
-    memory.collapse(private)
     try:
         with contextlib.suppress(ConnectionError):  # the grader has hung up
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))

@@ -23,7 +23,7 @@ from autograder.course.config import Day
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
-from autograder.sandbox.control import READER
+from autograder.sandbox.command import READER
 from autograder.slicing.service import Answer, Course, Exercise, Part, Piece
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable

@@ -19,7 +19,7 @@ from autograder.protocol import frames
 from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.protocol.messages import WireError
 from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.control import READER
+from autograder.sandbox.command import READER
 from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
 from autograder.sandbox.meter import Meter
 from autograder.submissions import messages as m

@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 
-from autograder.sandbox.control import LAYERS
+from autograder.sandbox.command import LAYERS
 from autograder.sandbox.walls import (
     landlock,
     namespaces,
