@@ -48,8 +48,9 @@ attacks: setup
 fuzz: setup
 	$(BIN)/python -m tests.fuzz
 
+# `make bench BEFORE=CHECKOUT` also compares this checkout with another one.
 bench: setup
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BEFORE:%=--beside %)
 
 mutants: setup
 	$(BIN)/python -m bench.mutants

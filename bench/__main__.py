@@ -27,7 +27,7 @@ from autograder.grading.grader import Grader
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
-from bench import cluster, compared, load, thousand
+from bench import cluster, compared, load, marginal, side_by_side, thousand
 from bench.simulated import known_mistakes, replace_cells
 from solutions.day2.music import compare_positions
 
@@ -198,6 +198,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument(
+        "--beside", type=Path, metavar="CHECKOUT", help="another checkout, after make setup"
+    )
     arguments = parser.parse_args()
     console = plain_console()
     course = courses.load(ROOT)
@@ -209,6 +212,12 @@ def main() -> None:
         mistakes_cost(day, console)
     console.rule(f"Compared with plain nbgrader and Otter: {days[0].title}")
     compared.compare(days[0], console)
+    marginal.compare(days[0], console)
+    if arguments.beside:
+        console.rule(f"Beside {arguments.beside}")
+        for day in days:
+            for line in side_by_side.compare(arguments.beside, day):
+                console.print(line)
     console.rule("A class of 1000")
     thousand.bench(console)
     console.rule("A class on a Dask cluster")

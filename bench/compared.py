@@ -56,7 +56,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
             results["otter run"] = others.otter(day, other, paths)
         except OSError as error:
             console.print(str(error))
-        cost, ours = _ours(day, Path(folder), paths)
+        cost, ours = grade_here(day, Path(folder), paths)
     console.print(_costs(len(paths), {n: c for n, (c, _) in results.items()}, cost))
     console.print(_differences({n: m for n, (_, m) in results.items()}, ours))
 
@@ -135,9 +135,10 @@ def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
 # ---- this autograder
 
 
-def _ours(
+def grade_here(
     day: Day, folder: Path, paths: Mapping[str, Path]
 ) -> tuple[Cost, dict[str, SubmissionMarks]]:
+    """Grade each file with `autograder grade` in one process. `folder` is for the marks."""
     command: list[str | Path] = [
         Path(sys.executable).parent / "autograder",
         "grade",

@@ -1,8 +1,9 @@
-"""Compare the CPU time for grading a correct submission in this checkout and in another one.
+"""Compare this checkout with another one: how long one notebook takes, and the CPU time of each additional submission.
 
     python -m bench.side_by_side OTHER [DAY ...]
 
-Both checkouts grade the same submissions at the same time, so a temporary slowdown of the machine affects both.
+All submissions are correct. The CPU times are measured at the same time, and one notebook is graded in turn, so a temporary
+slowdown of the machine affects both checkouts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,6 +30,7 @@ from bench.processes import counter
 ROOT = Path(__file__).parents[1]
 COUNT = 20
 ROUNDS = 5
+STARTS = 9
 
 
 def write_class(day: Day, folder: Path, count: int) -> None:
@@ -44,18 +47,25 @@ def write_class(day: Day, folder: Path, count: int) -> None:
         nbformat.write(notebook, folder / f"student{number:02}.ipynb")
 
 
-def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
+def grade(checkout: Path, day: str, class_: Path, *options: str | Path) -> float:
     """Grade a class with the `autograder` command from a checkout, and return the CPU time of all its processes."""
-    marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
     python = checkout / ".venv" / "bin" / "python"
-    command: list[str | Path] = [python, "-c", "from autograder.cli import main; main()"]
-    command += ["grade", day, class_, "--no-store", "--jobs", "1", "--json", marks]
+    # `python -m autograder` in the newer one of two checkouts starts its fork server earlier.
+    has_main = (checkout / "autograder" / "__main__.py").exists()
+    start = ["-m", "autograder"] if has_main else ["-c", "from autograder.cli import main; main()"]
+    command = [python, *start, "grade", day, class_, "--no-store", *options]
     with contextlib.ExitStack() as stack:
         process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL)
         seconds = counter(process.pid, stack)
         if process.wait():
             sys.exit(f"{checkout} failed to grade the class")
         return seconds()
+
+
+def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
+    """Grade a class in one process of the pool, and return the CPU time of all processes."""
+    marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
+    return grade(checkout, day, class_, "--jobs", "1", "--json", marks)
 
 
 def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
@@ -72,21 +82,47 @@ def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
             yield [(last - first) / COUNT for first, last in zip(one, many, strict=True)]
 
 
+def start_up(checkouts: Sequence[Path], day: Day) -> list[list[float]]:
+    """Return, for each checkout, the wall times of grading one notebook. Both checkouts take turns."""
+    seconds: list[list[float]] = [[] for _ in checkouts]
+    with tempfile.TemporaryDirectory() as place:
+        write_class(day, Path(place) / "one", 1)
+        for run in range(1 + STARTS):
+            for checkout, times in zip(checkouts, seconds, strict=True):
+                before = time.perf_counter()
+                grade(checkout, day.name, Path(place) / "one")
+                if run:  # the first run fills the caches
+                    times.append(time.perf_counter() - before)
+    return seconds
+
+
+def compare(other: Path, day: Day) -> Iterator[str]:
+    """Yield a line about one notebook, and one about each additional submission."""
+    checkouts = [other.resolve(), ROOT]
+    there, here = start_up(checkouts, day)
+    yield (
+        f"{day.name}: one notebook takes {statistics.median(there):.2f} s in the other checkout and "
+        f"{statistics.median(here):.2f} s here ({min(here):.2f} to {max(here):.2f}; medians of {STARTS} runs)"
+    )
+    rounds = list(costs(checkouts, day))
+    before, own = (statistics.median(column) * 1000 for column in zip(*rounds, strict=True))
+    ratios = [here / there for there, here in rounds]
+    yield (
+        f"{day.name}: each additional submission takes {before:.0f} ms of CPU time in the other checkout and {own:.0f} ms here, "
+        f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
+    )
+
+
 def main() -> None:
-    """Print the CPU times in both checkouts, and their ratio."""
+    """Print the comparison."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__)
     parser.add_argument("other", type=Path, help="another checkout, after make setup")
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course = courses.load(ROOT)
     for name in arguments.days or course.days:
-        rounds = list(costs([arguments.other.resolve(), ROOT], course.day(name)))
-        other, own = (statistics.median(column) * 1000 for column in zip(*rounds, strict=True))
-        ratios = [here / there for there, here in rounds]
-        print(
-            f"{name}: {other:.0f} ms in the other checkout, {own:.0f} ms here, ratio "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
-        )
+        for line in compare(arguments.other, course.day(name)):
+            print(line)
 
 
 if __name__ == "__main__":
