@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from autograder.execution import answer_key
 from autograder.execution.answer_key import load_solution
 from autograder.execution.attempt import reference_process
 from autograder.execution.source import join_units, load_request
@@ -52,6 +54,17 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
     yield load
     for process in started:
         process.stop()
+
+
+def test_only_the_newest_sets_of_references_are_kept(
+    graders: Callable[[str], Grader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_key, "MAX_REFERENCE_SETS", 2)
+    key = replace(graders("day1").key, _references={})
+    sets = [key.references([name]) for name in ("softmax", "attention", "causal_mask")]
+    assert list(key._references) == [("attention",), ("causal_mask",)]
+    assert key.references(["softmax"]) == sets[0]
+    assert key.references(["causal_mask"]) is sets[2]
 
 
 def test_a_reference_function_is_differentiable_and_returns_a_tuple(load: Load) -> None:

@@ -17,6 +17,9 @@ from autograder.slicing import service
 from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
+# Students get different sets of exercises wrong, and a large class would otherwise fill the memory.
+MAX_REFERENCE_SETS = 100
+
 
 @dataclass(frozen=True)
 class AnswerKey:
@@ -64,6 +67,8 @@ class AnswerKey:
             return None
         key = tuple(names)
         if key not in self._references:
+            if len(self._references) >= MAX_REFERENCE_SETS:
+                del self._references[next(iter(self._references))]  # the oldest
             units = (unit for name in names for unit in self.slice_for(name, self.solutions).units)
             source = join_units(list(dict.fromkeys(units)))
             self._references[key] = ReferenceSet(
