@@ -50,7 +50,7 @@ fuzz: setup
 
 # `make bench BEFORE=CHECKOUT` also compares this checkout with another one.
 bench: setup
-	$(BIN)/python -m bench $(BEFORE:%=--beside %)
+	$(BIN)/python -m bench $(BEFORE:%=--compare-with %)
 
 mutants: setup
 	$(BIN)/python -m bench.mutants

@@ -1,24 +1,32 @@
 """Run the command line. The processes that a command starts also import this module, so it imports little at first."""
 
+import contextlib
 import sys
 
 # Options with which a command needs a different fork server, or none.
-OTHER_SERVER = ("--cluster", "--sandbox", "--help")
+WITHOUT_STANDBY = ("--cluster", "--sandbox", "--help")
 
 
 def main() -> None:
     """Run a command. If it will grade, first launch the fork server, which takes longest to start."""
     from autograder.sandbox.launch import STANDBY
 
-    command, *options = sys.argv[1:] or [""]
-    if command in ("grade", "regrade") and not any(o.startswith(OTHER_SERVER) for o in options):
-        STANDBY.launch()
     try:
+        if _will_grade(sys.argv[1:]):
+            with contextlib.suppress(OSError):  # the pool will report what is wrong
+                STANDBY.launch()
         from autograder import cli
 
         cli.main()
     finally:
         STANDBY.discard()
+
+
+def _will_grade(arguments: list[str]) -> bool:
+    """Return whether a command needs a fork server that grades in the full sandbox on this machine."""
+    if not sys.platform.startswith("linux") or arguments[:1] not in (["grade"], ["regrade"]):
+        return False
+    return not any(argument.startswith(WITHOUT_STANDBY) for argument in arguments)
 
 
 if __name__ == "__main__":

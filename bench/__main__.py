@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument(
-        "--beside", type=Path, metavar="CHECKOUT", help="another checkout, after make setup"
+        "--compare-with", type=Path, metavar="CHECKOUT", help="another checkout, after make setup"
     )
     arguments = parser.parse_args()
     console = plain_console()
@@ -213,10 +213,10 @@ def main() -> None:
     console.rule(f"Compared with plain nbgrader and Otter: {days[0].title}")
     compared.compare(days[0], console)
     marginal.compare(days[0], console)
-    if arguments.beside:
-        console.rule(f"Beside {arguments.beside}")
+    if arguments.compare_with:
+        console.rule(f"Compared with {arguments.compare_with}")
         for day in days:
-            for line in side_by_side.compare(arguments.beside, day):
+            for line in side_by_side.compare(arguments.compare_with, day):
                 console.print(line)
     console.rule("A class of 1000")
     thousand.bench(console)

@@ -231,8 +231,7 @@ def simulated(
     cells = tuple(Cell(n, "code", "x = 1\n" * 40) for n in range(60))
     submission = Submission("a.ipynb", "a", "", cells, (), True)
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        # docs/scaling.md recommends this setting.
-        dask = DaskCluster(Path(place), stack, DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING="False")
+        dask = DaskCluster(Path(place), stack)
         scheduler = dask.last.pid
         preload = Path(place) / "sleep.py"
         preload.write_text(SLEEP.format(seconds=seconds))

@@ -146,6 +146,7 @@ def grade_here(
         "--no-store",
     ]
     marks = folder / "marks.json"
+    marks.unlink(missing_ok=True)
     # The command runs in ROOT, where the outputs of the known mistakes have already been recorded.
     command += ["--jobs", "1", "--json", marks, *paths.values()]
     ended = run(command, ROOT)

@@ -21,6 +21,7 @@ from autograder.release.notebook import solution_notebook
 from bench import others
 from bench.compared import ROOT, grade_here
 from bench.others import Cost
+from bench.thousand import fill_caches
 
 FEW, MANY = 10, 60  # correct submissions for the other tools and for ours
 
@@ -30,6 +31,7 @@ def compare(day: Day, console: Console) -> None:
 
     The other tools grade fewer submissions, because they take the same time for each.
     """
+    fill_caches(day)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = others.nbgrader_source(solution_notebook(day), day)

@@ -24,10 +24,11 @@ from autograder.sandbox.clock import Reading
 from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ServerLost
+from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.slicing.service import Answer, ExerciseSlice, Piece
-from autograder.submissions import cells, client, gradescope_metadata
+from autograder.submissions import cells, client, listing
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell
 from autograder.submissions.client import Reader, ReaderProcess, ReadError
@@ -362,7 +363,8 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cells, "parse_strict", refuse)
     monkeypatch.setattr(cells, "parse_script", refuse)
     monkeypatch.setattr(statements, "parse_cell", refuse)
-    monkeypatch.setattr(gradescope_metadata, "parse_metadata", refuse)
+    monkeypatch.setattr(listing, "parse_metadata", refuse)
+    monkeypatch.setattr(reader_service, "parse_metadata", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)
     for place in ("class.zip", "out"):

@@ -20,5 +20,5 @@ def share(weights: Sequence[float], total: float) -> list[float]:
 
 @cache
 def _exact(number: float) -> Fraction:
-    """Return a number as it was written in the configuration."""
+    """Return the exact decimal value of a number, as a fraction."""
     return Fraction(str(number))

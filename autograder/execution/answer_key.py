@@ -76,6 +76,7 @@ class AnswerKey:
                 load=m.Load(source.text, list(source.pieces), names[-1], 1, source.flags),
                 given_methods=given_methods([unit.source for unit in self.given]),
             )
+        self._references[key] = self._references.pop(key)  # now the newest
         return self._references[key]
 
 

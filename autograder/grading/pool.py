@@ -45,8 +45,10 @@ class Pool:
         self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
         self._alone = self._processes(1)  # grades lost submissions, and has no process until then
-        self._isolation = self._submit(self._executor, pool_process.isolation)
-        STANDBY.forget_moved()
+        try:
+            self._isolation = self._submit(self._executor, pool_process.isolation)
+        finally:
+            STANDBY.forget_moved()
 
     def __enter__(self) -> Self:
         return self

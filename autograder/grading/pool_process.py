@@ -30,7 +30,7 @@ _course: tuple[Path, str]
 
 
 def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
-    """Start the fork server, unless there is one on standby. Later calls raise NoIsolation if that is impossible."""
+    """Start the fork server, or use the one on standby. If none can be started, `isolation` raises NoIsolation."""
     global _course, _server
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _course = root, day

@@ -19,7 +19,7 @@ from typing import Any, Self
 from autograder.sandbox.command import ENVIRONMENT, GRADING, LAYERS, SERVER
 
 
-class Adopted:
+class AdoptedProcess:
     """A fork server that another process launched, with the methods of `subprocess.Popen` that `Server` calls."""
 
     def __init__(self, pid: int) -> None:
@@ -52,10 +52,10 @@ class Adopted:
 
 
 @dataclass(frozen=True)
-class Launched:
+class LaunchedServer:
     """A fork server that may still be starting: its process, and the grader's end of its control socket."""
 
-    process: subprocess.Popen[bytes] | Adopted
+    process: subprocess.Popen[bytes] | AdoptedProcess
     control: socket.socket
     services: Sequence[str]
     layers: Sequence[str]
@@ -65,10 +65,10 @@ class Launched:
         cls, pid: int, control: socket.socket, services: Sequence[str], layers: Sequence[str]
     ) -> Self:
         """Return a server that another process launched."""
-        return cls(Adopted(pid), control, services, layers)
+        return cls(AdoptedProcess(pid), control, services, layers)
 
 
-def launch(services: Sequence[str], layers: Sequence[str]) -> Launched:
+def launch(services: Sequence[str], layers: Sequence[str]) -> LaunchedServer:
     """Launch a fork server for the given services with the given sandbox layers."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
@@ -83,18 +83,18 @@ def launch(services: Sequence[str], layers: Sequence[str]) -> Launched:
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
-    return Launched(process, ours, tuple(services), tuple(layers))
+    return LaunchedServer(process, ours, tuple(services), tuple(layers))
 
 
 class Standby:
-    """A place for one server that is launched before it is needed.
+    """Holds at most one fork server that was launched before it is needed.
 
     Pickling this object for a new process moves the server there. Later copies are empty.
     """
 
     def __init__(self) -> None:
-        self._launched: Launched | None = None
-        self._moved: Launched | None = None
+        self._launched: LaunchedServer | None = None
+        self._moved: LaunchedServer | None = None
 
     def launch(self) -> None:
         """Launch a server for grading in the full sandbox. It never receives Ctrl-C."""
@@ -104,7 +104,7 @@ class Standby:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def take(self, services: Sequence[str], layers: Sequence[str]) -> Launched | None:
+    def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
         """Return the server if it has these services and layers. The caller then owns it."""
         found = self._launched
         if found is None or (found.services, found.layers) != (tuple(services), tuple(layers)):
@@ -122,7 +122,7 @@ class Standby:
             self._moved.control.close()
 
     def discard(self) -> None:
-        """Kill the server if nobody took it."""
+        """Kill the server if it was neither taken nor moved."""
         if self._launched is not None:
             self._launched.control.close()
             self._launched.process.kill()
@@ -144,7 +144,9 @@ class Standby:
 
 def _with_server(*launched: Any) -> Standby:
     standby = Standby()
-    standby._launched = Launched.adopt(*launched)
+    # If the server cannot be adopted, this process will launch another one.
+    with contextlib.suppress(OSError, AttributeError):
+        standby._launched = LaunchedServer.adopt(*launched)
     return standby
 
 

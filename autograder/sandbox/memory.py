@@ -12,7 +12,7 @@ import time
 _HUGE = 2 << 20
 _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _OVERHEAD = 8  # bytes that glibc adds to each block
-_COLLAPSE_SECONDS = 0.1  # on fragmented memory, each huge page can take long
+_COLLAPSE_SECONDS = 0.1  # on fragmented memory, each huge page can take a long time
 _BLOCK_SIZES = [1 << power for power in range(16, 5, -1)]
 _MAX_BLOCKS = 1000  # maximum blocks to allocate before measuring again, because measuring is slow
 _OBJECT_SIZES = range(48, 513, 16)  # object sizes, in bytes, for which Python keeps memory pools

@@ -30,8 +30,6 @@ STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in
 SETTINGS = {
     # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would fail the others.
     "distributed.scheduler.allowed-failures": 10,
-    # Tasks wait at the scheduler, so workers have none to steal. Looking for them takes the scheduler's time.
-    "distributed.scheduler.work-stealing": False,
     "distributed.worker.profile.enabled": False,  # Profiling would take a tenth of the CPU time.
     "distributed.comm.require-encryption": True,
     "distributed.admin.large-graph-warning-threshold": "1 GB",
