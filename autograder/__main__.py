@@ -8,13 +8,16 @@ WITHOUT_STANDBY = ("--cluster", "--sandbox", "--help")
 
 
 def main() -> None:
-    """Run a command. If it will grade, first launch the fork server, which takes longest to start."""
+    """Run a command. If it will grade, first start what takes longest: the fork server, and the imports of the pool."""
     from autograder.sandbox.launch import STANDBY
 
     try:
         if _will_grade(sys.argv[1:]):
+            from autograder.grading import pool_start
+
             with contextlib.suppress(OSError):  # the pool will report what is wrong
                 STANDBY.launch()
+                pool_start.start_importing()
         from autograder import cli
 
         cli.main()

@@ -15,6 +15,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain, explain_text
 from autograder.grading.grader import Grader
+from autograder.grading.repeated_run import Run
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition import catalogue
@@ -56,7 +57,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
         submission = handed_in(with_cells(notebook, wrong))
         marks = grader.grade(submission)
         exercise = next(e.name for e in marks.exercises if e.reference_for)
-        run = explain.Run.of(grader, submission, exercise)
+        run = Run.of(grader, submission, exercise)
         text = "\n".join(explain.details(day1, run.marks, exercise, run))
         check(text, marks, exercise)
         text = "\n".join(explain_text.summary(marks))

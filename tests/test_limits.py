@@ -38,6 +38,7 @@ from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 from tests.conftest import handed_in
+from tests.fork_server import process_of
 from tests.small_course import RIGHT, WRONG, make
 
 pytestmark = pytest.mark.slow
@@ -298,7 +299,7 @@ def inner(server: Server) -> int:
     """Return the id of the process that forks workers: either the fork server's outer process or its only child."""
     # Reading `isolation` waits until the server is up.
     has_inner = "namespaces" in server.isolation
-    outer = server._process.pid
+    outer = process_of(server).pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     return int(children[0]) if has_inner else outer
 
@@ -418,7 +419,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path, server: Serv
 
 def kill_any(server: Server, draw: random.Random) -> None:
     """Kill either the fork server's outer process or one of its child processes, chosen at random."""
-    outer = server._process.pid
+    outer = process_of(server).pid
     with suppress(OSError):  # the process may have exited already
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)

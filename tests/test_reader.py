@@ -35,6 +35,7 @@ from autograder.submissions.client import Reader, ReaderProcess, ReadError
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
+from tests.fork_server import process_of
 from tests.test_submission import found, notebook, students, write, zipped
 
 RIGHT = "def f():\n    return 1\n"
@@ -201,15 +202,15 @@ def test_killed_fork_server_is_replaced(tmp_path: Path) -> None:
         course = prepare(own.server, courses.load(ROOT).day("day1"))
         with Slicer(own.server, course, ada.cells) as slicer:
             assert slicer.slice_all().slices["softmax"].state == "absent"
-            os.kill(own.server._process.pid, signal.SIGKILL)
-            own.server._process.wait()
+            os.kill(process_of(own.server).pid, signal.SIGKILL)
+            process_of(own.server).wait()
             assert slicer.slice_with_references("softmax", ["causal_mask"]).state == "absent"
 
 
 def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
     yield next(found)
-    os.kill(own.server._process.pid, signal.SIGKILL)
-    own.server._process.wait()
+    os.kill(process_of(own.server).pid, signal.SIGKILL)
+    process_of(own.server).wait()
     yield from found
 
 

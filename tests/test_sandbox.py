@@ -49,6 +49,7 @@ from autograder.sandbox.walls import (
     trial,
     wall,
 )
+from tests.fork_server import process_of
 
 pytestmark = pytest.mark.slow
 
@@ -465,8 +466,8 @@ def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
 def test_a_dead_server_is_restarted(server: Server) -> None:
     with loaded(server, "def f(): return 1") as student:
         assert student.f() == 1
-    server._process.kill()
-    server._process.wait()
+    process_of(server).kill()
+    process_of(server).wait()
     with loaded(server, "def f(): return 2") as student:
         assert student.f() == 2
     assert "seccomp" in server.isolation
@@ -480,7 +481,7 @@ from autograder.sandbox.command import READER
 from autograder.submissions.client import ReaderProcess
 server = Server(services=(READER,))
 process = ReaderProcess(server)
-print(server._process.pid, flush=True)
+print(server._launched.process.pid, flush=True)
 sys.stdin.read(1)
 os.kill(os.getpid(), signal.SIGKILL)
 """

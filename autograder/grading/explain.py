@@ -1,37 +1,33 @@
 """Explain marks, for example when a student appeals. Summarize a submission, or show one exercise in detail.
 
-For stored marks, the test inputs are those of the original grading. Entry point: `explain`.
+For stored marks, the test inputs are those of the original grading. The grader is imported only if a submission is graded
+again, while the fork server starts. Entry point: `explain`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
-from autograder.execution.collect import Test
-from autograder.execution.student import Student
 from autograder.grading import explain_text
-from autograder.grading.explain_text import Observed
 from autograder.grading.fork_server import start_server
-from autograder.grading.grader import Grader
 from autograder.marks import class_list, lookup
 from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.marks.regrade import find_again
-from autograder.slicing.client import Slicer, SlicingError, prepare
-from autograder.slicing.service import Piece
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
+
+if TYPE_CHECKING:
+    from autograder.grading.repeated_run import Run
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Show = Callable[[SubmissionMarks], Iterator[str]]
@@ -110,6 +106,10 @@ def _explain_stored(
         yield from show(marks)
         return
     with start_server() as server, Reader() as reader:
+        import autograder.grading.grader_imports  # noqa: F401
+        from autograder.grading.grader import Grader
+        from autograder.grading.repeated_run import Run
+
         found = next(find_again([stored], day, reader, class_roster), None)
         grader = Grader(day, server)
         run = Run.of(grader, found.submission, exercise, seed or marks.seed) if found else None
@@ -136,6 +136,10 @@ def _explain_path(
     show: Show,
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
+        import autograder.grading.grader_imports  # noqa: F401
+        from autograder.grading.grader import Grader
+        from autograder.grading.repeated_run import Run
+
         submissions = [
             one.submission for one in find_submissions([path], day, reader, class_roster)
         ]
@@ -166,52 +170,7 @@ def _choose(
     return found
 
 
-# ---- a new run
-
-
-@dataclass
-class Run:
-    """The result of grading a submission again, and a record of what happened in each test of one exercise.
-
-    Each key of `tests` lists the exercises that a run replaced with reference solutions; the first run's key is (). The
-    value maps each test's name to what was observed in that run.
-    """
-
-    marks: SubmissionMarks
-    pieces: Sequence[Piece] = ()
-    tests: dict[tuple[str, ...], dict[str, Observed]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, grader: Grader, submission: Submission, exercise: str, seed: str | None = None
-    ) -> Run:
-        """Grade a submission, and record what happens in the tests of one exercise."""
-        tests: dict[tuple[str, ...], dict[str, Observed]] = {}
-
-        def observe(
-            replaced: Sequence[str], test: Test, message: str, student: Student | None
-        ) -> None:
-            if test.exercise == exercise:
-                run = tests.setdefault(tuple(replaced), {})
-                run[test.name] = explain_text.observe(test, message, student)
-
-        run = cls(grader.grade(submission, observe, seed=seed), (), tests)
-        if exercise and run.marks.exercises:
-            run.pieces = _pieces(grader, submission, _named(run.marks, exercise))
-        return run
-
-
-def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
-    """Return the code that was graded in the run that determined the points."""
-    course = prepare(grader.server, grader.day)
-    with (
-        contextlib.suppress(SlicingError),  # grading has already reported this error
-        Slicer(grader.server, course, submission.cells) as slicer,
-    ):
-        if exercise.reference_for:
-            return slicer.slice_with_references(exercise.name, exercise.reference_for).pieces
-        return slicer.slice_all().slices[exercise.name].pieces
-    return ()
+# ---- one exercise
 
 
 def _same_result(run: ExerciseMarks, stored: ExerciseMarks) -> bool:

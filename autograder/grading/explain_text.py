@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.execution.collect import Test
-from autograder.execution.student import Student
 from autograder.marks.adjustments import describe
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
 from autograder.recognition.catalogue import known_mistakes
-from autograder.slicing.service import Piece
 
-MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
+if TYPE_CHECKING:
+    from autograder.slicing.service import Piece
 
 
 @dataclass(frozen=True)
@@ -109,22 +105,3 @@ def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str
         indent = " " * 10
         yield indent + sanitize(observed.message).replace("\n", f"\n{indent}")
         yield from (indent + sanitize(line) for line in observed.call)
-
-
-def observe(test: Test, message: str, student: Student | None) -> Observed:
-    """Return what happened in a test. Copy the arguments, because the student's process ends after the run."""
-    call: list[str] = []
-    if message and student is not None and student.last_call:
-        function, args, kwargs = student.last_call
-        call = [f"last call: {function}"]
-        call += [f"  {name}: {_describe(v)}" for name, v in [*enumerate(args), *kwargs.items()]]
-    return Observed(test.sentence, message, call)
-
-
-def _describe(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return sanitize(repr(value))
-    kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if value.is_meta or value.numel() > MAX_ELEMENTS:
-        return kind
-    return f"{kind} {value.tolist()}"

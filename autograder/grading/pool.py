@@ -1,4 +1,4 @@
-"""Grade submissions in a pool of processes, each with its own fork server. Entry point: `Pool`.
+"""Grade submissions in a pool of processes. Entry point: `Pool`.
 
 This module does not import torch, so that the command line and its worker processes start quickly.
 """
@@ -9,11 +9,11 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading import pool_process
+from autograder.grading import pool_process, pool_start
 from autograder.grading.interrupts import blocked_interrupts
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
@@ -39,16 +39,15 @@ class Pool:
         self._day, self._sandbox = day, sandbox
         self._lock = threading.RLock()  # protects `_closed`, `_executor` and the start of processes
         self._closed = False
-        self._one_by_one = ThreadPoolExecutor(1)  # grades lost submissions, and then later ones
+        self._one_by_one = ThreadPoolExecutor(1)  # starts a process, and grades lost submissions
         self._waiting: set[Callable[[], None]] = set()  # the unfinished work of `_one_by_one`
         # The submissions that the pool has not finished, with their seeds.
         self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
         self._alone = self._processes(1)  # grades lost submissions, and has no process until then
-        try:
-            self._isolation = self._submit(self._executor, pool_process.isolation)
-        finally:
-            STANDBY.forget_moved()
+        self._isolation: Future[list[str]] = Future()
+        # The first process starts once its imports are complete, so wait for it in another thread.
+        self._queue(self._start_first, self._isolation)
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +72,7 @@ class Pool:
         """
         future: Future[SubmissionMarks] = Future()
         if self._waiting:
-            # Let the lost submissions finish first, so that each of them is graded alone.
+            # Wait until a process is up, and let lost submissions finish first, so that each of them is graded alone.
             self._queue(lambda: self._send(submission, seed, future), future)
         else:
             self._send(submission, seed, future)
@@ -88,9 +87,12 @@ class Pool:
         self._one_by_one.shutdown()
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
         course = self._day.root, self._day.name, self._sandbox, STANDBY
-        return ProcessPoolExecutor(jobs, context, pool_process.start, course)
+        return ProcessPoolExecutor(jobs, pool_start.context(), pool_process.start, course)
+
+    def _start_first(self) -> None:
+        isolation = self._submit(self._executor, pool_process.isolation)
+        isolation.add_done_callback(lambda done: copy_outcome(done, self._isolation))
 
     def _submit(
         self, executor: ProcessPoolExecutor, function: Callable[..., T], *arguments: object
@@ -104,6 +106,7 @@ class Pool:
             if self._closed:
                 raise BrokenExecutor("the pool is closed")
             sent = executor.submit(function, *arguments)
+            STANDBY.close_sent()
         # If a process is killed during `submit`, Python 3.11 may never complete the future.
         if executor._broken:
             raise BrokenExecutor("a process was killed")
@@ -132,10 +135,8 @@ class Pool:
                 raise
         sent.add_done_callback(receive)
 
-    def _queue(
-        self, action: Callable[[], None], future: Future[SubmissionMarks] | None = None
-    ) -> None:
-        """Call `action` after all lost submissions have been graded. If it fails, `future` gets its exception."""
+    def _queue(self, action: Callable[[], None], future: Future[Any] | None = None) -> None:
+        """Call `action` in another thread, after all earlier actions. If it fails, `future` gets its exception."""
 
         def work() -> None:
             try:

@@ -1,6 +1,7 @@
 """Grade submissions in a process of the pool. Entry points: `start`, `isolation` and `grade`.
 
-The fork server takes longest to start, so this module imports little else before that.
+Where the process is not forked from one that has already imported the grader, the fork server takes longest to start, so
+this module imports little else before that.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def _load_grader() -> Grader:
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)
-        # NumPy would start a thread per core, and torch computes with one thread anyway.
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        import autograder.grading.grader_imports  # noqa: F401
+
         with _without_garbage_collection():
             from autograder.course import config as courses
             from autograder.grading.grader import Grader
@@ -79,7 +80,7 @@ def _load_grader() -> Grader:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection during imports to speed them up, then exempt the imported objects from collection."""
+    """Disable garbage collection for a while, then exempt the objects that were made from collection."""
     gc.disable()
     try:
         yield

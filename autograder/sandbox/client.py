@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class _Child:
 
 
 class Server:
-    """A running fork server. Each grader process has its own server.
+    """A running fork server. Each grader has its own server, which may be a duplicate of another one (see launch.py).
 
     Most of a worker's startup time is spent in the kernel, so the server forks the next worker while the current one
     runs.
@@ -86,8 +85,8 @@ class Server:
 
     def _start(self) -> None:
         services, layers = self._services, self._layers
-        launched = STANDBY.take(services, layers) or launch(services, layers)
-        self._process, self._control = launched.process, launched.control
+        self._launched = STANDBY.take(services, layers) or launch(services, layers)
+        self._control = self._launched.control
         self._control.settimeout(START_SECONDS)
         self._is_up = False
         self._ready: control.Ready | None = None
@@ -128,18 +127,11 @@ class Server:
 
     def close(self) -> None:
         """Stop the server and every process that it forked."""
-        self._control.close()
         if self._ahead is not None:
             self._ahead.wire.close()
         while self._running:
             os.close(self._running.popitem()[1])
-        if not self._is_up:  # the server does not read its control socket until it is up
-            self._process.kill()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._launched.close(self._is_up)
 
     def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
         """Fork a sandboxed process for a service. Return the grader's end of the process's socket and the process's number.
@@ -154,7 +146,7 @@ class Server:
         for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # the server's processes died with it
+                if self._has_hung_up():  # the server's processes died with it
                     raise ConnectionError("the fork server exited")
                 child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
@@ -215,7 +207,11 @@ class Server:
 
     def serves(self, number: int) -> bool:
         """Return whether the server that forked this process is still running."""
-        return number in self._running and not _has_ended(self._control.fileno(), select.POLLHUP)
+        return number in self._running and not self._has_hung_up()
+
+    def _has_hung_up(self) -> bool:
+        """Return whether the server has exited."""
+        return _has_ended(self._control.fileno(), select.POLLHUP)
 
     def stop(self, number: int) -> int:
         """Kill a process and everything that it started, without waiting for it to exit. Return -SIGKILL."""

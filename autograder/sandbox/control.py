@@ -36,6 +36,13 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
     data: bytes
 
 
+class Duplicate(msgspec.Struct, tag="duplicate", frozen=True):
+    """A request to fork another server, which answers on the socket that comes with this request.
+
+    The new server first sends `Ready`. It is killed when the server that it was forked from exits.
+    """
+
+
 class Started(msgspec.Struct, tag="started", frozen=True):
     """A report that a process is running. It is sent together with the process's pidfd."""
 
@@ -67,7 +74,7 @@ class Stopped(msgspec.Struct, tag="stopped", frozen=True):
     cpu: float
 
 
-Control = Start | Stop | Prepare
+Control = Start | Stop | Prepare | Duplicate
 Report = Ready | Started | Refused | Stopped
 CONTROL = msgspec.msgpack.Decoder(Control)
 REPORT = msgspec.msgpack.Decoder(Report)

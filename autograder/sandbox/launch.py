@@ -1,12 +1,11 @@
 """Launch fork servers. Entry points: `launch`, and `STANDBY` for a server that is launched before it is needed.
 
-A fork server takes longer to start than anything else in a command, so a command that grades launches one first.
+A fork server takes longer to start and needs more memory than anything else in a command. A command that grades therefore
+launches one first, and all its processes use duplicates of it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
 import signal
 import socket
@@ -14,58 +13,37 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from autograder.sandbox.command import ENVIRONMENT, GRADING, LAYERS, SERVER
 
-
-class AdoptedProcess:
-    """A fork server that another process launched, with the methods of `subprocess.Popen` that `Server` calls."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
-
-    def poll(self) -> int | None:
-        """Return None while the server is running, and 0 once it has exited. Only its parent learns the exit code."""
-        return 0 if self._has_ended(0.0) else None
-
-    def kill(self) -> None:
-        """Kill the server."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until the server has exited.
-
-        Raises:
-            subprocess.TimeoutExpired: The server is still running after `timeout` seconds.
-        """
-        if not self._has_ended(timeout):
-            raise subprocess.TimeoutExpired("the fork server", timeout or 0.0)
-        return 0
-
-    def _has_ended(self, timeout: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class LaunchedServer:
-    """A fork server that may still be starting: its process, and the grader's end of its control socket."""
+    """A fork server that may still be starting: the grader's end of its control socket, and its process.
 
-    process: subprocess.Popen[bytes] | AdoptedProcess
+    The process is None for a duplicate of a server that another process launched.
+    """
+
     control: socket.socket
     services: Sequence[str]
     layers: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
 
-    @classmethod
-    def adopt(
-        cls, pid: int, control: socket.socket, services: Sequence[str], layers: Sequence[str]
-    ) -> Self:
-        """Return a server that another process launched."""
-        return cls(AdoptedProcess(pid), control, services, layers)
+    def close(self, is_up: bool) -> None:
+        """Stop the server and every process that it forked."""
+        self.control.close()
+        if self.process is None:  # the duplicate exits because the socket is closed
+            return
+        if not is_up:  # the server does not read its control socket until it is up
+            self.process.kill()
+        try:
+            self.process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def launch(services: Sequence[str], layers: Sequence[str]) -> LaunchedServer:
@@ -83,71 +61,80 @@ def launch(services: Sequence[str], layers: Sequence[str]) -> LaunchedServer:
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
-    return LaunchedServer(process, ours, tuple(services), tuple(layers))
+    return LaunchedServer(ours, tuple(services), tuple(layers), process)
 
 
 class Standby:
-    """Holds at most one fork server that was launched before it is needed.
+    """Holds at most one fork server, which offers all services for grading in the full sandbox.
 
-    Pickling this object for a new process moves the server there. Later copies are empty.
+    Pickling this object for a new process gives that process a duplicate of the server.
     """
 
-    def __init__(self) -> None:
-        self._launched: LaunchedServer | None = None
-        self._moved: LaunchedServer | None = None
+    def __init__(self, held: LaunchedServer | None = None) -> None:
+        self._held = held
+        self._sent: list[socket.socket] = []
 
     def launch(self) -> None:
-        """Launch a server for grading in the full sandbox. It never receives Ctrl-C."""
+        """Launch the server. It never receives Ctrl-C."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._launched = launch(GRADING, LAYERS)
+            self._held = launch(GRADING, LAYERS)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
-        """Return the server if it has these services and layers. The caller then owns it."""
-        found = self._launched
-        if found is None or (found.services, found.layers) != (tuple(services), tuple(layers)):
+        """Return a duplicate of the server, or None if there is no server with these services and layers."""
+        held = self._held
+        if held is None or not set(services) <= {*held.services} or [*layers] != [*held.layers]:
             return None
-        self._launched = None
-        return found
+        if held.process is not None:
+            return _duplicate(held)
+        self._held = None
+        return held
 
     def receive(self, other: Standby) -> None:
         """Take over another object's server."""
-        self._launched, other._launched = other._launched, None
+        self._held, other._held = other._held, None
 
-    def forget_moved(self) -> None:
-        """Close this process's end of a server that was moved. Call this once the other process has started."""
-        if self._moved is not None:
-            self._moved.control.close()
+    def close_sent(self) -> None:
+        """Close this process's copies of the sockets that were pickled. Call this once the new process has started."""
+        while self._sent:
+            self._sent.pop().close()
 
     def discard(self) -> None:
-        """Kill the server if it was neither taken nor moved."""
-        if self._launched is not None:
-            self._launched.control.close()
-            self._launched.process.kill()
-            self._launched.process.wait()
-            self._launched = None
+        """Stop the server, its duplicates and all their processes."""
+        if self._held is not None:
+            self._held.close(is_up=_has_reported(self._held.control))
+            self._held = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        launched, self._launched = self._launched, None
-        if launched is None:
+        made = _duplicate(self._held) if self._held is not None else None
+        if made is None:
             return Standby, ()
-        self._moved = launched  # its process must not be reaped, and its socket is still needed
-        return _with_server, (
-            launched.process.pid,
-            launched.control,
-            launched.services,
-            launched.layers,
-        )
+        self._sent.append(made.control)
+        return _receive, (made.control, made.services, made.layers)
 
 
-def _with_server(*launched: Any) -> Standby:
-    standby = Standby()
-    # If the server cannot be adopted, this process will launch another one.
-    with contextlib.suppress(OSError, AttributeError):
-        standby._launched = LaunchedServer.adopt(*launched)
-    return standby
+def _duplicate(server: LaunchedServer) -> LaunchedServer | None:
+    """Request a duplicate of a server. Return None if the server has exited."""
+    from autograder.sandbox.control import ENCODE, Duplicate  # slower to import than the rest
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            socket.send_fds(server.control, [ENCODE(Duplicate())], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            return None
+    return LaunchedServer(ours, server.services, server.layers)
+
+
+def _receive(control: socket.socket, services: Sequence[str], layers: Sequence[str]) -> Standby:
+    return Standby(LaunchedServer(control, services, layers))
+
+
+def _has_reported(control: socket.socket) -> bool:
+    return bool(select.select([control], [], [], 0)[0])
 
 
 STANDBY = Standby()

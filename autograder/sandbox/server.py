@@ -4,8 +4,10 @@ The grader starts it as `python -I -c command.SERVER FD SERVICES LAYER...`. The 
 `command.ENVIRONMENT`. SERVICES is a comma-separated list of module names. If possible, the server first restarts itself
 from mounts whose paths do not reveal the course's folder. Then `load` runs, followed by `main`.
 
-On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop` and `Prepare`. A `Start`
-request carries one end of the new process's socket. The server contains no secrets and is sandboxed before it forks.
+On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop`, `Prepare` and `Duplicate`. A
+`Start` request carries one end of the new process's socket. A `Duplicate` request carries the control socket of another
+server that is forked from this one, so that several graders need to import the services only once. The server contains
+no secrets and is sandboxed before it forks.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import signal
 import socket
 import sys
 from types import ModuleType
+from typing import NoReturn
 
 from autograder.sandbox import memory
 from autograder.sandbox.control import (
@@ -27,14 +30,16 @@ from autograder.sandbox.control import (
     ENCODE,
     MAX_CONTROL,
     Control,
+    Duplicate,
     Prepare,
     Ready,
     Refused,
     Start,
     Started,
+    Stop,
     Stopped,
 )
-from autograder.sandbox.walls import probes, relocation
+from autograder.sandbox.walls import privileges, probes, relocation
 from autograder.sandbox.walls.private_folders import WATCH_SECONDS
 from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
@@ -51,51 +56,83 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
     return CONTROL.decode(data), wire
 
 
-def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
-    """Answer requests on the control socket until the socket is closed, then kill all processes."""
-    children: dict[int, int] = {}
-    try:
-        _answer(wall, control, services, children)
-    finally:
-        for pid in children.values():
-            _kill(pid)
-            _reap(pid)
-            wall.forget(pid)
+class ForkServer:
+    """Answers one grader's requests. Duplicates do the same for other graders."""
 
+    def __init__(
+        self, wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket
+    ) -> None:
+        self._wall, self._services, self._ready, self._control = wall, services, ready, control
+        self._children: dict[int, int] = {}  # process ids by the grader's process numbers
+        self._duplicates: list[int] = []  # process ids
 
-def _answer(
-    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
-) -> None:
-    """Answer requests. `children` maps the grader's process numbers to process ids."""
-    while True:
-        if wall.watches() and children:
-            for pid in wall.overfull():
+    def serve(self) -> None:
+        """Report that the server is ready, and answer requests until the grader hangs up. Then kill all processes.
+
+        Duplicates go on until their own graders hang up.
+        """
+        try:
+            with contextlib.suppress(ConnectionError):  # the grader has hung up
+                self._control.send(ENCODE(self._ready))
+                self._answer_all()
+        finally:
+            for pid in self._children.values():
                 _kill(pid)
-            if not _readable(control):
-                continue
-        request, wire = receive_control(control)
-        if request is None:
-            break
-        if isinstance(request, Start):
-            try:
-                pid = wall.fork(wire, request.memory, request.cpu)
-            except (WallError, OSError) as error:
-                control.send(ENCODE(Refused(str(error))))
-            else:
-                if pid == 0:
-                    _work(control, services[request.service], request)
-                children[request.number] = pid
-                _report_started(control, request.number, pid)
-            os.close(wire)
-        elif isinstance(request, Prepare):
-            services[request.service].prepare(request.data)
-        elif request.number in children:
-            pid = children.pop(request.number)
-            _kill(pid)
-            ended = _reap(pid)
-            if request.wait:
-                control.send(ENCODE(ended))
-            wall.forget(pid)
+                _reap(pid)
+                self._wall.forget(pid)
+            for pid in self._duplicates:
+                os.waitpid(pid, 0)
+            self._wall.close()
+
+    def _answer_all(self) -> None:
+        while True:
+            if self._wall.watches() and self._children:
+                for pid in self._wall.overfull():
+                    _kill(pid)
+                if not _readable(self._control):
+                    continue
+            request, wire = receive_control(self._control)
+            match request:
+                case None:
+                    return
+                case Start():
+                    self._start(request, wire)
+                case Stop():
+                    self._stop(request)
+                case Prepare():
+                    self._services[request.service].prepare(request.data)
+                case Duplicate():
+                    self._duplicate(wire)
+
+    def _start(self, request: Start, wire: int) -> None:
+        try:
+            pid = self._wall.fork(wire, request.memory, request.cpu)
+        except (WallError, OSError) as error:
+            self._control.send(ENCODE(Refused(str(error))))
+        else:
+            if pid == 0:
+                _work(self._control, self._services[request.service])
+            self._children[request.number] = pid
+            _report_started(self._control, request.number, pid)
+        os.close(wire)
+
+    def _stop(self, request: Stop) -> None:
+        pid = self._children.pop(request.number, None)
+        if pid is None:
+            return
+        _kill(pid)
+        ended = _reap(pid)
+        if request.wait:
+            self._control.send(ENCODE(ended))
+        self._wall.forget(pid)
+
+    def _duplicate(self, wire: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._control.close()
+            _serve_duplicate(self._wall, self._services, self._ready, socket.socket(fileno=wire))
+        self._duplicates.append(pid)
+        os.close(wire)
 
 
 def _report_started(control: socket.socket, number: int, pid: int) -> None:
@@ -106,8 +143,8 @@ def _report_started(control: socket.socket, number: int, pid: int) -> None:
         os.close(handle)
 
 
-def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
-    """Run a service in a newly forked process. Never returns."""
+def _work(control: socket.socket, service: ModuleType) -> NoReturn:
+    """Run a service in a newly forked process."""
     code = 1
     try:
         control.detach()  # the socket is already closed, and its descriptor may have been reused
@@ -115,6 +152,18 @@ def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
         code = 0
     finally:
         os._exit(code)
+
+
+def _serve_duplicate(
+    wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket
+) -> NoReturn:
+    """Answer another grader's requests in a newly forked process."""
+    try:
+        privileges.die_with_parent()
+        wall.separate()
+        ForkServer(wall, services, ready, control).serve()
+    finally:
+        os._exit(0)
 
 
 def _readable(control: socket.socket) -> bool:
@@ -171,9 +220,5 @@ def main(
     with probes.targets() as outside:
         wall.enclose_server()
         seen = probes.observe(wall, outside)
-    try:
-        with contextlib.suppress(ConnectionError):  # the grader has hung up
-            control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
-            serve(wall, control, services)
-    finally:
-        wall.close()
+    ForkServer(wall, services, Ready(wall.layers, probes.holes(seen), refused), control).serve()
+    os._exit(0)  # skip Python's own cleanup, which is slow after so many imports

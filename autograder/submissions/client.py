@@ -151,7 +151,10 @@ def _is_within(pull: m.Pull, size: int) -> bool:
 
 
 class Reader:
-    """Client that reads each file in a separate sandboxed process. Owns a fork server that does not import torch."""
+    """Client that reads each file in a separate sandboxed process.
+
+    If no fork server is on standby, it launches one that does not import torch.
+    """
 
     def __init__(self, sandbox: Sandbox = "required") -> None:
         self.server = Server(sandbox, services=(READER,))

@@ -35,6 +35,7 @@ from autograder.submissions.submission import Submission
 from bench.processes import tree
 from tests.attacks.forwarding import body, graph, pairs, submission
 from tests.conftest import ROOT, SECRET, by_name
+from tests.fork_server import process_of
 
 pytestmark = pytest.mark.slow
 
@@ -242,7 +243,7 @@ class Scan:
         self.marker = f"qzmarker{os.urandom(8).hex()}"
         self.found: set[bytes] = set()
         self.looks = 0
-        self._server = server._process.pid
+        self._server = process_of(server).pid
         self._words = [word.encode() for word in words]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._scan)

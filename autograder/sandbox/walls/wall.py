@@ -178,6 +178,11 @@ class Wall:
         """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never included."""
         return self._folders.overfull() if self._folders else []
 
+    def separate(self) -> None:
+        """Use private folders of its own in a process forked from the server."""
+        if self._folders:
+            self._folders = private_folders.Folders(os.geteuid(), os.getegid())
+
     def watches(self) -> bool:
         """Return whether `overfull` needs to be called regularly."""
         return self._folders is not None

@@ -1,0 +1,87 @@
+"""Grade a submission again to explain its marks. Entry point: `Run`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from autograder.execution.collect import Test
+from autograder.execution.student import Student
+from autograder.grading.explain_text import Observed
+from autograder.grading.grader import Grader
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
+from autograder.slicing.client import Slicer, SlicingError, prepare
+from autograder.slicing.service import Piece
+from autograder.submissions.submission import Submission
+
+MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
+
+
+@dataclass
+class Run:
+    """The result of grading a submission again, and a record of what happened in each test of one exercise.
+
+    Each key of `tests` lists the exercises that a run replaced with reference solutions; the first run's key is (). The
+    value maps each test's name to what was observed in that run.
+    """
+
+    marks: SubmissionMarks
+    pieces: Sequence[Piece] = ()
+    tests: dict[tuple[str, ...], dict[str, Observed]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, grader: Grader, submission: Submission, exercise: str, seed: str | None = None
+    ) -> Run:
+        """Grade a submission, and record what happens in the tests of one exercise."""
+        tests: dict[tuple[str, ...], dict[str, Observed]] = {}
+
+        def observe(
+            replaced: Sequence[str], test: Test, message: str, student: Student | None
+        ) -> None:
+            if test.exercise == exercise:
+                run = tests.setdefault(tuple(replaced), {})
+                run[test.name] = _observe(test, message, student)
+
+        run = cls(grader.grade(submission, observe, seed=seed), (), tests)
+        if exercise and run.marks.exercises:
+            run.pieces = _pieces(
+                grader, submission, next(e for e in run.marks.exercises if e.name == exercise)
+            )
+        return run
+
+
+def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
+    """Return the code that was graded in the run that determined the points."""
+    course = prepare(grader.server, grader.day)
+    with (
+        contextlib.suppress(SlicingError),  # grading has already reported this error
+        Slicer(grader.server, course, submission.cells) as slicer,
+    ):
+        if exercise.reference_for:
+            return slicer.slice_with_references(exercise.name, exercise.reference_for).pieces
+        return slicer.slice_all().slices[exercise.name].pieces
+    return ()
+
+
+def _observe(test: Test, message: str, student: Student | None) -> Observed:
+    """Return what happened in a test. Copy the arguments, because the student's process ends after the run."""
+    call: list[str] = []
+    if message and student is not None and student.last_call:
+        function, args, kwargs = student.last_call
+        call = [f"last call: {function}"]
+        call += [f"  {name}: {_describe(v)}" for name, v in [*enumerate(args), *kwargs.items()]]
+    return Observed(test.sentence, message, call)
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return sanitize(repr(value))
+    kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if value.is_meta or value.numel() > MAX_ELEMENTS:
+        return kind
+    return f"{kind} {value.tolist()}"
