@@ -23,7 +23,7 @@ from autograder import cli
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.grading import pool_process
-from autograder.grading.cluster import launch
+from autograder.grading.cluster import launch, workers
 from autograder.grading.cluster.executor import Cluster
 from autograder.grading.cluster.place import Place
 from autograder.grading.executor import Executor
@@ -108,9 +108,9 @@ def test_a_killed_worker_changes_no_marks(
         assert cluster.isolation() == [expected[0].isolation]
         futures = [cluster.submit(one, f"{number:064x}") for number, one in enumerate(class_)]
         wait(futures, return_when=FIRST_COMPLETED)
-        workers = [p for p in multiprocessing.active_children() if p not in before]
-        assert len(workers) == 2
-        workers[0].kill()
+        started = [p for p in multiprocessing.active_children() if p not in before]
+        assert len(started) == 2
+        started[0].kill()
         assert [without_times(future.result()) for future in futures] == expected
     assert warnings == []
 
@@ -129,6 +129,27 @@ def test_the_command_grades_on_a_running_cluster(
     assert [one["points"] for one in marks] == [100, 60, 100] * 2
     again = small_course.command(day.root, *command, *running.tls)
     assert "6 of 6 submissions have not changed" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_replies_come_directly_from_workers_that_can_be_reached(
+    is_reachable: bool,
+    day: Day,
+    class_: list[Submission],
+    expected: list[SubmissionMarks],
+    running: DaskCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    if not is_reachable:
+        monkeypatch.setattr(workers, "connect", refuse)
+    with connected(day, running.place, []) as cluster:
+        assert cluster.isolation() == [expected[0].isolation]
+        assert cluster._workers._client.direct_to_workers is is_reachable
+        assert grade(cluster, class_[:2]) == expected[:2]
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import distributed
 import msgspec
 from distributed.client import ClosedClientError
+from distributed.comm import connect
 from distributed.scheduler import KilledWorker
 
 from autograder.course.config import CourseError
@@ -23,6 +25,7 @@ from autograder.sandbox.errors import NoIsolation
 
 INTERVAL = 1.0  # seconds between checks of the list of workers
 PATIENCE = 10.0  # seconds without a worker before warning the user
+CONNECT_SECONDS = 3.0  # timeout for a direct connection to a worker
 LOST = "the connection to the cluster's scheduler was lost. Run the command again to resume."
 
 
@@ -86,6 +89,20 @@ class Workers:
                     self._check(probes[address], address)
         for probe in probes.values():
             probe.release()
+        # Replies that come directly from the workers save a quarter of the scheduler's time.
+        self._client.direct_to_workers = self._client.sync(self._can_connect, checked)
+
+    async def _can_connect(self, addresses: Collection[str]) -> bool:
+        """Return whether this process can connect to all of these workers."""
+        secure = self._client.security.get_connection_args("client")
+        found = await asyncio.gather(
+            *(connect(address, CONNECT_SECONDS, **secure) for address in addresses),
+            return_exceptions=True,
+        )
+        connections = [made for made in found if not isinstance(made, BaseException)]
+        for made in connections:
+            made.abort()
+        return len(connections) == len(found)
 
     def _check(self, probe: Any, address: str) -> None:
         """Reject a worker unless its reply to a probe is `Ready`."""
