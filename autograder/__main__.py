@@ -3,33 +3,34 @@
 import contextlib
 import sys
 
-# Options with which a command needs a different fork server, or none.
-WITHOUT_STANDBY = ("--cluster", "--sandbox", "--help")
+# Options with which a command needs no pool, or a different fork server.
+WITHOUT_STANDBY = ("--cluster", "--sandbox=none", "--help")
 
 
 def main() -> None:
-    """Run a command. If it will grade, first start what takes longest: the fork server, and the imports of the pool."""
+    """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
     from autograder.sandbox.launch import STANDBY
 
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(STANDBY.discard)
         if _will_grade(sys.argv[1:]):
-            from autograder.grading import pool_start
-
             with contextlib.suppress(OSError):  # the pool will report what is wrong
                 STANDBY.launch()
-                pool_start.start_importing()
+            from autograder.grading import pool_start
+
+            pool_start.context()
+            stack.callback(pool_start.stop)
         from autograder import cli
 
         cli.main()
-    finally:
-        STANDBY.discard()
 
 
 def _will_grade(arguments: list[str]) -> bool:
     """Return whether a command needs a fork server that grades in the full sandbox on this machine."""
     if not sys.platform.startswith("linux") or arguments[:1] not in (["grade"], ["regrade"]):
         return False
-    return not any(argument.startswith(WITHOUT_STANDBY) for argument in arguments)
+    joined = " ".join(arguments).replace("--sandbox none", "--sandbox=none")
+    return not any(argument.startswith(WITHOUT_STANDBY) for argument in joined.split())
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
+import json
 import multiprocessing
 import os
-import select
+import signal
 import subprocess
-import tempfile
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,16 +19,15 @@ from autograder import __main__ as command_line
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading import pool, pool_process, pool_start
-from autograder.protocol.limits import Limits
 from autograder.sandbox import launch
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import LAYERS, READER
 from autograder.sandbox.launch import STANDBY, Standby
-from tests.small_course import make
+from tests.fork_server import has_ended, start_process
+from tests.small_course import RIGHT, command, make
 
 SERVICES = (READER,)  # a server for this service starts faster than one for grading
 WITHOUT_NAMESPACES = ("landlock", "seccomp", "limits")
-LIMITS = Limits(5.0, 5.0, 1 << 30)
 _server: Server
 
 
@@ -48,7 +47,7 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
     made.discard()
 
 
-def process_of(standby: Standby) -> subprocess.Popen[bytes]:
+def standby_process(standby: Standby) -> subprocess.Popen[bytes]:
     assert standby._held is not None
     assert standby._held.process is not None
     return standby._held.process
@@ -58,29 +57,34 @@ def is_duplicate(server: Server) -> bool:
     return server._launched.process is None
 
 
-def start_process(server: Server) -> int:
-    """Start a sandboxed process and return a pidfd, which becomes readable when the process has ended."""
-    wire, number = server.start(LIMITS, service=READER)
-    wire.detach()  # the process ends when the wire is closed
-    return os.dup(server._running[number])
+def children(pid: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
-def has_ended(pidfd: int, seconds: float) -> bool:
-    return bool(select.select([pidfd], [], [], seconds)[0])
+@pytest.mark.parametrize("closes_first", [0, 1])
+def test_servers_of_the_same_kind_are_duplicates_that_end_separately(
+    standby: Standby, closes_first: int
+) -> None:
+    servers = [Server(services=SERVICES), Server(services=SERVICES)]
+    processes = [start_process(server) for server in servers]
+    assert all(map(is_duplicate, servers))
+    assert servers[0].isolation == servers[1].isolation == list(LAYERS)
+    servers[closes_first].close()
+    assert has_ended(processes[closes_first], 30)
+    assert not has_ended(processes[1 - closes_first], 0)
+    servers[1 - closes_first].close()
+    assert has_ended(processes[1 - closes_first], 30)
+    assert standby_process(standby).poll() is None
 
 
-def test_servers_of_the_same_kind_are_duplicates_that_end_separately(standby: Standby) -> None:
-    with Server(services=SERVICES) as first:
-        one = start_process(first)
-        with Server(services=SERVICES) as second:
-            other = start_process(second)
-            assert is_duplicate(first)
-            assert is_duplicate(second)
-            assert first.isolation == second.isolation == list(LAYERS)
-        assert has_ended(other, 30)
-        assert not has_ended(one, 0)
-    assert has_ended(one, 30)
-    assert process_of(standby).poll() is None
+def test_a_killed_duplicate_takes_only_its_own_processes_along(standby: Standby) -> None:
+    with Server(services=SERVICES) as killed, Server(services=SERVICES) as other:
+        first, second = start_process(killed), start_process(other)
+        (inner,) = children(standby_process(standby).pid)
+        os.kill(children(inner)[0], signal.SIGKILL)
+        assert has_ended(first, 30)
+        assert not has_ended(second, 0)
+        assert not has_ended(start_process(killed), 0)
 
 
 def test_servers_of_another_kind_are_launched(standby: Standby) -> None:
@@ -90,33 +94,31 @@ def test_servers_of_another_kind_are_launched(standby: Standby) -> None:
 
 
 def test_without_namespaces_duplicates_have_private_folders_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(launch, "GRADING", SERVICES)
     monkeypatch.setattr(launch, "LAYERS", WITHOUT_NAMESPACES)
     made = Standby()
     monkeypatch.setattr("autograder.sandbox.client.STANDBY", made)
-    pattern = f"{tempfile.gettempdir()}/autograder-*/1"
-    before = {*glob.glob(pattern)}
     made.launch()
-    with (
-        Server(layers=WITHOUT_NAMESPACES, services=SERVICES) as first,
-        Server(layers=WITHOUT_NAMESPACES, services=SERVICES) as second,
-    ):
-        ends = [start_process(first), start_process(second)]
-        assert is_duplicate(first)
-        assert is_duplicate(second)
-        assert len({*glob.glob(pattern)} - before) == 2
-    made.discard()
-    assert all(has_ended(end, 0) for end in ends)
-    assert not {*glob.glob(pattern)} - before
+    try:
+        with (
+            Server(layers=WITHOUT_NAMESPACES, services=SERVICES) as first,
+            Server(layers=WITHOUT_NAMESPACES, services=SERVICES) as second,
+        ):
+            # Each server's first process gets a folder with the number 1.
+            processes = [start_process(first), start_process(second)]
+            assert is_duplicate(first)
+            assert is_duplicate(second)
+    finally:
+        made.discard()
+    assert all(has_ended(process, 0) for process in processes)
 
 
 def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -> None:
     with Server(services=SERVICES) as server:
         before = start_process(server)
-        process_of(standby).kill()
-        process_of(standby).wait()
+        standby_process(standby).kill()
         assert has_ended(before, 30)
         after = start_process(server)
         assert not is_duplicate(server)
@@ -130,8 +132,8 @@ def receive(standby: Standby) -> None:
     _server = Server(services=SERVICES)
 
 
-def seen(_: object = None) -> tuple[bool, list[str]]:
-    return is_duplicate(_server), _server.isolation
+def seen() -> tuple[bool, bool, list[str]]:
+    return is_duplicate(_server), "torch" in sys.modules, _server.isolation
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
@@ -139,12 +141,12 @@ def test_each_new_process_gets_a_duplicate_or_launches_a_server(
     standby: Standby, is_killed: bool
 ) -> None:
     if is_killed:
-        process_of(standby).kill()
-        process_of(standby).wait()
+        standby_process(standby).kill()
+        standby_process(standby).wait()
     context = multiprocessing.get_context("spawn")
     for _ in range(2):
         with ProcessPoolExecutor(1, context, receive, (standby,)) as processes:
-            assert processes.submit(seen).result() == (not is_killed, list(LAYERS))
+            assert processes.submit(seen).result() == (not is_killed, False, list(LAYERS))
             standby.close_sent()
 
 
@@ -152,16 +154,49 @@ def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> Non
     receive(standby)
 
 
-def test_the_processes_of_a_pool_use_duplicates(
+@pytest.mark.slow
+def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
+    pool_start.stop()  # an earlier test may have started it with other imports
     with pool.Pool(small_day, 1, "required") as running:
         found: Any = running.isolation()
-        assert found == [(True, list(LAYERS))]
-    assert process_of(standby).poll() is None
+        assert found == [(True, True, list(LAYERS))]
+    assert standby_process(standby).poll() is None
+
+
+def test_a_pool_can_be_closed_at_once(small_day: Day) -> None:
+    before = multiprocessing.active_children()
+    with pool.Pool(small_day, 1, "required"):
+        pass
+    assert multiprocessing.active_children() == before
+
+
+@pytest.mark.slow
+def test_no_process_imports_a_students_files(small_day: Day) -> None:
+    """The folder contains modules with the names of those that the processes import while they start."""
+    folder = small_day.root / "class"
+    folder.mkdir()
+    ran = small_day.root / "ran"
+    for name in (
+        "autograder",
+        "multiprocessing",
+        "msgspec",
+        "numpy",
+        "selectors",
+        "signal",
+        "torch",
+    ):
+        (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()")
+    cells = [{"cell_type": "code", "source": RIGHT}]
+    (folder / "ada.ipynb").write_text(json.dumps({"cells": cells}))
+    done = command(folder, "grade", "day1", "ada.ipynb")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "100 / 100" in done.stdout
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +204,7 @@ def test_the_processes_of_a_pool_use_duplicates(
     [
         (["grade", "day1", "ada.py"], True),
         (["regrade", "day1"], True),
+        (["grade", "day1", "--sandbox", "required"], True),
         (["grade", "day1", "--sandbox", "none"], False),
         (["grade", "day1", "--cluster=local"], False),
         (["report", "day1"], False),
@@ -180,7 +216,7 @@ def test_only_commands_that_grade_launch_a_server(
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(Standby, "launch", lambda self: started.append("server"))
-    monkeypatch.setattr(pool_start, "start_importing", lambda: started.append("imports"))
+    monkeypatch.setattr(pool_start, "context", lambda: started.append("imports"))
     monkeypatch.setattr("autograder.cli.main", lambda: None)
     monkeypatch.setattr("sys.argv", ["autograder", *arguments])
     command_line.main()
@@ -217,7 +253,7 @@ def test_a_server_that_cannot_be_launched_is_left_to_the_pool(
 def test_a_command_that_fails_kills_the_server_on_standby(
     standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = process_of(standby)
+    process = standby_process(standby)
 
     def fail() -> None:
         raise SystemExit(2)

@@ -49,7 +49,7 @@ from autograder.sandbox.walls import (
     trial,
     wall,
 )
-from tests.fork_server import process_of
+from tests.fork_server import kill
 
 pytestmark = pytest.mark.slow
 
@@ -466,8 +466,7 @@ def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
 def test_a_dead_server_is_restarted(server: Server) -> None:
     with loaded(server, "def f(): return 1") as student:
         assert student.f() == 1
-    process_of(server).kill()
-    process_of(server).wait()
+    kill(server)
     with loaded(server, "def f(): return 2") as student:
         assert student.f() == 2
     assert "seccomp" in server.isolation

@@ -27,6 +27,7 @@ from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
 
 if TYPE_CHECKING:
+    from autograder.grading.grader import Grader
     from autograder.grading.repeated_run import Run
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
@@ -106,13 +107,13 @@ def _explain_stored(
         yield from show(marks)
         return
     with start_server() as server, Reader() as reader:
-        import autograder.grading.grader_imports  # noqa: F401
-        from autograder.grading.grader import Grader
-        from autograder.grading.repeated_run import Run
+        grader_class, run_class = _import_grader()
 
         found = next(find_again([stored], day, reader, class_roster), None)
-        grader = Grader(day, server)
-        run = Run.of(grader, found.submission, exercise, seed or marks.seed) if found else None
+        grader = grader_class(day, server)
+        run = (
+            run_class.of(grader, found.submission, exercise, seed or marks.seed) if found else None
+        )
     if run is None or not run.marks.exercises:
         yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE if run else NOT_FOUND)
     elif seed:
@@ -123,6 +124,14 @@ def _explain_stored(
         yield from _without_run(day, adjust(marks), exercise, CHANGED_COURSE)
     else:
         yield from details(day, adjust(marks), exercise, run)
+
+
+def _import_grader() -> tuple[type[Grader], type[Run]]:
+    import autograder.grading.grader_imports  # noqa: F401
+    from autograder.grading.grader import Grader
+    from autograder.grading.repeated_run import Run
+
+    return Grader, Run
 
 
 def _explain_path(
@@ -136,17 +145,15 @@ def _explain_path(
     show: Show,
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
-        import autograder.grading.grader_imports  # noqa: F401
-        from autograder.grading.grader import Grader
-        from autograder.grading.repeated_run import Run
+        grader_class, run_class = _import_grader()
 
         submissions = [
             one.submission for one in find_submissions([path], day, reader, class_roster)
         ]
         chosen = _choose(submissions, path, student, class_roster)
-        grader = Grader(day, server, state_folder.secret(day.root))
+        grader = grader_class(day, server, state_folder.secret(day.root))
         for submission in chosen:
-            run = Run.of(grader, submission, exercise, seed)
+            run = run_class.of(grader, submission, exercise, seed)
             if exercise and run.marks.exercises:
                 yield from details(day, adjust(run.marks), exercise, run)
             else:

@@ -1,16 +1,26 @@
 """Import the grader as quickly as possible, which takes about a second."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection, which slows down imports. Afterwards, exempt all existing objects from it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
 
 # NumPy would start a thread per core, and torch computes with one thread anyway.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-gc.disable()  # garbage collection slows down imports
-try:
-    with contextlib.suppress(Exception):  # the next import will report what is wrong
-        import autograder.course.config
-        import autograder.grading.grader  # noqa: F401
-finally:
-    gc.freeze()
-    gc.enable()
+with without_garbage_collection(), contextlib.suppress(Exception):  # the next import will fail, too
+    import autograder.course.config
+    import autograder.grading.grader  # noqa: F401

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading import pool_process, pool_start
-from autograder.grading.interrupts import blocked_interrupts
+from autograder.grading.interrupts import protected_start
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.launch import STANDBY
@@ -72,7 +72,7 @@ class Pool:
         """
         future: Future[SubmissionMarks] = Future()
         if self._waiting:
-            # Wait until a process is up, and let lost submissions finish first, so that each of them is graded alone.
+            # Wait until a process is up. Lost submissions finish first, so that each of them is graded alone.
             self._queue(lambda: self._send(submission, seed, future), future)
         else:
             self._send(submission, seed, future)
@@ -80,6 +80,8 @@ class Pool:
 
     def close(self) -> None:
         """Kill all processes."""
+        if not self._isolation.done():
+            pool_start.stop()  # releases the lock if the first process is being started
         with self._lock:
             self._closed = True
             _kill_processes()
@@ -102,11 +104,15 @@ class Pool:
         Raises:
             BrokenExecutor: The pool is closed, or a process of the executor was killed.
         """
-        with self._lock, blocked_interrupts():
+        with self._lock, protected_start():
             if self._closed:
                 raise BrokenExecutor("the pool is closed")
-            sent = executor.submit(function, *arguments)
-            STANDBY.close_sent()
+            try:
+                sent = executor.submit(function, *arguments)
+            except (EOFError, OSError) as error:  # the process was killed while it started
+                raise BrokenExecutor(f"a process could not be started: {error}") from None
+            finally:
+                STANDBY.close_sent()
         # If a process is killed during `submit`, Python 3.11 may never complete the future.
         if executor._broken:
             raise BrokenExecutor("a process was killed")
@@ -148,7 +154,8 @@ class Pool:
                 self._waiting.discard(work)
 
         self._waiting.add(work)
-        self._one_by_one.submit(work)
+        with protected_start():
+            self._one_by_one.submit(work)
 
     def _recover(self, broken: ProcessPoolExecutor) -> None:
         """Grade all submissions that were sent to a broken executor, one at a time, and then replace the executor."""

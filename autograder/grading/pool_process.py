@@ -6,12 +6,9 @@ this module imports little else before that.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,26 +64,15 @@ def _load_grader() -> Grader:
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)
-        import autograder.grading.grader_imports  # noqa: F401
+        from autograder.grading.grader_imports import without_garbage_collection
 
-        with _without_garbage_collection():
+        with without_garbage_collection():
             from autograder.course import config as courses
             from autograder.grading.grader import Grader
 
             root, day = _course
             _grader = Grader(courses.load(root).day(day), _server)
     return _grader
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection for a while, then exempt the objects that were made from collection."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def grade(submission: Submission, seed: str) -> SubmissionMarks:

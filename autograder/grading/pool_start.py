@@ -1,33 +1,43 @@
-"""Start the processes of a pool. Entry points: `context` and `start_importing`.
+"""Start the processes of a pool. Entry points: `context`, and `stop` to end the process that they are forked from.
 
-On Linux, the processes are forked from one that has already imported what grading needs, so that each additional process starts
-quickly and shares its memory. They run no student code.
+On Linux, each process is forked from one that has already imported the grader. It therefore starts quickly and shares
+most of its memory. None of these processes runs student code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import signal
 import sys
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
-from autograder.grading.interrupts import blocked_interrupts
+from autograder.grading.interrupts import protected_start
 
-PRELOADED = ["autograder.grading.grader_imports", "autograder.grading.pool_exit"]
+PRELOADED = ["autograder.grading.grader_imports"]
 
 
 def context() -> BaseContext:
-    """Return the context in which to start the processes."""
-    if not sys.platform.startswith("linux"):
-        return multiprocessing.get_context("spawn")
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(PRELOADED)
-    return made
+    """Return the context in which to start processes. The imports start at once, and this function does not wait for them."""
+    if sys.platform.startswith("linux"):
+        forkserver.set_forkserver_preload(PRELOADED)
+        with contextlib.suppress(
+            OSError
+        ):  # no socket can be created in the folder for temporary files
+            with protected_start():
+                forkserver.ensure_running()
+            return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
 
 
-def start_importing() -> None:
-    """Start the process from which all others are forked, without waiting for it. It never receives Ctrl-C."""
-    if context().get_start_method() == "forkserver":
-        from multiprocessing import forkserver
-
-        with blocked_interrupts():
-            forkserver.ensure_running()
+def stop() -> None:
+    """Kill the process that the others are forked from. Otherwise, it would end only after its imports and a slow cleanup."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(
+                os.P_PID, pid, os.WEXITED | os.WNOWAIT
+            )  # multiprocessing collects the exit code

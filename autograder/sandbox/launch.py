@@ -1,7 +1,8 @@
 """Launch fork servers. Entry points: `launch`, and `STANDBY` for a server that is launched before it is needed.
 
-A fork server takes longer to start and needs more memory than anything else in a command. A command that grades therefore
-launches one first, and all its processes use duplicates of it.
+A fork server takes longer to start and needs more memory than anything else in a command. `autograder grade` therefore
+launches one before its own imports, and its processes use duplicates of it. Without one on standby, or if it was killed, each
+process launches its own.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Standby:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
-        """Return a duplicate of the server, or None if there is no server with these services and layers."""
+        """Return a server with these services and layers, or None: a duplicate, or the one that came with this object."""
         held = self._held
         if held is None or not set(services) <= {*held.services} or [*layers] != [*held.layers]:
             return None

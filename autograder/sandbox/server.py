@@ -6,8 +6,8 @@ from mounts whose paths do not reveal the course's folder. Then `load` runs, fol
 
 On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop`, `Prepare` and `Duplicate`. A
 `Start` request carries one end of the new process's socket. A `Duplicate` request carries the control socket of another
-server that is forked from this one, so that several graders need to import the services only once. The server contains
-no secrets and is sandboxed before it forks.
+server, which is forked from this one so that the services are imported once for all graders. The server contains no
+secrets and is sandboxed before it forks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from autograder.sandbox.control import (
     Stop,
     Stopped,
 )
-from autograder.sandbox.walls import privileges, probes, relocation
+from autograder.sandbox.walls import probes, relocation
 from autograder.sandbox.walls.private_folders import WATCH_SECONDS
 from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
@@ -76,6 +76,7 @@ class ForkServer:
                 self._control.send(ENCODE(self._ready))
                 self._answer_all()
         finally:
+            self._control.close()
             for pid in self._children.values():
                 _kill(pid)
                 _reap(pid)
@@ -127,12 +128,24 @@ class ForkServer:
         self._wall.forget(pid)
 
     def _duplicate(self, wire: int) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._control.close()
-            _serve_duplicate(self._wall, self._services, self._ready, socket.socket(fileno=wire))
-        self._duplicates.append(pid)
+        with contextlib.suppress(OSError):  # the grader sees that the socket is closed
+            pid = self._wall.fork_server()
+            if pid == 0:
+                self._serve_duplicate(wire)
+            self._duplicates.append(pid)
         os.close(wire)
+
+    def _serve_duplicate(self, wire: int) -> NoReturn:
+        """Answer another grader's requests in a newly forked process."""
+        try:
+            self._control.close()
+            self._wall.separate()
+            control = socket.socket(fileno=wire)
+            ForkServer(self._wall, self._services, self._ready, control).serve()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(0)
 
 
 def _report_started(control: socket.socket, number: int, pid: int) -> None:
@@ -152,18 +165,6 @@ def _work(control: socket.socket, service: ModuleType) -> NoReturn:
         code = 0
     finally:
         os._exit(code)
-
-
-def _serve_duplicate(
-    wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket
-) -> NoReturn:
-    """Answer another grader's requests in a newly forked process."""
-    try:
-        privileges.die_with_parent()
-        wall.separate()
-        ForkServer(wall, services, ready, control).serve()
-    finally:
-        os._exit(0)
 
 
 def _readable(control: socket.socket) -> bool:

@@ -23,7 +23,7 @@ from distributed.security import Security
 from autograder.course import state_folder
 from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
-from autograder.grading.interrupts import blocked_interrupts
+from autograder.grading.interrupts import protected_start
 
 LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
@@ -97,7 +97,7 @@ def _security(place: Place) -> Security:
 
 @contextlib.contextmanager
 def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
-    with blocked_interrupts():
+    with protected_start():
         cluster = distributed.LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,

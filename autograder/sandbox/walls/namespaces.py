@@ -151,6 +151,11 @@ def enter_root() -> None:
     os.chdir("/")
 
 
+def unshare_server() -> None:
+    """Move this process to its own network, IPC and UTS namespaces."""
+    syscalls.libc("unshare", NEW_NETWORK | NEW_IPC | NEW_UTS)
+
+
 def unshare_worker(proc: int) -> None:
     """Move this process to its own user, mount and IPC namespaces. `proc` is an open file descriptor for /proc."""
     syscalls.libc("unshare", NEW_USER | NEW_MOUNTS | NEW_IPC)
@@ -160,7 +165,7 @@ def unshare_worker(proc: int) -> None:
 
 
 def next_child_in_new_pids() -> None:
-    """Make the next child the first process in a PID namespace, so that its descendants die with it."""
+    """Make the next child the first process in a new PID namespace."""
     syscalls.libc("unshare", NEW_PIDS)
 
 

@@ -110,9 +110,7 @@ class Wall:
         """
         private = self._folders.create() if self._folders else namespaces.HOME
         ready, up = os.pipe()
-        if self.has("namespaces"):
-            namespaces.next_child_in_new_pids()
-        pid = os.fork()
+        pid = self._fork()
         if pid == 0:
             try:
                 self._enter(wire, up, private, memory, cpu)
@@ -121,8 +119,6 @@ class Wall:
                     os.write(up, str(error).encode()[:1000] or b"?")
                 os._exit(1)
             return 0
-        if self.has("namespaces"):
-            namespaces.next_child_in(self._pids)
         if self._folders:
             self._folders.assign(private, pid)
         os.close(up)
@@ -132,6 +128,19 @@ class Wall:
             os.waitpid(pid, 0)
             self.forget(pid)
             raise WallError(message.decode(errors="replace") or "the process exited")
+        return pid
+
+    def _fork(self) -> int:
+        """Fork. With namespaces, the new process is the first one in a PID namespace, and its descendants die with it."""
+        if not self.has("namespaces"):
+            return os.fork()
+        namespaces.next_child_in_new_pids()
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                namespaces.next_child_in(self._pids)
         return pid
 
     def _enter(self, wire: int, up: int, private: str, memory: int, cpu: int) -> None:
@@ -172,16 +181,26 @@ class Wall:
         os.write(_UP, b"\0")
         os.close(_UP)
 
+    # ---- duplicates of the server
+
+    def fork_server(self) -> int:
+        """Fork a process that will be a server itself. Return its pid, or 0 in the new process, which calls `separate`."""
+        return self._fork()
+
+    def separate(self) -> None:
+        """Isolate the processes of this server from those of the server from which it was forked."""
+        privileges.die_with_parent()
+        if self.has("namespaces"):
+            namespaces.unshare_server()
+            self._pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        if self._folders:
+            self._folders = private_folders.Folders(os.geteuid(), os.getegid())
+
     # ---- after the fork
 
     def overfull(self) -> list[int]:
         """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never included."""
         return self._folders.overfull() if self._folders else []
-
-    def separate(self) -> None:
-        """Use private folders of its own in a process forked from the server."""
-        if self._folders:
-            self._folders = private_folders.Folders(os.geteuid(), os.getegid())
 
     def watches(self) -> bool:
         """Return whether `overfull` needs to be called regularly."""
