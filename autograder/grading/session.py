@@ -19,7 +19,7 @@ from autograder.marks import class_list, overrides, regrade, resubmissions
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
-from autograder.marks.model import CompressedMarks, SubmissionMarks
+from autograder.marks.model import CompressedMarks, SubmissionMarks, without_tests
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
 from autograder.submissions.class_source import FoundSubmission, find_submissions
@@ -109,7 +109,7 @@ class Session:
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
         stored = self.relabel()
-        light = [class_list.without_tests(marks) for marks in submissions]
+        light = [without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, None, group, stored)
         looked_through = [
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-import msgspec
-
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks import conflicts, roster_notes
@@ -196,14 +194,6 @@ def _source_of_times(rows: Iterable[Row], day: Day) -> str:
             f"Otherwise, enter late_hours_{day.name} in roster.csv"
         )
     return f"Enter late_hours_{day.name} in roster.csv"
-
-
-def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
-    """Return a copy of the marks without the results of individual tests, which use most of the memory."""
-    exercises = [
-        msgspec.structs.replace(one, message="", tests=[], statements=[]) for one in marks.exercises
-    ]
-    return msgspec.structs.replace(marks, exercises=exercises)
 
 
 def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from autograder.marks.conflicts import Identity, are_two_people, identity
-from autograder.marks.model import SubmissionMarks, without_zero
+from autograder.marks.model import SubmissionMarks, without_tests, without_zero
 from autograder.marks.submission_times import SubmissionTimes
 
 TABLE = """
@@ -137,20 +137,18 @@ def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
     return marks.handed_in.is_older(other.handed_in)
 
 
-def select(database: sqlite3.Connection, day: str) -> list[Current]:
-    """Return a day's current marks, sorted by path. A submission counts only for students for whom it is current."""
+def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
+    """Yield a day's current marks, sorted by path. A submission counts only for students for whom it is current."""
     query = (
         "SELECT current.path, grading, found_under, marks, current.student FROM current"
         " JOIN grading ON grading.id = current.grading"
         " WHERE current.day = ? ORDER BY current.path, grading, current.rowid"
     )
-    found = []
     rows = database.execute(query, (day,))
     for (path, grading, under, marks), same in groupby(rows, key=lambda row: row[:4]):
         students = tuple(row[4] for row in same)
         counting = _for_students(decode(marks), students)
-        found.append(Current(counting, path, Path(os.fsdecode(under)), grading))
-    return found
+        yield Current(counting, path, Path(os.fsdecode(under)), grading)
 
 
 def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> SubmissionMarks:
@@ -178,7 +176,7 @@ def relabel(
     times: SubmissionTimes | None,
 ) -> None:
     """Rename the students in the current marks, for example after a roster was added. Each student keeps the newest marks."""
-    stored = select(database, day)
+    stored = [replace(one, marks=without_tests(one.marks)) for one in select(database, day)]
     marks = [entry.marks for entry in stored]
     renamed = [(entry, tuple(names)) for entry, names in zip(stored, labels(marks), strict=True)]
     if all(set(names) == set(entry.marks.labels) for entry, names in renamed):

@@ -117,8 +117,10 @@ class History:
             StoreError: The store cannot be read.
         """
         with self._errors("read"):
-            found = current_marks.select(self._database, day)
-        return [replace(one, marks=rename_exercises(one.marks, older_names)) for one in found]
+            return [
+                replace(one, marks=rename_exercises(one.marks, older_names))
+                for one in current_marks.select(self._database, day)
+            ]
 
     def codes(self, day: str) -> list[tuple[str, str]]:
         """Return each submission's students and the hash of its code, or "" if nothing was attempted.

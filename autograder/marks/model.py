@@ -206,6 +206,12 @@ class CompressedMarks(Sequence[SubmissionMarks]):
         return msgspec.json.decode(zlib.decompress(self._compressed[place]), type=SubmissionMarks)
 
 
+def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
+    """Return a copy of the marks without the results of individual tests, which use most of the memory."""
+    exercises = [replace(one, message="", tests=[], statements=[]) for one in marks.exercises]
+    return replace(marks, exercises=exercises)
+
+
 def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
     def shorten(exercise: ExerciseMarks) -> ExerciseMarks:
         tests = [replace(t, message_without_values="", values=None) for t in exercise.tests]
