@@ -11,18 +11,18 @@ def main() -> None:
     """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
     from autograder.sandbox.launch import STANDBY
 
-    with contextlib.ExitStack() as stack:
-        stack.callback(STANDBY.discard)
+    try:
         if _will_grade(sys.argv[1:]):
             with contextlib.suppress(OSError):  # the pool will report what is wrong
                 STANDBY.launch()
             from autograder.grading import pool_start
 
             pool_start.context()
-            stack.callback(pool_start.stop)
         from autograder import cli
 
         cli.main()
+    finally:
+        STANDBY.discard()
 
 
 def _will_grade(arguments: list[str]) -> bool:

@@ -27,13 +27,16 @@ def kill(server: Server) -> None:
     assert poll.poll(10_000)
 
 
-def start_process(server: Server) -> int:
-    """Start a sandboxed process and return a pidfd, which becomes readable when the process has ended."""
-    wire, number = server.start(Limits(5.0, 5.0, 1 << 30), service=READER)
-    wire.detach()  # the process ends when the wire is closed
-    return os.dup(server._running[number])
+class SandboxedProcess:
+    """A process of the reader service. It ends when this object is deleted."""
 
+    def __init__(self, server: Server) -> None:
+        self._wire, number = server.start(Limits(5.0, 5.0, 1 << 30), service=READER)
+        self._pidfd = os.dup(server._running[number])
 
-def has_ended(pidfd: int, seconds: float) -> bool:
-    """Return whether a process ends within some time."""
-    return bool(select.select([pidfd], [], [], seconds)[0])
+    def __del__(self) -> None:
+        os.close(self._pidfd)
+
+    def has_ended(self, seconds: float) -> bool:
+        """Return whether the process ends within some time."""
+        return bool(select.select([self._pidfd], [], [], seconds)[0])

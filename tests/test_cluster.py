@@ -110,6 +110,9 @@ def test_a_killed_worker_changes_no_marks(
         wait(futures, return_when=FIRST_COMPLETED)
         started = [p for p in multiprocessing.active_children() if p not in before]
         assert len(started) == 2
+        for process in started:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            assert b"PYTHONSAFEPATH=1" in environment
         started[0].kill()
         assert [without_times(future.result()) for future in futures] == expected
     assert warnings == []
@@ -294,6 +297,7 @@ def test_the_script_of_a_slurm_job(
         for directive in ("--cpus-per-task=1", "--mem=4G", "-t 00:30:00"):
             assert f"#SBATCH {directive}" in lines
         assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in lines
+        assert "export PYTHONSAFEPATH=1" in lines
         assert f"{sys.executable} -m distributed.cli.dask_worker tls://" in command
         assert "--nthreads 1 " in command
         assert command.rindex("--memory-limit 0 ") > command.index("--memory-limit 4.00GiB ")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from autograder.sandbox import launch
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import LAYERS, READER
 from autograder.sandbox.launch import STANDBY, Standby
-from tests.fork_server import has_ended, start_process
+from tests.fork_server import SandboxedProcess
 from tests.small_course import RIGHT, command, make
 
 SERVICES = (READER,)  # a server for this service starts faster than one for grading
@@ -66,25 +67,25 @@ def test_servers_of_the_same_kind_are_duplicates_that_end_separately(
     standby: Standby, closes_first: int
 ) -> None:
     servers = [Server(services=SERVICES), Server(services=SERVICES)]
-    processes = [start_process(server) for server in servers]
+    processes = [SandboxedProcess(server) for server in servers]
     assert all(map(is_duplicate, servers))
     assert servers[0].isolation == servers[1].isolation == list(LAYERS)
     servers[closes_first].close()
-    assert has_ended(processes[closes_first], 30)
-    assert not has_ended(processes[1 - closes_first], 0)
+    assert processes[closes_first].has_ended(30)
+    assert not processes[1 - closes_first].has_ended(0)
     servers[1 - closes_first].close()
-    assert has_ended(processes[1 - closes_first], 30)
+    assert processes[1 - closes_first].has_ended(30)
     assert standby_process(standby).poll() is None
 
 
-def test_a_killed_duplicate_takes_only_its_own_processes_along(standby: Standby) -> None:
+def test_a_killed_duplicate_ends_only_its_own_processes(standby: Standby) -> None:
     with Server(services=SERVICES) as killed, Server(services=SERVICES) as other:
-        first, second = start_process(killed), start_process(other)
+        first, second = SandboxedProcess(killed), SandboxedProcess(other)
         (inner,) = children(standby_process(standby).pid)
         os.kill(children(inner)[0], signal.SIGKILL)
-        assert has_ended(first, 30)
-        assert not has_ended(second, 0)
-        assert not has_ended(start_process(killed), 0)
+        assert first.has_ended(30)
+        assert not second.has_ended(0)
+        assert not SandboxedProcess(killed).has_ended(0)
 
 
 def test_servers_of_another_kind_are_launched(standby: Standby) -> None:
@@ -93,7 +94,7 @@ def test_servers_of_another_kind_are_launched(standby: Standby) -> None:
         assert other.isolation == ["limits"]
 
 
-def test_without_namespaces_duplicates_have_private_folders_of_their_own(
+def test_without_namespaces_duplicates_have_separate_private_folders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(launch, "GRADING", SERVICES)
@@ -107,22 +108,22 @@ def test_without_namespaces_duplicates_have_private_folders_of_their_own(
             Server(layers=WITHOUT_NAMESPACES, services=SERVICES) as second,
         ):
             # Each server's first process gets a folder with the number 1.
-            processes = [start_process(first), start_process(second)]
+            processes = [SandboxedProcess(first), SandboxedProcess(second)]
             assert is_duplicate(first)
             assert is_duplicate(second)
     finally:
         made.discard()
-    assert all(has_ended(process, 0) for process in processes)
+    assert all(process.has_ended(0) for process in processes)
 
 
 def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -> None:
     with Server(services=SERVICES) as server:
-        before = start_process(server)
+        before = SandboxedProcess(server)
         standby_process(standby).kill()
-        assert has_ended(before, 30)
-        after = start_process(server)
+        assert before.has_ended(30)
+        after = SandboxedProcess(server)
         assert not is_duplicate(server)
-        assert not has_ended(after, 0)
+        assert not after.has_ended(0)
 
 
 def receive(standby: Standby) -> None:
@@ -168,11 +169,25 @@ def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     assert standby_process(standby).poll() is None
 
 
-def test_a_pool_can_be_closed_at_once(small_day: Day) -> None:
+@pytest.mark.slow
+def test_closing_a_pool_ends_a_process_that_has_just_started(small_day: Day) -> None:
     before = multiprocessing.active_children()
-    with pool.Pool(small_day, 1, "required"):
+    with pool.Pool(small_day, 1, "required") as running:
+        running._one_by_one.submit(int).result()  # the process has been started
+        (started,) = (p for p in multiprocessing.active_children() if p not in before)
+        assert started.pid is not None
+        pidfd = os.pidfd_open(started.pid)
+    assert select.select([pidfd], [], [], 30)[0]
+    os.close(pidfd)
+
+
+@pytest.mark.slow
+def test_a_pool_that_is_still_starting_can_be_closed(small_day: Day) -> None:
+    pool_start.stop()
+    with pool.Pool(small_day, 1, "required") as running:
         pass
-    assert multiprocessing.active_children() == before
+    with pytest.raises(BrokenExecutor):
+        running.isolation()
 
 
 @pytest.mark.slow

@@ -21,6 +21,6 @@ def without_garbage_collection() -> Iterator[None]:
 
 # NumPy would start a thread per core, and torch computes with one thread anyway.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-with without_garbage_collection(), contextlib.suppress(Exception):  # the next import will fail, too
+with without_garbage_collection(), contextlib.suppress(Exception):  # the next import also fails
     import autograder.course.config
     import autograder.grading.grader  # noqa: F401

@@ -1,32 +1,47 @@
-"""Protect the processes that grade from Ctrl-C and from files in the current folder. Entry point: `protected_start`."""
+"""Protect the processes that grade from Ctrl-C and from files in the current folder.
+
+Entry points: `protected_start` and `blocked_interrupts`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-# With `python -c`, Python first looks for modules in the current folder, which may be a student's, unless this is set.
+# With `python -c` and `python -m`, Python first looks for modules in the current folder, which may be a student's, unless
+# this variable is set.
 SAFE_PATH = "PYTHONSAFEPATH"
+_lock = threading.RLock()  # protects the variable
 
 
 @contextlib.contextmanager
 def protected_start() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block.
 
-    Threads and processes started inside it never receive Ctrl-C. The processes do not import modules from the current
-    folder.
+    Processes started inside it never receive Ctrl-C and do not import modules from the current folder.
     """
-    given = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    # The first process starts the resource tracker, which unblocks the signal. Start the tracker before blocking it.
-    resource_tracker.ensure_running()
+    with _lock:
+        given = os.environ.get(SAFE_PATH)
+        os.environ[SAFE_PATH] = "1"
+        try:
+            # The first process starts the resource tracker, which unblocks Ctrl-C. Start it before blocking Ctrl-C.
+            resource_tracker.ensure_running()
+            with blocked_interrupts():
+                yield
+        finally:
+            if given is None:
+                os.environ.pop(SAFE_PATH, None)
+
+
+@contextlib.contextmanager
+def blocked_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block. Threads started inside it never receive Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if given is None:
-            os.environ.pop(SAFE_PATH, None)

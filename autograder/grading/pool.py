@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading import pool_process, pool_start
-from autograder.grading.interrupts import protected_start
+from autograder.grading.interrupts import blocked_interrupts, protected_start
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.launch import STANDBY
@@ -80,11 +80,14 @@ class Pool:
 
     def close(self) -> None:
         """Kill all processes."""
-        if not self._isolation.done():
-            pool_start.stop()  # releases the lock if the first process is being started
-        with self._lock:
+        _kill_processes()
+        while not self._lock.acquire(timeout=0.1):
+            pool_start.stop()  # a process is being started, which now fails
+        try:
             self._closed = True
             _kill_processes()
+        finally:
+            self._lock.release()
         self._executor.shutdown()
         self._one_by_one.shutdown()
 
@@ -154,7 +157,7 @@ class Pool:
                 self._waiting.discard(work)
 
         self._waiting.add(work)
-        with protected_start():
+        with blocked_interrupts():
             self._one_by_one.submit(work)
 
     def _recover(self, broken: ProcessPoolExecutor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ _course: tuple[Path, str]
 def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
     """Start the fork server, or use the one on standby. If none can be started, `isolation` raises NoIsolation."""
     global _course, _server
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _exit_with_parents()
     _course = root, day
     STANDBY.receive(standby)
     try:
@@ -39,10 +40,19 @@ def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
         _server = error
 
 
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _exit_with_parents() -> None:
+    """Exit together with the process that runs the pool, and with the one from which this process was forked, if any."""
+    owner = multiprocessing.parent_process()
+    assert owner is not None
+    threading.Thread(target=_exit_after, args=(owner,), daemon=True).start()
+    if owner.pid != os.getppid():
+        from autograder.sandbox.walls import privileges
+
+        privileges.die_with_parent()
+
+
+def _exit_after(owner: BaseProcess) -> None:
+    owner.join()
     os._exit(1)
 
 
@@ -60,7 +70,7 @@ def isolation() -> list[str]:
 
 
 def _load_grader() -> Grader:
-    """Return this process's grader. This process and the fork server import their libraries in parallel."""
+    """Return this process's grader. The fork server starts in the meantime."""
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)

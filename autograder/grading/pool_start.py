@@ -6,6 +6,7 @@ most of its memory. None of these processes runs student code.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -23,21 +24,24 @@ def context() -> BaseContext:
     """Return the context in which to start processes. The imports start at once, and this function does not wait for them."""
     if sys.platform.startswith("linux"):
         forkserver.set_forkserver_preload(PRELOADED)
-        with contextlib.suppress(
-            OSError
-        ):  # no socket can be created in the folder for temporary files
+        # Without a folder for its socket, the process cannot be started.
+        with contextlib.suppress(OSError):
             with protected_start():
                 forkserver.ensure_running()
+            atexit.unregister(stop)
+            atexit.register(stop)
             return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
 
 
 def stop() -> None:
-    """Kill the process that the others are forked from. Otherwise, it would end only after its imports and a slow cleanup."""
+    """Kill the process that the others are forked from, and all of them.
+
+    Otherwise, that process would end only after its imports and a slow cleanup.
+    """
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
-            os.waitid(
-                os.P_PID, pid, os.WEXITED | os.WNOWAIT
-            )  # multiprocessing collects the exit code
+            # multiprocessing collects the exit code.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

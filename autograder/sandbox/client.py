@@ -22,7 +22,7 @@ from autograder.sandbox import control
 from autograder.sandbox.clock import Clock
 from autograder.sandbox.command import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
-from autograder.sandbox.launch import STANDBY, launch
+from autograder.sandbox.launch import STANDBY, LaunchedServer, launch
 
 # Timeout in seconds for a server that hangs. It is generous to allow for busy machines. If the server exits, the client
 # notices immediately.
@@ -66,7 +66,7 @@ class Server:
         self._prepared: list[control.Prepare] = []
         # Process numbers are unique across restarts of the server.
         self._numbers = itertools.count(1)
-        self._start()
+        self._use(STANDBY.take(self._services, self._layers) or self._launch())
 
     @property
     def isolation(self) -> list[str]:
@@ -83,10 +83,12 @@ class Server:
                 self._replace()
         raise ServerLost
 
-    def _start(self) -> None:
-        services, layers = self._services, self._layers
-        self._launched = STANDBY.take(services, layers) or launch(services, layers)
-        self._control = self._launched.control
+    def _launch(self) -> LaunchedServer:
+        return launch(self._services, self._layers)
+
+    def _use(self, launched: LaunchedServer) -> None:
+        self._launched = launched
+        self._control = launched.control
         self._control.settimeout(START_SECONDS)
         self._is_up = False
         self._ready: control.Ready | None = None
@@ -123,7 +125,7 @@ class Server:
     def _replace(self) -> None:
         """Close this server, which kills all its processes, and start a new one."""
         self.close()
-        self._start()
+        self._use(self._launch())
 
     def close(self) -> None:
         """Stop the server and every process that it forked."""

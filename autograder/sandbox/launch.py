@@ -18,7 +18,7 @@ from typing import Any
 
 from autograder.sandbox.command import ENVIRONMENT, GRADING, LAYERS, SERVER
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 5.0  # time for a server to end its processes before it is killed
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ class Standby:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
-        """Return a server with these services and layers, or None: a duplicate, or the one that came with this object."""
+        """Return a duplicate of the server, or the server that came with this object.
+
+        Return None if it has other services or layers, or has exited.
+        """
         held = self._held
         if held is None or not set(services) <= {*held.services} or [*layers] != [*held.layers]:
             return None

@@ -6,7 +6,7 @@ from mounts whose paths do not reveal the course's folder. Then `load` runs, fol
 
 On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop`, `Prepare` and `Duplicate`. A
 `Start` request carries one end of the new process's socket. A `Duplicate` request carries the control socket of another
-server, which is forked from this one so that the services are imported once for all graders. The server contains no
+server, which is forked from this one. The services are therefore imported once for all graders. The server contains no
 secrets and is sandboxed before it forks.
 """
 
@@ -69,7 +69,7 @@ class ForkServer:
     def serve(self) -> None:
         """Report that the server is ready, and answer requests until the grader hangs up. Then kill all processes.
 
-        Duplicates go on until their own graders hang up.
+        Duplicates keep running until their own graders hang up.
         """
         try:
             with contextlib.suppress(ConnectionError):  # the grader has hung up
@@ -128,6 +128,8 @@ class ForkServer:
         self._wall.forget(pid)
 
     def _duplicate(self, wire: int) -> None:
+        # Reap the duplicates that have ended.
+        self._duplicates = [p for p in self._duplicates if os.waitpid(p, os.WNOHANG)[0] == 0]
         with contextlib.suppress(OSError):  # the grader sees that the socket is closed
             pid = self._wall.fork_server()
             if pid == 0:

@@ -23,7 +23,7 @@ from distributed.security import Security
 from autograder.course import state_folder
 from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
-from autograder.grading.interrupts import protected_start
+from autograder.grading.interrupts import SAFE_PATH, protected_start
 
 LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
@@ -32,6 +32,7 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 10,
     "distributed.worker.profile.enabled": False,  # Profiling would take a tenth of the CPU time.
     "distributed.comm.require-encryption": True,
+    f"distributed.nanny.pre-spawn-environ.{SAFE_PATH}": "1",  # also for workers that a nanny restarts
     "distributed.admin.large-graph-warning-threshold": "1 GB",
 }
 TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
@@ -155,6 +156,7 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
                 *configured["job-script-prologue"],
                 "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
                 "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True",
+                f"export {SAFE_PATH}=1",
             ],
             security=_in_files(security, Path(shared)),
             protocol="tls://",
