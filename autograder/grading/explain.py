@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
 
 if TYPE_CHECKING:
-    from autograder.grading.grader import Grader
     from autograder.grading.repeated_run import Run
+    from autograder.sandbox.client import Server
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Show = Callable[[SubmissionMarks], Iterator[str]]
@@ -107,13 +108,9 @@ def _explain_stored(
         yield from show(marks)
         return
     with start_server() as server, Reader() as reader:
-        grader_class, run_class = _import_grader()
-
         found = next(find_again([stored], day, reader, class_roster), None)
-        grader = grader_class(day, server)
-        run = (
-            run_class.of(grader, found.submission, exercise, seed or marks.seed) if found else None
-        )
+        grade_again = _start_grader(day, server)
+        run = grade_again(found.submission, exercise, seed or marks.seed) if found else None
     if run is None or not run.marks.exercises:
         yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE if run else NOT_FOUND)
     elif seed:
@@ -126,12 +123,15 @@ def _explain_stored(
         yield from details(day, adjust(marks), exercise, run)
 
 
-def _import_grader() -> tuple[type[Grader], type[Run]]:
+def _start_grader(
+    day: Day, server: Server, secret: bytes = b""
+) -> Callable[[Submission, str, str | None], Run]:
+    """Import the grader, and return a function that grades a submission again and observes one exercise."""
     import autograder.grading.grader_imports  # noqa: F401
     from autograder.grading.grader import Grader
     from autograder.grading.repeated_run import Run
 
-    return Grader, Run
+    return partial(Run.of, Grader(day, server, secret))
 
 
 def _explain_path(
@@ -145,15 +145,13 @@ def _explain_path(
     show: Show,
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
-        grader_class, run_class = _import_grader()
-
         submissions = [
             one.submission for one in find_submissions([path], day, reader, class_roster)
         ]
         chosen = _choose(submissions, path, student, class_roster)
-        grader = grader_class(day, server, state_folder.secret(day.root))
+        grade_again = _start_grader(day, server, state_folder.secret(day.root))
         for submission in chosen:
-            run = run_class.of(grader, submission, exercise, seed)
+            run = grade_again(submission, exercise, seed)
             if exercise and run.marks.exercises:
                 yield from details(day, adjust(run.marks), exercise, run)
             else:
