@@ -31,6 +31,12 @@ SECRET = b"a secret of the tests"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def _without_safe_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask keeps this variable in a process that has started workers, and later tests run Python in the course's folder."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     with start_server() as running:

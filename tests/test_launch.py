@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
@@ -99,6 +100,10 @@ def test_without_namespaces_duplicates_have_separate_private_folders(
 ) -> None:
     monkeypatch.setattr(launch, "GRADING", SERVICES)
     monkeypatch.setattr(launch, "LAYERS", WITHOUT_NAMESPACES)
+    # Other tests, which run at the same time, check that nothing is left in the usual folder.
+    folders = tempfile.mkdtemp()
+    os.chmod(folders, 0o777)
+    monkeypatch.setitem(launch.ENVIRONMENT, "TMPDIR", folders)
     made = Standby()
     monkeypatch.setattr("autograder.sandbox.client.STANDBY", made)
     made.launch()
@@ -114,6 +119,7 @@ def test_without_namespaces_duplicates_have_separate_private_folders(
     finally:
         made.discard()
     assert all(process.has_ended(0) for process in processes)
+    os.rmdir(folders)  # it is empty
 
 
 def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -> None:
