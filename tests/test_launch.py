@@ -21,6 +21,7 @@ from autograder import __main__ as command_line
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading import pool, pool_process, pool_start
+from autograder.sandbox import command as command_module
 from autograder.sandbox import launch
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import LAYERS, READER
@@ -103,7 +104,7 @@ def test_without_namespaces_duplicates_have_separate_private_folders(
     # Other tests, which run at the same time, check that nothing is left in the usual folder.
     folders = tempfile.mkdtemp()
     os.chmod(folders, 0o777)
-    monkeypatch.setitem(launch.ENVIRONMENT, "TMPDIR", folders)
+    monkeypatch.setitem(command_module.ENVIRONMENT, "TMPDIR", folders)
     made = Standby()
     monkeypatch.setattr("autograder.sandbox.client.STANDBY", made)
     made.launch()
