@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.execution.attempt import reference_process
-from autograder.execution.student import Student
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
@@ -49,7 +48,7 @@ from autograder.sandbox.walls import (
     trial,
     wall,
 )
-from tests.fork_server import kill
+from tests.fork_server import kill, loaded
 
 pytestmark = pytest.mark.slow
 
@@ -431,36 +430,6 @@ def test_no_process_starts_without_isolation() -> None:
             assert word in text
         assert "memory" not in text
         assert str(pickle.loads(pickle.dumps(caught.value))) == text
-
-
-@contextmanager
-def loaded(server: Server, source: str) -> Iterator[Student]:
-    process = Process(server, PATIENT)
-    student = Student(process)
-    student.load(m.Load(source, [(1, source.count("\n") + 1)], "f", 1))
-    yield student
-    process.stop()
-
-
-def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
-    """The fork server does not import TorchDynamo, so that it starts faster. Workers import it when an optimizer needs it."""
-    source = (
-        "import sys, torch\n"
-        "def started_without():\n"
-        "    return 'torch._dynamo' not in sys.modules\n"
-        "def step():\n"
-        "    weight = torch.nn.Parameter(torch.ones(2))\n"
-        "    weight.sum().backward()\n"
-        "    torch.optim.SGD([weight], lr=1.0).step()\n"
-        "    return weight.detach()\n"
-        "def compiled():\n"
-        "    from torch import _dynamo\n"
-        "    return _dynamo.optimize()(started_without) is started_without"
-    )
-    with loaded(server, source) as student:
-        assert student.started_without() is True
-        assert student.step().tolist() == [0, 0]
-        assert student.compiled() is True
 
 
 def test_a_dead_server_is_restarted(server: Server) -> None:

@@ -24,12 +24,12 @@ from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
 from autograder.grading.seeds import seed_of
 from autograder.grading.substitution import Graded, substitute_references
-from autograder.grading.torch_checks import skip_symbolic_checks
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line, total_points
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
+from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slice, Slicer, SlicingError
 from autograder.submissions.code_hash import hash_code
@@ -41,11 +41,12 @@ class Grader:
 
     def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
         torch.set_num_threads(1)
-        skip_symbolic_checks()
+        assume_concrete_shapes()
         self.day = day
+        # The server prepares for slicing while this process reads the answer key.
+        self._slicing = slicing.prepare(server, day)
         self.key = AnswerKey.read(day)
         self.runner = Runner(self.key, server)
-        self._slicing = slicing.prepare(server, day)
         self._secret = secret
         self.trivial_passes = trivial_answers.passed_tests(self.runner)
         self._forwarding = Forwarding(self.runner)

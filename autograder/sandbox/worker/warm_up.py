@@ -11,6 +11,7 @@ import torch.distributions
 import torch.masked
 from torch import nn
 
+from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.sandbox.worker.compiling import disable_compile
 from autograder.sandbox.worker.cost import CostCounter
 from autograder.sandbox.worker.forbid import decompositions
@@ -22,6 +23,7 @@ def warm_up() -> None:
     Run forward passes only. If a backward pass ran here, deep backward passes would crash in the workers.
     """
     disable_compile()
+    assume_concrete_shapes()
     torch.set_num_threads(1)
     # oneDNN would compile a kernel for each new shape in each process, and kernels differ between CPU types.
     torch.backends.mkldnn.set_flags(_enabled=False)

@@ -1,0 +1,106 @@
+"""Let torch check shapes without importing sympy, which takes 0.3 s and 30 MB. Entry point: `assume_concrete_shapes`.
+
+Operations on `meta` tensors, and many checks of arguments, ask torch's module for symbolic shapes about shapes that are
+ordinary ints. Only code for torch's compilers creates symbolic shapes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import operator
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+UNCHANGED = (
+    *("expect_true", "guard_int", "guard_or_false", "guard_or_true"),
+    *("guard_size_oblivious", "guarding_hint_or_throw", "statically_known_true"),
+)
+SHAPES = "torch.fx.experimental.symbolic_shapes"
+
+_stand_ins: list[types.ModuleType] = []
+
+
+def assume_concrete_shapes() -> None:
+    """Replace sympy and torch's symbolic shapes with stand-ins, unless they have already been imported.
+
+    The stand-ins answer questions about concrete shapes. The real modules are imported when anything else is needed,
+    for example if a student's code uses sympy.
+    """
+    if "sympy" in sys.modules or SHAPES in sys.modules:
+        return
+    _stand_in_for("sympy", {"Basic": type("Basic", (), {})})
+    _stand_in_for("torch.utils._sympy.functions", {"Max": max})
+    answers: dict[str, Callable[..., Any]] = {name: _for_concrete(name) for name in UNCHANGED}
+    answers |= {
+        "has_guarding_hint": _for_concrete("has_guarding_hint", True),
+        "is_nested_int": _for_concrete("is_nested_int", False),
+        "sym_and": _all,
+        "sym_eq": _equal,
+        "sym_or": _any,
+    }
+    _stand_in_for(SHAPES, answers)
+
+
+def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
+    """Create a module with these attributes. When code asks for any other attribute, the real modules are imported."""
+
+    def get(attribute: str) -> Any:
+        # Python and debugging tools look for names such as `__file__` in every module. Only packages have a `__path__`.
+        if attribute.startswith("__") and (attribute != "__path__" or package):
+            raise AttributeError(attribute)
+        return getattr(_real(name), attribute)
+
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__dict__.update(attributes, __getattr__=get)
+    package, _, own = name.rpartition(".")
+    if package:
+        setattr(importlib.import_module(package), own, module)
+    _stand_ins.append(module)
+
+
+def _real(name: str) -> types.ModuleType:
+    """Import all the real modules, and return one of them.
+
+    Their attributes are copied to the stand-ins, because other modules may hold references to those.
+    """
+    for module in _stand_ins:
+        if sys.modules.get(module.__name__) is module:
+            del sys.modules[module.__name__]
+    for module in _stand_ins:
+        module.__dict__.update(importlib.import_module(module.__name__).__dict__)
+    return sys.modules[name]
+
+
+def _for_concrete(name: str, answer: bool | None = None) -> Callable[..., Any]:
+    """Return a function that answers for a concrete value, by default with the value itself.
+
+    It passes a symbolic value to the real function called `name`.
+    """
+
+    def function(value: Any, *options: Any) -> Any:
+        if isinstance(value, SYMBOLIC):
+            return getattr(_real(SHAPES), name)(value, *options)
+        return value if answer is None else answer
+
+    return function
+
+
+def _all(*values: Any) -> Any:
+    return functools.reduce(operator.and_, values)
+
+
+def _any(*values: Any) -> Any:
+    return functools.reduce(operator.or_, values)
+
+
+def _equal(x: Any, y: Any) -> Any:
+    """Return whether two sizes or shapes are equal. A tuple may equal a list."""
+    if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
+        return len(x) == len(y) and _all(True, *map(_equal, x, y))
+    return x == y
