@@ -43,7 +43,7 @@ fast: setup
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -m "not slow" tests
 
 attacks: setup
-	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks tests/test_limits.py
+	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks tests/test_lost_servers.py
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz

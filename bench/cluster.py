@@ -8,20 +8,14 @@ python -m bench.cluster --count 200 --kills 20
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import random
 import resource
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from msgspec.structs import replace
 from rich.console import Console
 
 from autograder.console import plain_console
@@ -29,15 +23,15 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.class_run import ClassRun
 from autograder.grading.cluster.executor import Cluster
-from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.cell import Cell
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
-from bench.course_copy import ROOT, link_caches, link_course
-from bench.processes import counter, tree
-from bench.simulated import works
-from bench.thousand import fill_caches, stored_count
+from bench.cluster_runs import Run, course_with_class
+from bench.course_copy import ROOT
+from bench.killed_clusters import killed
+from bench.processes import counter
+from bench.thousand import stored_count
 from tests.dask_cluster import DaskCluster
 
 SECONDS = 0.8  # the time that a worker sleeps for each simulated submission
@@ -63,68 +57,7 @@ worker.grade_or_log = sleep
 """
 
 
-class Run:
-    """A run of `autograder grade` on the class in a copy of the course."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.store = folder / ".autograder" / "marks.db"
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autograder", "grade", "day1", "class", *options],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "AUTOGRADER_SECRET": "bench"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, done: int) -> None:
-        """Wait until `done` submissions are stored or the run ends."""
-        while stored_count(self.store) < done and self.process.poll() is None:
-            time.sleep(0.1)
-
-    def workers(self) -> list[int]:
-        """Return the process IDs of the Dask workers that the run started."""
-        with contextlib.suppress(OSError):
-            return [p for p in tree(self.process.pid) if p != self.process.pid and _is_worker(p)]
-        return []
-
-    def finish(self) -> str:
-        """Wait until the run ends, and return what it wrote to stderr."""
-        return self.process.communicate()[1]
-
-    def marks(self, day: Day) -> list[SubmissionMarks]:
-        """Return the stored marks, without times and without the name of the class folder."""
-        with History(self.folder) as history:
-            current = history.current(day.name)
-        return [_without_times(marks) for marks in current]
-
-
-def _is_worker(pid: int) -> bool:
-    return b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def _without_times(marks: SubmissionMarks) -> SubmissionMarks:
-    exercises = [replace(exercise, seconds=0.0) for exercise in marks.exercises]
-    return replace(marks, path=Path(marks.path).name, seconds=0.0, exercises=exercises)
-
-
-@contextlib.contextmanager
-def _course(day: Day, count: int) -> Iterator[Path]:
-    """Yield a copy of the course that contains a class and the recorded outputs of the known mistakes."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        link_course(folder)
-        link_caches(folder)
-        (folder / "class").mkdir()
-        for number, work in enumerate(works(day, count)):
-            file = folder / "class" / f"{number:04}-{work.kind}{work.ending}"
-            file.write_bytes(work.data(number))
-        fill_caches(courses.load(folder).day(day.name))
-        yield folder
-
-
-def _measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
+def measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
     """Grade the whole class. Return the run, and the CPU seconds per submission, excluding the first tenth of the class."""
     with ExitStack() as stack:
         run = Run(folder, *options)
@@ -146,8 +79,8 @@ def same_marks(day: Day, count: int, console: Console) -> bool:
     for workers in (2, 4):
         costs = []
         for place in ([], ["--cluster", "local"]):
-            with _course(day, count) as folder:
-                run, cost = _measured(folder, count, *place, "--jobs", str(workers))
+            with course_with_class(day, count) as folder:
+                run, cost = measured(folder, count, *place, "--jobs", str(workers))
                 marks = run.marks(day)
             costs.append(cost)
             if not expected:
@@ -167,62 +100,6 @@ def same_marks(day: Day, count: int, console: Console) -> bool:
             f"{ratio:.2f} times the {pool * 1000:.0f} ms of a pool with {workers} processes (limit 1.15)"
         )
     return ok
-
-
-def killed(day: Day, count: int, kills: int, console: Console) -> bool:
-    """Kill workers at random moments, and the client and the scheduler once each. The marks must not change."""
-    draw = random.Random(0)
-    with _course(day, count) as folder:
-        run = Run(folder, "--jobs", "2")
-        run.finish()
-        expected = run.marks(day)
-    with _course(day, count) as folder:
-        run, done = Run(folder, "--cluster", "local", "--jobs", "2"), 0
-        for moment in sorted(draw.uniform(0, 0.9) * count for _ in range(kills)):
-            run.wait_for(int(moment))
-            time.sleep(draw.random())
-            if workers := run.workers():
-                os.kill(draw.choice(workers), signal.SIGKILL)
-                done += 1
-        errors = run.finish()
-        workers_ok = _report(console, f"{done} workers", run, day, expected, errors)
-    with _course(day, count) as folder:
-        run = Run(folder, "--cluster", "local", "--jobs", "2")
-        run.wait_for(count // 3)
-        run.process.kill()
-        run.finish()
-        run = Run(folder, "--cluster", "local", "--jobs", "2")
-        client_ok = _report(console, "the client", run, day, expected, run.finish())
-    with (
-        _course(day, count) as folder,
-        tempfile.TemporaryDirectory() as place,
-        ExitStack() as stack,
-    ):
-        cluster = DaskCluster(Path(place), stack)
-        scheduler = cluster.last
-        cluster.add_worker()
-        run = Run(folder, "--cluster", cluster.place.name, *cluster.tls)
-        run.wait_for(count // 3)
-        scheduler.kill()
-        lost = run.finish()
-        run = Run(folder, "--cluster", "local", "--jobs", "2")
-        errors = run.finish()
-        scheduler_ok = _report(console, "the scheduler", run, day, expected, errors)
-        scheduler_ok = scheduler_ok and "scheduler was lost" in lost
-    return workers_ok and client_ok and scheduler_ok
-
-
-def _report(
-    console: Console, what: str, run: Run, day: Day, expected: list[SubmissionMarks], errors: str
-) -> bool:
-    same = run.marks(day) == expected and stored_count(run.store) == len(expected)
-    console.print(
-        f"{'✓' if same else '✗'} after killing {what}: the stored marks "
-        f"{'match' if same else 'differ from'} those of an uninterrupted run"
-    )
-    if "Traceback" in errors:
-        console.print(f"✗ {errors}")
-    return same and "Traceback" not in errors
 
 
 def simulated(

@@ -20,7 +20,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import WorkerDied
 from autograder.sandbox.process import Process
 from autograder.sandbox.worker.in_process import LocalProcess
-from tests.test_sandbox import frame, hostile
+from tests.test_hostile_workers import frame, hostile
 
 SOURCE = """
 import enum

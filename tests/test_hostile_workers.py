@@ -1,23 +1,16 @@
-"""Test how the grader handles hostile workers, and test each sandbox layer separately."""
+"""Test that no response from a worker can crash, deceive or block the grader."""
 
 from __future__ import annotations
 
 import os
-import pickle
-import platform
 import resource
 import select
-import signal
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -32,29 +25,17 @@ from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Budget, Limits
-from autograder.sandbox import control, doctor
+from autograder.sandbox import control
 from autograder.sandbox import process as process_module
-from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.command import READER
-from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
+from autograder.sandbox.errors import LimitExceeded, WorkerDied
 from autograder.sandbox.process import Process
-from autograder.sandbox.walls import (
-    landlock,
-    private_folders,
-    privileges,
-    seccomp,
-    syscalls,
-    trial,
-    wall,
-)
-from tests.fork_server import kill, loaded
+from tests.fork_server import PATIENT
 
 pytestmark = pytest.mark.slow
 
 # The limit on idle time is ten times the limit on CPU time.
 LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
-PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -416,212 +397,3 @@ def test_the_grader_survives_random_responses(sent: list[bytes]) -> None:
     process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
     with suppress(WorkerDied, LimitExceeded):
         assert isinstance(ask(process), (m.Answer, m.Failure))
-
-
-# ---- the server
-
-
-def test_no_process_starts_without_isolation() -> None:
-    with Server(layers=["limits"], services=(READER,)) as server:
-        with pytest.raises(NoIsolation) as caught:
-            Process(server, PATIENT)
-        text = str(caught.value)
-        for word in ("files", "network", "processes", "doctor"):
-            assert word in text
-        assert "memory" not in text
-        assert str(pickle.loads(pickle.dumps(caught.value))) == text
-
-
-def test_a_dead_server_is_restarted(server: Server) -> None:
-    with loaded(server, "def f(): return 1") as student:
-        assert student.f() == 1
-    kill(server)
-    with loaded(server, "def f(): return 2") as student:
-        assert student.f() == 2
-    assert "seccomp" in server.isolation
-
-
-def test_killing_the_grader_ends_its_processes() -> None:
-    code = """
-import os, signal, sys
-from autograder.sandbox.client import Server
-from autograder.sandbox.command import READER
-from autograder.submissions.client import ReaderProcess
-server = Server(services=(READER,))
-process = ReaderProcess(server)
-print(server._launched.process.pid, flush=True)
-sys.stdin.read(1)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as grader:
-        assert grader.stdin is not None
-        assert grader.stdout is not None
-        watched = os.pidfd_open(int(grader.stdout.readline()))
-        grader.stdin.write(b"x")
-        grader.stdin.flush()
-        # The server's outer process exits only after its inner process and all workers have exited.
-        assert select.select([watched], [], [], 10)[0], "the fork server is still running"
-        os.close(watched)
-        assert grader.wait() == -signal.SIGKILL
-
-
-# ---- sandbox layers
-
-
-def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
-    findings = doctor.examine()
-    assert [f for f in findings if not f.passed] == []
-    for layer, probe in doctor.ONLY_PROBE.items():
-        last = [f for f in findings if f.layer == layer][-1]
-        assert "with all layers except this one: the attempt succeeded" in last.seen, probe
-
-
-def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:
-    for name in ("autograder", "torch", "deep/autograder", "deep/torch"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "code.py").write_text(name)
-
-    def look() -> None:
-        hidden = [str(tmp_path / name / "autograder") for name in ("", "deep")]
-        rules = landlock.readable(str(tmp_path), hidden)
-        privileges.no_new_privileges()
-        landlock.restrict(rules)
-        for folder in (tmp_path, tmp_path / "deep"):
-            assert (folder / "torch" / "code.py").read_text().endswith("torch")
-            assert {"autograder", "torch"} <= set(os.listdir(folder))
-            with pytest.raises(PermissionError):
-                (folder / "autograder" / "code.py").read_text()
-
-    assert trial.error_in_child(look) == ""
-
-
-def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Interpret a BPF filter as the kernel does, and return its action for a system call."""
-    data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
-    at = value = 0
-    while True:
-        code, yes, no, k = struct.unpack_from("<HBBI", program, 8 * at)
-        at += 1
-        if code == 0x06:
-            return int(k)
-        if code == 0x20:
-            value = struct.unpack_from("<I", data, k)[0]
-        elif code == 0x54:
-            value &= k
-        else:
-            assert code in (0x15, 0x35)
-            at += yes if (value == k if code == 0x15 else value >= k) else no
-
-
-ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
-PRETEND = 0x50000  # the system call does nothing and reports success
-CALLS = {
-    "read": ((), ALLOW),
-    "openat": ((), ALLOW),
-    "execve": ((), REFUSE),
-    "ptrace": ((), REFUSE),
-    "socket": ((), REFUSE),
-    "clone": ((17,), REFUSE),  # flags used by fork()
-    "clone ": ((0x3D0F00,), ALLOW),  # flags used to create a thread
-    "clone  ": ((0x3D0F00 | 0x10000000,), REFUSE),
-    "clone3": ((), UNKNOWN),
-    "prlimit64": ((0, 9, 0), ALLOW),
-    "prlimit64 ": ((0, 9, 1 << 40), REFUSE),
-    "prlimit64  ": ((1, 9, 0), REFUSE),
-    "tgkill": ((1, 2, 6), ALLOW),
-    "tgkill ": ((2, 2, 6), REFUSE),
-    "fcntl": ((5, 3), ALLOW),
-    "fcntl ": ((5, 8, 77), REFUSE),
-    "socketpair": ((1, 1 | 0x80000), ALLOW),
-    "socketpair ": ((1, 2 | 0x80000), REFUSE),
-    "sendto": ((3, 0, 0, 1), REFUSE),
-    "fchmodat": ((), ALLOW),
-}
-
-
-ON_A_DISK = {
-    "fchmodat": ((), PRETEND),
-    "unlinkat": ((), PRETEND),
-    "renameat2": ((), REFUSE),
-    "openat": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_CREAT), ALLOW),
-    "openat ": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_TMPFILE), REFUSE),
-}
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_allows_only_the_expected_calls(
-    machine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = seccomp.worker_program(1, own_files=True)
-    own = seccomp._ARCHITECTURES[machine]
-    for name, (arguments, expected) in CALLS.items():
-        number = syscalls.number(name.strip())
-        assert number is not None
-        assert verdict(program, own, number, *arguments) == expected, name
-        assert verdict(program, own ^ 1, number, *arguments) == KILL
-    without = seccomp.worker_program(1, own_files=False)
-    for name, (arguments, expected) in ON_A_DISK.items():
-        number = syscalls.number(name.strip())
-        assert number is not None
-        assert verdict(without, own, number, *arguments) == expected, name
-
-
-def test_an_unknown_architecture_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    with pytest.raises(OSError, match="riscv64"):
-        seccomp.worker_program(1, own_files=True)
-
-
-def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
-    top = tmp_path / "top"
-    top.mkdir()
-    here = os.open(top, os.O_RDONLY)
-    for depth in range(1200):
-        os.mkdir("d", dir_fd=here)
-        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-        inner = os.open("d", os.O_RDONLY, dir_fd=here)
-        if depth % 7 == 0:
-            os.fchmod(here, 0)
-        os.close(here)
-        here = inner
-    os.close(here)
-    private_folders.remove(str(top))
-    assert not top.exists()
-
-
-def test_a_folder_with_conflicting_names_is_removed(tmp_path: Path) -> None:
-    for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
-        (tmp_path / "top" / name).mkdir(parents=True)
-        (tmp_path / "top" / name / "file").touch()
-    private_folders.remove(str(tmp_path / "top"))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("limit", ["bytes", "entries"])
-def test_a_folder_beyond_its_limit_is_reported(limit: str) -> None:
-    folders = private_folders.Folders(os.geteuid(), os.getegid())
-    try:
-        folder = Path(folders.create())
-        folders.assign(str(folder), 7)
-        assert folders.overfull() == []
-        if limit == "bytes":
-            (folder / "file").write_bytes(bytes(private_folders.BYTES + 1))
-        else:
-            for number in range(private_folders.ENTRIES + 1):
-                (folder / str(number)).touch()
-        assert folders.overfull() == [7]
-    finally:
-        folders.close()
-    assert not os.path.exists(folders.root)
-
-
-def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusals = {"namespaces": "not here"}
-    monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
-    monkeypatch.setattr(landlock, "version", lambda: 2)
-    assert set(wall.refused_layers()) == {"namespaces", "landlock"}
-    refusals.clear()
-    assert wall.refused_layers() == {}

@@ -1,0 +1,85 @@
+"""Test when a fork server starts workers, and what happens if it or its grader is killed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograder.sandbox.client import Server
+from autograder.sandbox.command import READER
+from autograder.sandbox.errors import NoIsolation, WorkerDied
+from autograder.sandbox.process import Process
+from tests.fork_server import PATIENT, kill, loaded
+from tests.timed_work import QUICK, SLEEPY, working
+
+pytestmark = pytest.mark.slow
+
+
+def test_no_process_starts_without_isolation() -> None:
+    with Server(layers=["limits"], services=(READER,)) as server:
+        with pytest.raises(NoIsolation) as caught:
+            Process(server, PATIENT)
+        text = str(caught.value)
+        for word in ("files", "network", "processes", "doctor"):
+            assert word in text
+        assert "memory" not in text
+        assert str(pickle.loads(pickle.dumps(caught.value))) == text
+
+
+def test_a_dead_server_is_restarted(server: Server) -> None:
+    with loaded(server, "def f(): return 1") as student:
+        assert student.f() == 1
+    kill(server)
+    with loaded(server, "def f(): return 2") as student:
+        assert student.f() == 2
+    assert "seccomp" in server.isolation
+
+
+def test_killing_the_grader_ends_its_processes() -> None:
+    code = """
+import os, signal, sys
+from autograder.sandbox.client import Server
+from autograder.sandbox.command import READER
+from autograder.submissions.client import ReaderProcess
+server = Server(services=(READER,))
+process = ReaderProcess(server)
+print(server._launched.process.pid, flush=True)
+sys.stdin.read(1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as grader:
+        assert grader.stdin is not None
+        assert grader.stdout is not None
+        watched = os.pidfd_open(int(grader.stdout.readline()))
+        grader.stdin.write(b"x")
+        grader.stdin.flush()
+        # The server's outer process exits only after its inner process and all workers have exited.
+        assert select.select([watched], [], [], 10)[0], "the fork server is still running"
+        os.close(watched)
+        assert grader.wait() == -signal.SIGKILL
+
+
+def test_a_server_serves_several_processes_at_once(server: Server) -> None:
+    with working(server, QUICK) as first, working(server, QUICK) as second:
+        assert first.f(0) == second.f(0) == 0
+        with pytest.raises(WorkerDied, match="exit code 3"):
+            first.die()
+        with working(server, SLEEPY) as third:
+            assert second.f(0) == third.f(0) == 0
+        with pytest.raises(WorkerDied, match="exit code 3"):
+            second.die()
+
+
+def test_the_kernel_kills_student_code_first_when_memory_runs_out(server: Server) -> None:
+    with working(server, QUICK) as student:
+        pid = student.connection._process._meter._clock._pid  # type: ignore[attr-defined]
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"

@@ -1,0 +1,54 @@
+"""Test which layers of the sandbox are used, and what the doctor reports about them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autograder.sandbox import doctor
+from autograder.sandbox.walls import (
+    landlock,
+    privileges,
+    trial,
+    wall,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
+    findings = doctor.examine()
+    assert [f for f in findings if not f.passed] == []
+    for layer, probe in doctor.ONLY_PROBE.items():
+        last = [f for f in findings if f.layer == layer][-1]
+        assert "with all layers except this one: the attempt succeeded" in last.seen, probe
+
+
+def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:
+    for name in ("autograder", "torch", "deep/autograder", "deep/torch"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "code.py").write_text(name)
+
+    def look() -> None:
+        hidden = [str(tmp_path / name / "autograder") for name in ("", "deep")]
+        rules = landlock.readable(str(tmp_path), hidden)
+        privileges.no_new_privileges()
+        landlock.restrict(rules)
+        for folder in (tmp_path, tmp_path / "deep"):
+            assert (folder / "torch" / "code.py").read_text().endswith("torch")
+            assert {"autograder", "torch"} <= set(os.listdir(folder))
+            with pytest.raises(PermissionError):
+                (folder / "autograder" / "code.py").read_text()
+
+    assert trial.error_in_child(look) == ""
+
+
+def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = {"namespaces": "not here"}
+    monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
+    monkeypatch.setattr(landlock, "version", lambda: 2)
+    assert set(wall.refused_layers()) == {"namespaces", "landlock"}
+    refusals.clear()
+    assert wall.refused_layers() == {}
