@@ -25,7 +25,7 @@ class Extension:
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
     """Yield possible class extensions among the nodes of a statement."""
     for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if node.decorator_list:
                 yield from map(Extension, _annotated_first(node.args))
             for decorator in node.decorator_list:
@@ -33,7 +33,7 @@ def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
         elif isinstance(node, ast.ClassDef):
             for decorator in node.decorator_list:
                 yield from map(Extension, _arguments(decorator))
-        elif isinstance(node, ast.Expr | ast.Assign) and isinstance(node.value, ast.Call):
+        elif isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
             call = node.value
             if isinstance(call.func, ast.Call):
                 for function in _arguments(call):
@@ -56,7 +56,7 @@ def _arguments(call: ast.expr) -> list[str]:
     parts = (
         part
         for value in values
-        for part in (value.elts if isinstance(value, ast.List | ast.Tuple) else [value])
+        for part in (value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value])
     )
     return [part.id for part in parts if isinstance(part, ast.Name)]
 

@@ -75,7 +75,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     inside: set[int] = set()  # ids of nodes in chains already found
     with gc_paused():
         for node in walk(ast.parse(source).body):
-            if isinstance(node, ast.Import | ast.ImportFrom):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
                 found = [(b, path) for b, path in _imported(node) if is_library(path)]
                 imports += found
                 mentions += [path for _, path in _imported(node, whole=True) if is_library(path)]
@@ -86,7 +86,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
             elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
                 if not (isinstance(node.value, ast.Constant) and not node.value.value):
                     mentions.append(node.arg)
-            elif isinstance(node, ast.Attribute | ast.Call) and id(node) not in inside:
+            elif isinstance(node, (ast.Attribute, ast.Call)) and id(node) not in inside:
                 chain = _chain(node, inside, is_library)
                 if chain and (chain.is_module or not vocabulary.names.isdisjoint(chain.names)):
                     mentions.append(chain)

@@ -112,7 +112,7 @@ def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
                 binds.add(node.id)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
             if node.name:
                 binds.add(node.name)
         elif isinstance(node, ast.MatchMapping):
@@ -120,7 +120,7 @@ def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
                 binds.add(node.rest)
         elif isinstance(node, ast.Global):
             binds.update(node.names)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
             binds |= imported_names([node]) - {"*"}
     return binds
 
@@ -129,7 +129,7 @@ def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     """Return the nodes and all their descendants, except the bodies of functions and lambdas."""
     found = list(nodes)
     for node in found:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found += [*node.decorator_list, node.args, *([node.returns] if node.returns else [])]
         elif isinstance(node, ast.Lambda):
             found.append(node.args)
@@ -143,7 +143,7 @@ def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
     return {
         alias.asname or alias.name.partition(".")[0]
         for node in nodes
-        if isinstance(node, ast.Import | ast.ImportFrom)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
         for alias in node.names
     }
 
@@ -176,7 +176,7 @@ class _Flow:
     def run(self, statements: Iterable[ast.stmt]) -> None:
         """Record the reads and bindings of the statements, in order."""
         for s in statements:
-            if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(s, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 self._bind(self._reads(immediate_nodes([s])))
             elif isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name):
                 stored = self._reads(
@@ -207,7 +207,7 @@ class _Flow:
     def _compound(self, s: ast.stmt) -> None:
         heads, blocks = _blocks(s)
         stored = self._reads(immediate_nodes(heads))
-        if isinstance(s, ast.With | ast.AsyncWith):
+        if isinstance(s, (ast.With, ast.AsyncWith)):
             self._bind(stored)
             self.run(s.body)
             return
@@ -257,7 +257,7 @@ def _blocks(statement: ast.AST) -> tuple[list[ast.AST], list[list[ast.stmt]]]:
             blocks.append(value)
             continue
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, ast.ExceptHandler | ast.match_case):
+            if isinstance(item, (ast.ExceptHandler, ast.match_case)):
                 inner_heads, inner_blocks = _blocks(item)
                 heads += inner_heads
                 blocks += inner_blocks

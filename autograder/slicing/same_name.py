@@ -48,6 +48,6 @@ def _meanings_of(statement: ast.stmt, name: str) -> set[str]:
     if name not in stored_names(nodes) and name not in find_mutations(nodes).names:
         return set()
     for node in walk([statement]):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return {ast.dump(statement)}

@@ -30,6 +30,8 @@ CHANGING_FIRST = frozenset(
     fill_diagonal register_parametrization
     """.split()  # noqa: SIM905
 )
+# The kinds of nodes that `find_mutations` examines. Most nodes are of other kinds.
+EXAMINED = frozenset({ast.Attribute, ast.Subscript, ast.Import, ast.Expr, ast.Call, *DEFINITIONS})
 Roots = dict[int, str | None]  # the root name of each node, by the node's id
 MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "random"})
 
@@ -57,7 +59,9 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
     calls: set[tuple[str | None, str]] = set()
     roots: Roots = {}
     for node in nodes:
-        if isinstance(node, ast.Attribute | ast.Subscript):
+        if type(node) not in EXAMINED:
+            continue
+        if isinstance(node, (ast.Attribute, ast.Subscript)):
             if not isinstance(node.ctx, ast.Load):
                 names.add(root_name(node, roots))
         elif isinstance(node, ast.Import):  # `import torch.fx` adds an attribute to torch
@@ -168,7 +172,7 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
         if isinstance(node, ast.Name):
             root = node.id
             break
-        if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        if isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
             node = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             node = node.func

@@ -122,7 +122,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         first=first,
         main_only=all(_is_main(s) for s in group),
     )
-    if table and len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
+    if table and len(group) == 1 and isinstance(group[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
         return replace(
             unit,
             effects=frozenset(changed_globals(group[0], table)),
@@ -165,15 +165,15 @@ def _definitions(
     for node in nodes:
         if isinstance(node, DEFINITIONS):
             defines.add(node.name)
-        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         names = [target.id for target in targets if isinstance(target, ast.Name)][:MAX_TARGETS]
-        if isinstance(node.value, ast.Lambda | ast.IfExp) or (
+        if isinstance(node.value, (ast.Lambda, ast.IfExp)) or (
             isinstance(node.value, ast.Attribute) and root_name(node.value) in MODULES
         ):
             defines.update(names)
-        elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
+        elif isinstance(node.value, (ast.Name, ast.Attribute, ast.Call)):
             below = walk([node.value])
             mentioned = frozenset(n.id for n in below if isinstance(n, ast.Name))
             result = _result_of(node.value)
@@ -186,7 +186,7 @@ def _definitions(
 
 def _result_of(node: ast.AST) -> str | None:
     """Return the name of the function that computes a value, such as `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
-    while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
         if is_call_of(node):
             return node.func.id  # type: ignore[union-attr,no-any-return]
         node = node.func if isinstance(node, ast.Call) else node.value
@@ -214,7 +214,7 @@ def _is_first(node: ast.AST) -> bool:
 
 def _is_setting(s: ast.AST) -> bool:
     """Return whether a statement only changes process-wide settings, such as the seed or the default dtype."""
-    if isinstance(s, ast.Expr | ast.Assign) and isinstance(s.value, ast.Call):
+    if isinstance(s, (ast.Expr, ast.Assign)) and isinstance(s.value, ast.Call):
         function = s.value.func
         name = getattr(function, "attr", getattr(function, "id", ""))
         while isinstance(function, ast.Attribute):

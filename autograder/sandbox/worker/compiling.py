@@ -36,8 +36,7 @@ def _skip_exclusions() -> None:
     Importing TorchDynamo takes longer than importing the rest of torch.
     """
     wrapper = torch._disable_dynamo(_unchanged).__code__  # type: ignore[attr-defined]
-    for item in gc.get_objects():
-        # `isinstance` could run the object's own code.
+    for item in gc.get_referrers(wrapper):
         if type(item) is types.FunctionType and item.__code__ is wrapper:
             function = inspect.getclosurevars(item).nonlocals["fn"]
             function.__dynamo_disable = function
