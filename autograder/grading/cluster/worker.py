@@ -80,9 +80,13 @@ def _make_grader(course: CourseVersion) -> Grader:
         raise CourseError(f"{root} contains a different version of the course")
     server = start_server(course.sandbox)
     try:
-        from autograder.grading.grader import Grader
+        from autograder.grading.grader_imports import without_garbage_collection
 
-        return Grader(day, server)
+        # Otherwise, garbage collection would examine the grader's objects again and again.
+        with without_garbage_collection():
+            from autograder.grading.grader import Grader
+
+            return Grader(day, server)
     except BaseException:
         server.close()
         raise
