@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):
-            usage = stack.enter_context(_group(folder / f"bench-{pid}", pid)) / file
+            # A group that could not be removed may have the name of an earlier process with this ID.
+            group = folder / f"bench-{pid}-{time.monotonic_ns()}"
+            usage = stack.enter_context(_group(group, pid)) / file
             return lambda: int(re.findall(pattern, usage.read_text())[0]) / unit
     return lambda: sum(map(_cpu, tree(pid)))
 
@@ -56,5 +59,8 @@ def tree(pid: int) -> Iterator[int]:
 
 def _cpu(pid: int) -> float:
     """Return the CPU seconds used by a process and by the children it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # it has exited
+        return 0.0
     return sum(int(ticks) for ticks in fields[11:15]) / TICK
