@@ -1,21 +1,14 @@
-"""Find and kill fork servers and the processes that they forked, and run code in them."""
+"""Find and kill fork servers and the processes that they forked."""
 
 from __future__ import annotations
 
 import os
 import select
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from autograder.execution.student import Student
-from autograder.protocol import messages as m
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.sandbox.process import Process
-
-PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 
 
 def process_of(server: Server) -> subprocess.Popen[bytes]:
@@ -32,16 +25,6 @@ def kill(server: Server) -> None:
     poll = select.poll()
     poll.register(server._control, 0)
     assert poll.poll(10_000)
-
-
-@contextmanager
-def loaded(server: Server, source: str) -> Iterator[Student]:
-    """Run code that defines `f` in a worker of this server."""
-    process = Process(server, PATIENT)
-    student = Student(process)
-    student.load(m.Load(source, [(1, source.count("\n") + 1)], "f", 1))
-    yield student
-    process.stop()
 
 
 class SandboxedProcess:

@@ -16,7 +16,8 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.sandbox.errors import NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
-from tests.fork_server import PATIENT, kill, loaded
+from tests.fork_server import kill
+from tests.sandboxed_code import PATIENT, loaded
 from tests.timed_work import QUICK, SLEEPY, working
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ from autograder.sandbox import process as process_module
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, WorkerDied
 from autograder.sandbox.process import Process
-from tests.fork_server import PATIENT
+from tests.sandboxed_code import PATIENT
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from autograder.sandbox.client import Server
-from tests.fork_server import loaded
+from tests.sandboxed_code import loaded
 
 # The class `Basic` and the submodule `abc` of sympy are the most likely to fail, because a stand-in has its own `Basic`, and
 # Python finds submodules by their package's path.
