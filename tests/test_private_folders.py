@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,10 @@ def test_a_folder_with_conflicting_names_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["bytes", "entries"])
-def test_a_folder_beyond_its_limit_is_reported(limit: str) -> None:
+def test_a_folder_beyond_its_limit_is_reported(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folders = private_folders.Folders(os.geteuid(), os.getegid())
     try:
         folder = Path(folders.create())

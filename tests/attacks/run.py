@@ -58,6 +58,7 @@ from tests.material import recipient
 CANARY = "ATTACKS_CANARY"
 # An honest submission is graded after this many attacks.
 GROUP = 1 if IS_LONG else 3
+SECONDS_TO_DISAPPEAR = 60  # for the private folders of other tests
 
 
 @dataclass
@@ -344,7 +345,7 @@ def main(user: str, wall: str, which: str = "all") -> None:
     if wall == "denied":
         deny_namespaces()
     trivial = json.load(sys.stdin)
-    before = {name for name in os.listdir("/tmp") if name.startswith("autograder-")}
+    before = private_folders()
     with Outside(os.environ[CANARY]) as outside:
         if wall == "off":
             # Without its defence, an attack may wait for an answer that never comes.
@@ -352,9 +353,29 @@ def main(user: str, wall: str, which: str = "all") -> None:
                 seen = proofs(outside, trivial, user)
         else:
             seen = walled(outside, trivial, which)
-    made = {name for name in os.listdir("/tmp") if name.startswith("autograder-")} - before
-    seen["left"] = [name for name in made if Path("/tmp", name).stat().st_uid == os.getuid()]
+    seen["left"] = left_behind(before)
     print(json.dumps(seen))
+
+
+def private_folders() -> set[str]:
+    """Return the names of the private folders in /tmp that belong to this user."""
+    return {path.name for path in Path("/tmp").glob("autograder-*") if is_own(path)}
+
+
+def is_own(path: Path) -> bool:
+    """Return whether a folder belongs to this user. Another test may have just removed it."""
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
+def left_behind(before: set[str]) -> list[str]:
+    """Return the new private folders that remain. Those of tests that run at the same time disappear."""
+    end = time.monotonic() + SECONDS_TO_DISAPPEAR
+    while (made := private_folders() - before) and time.monotonic() < end:
+        time.sleep(0.1)
+    return sorted(made)
 
 
 if __name__ == "__main__":
