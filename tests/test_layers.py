@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from autograder.sandbox import doctor
-from autograder.sandbox.walls import (
-    landlock,
-    privileges,
-    trial,
-    wall,
-)
+from autograder.sandbox.walls import landlock, privileges, trial, wall
 
 pytestmark = pytest.mark.slow
 

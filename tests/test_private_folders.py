@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.sandbox.walls import (
-    private_folders,
-)
+from autograder.sandbox.walls import private_folders
 
 pytestmark = pytest.mark.slow
 

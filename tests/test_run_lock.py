@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +55,8 @@ def gets_lock(holder: subprocess.Popen[str], seconds: float) -> bool:
 
 def wait_for_locks(count: int) -> None:
     """Wait until `count` requests for locks in this process are blocked."""
-    own = str(os.getpid())
-    for _ in range(10_000):
+    own, end = str(os.getpid()), time.monotonic() + 10
+    while time.monotonic() < end:
         lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
         # The kernel marks a blocked request with an arrow. Its process id is the sixth field.
         if sum(line[1] == "->" and line[5] == own for line in lines) == count:

@@ -8,10 +8,7 @@ import struct
 
 import pytest
 
-from autograder.sandbox.walls import (
-    seccomp,
-    syscalls,
-)
+from autograder.sandbox.walls import seccomp, syscalls
 
 pytestmark = pytest.mark.slow
 

@@ -27,10 +27,10 @@ _stand_ins: list[types.ModuleType] = []
 
 
 def assume_concrete_shapes() -> None:
-    """Replace sympy and torch's symbolic shapes with stand-ins, unless they have already been imported.
+    """Replace sympy and torch's symbolic shapes with stand-ins. Does nothing if one of them has been imported before.
 
-    The stand-ins answer questions about concrete shapes. The real modules are imported when anything else is needed,
-    for example if a student's code uses sympy.
+    The stand-ins contain only what torch needs to check concrete shapes. All other uses, such as a call to
+    `sympy.symbols`, import the real modules.
     """
     if "sympy" in sys.modules or SHAPES in sys.modules:
         return
@@ -67,7 +67,7 @@ def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
 def _real(name: str) -> types.ModuleType:
     """Import all the real modules, and return one of them.
 
-    Their attributes are copied to the stand-ins, because other modules may hold references to those.
+    Code that has imported a stand-in keeps using it, so each stand-in gets all attributes of the real module.
     """
     for module in _stand_ins:
         if sys.modules.get(module.__name__) is module:
