@@ -17,7 +17,7 @@ def main() -> None:
                 STANDBY.launch()
             from autograder.grading import pool_start
 
-            pool_start.context()
+            pool_start.context(_jobs(sys.argv[1:]))
         from autograder import cli
 
         cli.main()
@@ -31,6 +31,16 @@ def _will_grade(arguments: list[str]) -> bool:
         return False
     joined = " ".join(arguments).replace("--sandbox none", "--sandbox=none")
     return not any(argument.startswith(WITHOUT_STANDBY) for argument in joined.split())
+
+
+def _jobs(arguments: list[str]) -> int:
+    """Return the number of processes that a grading command will use."""
+    import re
+
+    from autograder.sandbox.clock import cpu_count
+
+    given = re.search(r"--jobs[= ](\d+)", " ".join(arguments))
+    return int(given[1]) if given else cpu_count()
 
 
 if __name__ == "__main__":

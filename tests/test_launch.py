@@ -163,16 +163,18 @@ def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_the_processes_of_a_pool_share_a_server_and_the_imports(
-    standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
+    jobs: int, standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A single process has no other to share its imports with."""
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
     pool_start.stop()  # an earlier test may have started it with other imports
-    with pool.Pool(small_day, 1, "required") as running:
+    with pool.Pool(small_day, jobs, "required") as running:
         found: Any = running.isolation()
-        assert found == [(True, True, list(LAYERS))]
+        assert found == [(True, jobs > 1, list(LAYERS))]
     assert standby_process(standby).poll() is None
 
 
@@ -191,14 +193,15 @@ def test_closing_a_pool_ends_a_process_that_has_just_started(small_day: Day) -> 
 @pytest.mark.slow
 def test_a_pool_that_is_still_starting_can_be_closed(small_day: Day) -> None:
     pool_start.stop()
-    with pool.Pool(small_day, 1, "required") as running:
+    with pool.Pool(small_day, 2, "required") as running:
         pass
     with pytest.raises(BrokenExecutor):
         running.isolation()
 
 
 @pytest.mark.slow
-def test_no_process_imports_a_students_files(small_day: Day) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_no_process_imports_a_students_files(jobs: str, small_day: Day) -> None:
     """The folder contains modules with the names of those that the processes import while they start."""
     folder = small_day.root / "class"
     folder.mkdir()
@@ -215,34 +218,36 @@ def test_no_process_imports_a_students_files(small_day: Day) -> None:
         (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'w').close()")
     cells = [{"cell_type": "code", "source": RIGHT}]
     (folder / "ada.ipynb").write_text(json.dumps({"cells": cells}))
-    done = command(folder, "grade", "day1", "ada.ipynb")
+    done = command(folder, "grade", "day1", "ada.ipynb", "--jobs", jobs)
     assert (done.returncode, done.stderr) == (0, "")
     assert "100 / 100" in done.stdout
     assert not ran.exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "is_launched"),
+    ("arguments", "jobs"),
     [
-        (["grade", "day1", "ada.py"], True),
-        (["regrade", "day1"], True),
-        (["grade", "day1", "--sandbox", "required"], True),
-        (["grade", "day1", "--sandbox", "none"], False),
-        (["grade", "day1", "--cluster=local"], False),
-        (["report", "day1"], False),
-        ([], False),
+        (["grade", "day1", "ada.py"], 8),
+        (["grade", "day1", "--jobs", "1", "ada.py"], 1),
+        (["regrade", "day1", "--jobs=12"], 12),
+        (["grade", "day1", "--sandbox", "required"], 8),
+        (["grade", "day1", "--sandbox", "none"], 0),
+        (["grade", "day1", "--cluster=local"], 0),
+        (["report", "day1"], 0),
+        ([], 0),
     ],
 )
 def test_only_commands_that_grade_launch_a_server(
-    arguments: list[str], is_launched: bool, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(Standby, "launch", lambda self: started.append("server"))
-    monkeypatch.setattr(pool_start, "context", lambda: started.append("imports"))
+    monkeypatch.setattr(pool_start, "context", lambda jobs: started.append(f"{jobs} processes"))
+    monkeypatch.setattr("autograder.sandbox.clock.cpu_count", lambda: 8)
     monkeypatch.setattr("autograder.cli.main", lambda: None)
     monkeypatch.setattr("sys.argv", ["autograder", *arguments])
     command_line.main()
-    assert started == ["server", "imports"] * is_launched
+    assert started == ["server", f"{jobs} processes"] * (jobs > 0)
 
 
 def test_other_platforms_report_what_is_missing(
@@ -255,7 +260,7 @@ def test_other_platforms_report_what_is_missing(
     assert ended.value.code == 2
     assert "no-such-day" in capsys.readouterr().err
     assert STANDBY._held is None
-    assert pool_start.context().get_start_method() == "spawn"
+    assert pool_start.context(2).get_start_method() == "spawn"
 
 
 def test_a_server_that_cannot_be_launched_is_left_to_the_pool(

@@ -93,7 +93,9 @@ class Pool:
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
         course = self._day.root, self._day.name, self._sandbox, STANDBY
-        return ProcessPoolExecutor(jobs, pool_start.context(), pool_process.start, course)
+        context = pool_start.context(self.jobs)
+        with protected_start():  # the executor starts multiprocessing's resource tracker
+            return ProcessPoolExecutor(jobs, context, pool_process.start, course)
 
     def _start_first(self) -> None:
         isolation = self._submit(self._executor, pool_process.isolation)

@@ -1,7 +1,8 @@
 """Start the processes of a pool. Entry points: `context`, and `stop` to end the process that they are forked from.
 
-On Linux, each process is forked from one that has already imported the grader. It therefore starts quickly and shares
-most of its memory. None of these processes runs student code.
+On Linux, the processes of a larger pool are forked from one that has already imported the grader. They therefore start
+quickly and share most of their memory. A single process would share nothing, so it starts directly. None of these processes
+runs student code.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from autograder.grading.interrupts import protected_start
 PRELOADED = ["autograder.grading.grader_imports"]
 
 
-def context() -> BaseContext:
-    """Return the context in which to start processes. The imports start at once, and this function does not wait for them."""
-    if sys.platform.startswith("linux"):
+def context(jobs: int) -> BaseContext:
+    """Return the context in which to start up to `jobs` processes.
+
+    If they are forked, the imports start at once, and this function does not wait for them.
+    """
+    if jobs > 1 and sys.platform.startswith("linux"):
         forkserver.set_forkserver_preload(PRELOADED)
         # Without a folder for its socket, the process cannot be started.
         with contextlib.suppress(OSError):
