@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,16 @@ def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
     for layer, probe in doctor.ONLY_PROBE.items():
         last = [f for f in findings if f.layer == layer][-1]
         assert "with all layers except this one: the attempt succeeded" in last.seen, probe
+
+
+@pytest.mark.parametrize("layers", [[], ["seccomp"]])
+def test_the_probes_leave_no_file_behind(layers: list[str]) -> None:
+    """With seccomp, removing a file does nothing and reports success."""
+    code = "import sys; from autograder.sandbox.walls.probes import main; main(sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", code, *layers], stdout=subprocess.PIPE)
+    output, _ = process.communicate()
+    assert json.loads(output)["write"][1:] == [False, "the attempt succeeded"]
+    assert list(Path("/tmp").glob(f"autograder-probe-{process.pid}-*")) == []
 
 
 def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Targets:
-    """Targets outside the sandbox that probes try to reach: a file, a folder, listening sockets and the server process."""
+    """Targets outside the sandbox that probes try to reach: a file, a path for a new file, listening sockets and the server."""
 
     file: str
-    folder: str
+    new_file: str
     tcp: int
     udp: int
     abstract: bytes
@@ -63,6 +63,7 @@ class Seen:
 def targets() -> Iterator[Targets]:
     """Open the targets that the probes try to reach. Enter this context before the sandbox is set up."""
     abstract = b"\0autograder-%d" % os.getpid()
+    new_file = f"/tmp/autograder-probe-{os.getpid()}-{time.monotonic_ns()}"
     with (
         socket.socket() as tcp,
         socket.socket(type=socket.SOCK_DGRAM) as udp,
@@ -73,14 +74,19 @@ def targets() -> Iterator[Targets]:
         local.bind(abstract)
         tcp.listen()
         local.listen()
-        yield Targets(
-            file=autograder.__file__,
-            folder="/tmp",
-            tcp=tcp.getsockname()[1],
-            udp=udp.getsockname()[1],
-            abstract=abstract,
-            process=os.getpid(),
-        )
+        try:
+            yield Targets(
+                file=autograder.__file__,
+                new_file=new_file,
+                tcp=tcp.getsockname()[1],
+                udp=udp.getsockname()[1],
+                abstract=abstract,
+                process=os.getpid(),
+            )
+        finally:
+            # The probe cannot remove the file itself, because seccomp ignores `unlink`.
+            with contextlib.suppress(OSError):
+                os.unlink(new_file)
 
 
 def _read_file(targets: Targets) -> None:
@@ -89,9 +95,7 @@ def _read_file(targets: Targets) -> None:
 
 
 def _write_file(targets: Targets) -> None:
-    path = f"{targets.folder}/autograder-probe-{os.getpid()}-{time.monotonic_ns()}"
-    with open(path, "x"):
-        os.unlink(path)
+    open(targets.new_file, "x").close()
 
 
 def _find_file(targets: Targets) -> None:
