@@ -15,7 +15,8 @@ from autograder.execution.references import ReferenceProcess
 from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
-from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
+from autograder.protocol.decoding import decode_tensors, decode_value
+from autograder.protocol.encoding import Outgoing
 from autograder.protocol.plain_text import escaped
 from autograder.sandbox.process import Reply
 

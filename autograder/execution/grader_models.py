@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import KeptGraph
-from autograder.protocol.encoding import Outgoing, decode_tensors
+from autograder.protocol.decoding import decode_tensors
+from autograder.protocol.encoding import Outgoing
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 
 

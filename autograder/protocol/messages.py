@@ -1,6 +1,6 @@
 """Define the messages that may cross the sandbox boundary and the values they contain.
 
-`encoding` converts these values to and from Python objects, and `frames` sends and receives the messages.
+`encoding` and `decoding` convert these values from and to Python objects, and `frames` sends and receives the messages.
 """
 
 from __future__ import annotations
