@@ -442,7 +442,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In training mode, each hidden value is set to 0 with probability p = `dropout`, and otherwise divided by 1 − p."""
+        """In training mode, hidden values and gradients are set to 0 with probability p = `dropout`, or divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
@@ -457,8 +457,10 @@ class TestFeedForward:
         x = Draw(seed).uniform(50, d, low=0.5, high=1.5)
         hidden = shaped(layer.eval()(x), (50, d)) - 3
         changed = student.changed
-        actual = shaped(layer.train()(x), (50, d))
+        x.requires_grad_()
+        result = shaped(layer.train()(x), (50, d))
         unchanged(student, besides=changed)
+        actual = result.detach()
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
@@ -470,8 +472,12 @@ class TestFeedForward:
             f"with dropout=0.2, about 20% of the hidden values should be dropped; "
             f"your layer drops {share:.0%}"
         )
+        backpropagate(result, torch.ones(50, d))
+        expected = torch.where(zero, 0.0, 1 / 0.8)
+        close(leaf_gradient(x, "x"), expected, "the gradient of x in training mode", atol=1e-4)
         what = "the bfloat16 result in training mode"
-        shaped(layer.to(torch.bfloat16)(x.bfloat16()), (50, d), torch.bfloat16, what)
+        x = x.detach().bfloat16()
+        shaped(layer.to(torch.bfloat16)(x), (50, d), torch.bfloat16, what)
 
     @weight(0.25)
     def test_device(self, student):

@@ -347,6 +347,14 @@ class TestMultiHeadAttention:
             output[fully_masked], bias, "the output of queries that cannot attend to any key", ATOL
         )
         gradient(output, x, draw.normal(3, 5, 12))
+        # A mask without any True is not the same as no mask.
+        empty = torch.zeros(5, 5, dtype=torch.bool)
+        output, weights = pair(layer(x, x, x, empty), "output", "weights")
+        check_mask(
+            shaped(weights, (3, 2, 5, 5), what="the weights").detach(), empty.expand(3, 5, 5)
+        )
+        what = "the output with a mask that is False everywhere"
+        close(output, parameters["out.bias"].expand(3, 5, 12), what, ATOL)
 
     @weight(1)
     def test_agrees_with_torch(self, student, seed):

@@ -489,10 +489,12 @@ class TestSequenceLoss:
     def test_without_padding(self, student, seed):
         """Without padding or label smoothing, the loss is a scalar: the mean of −log p over the targets."""
         draw = Draw(seed)
-        logits, targets = draw.normal(2, 3, 7, scale=2.0), _shuffled_ids(draw, 7, 2, 3)
-        actual = student.sequence_loss(logits, targets, 8)
-        expected = F.cross_entropy(logits.double().flatten(0, 1), targets.flatten())
-        close(actual, expected, "the loss", dtype=torch.float32)
+        for b, n in ((2, 3), (3, 1)):
+            logits, targets = draw.normal(b, n, 7, scale=2.0), _shuffled_ids(draw, 7, b, n)
+            actual = student.sequence_loss(logits, targets, 8)
+            expected = F.cross_entropy(logits.double().flatten(0, 1), targets.flatten())
+            what = f"the loss for logits of shape {tuple(logits.shape)}"
+            close(actual, expected, what, dtype=torch.float32)
 
     @weight(2)
     def test_padding(self, student, seed):
@@ -886,7 +888,10 @@ class TestGreedyDecode:
 
     @weight(0.25)
     def test_device(self, student):
-        """The tokens are on the same device as the source."""
+        """The tokens have the dtype of the source and are on the same device."""
+        source = _random_sources(Draw(0), 2, 3).int()
+        actual = student.greedy_decode(CopyModel(Draw(0)), source, BOS, EOS, 8)
+        shaped(actual, (2, 5), torch.int32, "the tokens for an int32 source")
         # The result is only `bos_id`: choosing more tokens would require values, which meta tensors do not have.
         model, source = UniformModel(Draw(0)), torch.zeros(2, 5, dtype=torch.long, device="meta")
         on_meta(lambda: student.greedy_decode(model, source, BOS, EOS, 1), (2, 1), "the tokens")
