@@ -2,7 +2,8 @@
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
 reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
-cells may be out of order. A name in a function's body refers to the last binding in the notebook.
+cells may be out of order. A name in a function's body refers to the last binding in the notebook. A binding inside `with
+demonstration():` counts only if there is no other.
 
 A binding discards earlier bindings and changes: `T = {}` discards an earlier `T["a"] = 1`. This does not apply if the
 binding reads the name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is

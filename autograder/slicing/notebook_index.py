@@ -29,6 +29,9 @@ class NotebookIndex:
             if not u.main_only and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
+        self.bound_outside_demonstrations = {
+            n for u in self.units if not u.is_demonstration for n in u.binds
+        }
         self.always = [position for position, unit in enumerate(self.units) if unit.always]
         self.defined_here = {n for u in own for n in u.defines - u.imports}
         self.classes = {n for u in self.units if u.is_class for n in u.binds}
@@ -55,6 +58,12 @@ class NotebookIndex:
         self._index_calls()
 
     def _may_bind(self, position: int, name: str) -> bool:
+        """Return whether a unit may define or change the object that a name refers to.
+
+        Demonstrations use names freely, so other definitions of the same names take precedence.
+        """
+        if self.units[position].is_demonstration and name in self.bound_outside_demonstrations:
+            return False
         return position < self.n_given or name not in self.given_names
 
     def _is_definition(self, unit: Unit, name: str) -> bool:

@@ -8,7 +8,14 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
+from autograder.slicing.names import (
+    DEFINITIONS,
+    Scope,
+    immediate_nodes,
+    is_assigned,
+    is_global,
+    walk,
+)
 
 # Methods that change their object when called as a statement (`TABLE.update(x)`).
 # `train`, `eval`, `fit`, `show` and `plot` are deliberately omitted.
@@ -135,16 +142,24 @@ def writes_globals(nodes: Iterable[ast.AST]) -> bool:
 
 
 def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
-    """Return the global names that the body of a function binds or changes when it is called."""
+    """Return the global names that the body of a function, or of a function inside it, binds or changes when it is called."""
     scope = next((c for c in table.children if c.name == function.name and c.symbols), None)
     if scope is None:
         return set()
-    changed = find_mutations(immediate_nodes(function.body)).likely_names()
+    changed = find_mutations(walk(function.body)).likely_names()
     return {
         name
-        for name, flags in scope.symbols.items()
+        for inner in _with_inner_scopes(scope)
+        for name, flags in inner.symbols.items()
         if is_global(flags) and (is_assigned(flags) or name in changed)
     }
+
+
+def _with_inner_scopes(scope: Scope) -> list[Scope]:
+    found = [scope]
+    for each in found:
+        found += each.children
+    return found
 
 
 def mutating_methods(node: ast.ClassDef) -> Iterator[str]:

@@ -70,7 +70,8 @@ class Unit:
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
-    decorators: frozenset[str] = frozenset()  # part of `called`: functions used as decorators
+    # Part of `called`: functions used as decorators, with or without arguments.
+    decorators: frozenset[str] = frozenset()
     effects: frozenset[str] = frozenset()  # globals changed by calls to the unit's function
     is_class: bool = False
     methods: frozenset[str] = frozenset()  # methods of the unit's class that change the instance
@@ -80,6 +81,7 @@ class Unit:
     runs_code: bool = False  # whether the unit contains calls, which may run lambdas
     first: bool = False  # whether the unit is a star or __future__ import, which runs early
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
+    is_demonstration: bool = False  # whether the unit is under `with demonstration():`
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
@@ -95,9 +97,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
-    decorators = {
-        d.id for s in group for d in getattr(s, "decorator_list", []) if isinstance(d, ast.Name)
-    }
+    decorators = set(_decorator_names(group))
     first = any(_is_first(n) for n in nodes)
     unit = Unit(
         source=text,
@@ -121,6 +121,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         first=first,
         main_only=all(_is_main(s) for s in group),
+        is_demonstration=all(_is_demonstration(s) for s in group),
     )
     if table and len(group) == 1 and isinstance(group[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
         return replace(
@@ -131,6 +132,15 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
         return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
     return unit
+
+
+def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
+    """Yield the functions used as decorators, with or without arguments."""
+    for statement in group:
+        for decorator in getattr(statement, "decorator_list", []):
+            function = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if isinstance(function, ast.Name):
+                yield function.id
 
 
 def _find_names(
@@ -226,6 +236,12 @@ def _is_setting(s: ast.AST) -> bool:
     if isinstance(s, ast.If):  # if torch.cuda.is_available(): torch.cuda.manual_seed_all(0)
         return all(_is_setting(inner) for inner in [*s.body, *s.orelse])
     return False
+
+
+def _is_demonstration(s: ast.AST) -> bool:
+    return isinstance(s, ast.With) and any(
+        is_call_of(item.context_expr, "demonstration") for item in s.items
+    )
 
 
 def _is_main(s: ast.AST) -> bool:
