@@ -21,6 +21,8 @@ def main() -> None:
         from autograder import cli
 
         cli.main()
+    except KeyboardInterrupt:  # the command has not started yet
+        sys.exit(130)
     finally:
         STANDBY.discard()
 

@@ -108,6 +108,19 @@ padding_mask.table = endless(padding_mask)
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "hint"),
+    [
+        ("import no_such_package", "; an import failed: No module named 'no_such_package'"),
+        ("", "; if this name is a notebook variable"),
+    ],
+)
+def test_an_undefined_name_is_explained(first: str, hint: str, small: Grader) -> None:
+    code = f"{first}\ndef padding_mask(tokens, pad_id):\n    return no_such_package.mask(tokens)"
+    messages = [test.message for test in small.grade(with_mask(code)).exercises[0].tests]
+    assert any(f"name 'no_such_package' is not defined{hint}" in text for text in messages)
+
+
 def test_correct_code_may_print_warn_and_use_threads(grade: Grade, solution: NotebookNode) -> None:
     noisy = """
 import sys, threading, warnings

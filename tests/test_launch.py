@@ -263,6 +263,17 @@ def test_other_platforms_report_what_is_missing(
     assert pool_start.context(2).get_start_method() == "spawn"
 
 
+def test_ctrl_c_before_a_command_starts_gives_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autograder.cli.main", interrupted)
+    monkeypatch.setattr("sys.argv", ["autograder", "list"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 130
+
+
 def test_a_server_that_cannot_be_launched_is_left_to_the_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autograder.course.config import Exercise
 from autograder.course.renames import first_name
 from autograder.execution.collect import Test
+from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.run_lock import RunLock
@@ -22,6 +23,9 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, ret
 from autograder.sandbox.process import Process
 
 MAX_RESTARTS = 2
+NOT_DEFINED = (
+    "if this name is a notebook variable, pass it as an argument or store it in an attribute"
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Attempt:
         self._final: Outcome | None = None
         self.student: Student | None = None
         self.problems: list[str] = []
+        self._failed_import = ""  # the message of the last import that failed
 
     def run_test(self, test: Test) -> Outcome:
         """Run one test. If the code hits the idle-time limit, rerun the test while no other tests are running.
@@ -114,6 +119,8 @@ class Attempt:
         except (WorkerDied, m.WireError) as error:
             return self._interrupted(error)
         for line, kind, text in errors:
+            if kind in ("ImportError", "ModuleNotFoundError"):
+                self._failed_import = text[:MAX_NAME]
             if location := self._source.location(line):
                 self.problems.append(f"{location}: {kind}: {text}")
         return None
@@ -163,7 +170,8 @@ class Attempt:
             return Outcome(False, str(error), compared=True)
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            return Outcome(False, f"{error} ({location})" if location else str(error))
+            text = f"{error}{self._hint(error)}"
+            return Outcome(False, f"{text} ({location})" if location else text)
         except NotAllowed as error:
             message = not_allowed_message(error.operators)
             self._final = Outcome(False, message, "not_allowed")
@@ -177,6 +185,14 @@ class Attempt:
             text = f"the test could not process the result ({type(error).__name__}: {error})"
             return Outcome(False, text, compared=True)
         return Outcome(True, "")
+
+    def _hint(self, error: StudentError) -> str:
+        """Return what may have caused an undefined name, or an empty string for other errors."""
+        if error.type != "NameError":
+            return ""
+        if self._failed_import:
+            return f"; an import failed: {self._failed_import}"
+        return f"; {NOT_DEFINED}"
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need that statement."""

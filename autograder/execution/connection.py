@@ -21,9 +21,6 @@ from autograder.protocol.plain_text import escaped
 from autograder.sandbox.process import Reply
 
 MAX_NAME = 200  # maximum length of a class's or operator's name
-NOT_DEFINED = (
-    "; if this name is a notebook variable, pass it as an argument or store it in an attribute"
-)
 
 
 class Process(Protocol):
@@ -49,8 +46,7 @@ class StudentError(Exception):
         if failure.kind == "missing":
             super().__init__(f"`{name}`: {self.text}")
         else:
-            hint = NOT_DEFINED if self.type == "NameError" else ""
-            super().__init__(f"`{name}` raised {self.type}: {self.text}".rstrip(": ") + hint)
+            super().__init__(f"`{name}` raised {self.type}: {self.text}".rstrip(": "))
 
 
 class NotAllowed(Exception):
