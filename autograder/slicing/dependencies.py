@@ -50,23 +50,19 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names bound by the course's units always resolve to those units. All other names resolve to the student's units.
-    `problems` reports any names that the course provides and the student binds or changes differently.
+    Names bound by the course's units resolve to those units, and all other names to the student's units. If the notebook
+    contains the course's function or class unchanged and another one with the same name, the name resolves to the
+    student's, unless the slice contains other units of the course that use it. `problems` reports any names that the
+    course provides and the student binds or changes differently.
     """
-    index, given_names = _index_notebook(
-        tuple(student), tuple(given), frozenset({exercise, *exercises})
-    )
-    if not index.binders[exercise]:
-        return None
-    search = _Search(index)
-    search.follow([(exercise, END)])
-    for position in index.always:
-        search.take(position, END)
-    search.follow([])
-    # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
-    # demonstrations. Calls to other functions, such as `init_tables()` or `register(f)`, may fill a table that the
-    # exercise needs.
-    search.take_side_effects(frozenset(search.names))
+    notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
+    for with_own in (True, False):
+        index, given_names = _index_notebook(*notebook, with_own)
+        if not index.binders[exercise]:
+            return None
+        search = _search(index, exercise)
+        if index.with_own.isdisjoint(search.read_by_course()):
+            break
     names = set(search.names)
     problems = list(given_names.edits(names))
     if search.is_cut:
@@ -78,18 +74,31 @@ def slice_for(
     )
 
 
-# Cache the last notebook's index, because a submission's exercises are sliced one after another.
-_last: tuple[NotebookIndex, GivenNames] | None = None
+def _search(index: NotebookIndex, exercise: str) -> _Search:
+    """Return a completed search for the units that an exercise needs."""
+    search = _Search(index)
+    search.follow([(exercise, END)])
+    for position in index.always:
+        search.take(position, END)
+    search.follow([])
+    # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
+    # demonstrations. Calls to other functions, such as `init_tables()` or `register(f)`, may fill a table that the
+    # exercise needs.
+    search.take_side_effects(frozenset(search.names))
+    return search
+
+
+# Cache the last notebook's indices by `with_own`, because a submission's exercises are sliced one after another.
+_last: dict[bool, tuple[NotebookIndex, GivenNames]] = {}
 
 
 def _index_notebook(
-    student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str]
+    student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str], with_own: bool
 ) -> tuple[NotebookIndex, GivenNames]:
-    global _last
-    if _last is None or _last[0].key != (student, given, exercises):
-        index = NotebookIndex(student, given, exercises)
-        _last = index, GivenNames(index)
-    return _last
+    if with_own not in _last or _last[with_own][0].key != (student, given, exercises):
+        index = NotebookIndex(student, given, exercises, with_own)
+        _last[with_own] = index, GivenNames(index)
+    return _last[with_own]
 
 
 class _Search:
@@ -145,6 +154,11 @@ class _Search:
             moments = {moment}
         self._steps += 10 + len(later)
         self._pending += [(name, m) for name in later for m in moments]
+
+    def read_by_course(self) -> set[str]:
+        """Return the names that the course's selected units read."""
+        units = self.index.units
+        return set[str]().union(*(units[p].reads for p in self.taken if p < self.index.n_given))
 
     def take_side_effects(self, called_by_exercise: Collection[str]) -> None:
         """Select calls that change objects needed by the exercise, except calls to functions that the exercise itself calls."""

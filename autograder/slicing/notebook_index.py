@@ -11,10 +11,17 @@ from autograder.slicing.unit import Unit
 
 
 class NotebookIndex:
-    """An index of the names in the course's units and the student's units. Positions are indices into `units`."""
+    """An index of the names in the course's units and the student's units. Positions are indices into `units`.
+
+    `with_own` contains the names for which the student's own functions and classes replace the course's.
+    """
 
     def __init__(
-        self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
+        self,
+        student: Sequence[Unit],
+        given: Sequence[Unit],
+        exercises: frozenset[str],
+        with_own: bool,
     ) -> None:
         self.key = student, given, exercises
         given = [u for u in given if not u.main_only]
@@ -22,13 +29,15 @@ class NotebookIndex:
         self.student = student
         self.n_given = len(given)
         self.exercises = exercises
-        self.given_names = {n for u in given for n in u.binds} - exercises
         own = [
             u
             for u in student
             if not u.main_only and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
+        given_names = {n for u in given for n in u.binds} - exercises
+        self.with_own = (given_names & _redefined(own, given, student)) if with_own else set()
+        self.given_names = given_names - self.with_own
         self.bound_outside_demonstrations = {
             n for u in self.units if not u.is_demonstration for n in u.binds
         }
@@ -64,7 +73,9 @@ class NotebookIndex:
         """
         if self.units[position].is_demonstration and name in self.bound_outside_demonstrations:
             return False
-        return position < self.n_given or name not in self.given_names
+        if position < self.n_given:
+            return name not in self.with_own
+        return name not in self.given_names
 
     def _is_definition(self, unit: Unit, name: str) -> bool:
         """Return False if a unit binds an exercise's name to something other than the student's definition.
@@ -176,3 +187,13 @@ class NotebookIndex:
             }
             self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
         return self._reads[position]
+
+
+def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Unit]) -> set[str]:
+    """Return the names of functions and classes that the notebook defines besides the course's unchanged definition.
+
+    Names that stubs mention are excluded.
+    """
+    optional = {u.source: u.defines - u.imports for u in given if u.cell and not u.always}
+    kept = set[str]().union(*(optional.get(u.source, ()) for u in student))
+    return kept & {n for u in own if not u.is_demonstration for n in u.defines - u.imports}
