@@ -380,12 +380,13 @@ class TestDecisionTransformer:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The arguments may be non-contiguous and are not modified. Earlier calls do not change the logits."""
+        """The arguments may be non-contiguous and are not modified. Earlier calls and `train()` do not change the logits."""
         draw, sizes = Draw(seed), Sizes()
         model, parameters = sizes.model(student, draw)
-        for b, t in ((3, 5), (4, 2)):
+        for b, t, mode in ((3, 5, "evaluation"), (40, 2, "training")):
             episode = [draw.strided(part) for part in sizes.episode(draw, b, t)]
             expected = sizes.expected(parameters, *episode)
-            what = f"the logits for b = {b} and t = {t}"
-            close(model(*episode), expected, what, ATOL, 1e-4, torch.float32)
+            what = f"the logits in {mode} mode for b = {b} and t = {t}"
+            seen = model.train(mode == "training")(*episode)
+            close(seen, expected, what, ATOL, 1e-4, torch.float32)
             unchanged(student)

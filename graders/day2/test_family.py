@@ -596,7 +596,7 @@ class TestGroupedQueryAttention:
         """The mask may differ between query heads, even within a group."""
         draw = Draw(seed)
         inputs = random_heads(draw, 2, 6, 2)
-        for shape in ((2, 6, 5, 7), (1, 6, 1, 7)):
+        for shape in ((2, 6, 5, 7), (1, 6, 1, 7), (6, 5, 7)):
             mask = draw.mask(*shape)
             mask[..., 4] = True
             seen = student.grouped_query_attention(*inputs, mask=mask)

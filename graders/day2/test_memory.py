@@ -33,6 +33,16 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
     return parameters
 
 
+def very_negative_scores(d_model: int) -> dict[str, Tensor]:
+    """Return weights for `query` and `key` that give all pairs of positions the same score, below −600, if `relative` is zero."""
+    weights = {}
+    for name, first in (("query", 30.0), ("key", -40.0)):
+        weights[f"{name}.weight"] = torch.zeros(d_model, d_model)
+        # With a single product per score, rounding cannot make the scores differ.
+        weights[f"{name}.bias"] = first * torch.eye(d_model)[0]
+    return weights
+
+
 def recurrent_oracle(
     parameters: dict[str, Tensor], x: Tensor, memory: Tensor | None = None
 ) -> Tensor:
@@ -103,13 +113,18 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_content_of_the_memory(self, student, seed):
-        """If `relative` is zero, each position attends to the memory and to x up to its own position, based on content alone."""
+        """If `relative` is zero, each position attends to the memory and to x up to its own position, based on content alone,
+        even if all scores are far below 0.
+        """
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 3, 1, 11)
         parameters["relative"].zero_()
         layer.load({"relative": parameters["relative"]})
         x, memory = draw.normal(2, 4, 3), draw.normal(2, 6, 3)
         check_output(layer, parameters, x, memory, "for n = 4, m = 6 and `relative` of zeros")
+        parameters |= very_negative_scores(3)
+        layer.load(parameters)
+        check_output(layer, parameters, x, memory, "if all scores are −693")
 
     @weight(1.5)
     def test_distances(self, student, seed):

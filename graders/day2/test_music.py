@@ -252,6 +252,16 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
     return parameters
 
 
+def very_negative_scores(d_model: int) -> dict[str, Tensor]:
+    """Return weights for `query` and `key` that give all pairs of positions the same score, below −600, if `relative` is zero."""
+    weights = {}
+    for name, first in (("query", 30.0), ("key", -40.0)):
+        weights[f"{name}.weight"] = torch.zeros(d_model, d_model)
+        # With a single product per score, rounding cannot make the scores differ.
+        weights[f"{name}.bias"] = first * torch.eye(d_model)[0]
+    return weights
+
+
 def attention_oracle(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
     """Compute relative self-attention in float64, one query at a time, looking up the row of `relative` for every distance."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
@@ -311,12 +321,16 @@ class TestRelativeSelfAttention:
 
     @weight(1)
     def test_content_alone(self, student, seed):
-        """If `relative` is zero, the layer computes ordinary causal attention."""
+        """If `relative` is zero, the layer computes ordinary causal attention, even if all scores are far below 0."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 1, 1, 7)
         parameters["relative"].zero_()
         layer.load({"relative": parameters["relative"]})
-        check_output(layer, parameters, draw.normal(3, 7, 1))
+        x = draw.normal(3, 7, 1)
+        check_output(layer, parameters, x)
+        parameters |= very_negative_scores(1)
+        layer.load(parameters)
+        check_output(layer, parameters, x, "the output if all scores are −1200")
 
     @weight(1.5)
     def test_distances(self, student, seed):
