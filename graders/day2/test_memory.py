@@ -17,6 +17,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from graders.day2.test_music import very_negative_scores
 
 # This tolerance covers the rounding error of six float32 matrix products and a softmax on any hardware.
 ATOL = 5e-5
@@ -31,16 +32,6 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
         parameters[f"{name}.bias"] = draw.normal(d_model, scale=0.5)
     parameters["relative"] = draw.normal(n_heads, max_length, d_model // n_heads)
     return parameters
-
-
-def very_negative_scores(d_model: int) -> dict[str, Tensor]:
-    """Return weights for `query` and `key` that give all pairs of positions the same score, below −600, if `relative` is zero."""
-    weights = {}
-    for name, first in (("query", 30.0), ("key", -40.0)):
-        weights[f"{name}.weight"] = torch.zeros(d_model, d_model)
-        # With a single product per score, rounding cannot make the scores differ.
-        weights[f"{name}.bias"] = first * torch.eye(d_model)[0]
-    return weights
 
 
 def recurrent_oracle(
