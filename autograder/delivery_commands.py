@@ -116,7 +116,9 @@ def feedback(
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):
         print_error(note)
-    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet, earlier or ())
+    done = feedback_files.deliver(
+        rows, sentences.read(chosen), to, place, worksheet, earlier or (), group
+    )
     for note in [*done.notes, *done.problems]:
         print_error(note)
     if done.pages:

@@ -330,6 +330,64 @@ def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day)
     assert f"students in {sheet} without a submission (1): Participant 52" in notes
 
 
+NAMESAKES = {
+    "a file with the student's name": "in/adalovelace/day1.ipynb",
+    "a download from Canvas": "in/adalovelace_4211_880011_day1.ipynb",
+}
+
+
+@pytest.mark.parametrize("path", NAMESAKES.values(), ids=NAMESAKES)
+def test_the_submission_with_the_participant_number_counts(path: str, day: Day) -> None:
+    numbered = marks("in/Ada Lovelace_51_assignsubmission_file_/day1.ipynb", "Ada Lovelace", 50)
+    other = marks(path, "adalovelace", 90)
+    sheet, out = written(day, "sheet.csv", WORKSHEET), day.root / "out.csv"
+    for class_ in ([numbered, other], [other, numbered]):
+        notes = export(day, "moodle", class_, out, into=sheet)
+        assert import_to_moodle(out)["51"] == "5"
+        note = (
+            f"Ada Lovelace (Participant 51) has 2 submissions; {numbered.path} counts (50 points), "
+            f"and these do not: {path}"
+        )
+        assert note in notes
+
+
+def test_the_submission_with_the_id_of_the_gradebook_counts(day: Day) -> None:
+    (day.root / "roster.csv").write_text("id,student,name\n,somebody,\n", encoding="utf-8")
+    numbered = marks("in/lovelaceada_12345_67890_day1.ipynb", "lovelaceada", 50)
+    other = marks("in/Ada Lovelace_51_assignsubmission_file_/day1.ipynb", "Ada Lovelace", 90)
+    gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "o.csv"
+    for class_ in ([numbered, other], [other, numbered]):
+        notes = export(day, "canvas", class_, out, into=gradebook)
+        assert import_to_canvas(out)[2]["12345"] == "25"
+        assert any(
+            note.startswith("Lovelace, Ada has 2 submissions; ") and note.endswith(other.path)
+            for note in notes
+        )
+
+
+def test_without_an_id_the_best_of_several_submissions_counts(day: Day) -> None:
+    class_ = [
+        marks(f"in/{name}/day1.ipynb", name, points)
+        for name, points in (("adalovelace", 90), ("lovelaceada", 50))
+    ]
+    sheet, out = written(day, "sheet.csv", WORKSHEET), day.root / "out.csv"
+    notes = export(day, "moodle", class_, out, into=sheet)
+    assert import_to_moodle(out)["51"] == "9"
+    assert any("has 2 submissions; in/adalovelace/day1.ipynb counts" in note for note in notes)
+
+
+@pytest.mark.parametrize("to", ["canvas", "moodle"])
+def test_no_note_gives_the_points_of_a_stranger_without_a_grade(to: Format, day: Day) -> None:
+    text = GRADEBOOK if to == "canvas" else WORKSHEET
+    table = written(day, "table.csv", text)
+    graded = marks("in/emil/day1.ipynb", "emil", 50)
+    unread = msgspec.structs.replace(graded, exercises=[], points=None)
+    for one, expected in ((graded, ["emil is not in"]), (unread, [])):
+        notes = export(day, to, [one], day.root / "out.csv", into=table)
+        found = [note[:14] for note in notes if "were not entered" in note]
+        assert found == expected
+
+
 def test_a_file_that_is_not_a_worksheet_is_refused(day: Day) -> None:
     sheet = written(day, "sheet.csv", WORKSHEET.replace("Identifier", "Kennung"))
     with pytest.raises(CourseError, match="no column 'Identifier'"):

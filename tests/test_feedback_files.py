@@ -164,6 +164,24 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_
             assert f"<h1><bdi>{person}</bdi></h1>" in archive.read(name).decode()
 
 
+def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Texts, tmp_path: Path) -> None:
+    numbered = from_moodle(texts, "Róbert Byron", "42114", "softmax")
+    other = replace(submission(texts, student="byronrobert", path="byronrobert.ipynb"))
+    sheet, out = tmp_path / "sheet.csv", tmp_path / "f.zip"
+    sheet.write_text(
+        "Identifier,Full name,Grade,Last modified (grade)\nParticipant 42114,Róbert Byron,,-\n"
+    )
+    rows, _ = class_list.rows([numbered, other], texts.day, NO_ROSTER)
+    done = deliver(rows, texts, "moodle", out, sheet)
+    assert done.pages == 1
+    (note,) = done.notes
+    assert note.startswith("Róbert Byron (Participant 42114) has 2 submissions; ")
+    assert note.endswith(": byronrobert.ipynb")
+    with zipfile.ZipFile(out) as archive:
+        (name,) = archive.namelist()
+        assert 'id="softmax-heading"' in archive.read(name).decode()
+
+
 def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
     texts: Texts, tmp_path: Path
 ) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.export import csv_table
+from autograder.export import csv_table, table_lines
 from autograder.export.csv_table import Table
-from autograder.marks.class_list import Row
+from autograder.export.table_lines import Match
+from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import list_names
 from autograder.submissions.people import Person
@@ -20,7 +21,8 @@ from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
-KEYS = ("ID", "SIS User ID", "SIS Login ID", "Student")
+IDS = ("ID", "SIS User ID", "SIS Login ID")
+KEYS = (*IDS, "Student")
 POSSIBLE = "Points Possible"
 
 
@@ -36,7 +38,9 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
     return csv_table.to_csv(lines)
 
 
-def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
+def fill_in(
+    rows: Sequence[Row], day: Day, file: Path, title: str = "", group: GroupRule = "latest"
+) -> tuple[str, list[str]]:
     """Enter the day's marks in an exported gradebook. Return the new gradebook and notes for the TA.
 
     The result contains only the student columns and the day's assignment, so Canvas leaves other assignments unchanged.
@@ -52,7 +56,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple
     column = _find_column(table, section, day, title)
     possible = _points_possible(table, column, day)
     scale = possible / day.points
-    matched, notes = _match(rows, table)
+    matched, notes = _match(rows, table, group)
     lines: list[Sequence[str | float]] = []
     grades: list[tuple[str, str, float | None]] = []
     for number, line in enumerate(table.rows):
@@ -86,7 +90,7 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
-def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
+def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[int, Row], list[str]]:
     """Return the marks for each row of the gradebook, and notes about students who are only in one of the two.
 
     Students who are in `rows` without marks are not listed, because the caller has a note about them.
@@ -100,7 +104,7 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
         for column in (table.column(key) for key in KEYS if key in table.head)
     ]
     by_name = Roster(tuple(Entry("", f"line {n}", line[name]) for n, line in listed))
-    matched: dict[int, Row] = {}
+    matches = []
     absent = {number: line[name] for number, line in listed}
     notes = []
     for row in rows:
@@ -115,15 +119,20 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
         if found is not None:
             absent.pop(found, None)
         if found is not None and row.marks:
-            matched[found] = row
+            matches.append(Match(found, row, by_id=row.id in _ids(table, found)))
         elif row.marks:
-            notes.append(
-                f"{row.entry.label} is not in {table.file}: {row.points or 0:g} points were not entered"
-            )
+            notes += table_lines.not_entered(row, table.file)
+    matched, more = table_lines.choose(matches, [line[name] for line in table.rows], group)
+    notes += more
     if absent:
         names = list_names([*absent.values()])
         notes.append(f"students in {table.file} without a submission {names}")
     return matched, notes
+
+
+def _ids(table: Table, line: int) -> set[str]:
+    cells = (table.rows[line][table.column(key)] for key in IDS if key in table.head)
+    return {*cells} - {""}
 
 
 def _has_canvas_id(row: Row) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from autograder.export import Target, moodle
 from autograder.feedback import student_page
 from autograder.feedback.sentences import Texts
 from autograder.feedback.student_page import Recipient, page_or_problem
-from autograder.marks.class_list import Row
+from autograder.marks.class_list import GroupRule, Row
 from autograder.submissions import platforms
 
 # Every file in a zip has this date, so that identical pages produce identical archives.
@@ -45,12 +45,14 @@ def deliver(
     out: Path,
     worksheet: Path | None = None,
     earlier: Sequence[Path] = (),
+    group: GroupRule = "latest",
 ) -> Delivery:
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
         earlier: Earlier zips, oldest first. Pages whose newest version in them is unchanged are left out.
+        group: Which submission counts if several match one line of the worksheet.
 
     Raises:
         CourseError: The worksheet or an earlier zip is invalid.
@@ -64,7 +66,7 @@ def deliver(
         if to == "canvas":
             named, notes = _canvas_names(rows, texts.day)
         else:
-            named, notes = _moodle_names(rows, texts.day, worksheet)
+            named, notes = _moodle_names(rows, texts.day, worksheet, group)
         problems = []
         known = {name: crc for file in earlier for name, crc in _read_zip(file).items()}
         return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
@@ -157,30 +159,36 @@ def _canvas_name(path: str, upload: int, day: Day) -> str:
 
 
 def _moodle_names(
-    rows: Iterable[Row], day: Day, worksheet: Path | None
+    rows: Sequence[Row], day: Day, worksheet: Path | None, group: GroupRule
 ) -> tuple[dict[str, Recipient], list[str]]:
-    lines = moodle.Worksheet.read(worksheet) if worksheet else None
     named = {}
-    notes = []
-    for row, student in _with_recipients(rows):
-        participant = lines.participant(row) if lines else moodle.participant(row)
+    participants, notes = _participants(rows, worksheet, group)
+    for row, participant in participants:
+        (student,) = student_page.recipients([row])
         if participant:
             # The name in Moodle's own download stays the same when a roster renames the student.
             person = row.person if student.marks.handed_in else None
             name = _moodle_person(person.name if person else student.name)
             named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student
         else:
-            hint = "" if lines else ". Add Moodle's grading worksheet with --worksheet"
+            hint = "" if worksheet else ". Add Moodle's grading worksheet with --worksheet"
             notes.append(
                 f"{row.entry.label}: no page, because the participant number is unknown{hint}"
             )
     return named, notes
 
 
-def _with_recipients(rows: Iterable[Row]) -> Iterator[tuple[Row, Recipient]]:
-    for row in rows:
-        for student in student_page.recipients([row]):
-            yield row, student
+def _participants(
+    rows: Sequence[Row], worksheet: Path | None, group: GroupRule
+) -> tuple[list[tuple[Row, str]], list[str]]:
+    """Return the rows that get a page, each with its participant number or "", and notes about the rows left out."""
+    submitted = [row for row in rows if row.marks]
+    if worksheet is None:
+        return [(row, moodle.participant(row)) for row in submitted], []
+    sheet = moodle.Worksheet.read(worksheet)
+    chosen, notes = sheet.choose(submitted, group)
+    found = [(row, sheet.participant(line)) for line, row in chosen.items()]
+    return found + [(row, "") for row in submitted if sheet.line(row) is None], notes
 
 
 def _moodle_person(name: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from autograder.course.config import Day
-from autograder.export import csv_table
-from autograder.marks.class_list import Row
+from autograder.export import csv_table, table_lines
+from autograder.export.table_lines import Match
+from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.roster_notes import list_names
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
@@ -76,18 +77,32 @@ class Worksheet:
 
     def line(self, row: Row) -> int | None:
         """Return the line number of a student, or None if the student is not in the worksheet."""
-        # The participant number of a group submission belongs to the student named in the marks, not to the other members.
-        labels = row.marks.labels if row.marks else ()
-        is_named = row.entry.student in labels or not row.entry.group
-        if is_named and participant(row) in self._by_participant:
-            return self._by_participant[participant(row)]
+        number = self._line_with_number(row)
+        if number is not None:
+            return number
         entry = self._roster.find(Person(row.entry.name, email=row.entry.email), has_own_name=True)
         return self._numbers[entry] if entry else None
 
-    def participant(self, row: Row) -> str:
-        """Return a student's participant number, or "" if the student is not in the worksheet."""
-        number = self.line(row)
-        return "" if number is None else self._participant(number)
+    def choose(self, rows: Iterable[Row], group: GroupRule) -> tuple[dict[int, Row], list[str]]:
+        """Return the submission that counts for each line, and notes about lines that match several submissions.
+
+        A submission with the line's participant number always counts.
+        """
+        lines = [(self.line(row), row) for row in rows if row.marks]
+        matches = [
+            Match(line, row, by_id=self._line_with_number(row) is not None)
+            for line, row in lines
+            if line is not None
+        ]
+        labels = [self._label(number) for number in range(len(self.table.rows))]
+        return table_lines.choose(matches, labels, group)
+
+    def _line_with_number(self, row: Row) -> int | None:
+        """Return the number of the line with a student's participant number, or None if there is none."""
+        # The participant number of a group submission belongs to the student named in the marks, not to the other members.
+        labels = row.marks.labels if row.marks else ()
+        is_named = row.entry.student in labels or not row.entry.group
+        return self._by_participant.get(participant(row)) if is_named else None
 
     def cell(self, number: int, column: str) -> str:
         """Return a cell, or "" if there is no such column."""
@@ -102,8 +117,7 @@ class Worksheet:
         absent: list[str] = []
         for number in range(len(self.table.rows)):
             if number not in graded:
-                name, identifier = self.cell(number, "Full name"), self.cell(number, "Identifier")
-                label = f"{name} ({identifier})" if name else identifier
+                label = self._label(number)
                 if self.cell(number, "Status").startswith(SUBMITTED):
                     missing.append(label)
                 elif number not in listed:
@@ -131,7 +145,7 @@ class Worksheet:
             text = self.cell(number, TIME)
             time = _parse_time(text)
             if time:
-                times[self._participant(number)] = time
+                times[self.participant(number)] = time
             elif text not in ("", "-"):
                 unread.append(text)
         notes = []
@@ -142,12 +156,17 @@ class Worksheet:
             )
         return times, notes
 
-    def _participant(self, number: int) -> str:
+    def _label(self, number: int) -> str:
+        name, identifier = self.cell(number, "Full name"), self.cell(number, "Identifier")
+        return f"{name} ({identifier})" if name else identifier
+
+    def participant(self, number: int) -> str:
+        """Return the participant number on a line."""
         return self.cell(number, "Identifier").rpartition(" ")[2]
 
     @cached_property
     def _by_participant(self) -> dict[str, int]:
-        return {self._participant(number): number for number in range(len(self.table.rows))}
+        return {self.participant(number): number for number in range(len(self.table.rows))}
 
     @cached_property
     def _numbers(self) -> dict[Entry, int]:
@@ -166,7 +185,9 @@ class Worksheet:
         return Roster(tuple(self._numbers))
 
 
-def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
+def fill_in(
+    rows: Sequence[Row], day: Day, file: Path, group: GroupRule = "latest"
+) -> tuple[str, list[str]]:
     """Enter the day's marks in an offline grading worksheet. Return the new worksheet and notes for the TA.
 
     All other cells are unchanged, and students without a submission keep their existing grades.
@@ -177,17 +198,13 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     sheet = Worksheet.read(file)
     grade = sheet.table.column("Grade")
     lines = [list(line) for line in sheet.table.rows]
-    notes = []
-    graded = set()
+    chosen, notes = sheet.choose(rows, group)
     grades: list[tuple[str, str, float | None]] = []
-    for row in (row for row in rows if row.marks):
-        number = sheet.line(row)
-        graded.add(number)
-        if number is None:
-            notes.append(
-                f"{row.entry.label} is not in {file}: {row.points or 0:g} points were not entered"
-            )
-        elif sheet.cell(number, "Grade can be changed") == "No":
+    for row in rows:
+        if row.marks and sheet.line(row) is None:
+            notes += table_lines.not_entered(row, file)
+    for number, row in chosen.items():
+        if sheet.cell(number, "Grade can be changed") == "No":
             notes.append(
                 f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
             )
@@ -201,7 +218,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     # The caller has a note about students on the roster without a submission.
     on_roster = {sheet.line(row) for row in rows if not row.marks}
     notes += csv_table.existing_grades(file, grades)
-    notes += sheet.without_marks(graded, on_roster)
+    notes += sheet.without_marks(chosen, on_roster)
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 

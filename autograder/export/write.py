@@ -36,7 +36,7 @@ def export(
         into: The Canvas gradebook or Moodle worksheet to fill in.
         column: The title of the assignment in Canvas, if it cannot be found by the day's name.
         unreadable: The points for submissions that could not be graded, or None to leave these grades empty.
-        group: Which submission counts for a group on the roster.
+        group: Which submission counts for a group on the roster, or for a line of `into` that matches several.
 
     Raises:
         CourseError: The roster or `into` is invalid, or the format does not support `into`.
@@ -56,9 +56,9 @@ def export(
         _gradescope(rows, day, out)
         return notes
     if into and to == "canvas":
-        text, more = canvas.fill_in(rows, day, into, column)
+        text, more = canvas.fill_in(rows, day, into, column, group)
     elif into:
-        text, more = moodle.fill_in(rows, day, into)
+        text, more = moodle.fill_in(rows, day, into, group)
     elif to == "moodle":
         text, more = moodle.grade_import(rows, day)
     else:

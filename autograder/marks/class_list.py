@@ -78,10 +78,11 @@ def rows(
     others = sorted(handed.keys() - members.keys(), key=lambda entry: entry.label)
     for entry in [*members, *others]:
         found = handed[entry]
-        counting = _counting(found, [m.student for m in members.get(entry, ())], group)
-        source = handed_in(counting, roster) if counting else HandedIn(())
+        marks_that_count = counting(found, [m.student for m in members.get(entry, ())], group)
+        source = handed_in(marks_that_count, roster) if marks_that_count else HandedIn(())
         late = lateness_for(day, source, entry)
-        chosen.append(Row(entry, counting, late, source.time, unreadable, people.get(entry)))
+        person = people.get(entry)
+        chosen.append(Row(entry, marks_that_count, late, source.time, unreadable, person))
     notes = roster_problems(chosen, class_, day, roster, stored)
     notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
     notes += _notes(chosen, handed)
@@ -247,7 +248,7 @@ def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]
     ]
 
 
-def _counting(
+def counting(
     found: Sequence[SubmissionMarks], names: Sequence[str], group: GroupRule
 ) -> SubmissionMarks | None:
     """Return the submission that counts for a student or group with these names on the roster, or None if there is none."""
@@ -271,18 +272,24 @@ def _counting(
     return found[max(range(len(found)), key=rank)]
 
 
+def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
+    """Yield a note if the student has other submissions than the one in `row`, which counts."""
+    assert row.marks is not None
+    paths = {marks.path for marks in others} - {row.marks.path}
+    if paths:
+        points = "no points" if row.points is None else f"{row.points:g} points"
+        yield (
+            f"{student} has {len(paths) + 1} submissions; {row.marks.path} counts "
+            f"({points}), and these do not: {', '.join(sorted(paths))}"
+        )
+
+
 def _notes(
     chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]]
 ) -> Iterator[str]:
     for row in chosen:
         if row.marks is None:
             continue
-        others = {marks.path for marks in handed[row.entry]} - {row.marks.path}
-        if others:
-            points = "no points" if row.points is None else f"{row.points:g} points"
-            yield (
-                f"{row.entry.student} has {len(others) + 1} submissions; {row.marks.path} counts "
-                f"({points}), and these do not: {', '.join(sorted(others))}"
-            )
+        yield from note_of_others(row.entry.student, row, handed[row.entry])
         if row.late.note and row.marks.points is not None:
             yield f"{row.entry.student}: {row.late.note}"

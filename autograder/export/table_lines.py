@@ -1,0 +1,50 @@
+"""Choose the submission that counts for each line of another system's table. Entry point: `choose`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograder.marks import class_list
+from autograder.marks.class_list import GroupRule, Row
+
+
+@dataclass(frozen=True)
+class Match:
+    """A row that belongs to a line of the table. `by_id` is False if they have only the name or address in common."""
+
+    line: int
+    row: Row
+    by_id: bool
+
+
+def choose(
+    matches: Iterable[Match], names: Sequence[str], group: GroupRule
+) -> tuple[dict[int, Row], list[str]]:
+    """Return the row that counts for each line, and a note for each line that matches several submissions.
+
+    Rows with the line's id take precedence. Among several, the same submission counts as in `class_list.rows`.
+
+    Args:
+        names: The student's name on each line, for the notes.
+    """
+    by_line: dict[int, list[Match]] = {}
+    for match in matches:
+        by_line.setdefault(match.line, []).append(match)
+    chosen: dict[int, Row] = {}
+    notes: list[str] = []
+    for line, found in by_line.items():
+        rows = [match.row for match in found if match.by_id] or [match.row for match in found]
+        marks = class_list.counting([row.marks for row in rows if row.marks], (), group)
+        chosen[line] = next(row for row in rows if row.marks is marks)
+        others = [match.row.marks for match in found if match.row.marks]
+        notes += class_list.note_of_others(names[line], chosen[line], others)
+    return chosen, notes
+
+
+def not_entered(row: Row, file: Path) -> list[str]:
+    """Return a note that a student's points could not be entered, or no note if the student has no grade."""
+    if row.points is None:
+        return []
+    return [f"{row.entry.label} is not in {file}: {row.points:g} points were not entered"]
