@@ -234,14 +234,11 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
     Raises:
         StoreError: The file cannot be written.
     """
-    from autograder.course.state_folder import write_error
+    from autograder.course.output_files import open_output
     from autograder.marks import model
 
-    try:
-        with open(file, "wb") as new:
-            new.writelines(model.encode(day, submissions))
-    except OSError as error:
-        raise write_error(file, error) from None
+    with open_output(file) as new:
+        new.writelines(model.encode(day, submissions))
 
 
 def check_file(file: Path | None) -> None:

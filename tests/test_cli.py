@@ -11,7 +11,7 @@ import pytest
 
 from autograder.cli import main
 from tests import small_course
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run
 
 MASK = "def padding_mask(tokens, pad_id):\n    return (tokens != pad_id).unsqueeze(1)\n"
 
@@ -103,6 +103,47 @@ def test_grading_without_isolation_prints_a_warning(course: Path) -> None:
     assert "WITHOUT ISOLATION" in done.stderr
     marks = json.loads((course / "alone.json").read_text())
     assert marks["submissions"][0]["isolation"] == ["limits"]
+
+
+@pytest.fixture
+def graded(tmp_path: Path, run: Run) -> Path:
+    """Return the folder of a small course with one graded submission, and with a broken link `broken`."""
+    root = small_course.make(tmp_path / "course")
+    (root / "ada.py").write_text(MASK)
+    (root / "broken").symlink_to("nowhere")
+    assert run(root, "grade", "day1", "ada.py").returncode == 0
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["report", "feedback", "demo"])
+def test_a_folder_that_cannot_be_created_is_one_line_on_stderr(
+    command: str, graded: Path, run: Run
+) -> None:
+    done = run(graded, command, "day1", "--out", "broken")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["autograder: broken cannot be written: File exists"]
+
+
+@pytest.mark.slow
+def test_marks_are_kept_if_feedback_cannot_be_written(graded: Path, run: Run) -> None:
+    (graded / "bob.py").write_text(MASK)
+    options = ("--feedback", "broken", "--json", "marks.json")
+    done = run(graded, "grade", "day1", "bob.py", *options)
+    assert done.returncode == 2
+    assert "1 submission graded" in done.stdout
+    assert done.stderr.splitlines()[-1] == "autograder: broken cannot be written: File exists"
+    assert "bob" in (graded / "marks.json").read_text()
+    assert "bob" in run(graded, "list", "day1").stdout
+
+
+@pytest.mark.slow
+def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run) -> None:
+    done = run(graded, "feedback", "day1", "--for", "moodle")
+    assert (done.returncode, done.stdout) == (1, "")
+    problem = "there is no feedback page to write, so feedback-day1.zip was not written"
+    assert done.stderr.splitlines()[-1] == f"autograder: {problem}"
+    assert not (graded / "feedback-day1.zip").exists()
 
 
 def test_the_main_process_does_not_import_torch() -> None:

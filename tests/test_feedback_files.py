@@ -72,6 +72,8 @@ def written(
 ) -> tuple[dict[str, str], Delivery]:
     rows, _ = class_list.rows(class_, texts.day, roster)
     done = deliver(rows, texts, to, out)  # type: ignore[arg-type]
+    if not done.pages:
+        return {}, done
     with zipfile.ZipFile(out) as archive:
         return {name: archive.read(name).decode() for name in archive.namelist()}, done
 
@@ -103,6 +105,16 @@ def test_canvas_gets_no_page_for_a_text_entry(texts: Texts, tmp_path: Path) -> N
     assert len(done.notes) == 1
     assert done.notes[0].startswith("Ada: no page")
     assert done.notes[0].endswith("this submission is a text entry or a link")
+    assert not (tmp_path / "f.zip").exists()
+
+
+def test_without_a_page_an_earlier_zip_is_kept(texts: Texts, tmp_path: Path) -> None:
+    written([from_moodle(texts, "Ada", "42113")], texts, "moodle", tmp_path / "f.zip")
+    before = (tmp_path / "f.zip").read_bytes()
+    stranger = submission(texts, student="Bob", path="bob.ipynb")
+    _, done = written([stranger], texts, "moodle", tmp_path / "f.zip")
+    assert done.pages == 0
+    assert (tmp_path / "f.zip").read_bytes() == before
 
 
 def from_moodle(texts: Texts, name: str, participant: str, *wrong: str) -> SubmissionMarks:

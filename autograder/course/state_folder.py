@@ -99,7 +99,16 @@ def computation_lock(root: Path, name: str) -> Iterator[None]:
 def write_atomically(
     file: Path, data: bytes, publish: Callable[[str, Path], None] = os.replace
 ) -> None:
-    """Write a file (mode 0600) atomically: other processes never see an incomplete file.
+    """Write a file (mode 0600) atomically; see `atomic_file`."""
+    with atomic_file(file, 0o600, publish) as new:
+        new.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(
+    file: Path, mode: int, publish: Callable[[str, Path], None] = os.replace
+) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete. If the block fails, nothing is changed.
 
     `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` fails if
     one exists.
@@ -107,7 +116,8 @@ def write_atomically(
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:
         with os.fdopen(descriptor, "wb") as new:
-            new.write(data)
+            os.fchmod(descriptor, mode)
+            yield new
         publish(part, file)
     finally:
         Path(part).unlink(missing_ok=True)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.state_folder import write_error
+from autograder.course.output_files import open_output
 from autograder.export import Target, moodle
 from autograder.feedback import student_page
 from autograder.feedback.sentences import Texts
@@ -58,20 +59,16 @@ def deliver(
         CourseError: The worksheet or an earlier zip is invalid.
         StoreError: The output cannot be written.
     """
-    students = student_page.recipients(rows)
-    try:
-        if to == "folder":
-            files, problems = student_page.write(students, texts, out)
-            return Delivery(len(files), 0, [], problems)
-        if to == "canvas":
-            named, notes = _canvas_names(rows, texts.day)
-        else:
-            named, notes = _moodle_names(rows, texts.day, worksheet, group)
-        problems = []
-        known = {name: crc for file in earlier for name, crc in _read_zip(file).items()}
-        return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
-    except OSError as error:
-        raise write_error(out, error) from None
+    if to == "folder":
+        files, problems = student_page.write(student_page.recipients(rows), texts, out)
+        return Delivery(len(files), 0, [], problems)
+    if to == "canvas":
+        named, notes = _canvas_names(rows, texts.day)
+    else:
+        named, notes = _moodle_names(rows, texts.day, worksheet, group)
+    problems = []
+    known = {name: crc for file in earlier for name, crc in _read_zip(file).items()}
+    return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
 
 
 def _write_zip(
@@ -81,18 +78,23 @@ def _write_zip(
     known: Mapping[str, int],
     problems: list[str],
 ) -> tuple[int, int]:
-    """Write the pages whose checksums are not in `known`. Return the number of pages written and left out."""
+    """Write the pages whose checksums are not in `known`. Return the number of pages written and left out.
+
+    Without a page to write, the file is neither created nor changed.
+    """
     pages = unchanged = 0
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with contextlib.ExitStack() as stack:
+        archive: zipfile.ZipFile | None = None
         for name, student in named.items():
             text = page_or_problem(student, texts, problems)
             if text and known.get(name) == zlib.crc32(text.encode()):
                 unchanged += 1
             elif text:
+                if archive is None:
+                    file = stack.enter_context(open_output(out))
+                    archive = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED))
                 archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
                 pages += 1
-    if unchanged and not pages:
-        out.unlink()
     return pages, unchanged
 
 

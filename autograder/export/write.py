@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.state_folder import write_error
+from autograder.course.output_files import make_folder, write_output
 from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
@@ -68,7 +68,7 @@ def export(
             "csv": plain.exercise_table,
         }
         text, more = formats[to](rows, day), []
-    _write(out, text)
+    write_output(out, text.encode())
     return [*notes, *more]
 
 
@@ -86,16 +86,5 @@ def _by_hand(rows: Iterable[Row]) -> list[str]:
 def _gradescope(rows: Iterable[Row], day: Day, folder: Path) -> None:
     taken: set[str] = set()
     for name, text in gradescope.files(list(rows), sentences.read(day)):
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise write_error(folder, error) from None
-        _write(folder / f"{file_name(name, taken)}.json", text)
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        with file.open("w", encoding="utf-8", newline="") as opened:
-            opened.write(text)
-    except OSError as error:
-        raise write_error(file, error) from None
+        make_folder(folder)
+        write_output(folder / f"{file_name(name, taken)}.json", text.encode())

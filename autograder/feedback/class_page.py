@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from autograder.course.output_files import make_folder, write_output
 from autograder.feedback.class_analysis import BINS, Analysis, FailureGroup
 from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.templates import render
@@ -29,15 +31,20 @@ EXERCISE_COLUMNS = {
 
 
 def write(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` and the CSV files to a folder, and return their paths."""
-    folder.mkdir(exist_ok=True)
+    """Write `report.html` and the CSV files to a folder, and return their paths.
+
+    Raises:
+        StoreError: The folder or a file cannot be written.
+    """
+    make_folder(folder)
     page = folder / "report.html"
-    page.write_text(html(analysis), encoding="utf-8")
+    write_output(page, html(analysis).encode())
     files = [page]
     for name, rows in tables(analysis).items():
         file = folder / f"{name}.csv"
-        with file.open("w", encoding="utf-8", newline="") as opened:
-            csv.writer(opened).writerows([[_escape(cell) for cell in row] for row in rows])
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([[_escape(cell) for cell in row] for row in rows])
+        write_output(file, text.getvalue().encode())
         files.append(file)
     return files
 

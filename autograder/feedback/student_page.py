@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.course.late_policy import ON_TIME, Lateness
+from autograder.course.output_files import make_folder, write_output
 from autograder.feedback.exercise_feedback import ExerciseFeedback, list_names, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
@@ -134,8 +135,11 @@ def write(
     """Write each student's page to a folder, in a file named after the student.
 
     Return the files, and a message for each page that could not be written because of an internal error.
+
+    Raises:
+        StoreError: The folder or a file cannot be written.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     taken: set[str] = set()
     files: list[Path] = []
     problems: list[str] = []
@@ -143,7 +147,7 @@ def write(
         file = folder / f"{file_name(student.label, taken)}.html"
         text = page_or_problem(student, texts, problems)
         if text:
-            file.write_text(text, encoding="utf-8")
+            write_output(file, text.encode())
             files.append(file)
     return files, problems
 

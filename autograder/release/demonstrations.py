@@ -24,6 +24,8 @@ from rich.table import Table
 
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
+from autograder.course.output_files import make_folder
+from autograder.course.state_folder import write_error
 from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
@@ -48,8 +50,9 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
 
     Raises:
         CourseError: A demonstration raised an exception.
+        StoreError: The folder or a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, parents=True)
     # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", MPLBACKEND="Agg")
     context = multiprocessing.get_context("forkserver")
@@ -62,6 +65,8 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
             raise CourseError(
                 f"{day.name}: the process of a demonstration was killed; the machine may be low on memory"
             ) from None
+        except OSError as error:
+            raise write_error(Path(error.filename or folder), error) from None
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
