@@ -118,6 +118,8 @@ def grade(
     from autograder.grading.cluster.place import Place
     from autograder.grading.open_session import open_session
 
+    if not cluster and (tls_ca_file or tls_cert or tls_key):
+        raise typer.BadParameter("--tls-ca-file, --tls-cert and --tls-key work only with --cluster")
     chosen = load_day(day)
     check_file(json)
     check_folder(feedback)

@@ -181,10 +181,14 @@ def override(
     from autograder.marks.override_requests import Request
 
     chosen = load_day(day)
-    if csv and (student or remove):
+    if csv and (student or remove or points or comment):
         raise typer.BadParameter("pass either --csv, or STUDENT and EXERCISE")
+    if remove and (points or comment or by):
+        raise typer.BadParameter("--remove does not work with --points, --comment and --by")
     if csv:
         _add(chosen, _read_requests(csv), by)
+    elif not student and (remove or points or comment or by):
+        raise typer.BadParameter("STUDENT is missing")
     elif not student:
         _list(chosen)
     elif not exercise:

@@ -45,6 +45,19 @@ WRONG = {
         ["grade", "day1", "x", "--json", "/no/such/f"],
         "cannot be written",
     ),
+    "points to remove": (
+        ["override", "day1", "x", "softmax", "--remove", "--points", "2"],
+        "--remove does not work with --points",
+    ),
+    "points for no student": (["override", "day1", "--points", "2"], "STUDENT is missing"),
+    "points beside a file of overrides": (
+        ["override", "day1", "--csv", "x", "--points", "2"],
+        "either --csv, or STUDENT",
+    ),
+    "a certificate without a cluster": (
+        ["grade", "day1", "x", "--tls-cert", "c.pem"],
+        "work only with --cluster",
+    ),
     "no such sandbox": (["grade", "day1", "x", "--sandbox", "some"], "'some'"),
 }
 

@@ -133,6 +133,7 @@ def test_wrong_names_are_reported(explained: Callable[..., str]) -> None:
         (("nothere.zip", "padding_mask"), {}, "there is no file 'nothere.zip'"),
         (("student01", "nosuch"), {}, "no exercise 'nosuch'"),
         (("class.zip", "padding_mask"), {}, "choose one with --student: student00, student01"),
+        (("student01",), {"student": "student02"}, "--student works only with the PATH of a file"),
         (("class.zip",), {"student": "eve"}, "It contains submissions by: student00"),
     ):
         with pytest.raises(CourseError, match=re.escape(message)):

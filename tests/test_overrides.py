@@ -161,6 +161,8 @@ def test_an_invalid_override_is_refused(points: str, comment: str, message: str,
         resolve([Request("ada", "softmax", points, comment)], class_, day, NO_ROSTER, "kim")
     with pytest.raises(CourseError, match="could not be graded"):
         resolve([Request("bob", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
+    with pytest.raises(CourseError, match=r"day1 has no exercise 'softmx'; it has .*softmax, "):
+        resolve([Request("ada", "softmx", points, comment)], class_, day, NO_ROSTER, "kim")
 
 
 def test_what_an_override_leaves_out_stays(day: Day) -> None:

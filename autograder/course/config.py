@@ -108,6 +108,17 @@ class Day:
         """Return the names of the exercises that students fill in."""
         return tuple(exercise.name for exercise in self.exercises)
 
+    def check_exercise(self, name: str) -> None:
+        """Check that students fill in an exercise with this name.
+
+        Raises:
+            CourseError: There is no such exercise.
+        """
+        if name not in self.names:
+            raise CourseError(
+                f"{self.name} has no exercise {name!r}; it has {', '.join(self.names)}"
+            )
+
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
         """Read the chapters in `grading.toml` order, and keep only the content that students get."""

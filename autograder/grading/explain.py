@@ -61,9 +61,12 @@ def explain(
     Raises:
         CourseError: There is no such student, path or exercise, or the student is ambiguous.
     """
-    if exercise and exercise not in day.names:
+    if exercise:
+        day.check_exercise(exercise)
+    if student and not os.path.lexists(who):
         raise CourseError(
-            f"{day.name} has no exercise {exercise!r}; its exercises are {', '.join(day.names)}"
+            f"there is no file or folder {who!r}. --student works only with the PATH of a file or folder "
+            "that contains several submissions"
         )
     class_roster = roster_for(day)
     with History(day.root) as history:

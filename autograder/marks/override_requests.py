@@ -88,8 +88,7 @@ def find_marks(
 
 
 def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
-    if request.exercise not in day.names:
-        raise CourseError(f"{day.name} has no exercise {request.exercise!r}")
+    day.check_exercise(request.exercise)
     if not marks.exercises:
         raise CourseError(
             f"the submission of {marks.student} could not be graded, so it has no exercises"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autograder.course.config import CourseError, Day, Exercise
+from autograder.course.config import Day, Exercise
 from autograder.course.consistency import check_day
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome
@@ -68,8 +68,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
         CourseError: The day is inconsistent, its code does not run, or a named exercise does not exist.
     """
     for name in names:
-        if name not in day.names:
-            raise CourseError(f"{day.name} has no exercise {name!r}; it has {', '.join(day.names)}")
+        day.check_exercise(name)
     check_day(day)
     exercises = [exercise for exercise in day.exercises if exercise.name in (names or day.names)]
     with start_server() as server:
