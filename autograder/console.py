@@ -155,9 +155,11 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
 def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
     """Print how many marks were reused, and any problems that the TA should check."""
     if graded.reused:
+        of = f"{graded.reused} of {counted(len(graded.submissions), 'submission')}"
         console.print(
-            f"{graded.reused} of {len(graded.submissions)} submissions have not changed since they were graded; "
-            "--force grades them again",
+            f"{of} has not changed since it was graded; --force grades it again"
+            if graded.reused == 1
+            else f"{of} have not changed since they were graded; --force grades them again",
             highlight=False,
         )
     if graded.unstored:
@@ -190,8 +192,10 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     for marks in graded.ungraded:
         print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
     warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
-    counts = [f"{counted(len(graded.submissions) - len(graded.ungraded), 'submission')} graded"]
-    counts += [f"{warnings} of them with warnings"] if warnings else []
+    number = len(graded.submissions) - len(graded.ungraded)
+    counts = [f"{counted(number, 'submission')} graded"]
+    if warnings:
+        counts.append("with warnings" if number == 1 else f"{warnings} of them with warnings")
     counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
     console.print(", ".join(counts), highlight=False)
 

@@ -437,6 +437,20 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     assert "Ask the student for this day's notebook" in shown.err
 
 
+def test_the_summary_of_one_submission_is_in_the_singular(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"cyd_13_50003_a.ipynb": book(0), "cyd_13_50004_b.ipynb": book(20)}
+    for _ in range(2):
+        print_summary(Console(), grade(root, written(root / "a.zip", files)), None)
+    first, *again = capsys.readouterr().out.splitlines()
+    assert first == "1 submission graded, with warnings"
+    assert again == [
+        "1 of 1 submission has not changed since it was graded; --force grades it again",
+        first,
+    ]
+
+
 def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> None:
     text = "id,student,name\n1001,ada,Ada L\n1002,bob,Bob\n"
     (root / "roster.csv").write_text(text, encoding="utf-8")
