@@ -5,7 +5,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def code_for(
     cells = cells_of(notebook)[0] if isinstance(notebook, str) else notebook
     student, _ = parse_units(cells)
     course, _ = parse_units(cells_of(given)[0] if given else [], given=True)
+    course = [replace(unit, is_replaceable=True) for unit in course]
     return slice_for(exercise, student, course, exercises.split())
 
 

@@ -190,10 +190,7 @@ class NotebookIndex:
 
 
 def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Unit]) -> set[str]:
-    """Return the names of functions and classes that the notebook defines besides the course's unchanged definition.
-
-    Names that stubs mention are excluded.
-    """
-    optional = {u.source: u.defines - u.imports for u in given if u.cell and not u.always}
+    """Return the replaceable functions and classes that the notebook defines besides the course's unchanged definition."""
+    optional = {u.source: u.defines - u.imports for u in given if u.is_replaceable}
     kept = set[str]().union(*(optional.get(u.source, ()) for u in student))
     return kept & {n for u in own if not u.is_demonstration for n in u.defines - u.imports}

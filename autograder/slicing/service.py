@@ -51,6 +51,7 @@ class Course(msgspec.Struct, frozen=True):
     """The parts of a day that slicing needs. All of them are visible to students in the release."""
 
     exercises: list[Exercise]
+    solved: list[str]  # exercises whose references the course provides
     given: list[Cell]
     release: list[str]  # the sources of all code cells
 
@@ -129,7 +130,10 @@ def prepare(data: bytes) -> None:
 
 
 def _prepared(course: Course) -> PreparedCourse:
-    given = given_units(course.given, [exercise.stub for exercise in course.exercises])
+    given = [
+        replace(u, is_replaceable=not u.always and u.binds.isdisjoint(course.solved))
+        for u in given_units(course.given, [exercise.stub for exercise in course.exercises])
+    ]
     vocabulary = Vocabulary(
         frozenset(name for exercise in course.exercises for name in exercise.not_allowed),
         frozenset(name for exercise in course.exercises for name in exercise.libraries),

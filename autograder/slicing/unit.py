@@ -81,6 +81,8 @@ class Unit:
     runs_code: bool = False  # whether the unit contains calls, which may run lambdas
     first: bool = False  # whether the unit is a star or __future__ import, which runs early
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
+    # Whether the course provides this unit, and a student's function or class with the same name may replace it.
+    is_replaceable: bool = False
     is_demonstration: bool = False  # whether the unit is under `with demonstration():`
 
 
