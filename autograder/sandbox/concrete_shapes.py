@@ -27,10 +27,10 @@ _stand_ins: list[types.ModuleType] = []
 
 
 def assume_concrete_shapes() -> None:
-    """Replace sympy and torch's symbolic shapes with stand-ins. Does nothing if one of them has been imported before.
+    """Replace sympy and torch's symbolic shapes with stand-ins, unless one of them has already been imported.
 
-    The stand-ins contain only what torch needs to check concrete shapes. All other uses, such as a call to
-    `sympy.symbols`, import the real modules.
+    The stand-ins contain the names that torch needs to check concrete shapes. Any other name, such as `sympy.symbols`,
+    imports the real modules.
     """
     if "sympy" in sys.modules or SHAPES in sys.modules:
         return
@@ -67,7 +67,7 @@ def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
 def _real(name: str) -> types.ModuleType:
     """Import all the real modules, and return one of them.
 
-    Code that has imported a stand-in keeps using it, so each stand-in gets all attributes of the real module.
+    Modules may still refer to a stand-in, so each stand-in gets all attributes of the real module.
     """
     for module in _stand_ins:
         if sys.modules.get(module.__name__) is module:

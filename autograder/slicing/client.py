@@ -81,8 +81,8 @@ def encode_course(day: Day) -> bytes:
         Exercise(e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from)
         for e in day.exercises
     ]
-    solved = [exercise.name for exercise in day.unassigned]
-    return msgspec.msgpack.encode(Course(exercises, solved, given, _release(day)))
+    unassigned = [exercise.name for exercise in day.unassigned]
+    return msgspec.msgpack.encode(Course(exercises, unassigned, given, _release(day)))
 
 
 def _release(day: Day) -> list[str]:

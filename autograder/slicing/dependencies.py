@@ -56,12 +56,12 @@ def slice_for(
     course provides and the student binds or changes differently.
     """
     notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
-    for with_own in (True, False):
-        index, given_names = _index_notebook(*notebook, with_own)
+    for prefer_own in (True, False):
+        index, given_names = _index_notebook(*notebook, prefer_own)
         if not index.binders[exercise]:
             return None
         search = _search(index, exercise)
-        if index.with_own.isdisjoint(search.read_by_course()):
+        if index.preferred.isdisjoint(search.read_by_course()):
             break
     names = set(search.names)
     problems = list(given_names.edits(names))
@@ -88,17 +88,17 @@ def _search(index: NotebookIndex, exercise: str) -> _Search:
     return search
 
 
-# Cache the last notebook's indices by `with_own`, because a submission's exercises are sliced one after another.
+# Cache the last notebook's indices by `prefer_own`, because a submission's exercises are sliced one after another.
 _last: dict[bool, tuple[NotebookIndex, GivenNames]] = {}
 
 
 def _index_notebook(
-    student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str], with_own: bool
+    student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str], prefer_own: bool
 ) -> tuple[NotebookIndex, GivenNames]:
-    if with_own not in _last or _last[with_own][0].key != (student, given, exercises):
-        index = NotebookIndex(student, given, exercises, with_own)
-        _last[with_own] = index, GivenNames(index)
-    return _last[with_own]
+    if prefer_own not in _last or _last[prefer_own][0].key != (student, given, exercises):
+        index = NotebookIndex(student, given, exercises, prefer_own)
+        _last[prefer_own] = index, GivenNames(index)
+    return _last[prefer_own]
 
 
 class _Search:

@@ -13,7 +13,7 @@ from autograder.slicing.unit import Unit
 class NotebookIndex:
     """An index of the names in the course's units and the student's units. Positions are indices into `units`.
 
-    `with_own` contains the names for which the student's own functions and classes replace the course's.
+    `preferred` contains the names for which the student's own functions and classes replace the course's.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class NotebookIndex:
         student: Sequence[Unit],
         given: Sequence[Unit],
         exercises: frozenset[str],
-        with_own: bool,
+        prefer_own: bool,
     ) -> None:
         self.key = student, given, exercises
         given = [u for u in given if not u.main_only]
@@ -36,8 +36,9 @@ class NotebookIndex:
         ]
         self.units = [*given, *own]
         given_names = {n for u in given for n in u.binds} - exercises
-        self.with_own = (given_names & _redefined(own, given, student)) if with_own else set()
-        self.given_names = given_names - self.with_own
+        redefined = _redefined(own, given, student) if prefer_own else set()
+        self.preferred = given_names & redefined
+        self.given_names = given_names - self.preferred
         self.bound_outside_demonstrations = {
             n for u in self.units if not u.is_demonstration for n in u.binds
         }
@@ -74,7 +75,7 @@ class NotebookIndex:
         if self.units[position].is_demonstration and name in self.bound_outside_demonstrations:
             return False
         if position < self.n_given:
-            return name not in self.with_own
+            return name not in self.preferred
         return name not in self.given_names
 
     def _is_definition(self, unit: Unit, name: str) -> bool:

@@ -51,7 +51,7 @@ class Course(msgspec.Struct, frozen=True):
     """The parts of a day that slicing needs. All of them are visible to students in the release."""
 
     exercises: list[Exercise]
-    solved: list[str]  # exercises whose references the course provides
+    unassigned: list[str]  # exercises that students do not fill in
     given: list[Cell]
     release: list[str]  # the sources of all code cells
 
@@ -131,7 +131,7 @@ def prepare(data: bytes) -> None:
 
 def _prepared(course: Course) -> PreparedCourse:
     given = [
-        replace(u, is_replaceable=not u.always and u.binds.isdisjoint(course.solved))
+        replace(u, is_replaceable=not u.always and u.binds.isdisjoint(course.unassigned))
         for u in given_units(course.given, [exercise.stub for exercise in course.exercises])
     ]
     vocabulary = Vocabulary(
