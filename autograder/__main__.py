@@ -1,6 +1,7 @@
 """Run the command line. The processes that a command starts also import this module, so it imports little at first."""
 
 import contextlib
+import signal
 import sys
 
 # Options with which a command needs no pool, or a different fork server.
@@ -11,6 +12,8 @@ def main() -> None:
     """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
     from autograder.sandbox.launch import STANDBY
 
+    _stop_as_for_ctrl_c(signal.SIGTERM)
+    _stop_as_for_ctrl_c(signal.SIGHUP)  # the terminal was closed
     try:
         if _will_grade(sys.argv[1:]):
             with contextlib.suppress(OSError):  # the pool will report what is wrong
@@ -25,6 +28,12 @@ def main() -> None:
         sys.exit(130)
     finally:
         STANDBY.discard()
+
+
+def _stop_as_for_ctrl_c(number: signal.Signals) -> None:
+    """Make a signal that would end this process immediately raise KeyboardInterrupt, so that nothing is left behind."""
+    if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
+        signal.signal(number, signal.default_int_handler)
 
 
 def _will_grade(arguments: list[str]) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import msgspec
@@ -337,15 +337,36 @@ def test_a_killed_run_resumes(tmp_path: Path, run: Run) -> None:
     check_all_stored(tmp_path, tmp_path / "on.json", undisturbed)
 
 
-def kill_run(root: Path, wait: Callable[[subprocess.Popen[bytes]], object]) -> int:
-    """Start a grading run, kill it when `wait` returns, and return how many submissions have marks in the store."""
-    run = subprocess.Popen(
-        [COMMAND, "grade", "day1", "in", "--jobs", "1"],
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_terminated_run_leaves_only_its_marks(jobs: str, tmp_path: Path) -> None:
+    make(tmp_path)
+    hand_in(tmp_path / "in", STUDENTS)
+    # The path of a socket has a maximum length, and tmp_path is long.
+    with TemporaryDirectory() as temporary:
+        run = start_run(tmp_path, jobs, TMPDIR=temporary)
+        until_stored(tmp_path, 1)(run)
+        run.terminate()
+        _, errors = run.communicate(timeout=60)
+        assert os.listdir(temporary) == []
+    assert run.returncode == 130
+    assert errors.decode().startswith("autograder: stopped. All marks so far are stored")
+    assert errors.count(b"\n") == 1
+
+
+def start_run(root: Path, jobs: str, **variables: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [COMMAND, "grade", "day1", "in", "--jobs", jobs],
         cwd=root,
-        env={**os.environ, VARIABLE: "tests"},
+        env={**os.environ, VARIABLE: "tests", **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+
+
+def kill_run(root: Path, wait: Callable[[subprocess.Popen[bytes]], object]) -> int:
+    """Start a grading run, kill it when `wait` returns, and return how many submissions have marks in the store."""
+    run = start_run(root, "1")
     wait(run)
     run.kill()
     # This call returns only once no process holds stderr open.
