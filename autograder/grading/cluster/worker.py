@@ -9,7 +9,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from distributed import get_worker
@@ -49,11 +49,6 @@ class GraderPlugin(WorkerPlugin):
 
     def __init__(self) -> None:
         self._loaded: dict[str, _Loaded] = {}
-
-    def teardown(self, worker: Any) -> None:
-        """Stop the fork servers."""
-        while self._loaded:
-            self._loaded.popitem()[1].grader.server.close()
 
     def grader(self, course: CourseVersion) -> Grader:
         """Return the grader for the given version of the course, creating it on first use.
