@@ -12,8 +12,9 @@ def main() -> None:
     """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
     from autograder.sandbox.launch import STANDBY
 
-    _stop_as_for_ctrl_c(signal.SIGTERM)
-    _stop_as_for_ctrl_c(signal.SIGHUP)  # the terminal was closed
+    for number in (signal.SIGTERM, signal.SIGHUP):  # `kill`, and the end of the terminal
+        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
+            signal.signal(number, _interrupt)
     try:
         if _will_grade(sys.argv[1:]):
             with contextlib.suppress(OSError):  # the pool will report what is wrong
@@ -30,10 +31,10 @@ def main() -> None:
         STANDBY.discard()
 
 
-def _stop_as_for_ctrl_c(number: signal.Signals) -> None:
-    """Make a signal that would end this process immediately raise KeyboardInterrupt, so that nothing is left behind."""
-    if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
-        signal.signal(number, signal.default_int_handler)
+def _interrupt(*_: object) -> None:
+    """Act like Ctrl-C, so that the command cleans up. A command in the background may ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)  # delayed while processes are being started
 
 
 def _will_grade(arguments: list[str]) -> bool:
