@@ -151,7 +151,10 @@ def test_truncated_notebook_keeps_its_complete_cells() -> None:
     cut = whole[: whole.index(b"x = 12")]
     cells, problems = read_cells(cut, "a.ipynb")
     assert [cell.source for cell in cells] == [f"x = {i}" for i in range(12)]
-    assert problems == ("the file is truncated: 12 cells could be read",)
+    assert problems == (
+        "the file is truncated: only 12 cells could be read. "
+        "For the rest, save the notebook in Jupyter and submit it again",
+    )
 
 
 def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
@@ -168,7 +171,8 @@ def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
 def test_merge_conflict_is_reported_with_its_line() -> None:
     data = b'{"cells": [\n{"cell_type": "code", "source": "x"},\n<<<<<<< HEAD\n{}]}'
     _, problems = read_cells(data, "a.ipynb")
-    assert problems == ("the file is damaged at line 3: 1 cell could be read",)
+    (problem,) = problems
+    assert problem.startswith("the file is damaged at line 3: only 1 cell could be read.")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,10 @@ def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> lis
         raise Unreadable(
             f"the notebook could not be read: {damage} before the end of its first cell"
         )
-    problems.append(f"{damage}: {counted(len(cells), 'cell')} could be read")
+    problems.append(
+        f"{damage}: only {counted(len(cells), 'cell')} could be read. "
+        "For the rest, save the notebook in Jupyter and submit it again"
+    )
     return _cells(cells, problems)
 
 
