@@ -3,7 +3,8 @@
 #
 # * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Do not rename
 #   functions, classes, arguments or attributes: the grader finds them by name. You can add cells,
-#   functions and imports.
+#   functions and imports. The grader has Python's standard library and the packages that the
+#   previous cell installs.
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
 # * **Hints are collapsed.** The first points you in the right direction; the second gives away
 #   almost everything.
@@ -14,8 +15,8 @@
 # plots and experiments do not matter.
 #
 # * Support float16 (half precision) through float64, and non-contiguous inputs, such as `x.mT`.
-#   Results must have the same dtype and device as the inputs. Gradients must be finite. Do not
-#   modify arguments in place.
+#   Results must have the same dtype and device as the inputs. Gradients must be
+#   finite and reach all floating-point arguments. Do not modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d =
 #   10 is not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
