@@ -3,11 +3,9 @@
 #
 # * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Do not rename
 #   functions, classes, arguments or attributes: the grader finds them by name. You can add cells,
-#   functions and imports. The grader has Python's standard library and the packages that the
-#   previous cell installs.
+#   functions, and imports from the packages above and the standard library.
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
-# * **Hints are collapsed.** The first points you in the right direction; the second gives away
-#   almost everything.
+# * **Hints are collapsed.** The second gives away almost everything.
 # * **Demonstrations** plot or print results of your functions. They are not graded.
 # * Run **`progress()`** in any cell to see what passes.
 #
@@ -15,16 +13,16 @@
 # plots and experiments do not matter.
 #
 # * Support float16 (half precision) through float64, and non-contiguous inputs, such as `x.mT`.
-#   Results must have the same dtype and device as the inputs. Gradients must be
-#   finite and reach all floating-point arguments. Do not modify arguments in place.
+#   Results must have the inputs' dtype and device. Gradients must be finite and reach all
+#   floating-point arguments. Do not modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d =
 #   10 is not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
-# * Each "Not allowed" list applies only to its own exercise.
+# * A "Not allowed" list applies only to its exercise.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
-# floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. The
-# same letter means the same size throughout a signature. `Int` is an integer tensor, here int64, and
+# floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. A
+# letter means the same size throughout a signature. `Int` is an integer tensor, here int64, and
 # `#` marks axes that may broadcast.
 
 # %%
