@@ -112,7 +112,7 @@ def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> 
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print_text(f"set by hand: {marks.label}: {describe(exercise)}")
+                print_text(f"by hand: {marks.label}: {describe(exercise)}")
 
 
 def explain(
@@ -257,7 +257,11 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
     from autograder.marks import overrides
     from autograder.marks.adjustments import describe
 
-    for marks in stored_class(day):
+    class_ = stored_class(day)
+    with overrides.OverrideStore(day.root) as store:
+        if not store.read(day.name):
+            print_text(f"{day.name} has no overrides")
+    for marks in class_:
         changed = [e for e in marks.exercises if e.override]
         if only is not None:
             own = overrides.keys(marks)

@@ -107,7 +107,7 @@ def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path, run: R
         "row 5: the store has",
     ):
         assert message in done.stderr
-    assert run(root, "override", "day1").stdout == ""
+    assert run(root, "override", "day1").stdout == "day1 has no overrides\n"
     (root / "o.csv").write_text(f'{head}ada,split_heads,"1,5",\nada,padding_mask,,Well done\n')
     assert run(root, "override", "day1", "--csv", "o.csv").returncode == 0
     listed = run(root, "override", "day1").stdout

@@ -75,7 +75,7 @@ def export(
 def _by_hand(rows: Iterable[Row]) -> list[str]:
     """Return a note for each exercise with manual points or a manual comment."""
     return [
-        f"set by hand: {row.entry.student}: {describe(exercise)}"
+        f"by hand: {row.entry.student}: {describe(exercise)}"
         for row in rows
         if row.marks
         for exercise in row.marks.exercises

@@ -55,7 +55,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
     if exercise.override:
-        yield f"set by hand: {describe(exercise)}"
+        yield f"by hand: {describe(exercise)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
     points = f"{optional}{result.points:g} of {result.max_points:g} points"
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
-        yield f"Set by hand: {describe(result)}"
+        yield f"By hand: {describe(result)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
     if result.mistake:
