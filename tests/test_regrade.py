@@ -34,7 +34,12 @@ def marked(*tests: m.TestMarks, sha256: str = "sha", **more: Any) -> m.Submissio
 CASES = {
     "a removed test": (
         [result("shape", 3, 3)],
-        ["ada: 1 → 3 (+2)", "mask: 1 → 3", "any_id no longer counts", "instead of 1"],
+        [
+            "ada: 1 → 3 (+2)",
+            "mask: 1 → 3",
+            "any_id no longer counts",
+            "shape is worth 3 instead of 1",
+        ],
     ),
     "a test that passes now": (
         [result("shape", 1, 1), result("any_id", 2, 2)],
@@ -47,6 +52,10 @@ CASES = {
     "a new test": (
         [*FIRST, result("dtype", 0, 1, "It is boolean.")],
         ["(+0)", "dtype is new", "It is boolean."],
+    ),
+    "a different maximum": (
+        [result("shape", 2, 2), result("any_id", 0, 4, FIRST[1].message)],
+        ["mask: 1 → 2\n    is worth 6 instead of 3"],
     ),
     "different weights": (
         [result("shape", 2, 2), result("any_id", 0, 1, FIRST[1].message)],
@@ -62,6 +71,7 @@ def test_the_report_names_changes_and_reasons(tests: list[m.TestMarks], parts: l
     assert text.startswith("day1: points change in 1 of 2 submissions")
     for part in parts:
         assert part in text
+    assert ("shape is worth" in text) == ("shape is worth" in "".join(parts))
 
 
 def test_the_report_separates_reworded_messages_from_changed_files() -> None:

@@ -19,6 +19,8 @@ from autograder.submissions.class_source import FoundSubmission, find_submission
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
 
+ROUNDING = 0.01  # maximum error of a test's points, which are rounded
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -107,10 +109,13 @@ def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[
     reasons = []
     if before.optional != after.optional:
         reasons.append(Reason("", "is optional now" if after.optional else "is no longer optional"))
+    if before.max_points != after.max_points:
+        reasons.append(Reason("", _new_worth(before.max_points, after.max_points)))
+    scale = after.max_points / before.max_points if before.max_points else 1.0
     reasons += [
         reason
         for name in {**new, **old}
-        for reason in _test_reasons(name, old.get(name), new.get(name))
+        for reason in _test_reasons(name, old.get(name), new.get(name), scale)
     ]
     same_tests = "passes the same tests, but trivial answers now pass different tests"
     return reasons or [Reason("", same_tests)]
@@ -120,13 +125,22 @@ def _tests(exercise: ExerciseMarks) -> Mapping[str, TestMarks]:
     return {test.name: test for test in exercise.tests}
 
 
-def _test_reasons(name: str, before: TestMarks | None, after: TestMarks | None) -> Iterator[Reason]:
+def _new_worth(before: float, after: float) -> str:
+    return f"is worth {after:g} instead of {before:g}"
+
+
+def _test_reasons(
+    name: str, before: TestMarks | None, after: TestMarks | None, scale: float
+) -> Iterator[Reason]:
+    """Yield what changed about a test, if more changed than the exercise's maximum, which is multiplied by `scale`."""
     if before is None or after is None:
         change = "no longer counts" if before else "is new"
         yield Reason(name, change, after.message if after else "")
         return
-    if before.max_points != after.max_points:
-        yield Reason(name, f"is worth {after.max_points:g} instead of {before.max_points:g}")
+    error = ROUNDING * (1 + scale)
+    is_scaled = scale != 1 and abs(before.max_points * scale - after.max_points) <= error
+    if before.max_points != after.max_points and not is_scaled:
+        yield Reason(name, _new_worth(before.max_points, after.max_points))
     if before.passed and not after.passed:
         yield Reason(name, "passed before and fails now", after.message)
     elif after.passed and not before.passed:
