@@ -93,6 +93,15 @@ def test_an_endless_loop_costs_an_exercise_that_calls_it_no_points(small: Grader
     assert heads.reference_for == ["padding_mask"]
 
 
+def test_code_that_is_too_long_to_run_is_reported(small: Grader) -> None:
+    source = "TABLE = '{}'\ndef padding_mask(tokens, pad_id):\n    return TABLE and (tokens != pad_id).unsqueeze(1)"
+    mask, heads = small.grade(with_mask(source.format("x" * 1_000_000), "padding_mask")).exercises
+    assert (mask.status, mask.points) == ("error", 0)
+    assert "longer than 1,000,000 bytes" in mask.message
+    assert (heads.status, heads.reference_for) == ("passed", ["padding_mask"])
+    assert small.grade(with_mask(source.format("x" * 990_000))).points == 100
+
+
 def test_a_statement_that_times_out_is_reported_and_left_out(small: Grader) -> None:
     source = """\
 def padding_mask(tokens, pad_id):

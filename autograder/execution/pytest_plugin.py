@@ -106,12 +106,14 @@ def _submitted(
     """Return a submission's code, or fail the test if grading would not run it."""
     from autograder.execution.attempt import Attempt, not_allowed_message
     from autograder.execution.source import join_units
-    from autograder.slicing.client import Slicer, prepare
+    from autograder.slicing.client import TOO_LONG, Slicer, prepare
     from autograder.submissions.submission import read_submissions
 
     submission = next(read_submissions([file], day.name, reader))
     with Slicer(reader.server, prepare(reader.server, day), submission.cells) as slicer:
         code = slicer.slice_all().slices[exercise.name]
+    if code.state == "too_long":
+        pytest.fail(TOO_LONG, pytrace=False)
     if code.state != "written":
         state = "defined" if code.state == "absent" else "filled in"
         pytest.fail(f"{exercise.name} is not {state} in {file}", pytrace=False)

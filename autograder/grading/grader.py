@@ -230,8 +230,10 @@ class Grader:
         problems: list[str] | None = None,
         replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Run an exercise's tests, unless its code is missing or unchanged, or uses forbidden functions."""
+        """Run an exercise's tests, unless its code is missing, unchanged or too long, or uses forbidden functions."""
         tests = self.key.tests[exercise.name]
+        if code.state == "too_long":
+            return no_points(exercise, tests, "error", slicing.TOO_LONG)
         if code.state != "written":
             state = "defined" if code.state == "absent" else "filled in"
             return no_points(exercise, tests, "not_attempted", f"`{exercise.name}` is not {state}")

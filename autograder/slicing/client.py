@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 from msgspec.msgpack import Decoder
@@ -24,13 +24,16 @@ from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.service import Answer, Course, Exercise, Part, Piece
+from autograder.slicing.service import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import ReaderProcess, ReadError, retry_server_loss
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
+TOO_LONG = (
+    f"the code could not be run: with everything that it uses, it is longer than {MAX_CODE:,} bytes"
+)
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
@@ -44,11 +47,11 @@ class Slice:
     """The code of one exercise: the pieces to run, in order.
 
     `reached` contains the other exercises whose names the code reads, whether or not they are defined. `used` contains
-    the forbidden functions that the code mentions.
+    the forbidden functions that the code mentions. If the code is longer than `MAX_CODE`, `pieces` is empty.
     """
 
     exercise: str
-    state: Literal["absent", "stub", "written"]
+    state: State
     pieces: tuple[Piece, ...]
     reached: tuple[str, ...]
     problems: tuple[str, ...]
@@ -190,7 +193,7 @@ class Slicer:
                 raise process.reject()
             pieces = tuple(answer.pieces[number] for number in chosen.pieces)
             # The course's statements can occur several times, but a large piece that occurs often would fill the memory.
-            if sum(len(piece.source) for piece in pieces) > MAX_PAYLOAD:
+            if sum(len(piece.source) for piece in pieces) > MAX_CODE:
                 raise process.reject()
             found[chosen.exercise] = Slice(
                 chosen.exercise,

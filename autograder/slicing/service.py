@@ -27,6 +27,9 @@ from autograder.submissions.cell import Cell
 from autograder.submissions.messages import Sentence, Sentences
 
 MAX_UNITS = 500_000
+MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
+UNIT_OVERHEAD = 16  # bytes that each unit adds to a message
+State = Literal["absent", "stub", "written", "too_long"]
 REFERENCE = "# {name}: the reference"
 Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
@@ -78,10 +81,13 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order."""
+    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order.
+
+    If the code is longer than `MAX_CODE`, there are no pieces.
+    """
 
     exercise: Sentence
-    state: Literal["absent", "stub", "written"]
+    state: State
     pieces: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
     reached: Annotated[list[Sentence], Meta(max_length=1000)]
     problems: Sentences
@@ -197,10 +203,13 @@ class NotebookSlicer:
         code = slice_for(name, self._units, given, [*names, *current])
         if code is None:
             return ExerciseSlice(name, "absent", [], [], (), ())
-        is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
         reads = code.reached.union(*(unit.reads for unit in code.units))
         found = {self._course.current.get(n, n) for n in reads}
         reached = [n for n in self._course.exercises if n in found and n != name]
+        is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
+        size = sum(len(unit.source.encode()) + UNIT_OVERHEAD for unit in code.units)
+        if size > MAX_CODE:
+            return ExerciseSlice(name, "stub" if is_stub else "too_long", [], reached, (), ())
         return ExerciseSlice(
             name,
             "stub" if is_stub else "written",

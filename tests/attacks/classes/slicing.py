@@ -142,6 +142,17 @@ def every_exercise_many_times(path: Path) -> None:
     script(path, f"# %%\n{one * 500}{RIGHT}")
 
 
+@case("slicing", Points(0.0))
+def long_code_for_every_exercise(path: Path) -> None:
+    """Write 14 MB of strings that every exercise needs, which used to take the grader minutes and a gigabyte of memory."""
+    names = [f"s{n}" for n in range(10)]
+    blank = "\n" * 1_400_000
+    strings = [f'{name} = """{blank}"""' for name in names]
+    used = ", ".join([*names, *DAY1])
+    exercises = "".join(f"def {name}(*a):\n    return {used}\n" for name in DAY1)
+    raw(path, notebook(*map(cell, strings), cell(exercises)))
+
+
 @case("slicing", *FULL_OR_LOST)
 def names_in_exec(path: Path) -> None:
     texts = "".join(f"exec('v{n} = causal_mask and softmax')\n" for n in range(20_000))
