@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -355,6 +356,16 @@ def test_no_grader_code_is_shown(texts: Texts, grade: Callable[..., SubmissionMa
             r"^ +((?:assert|close|equal|for|return) .{20,})", file.read_text(), re.M
         ):
             assert line not in text
+
+
+@pytest.mark.parametrize("largest", [sys.float_info.max, -sys.float_info.max, 5e-324, -(2**63)])
+def test_extreme_numbers_are_drawn(largest: float, texts: Texts) -> None:
+    values = Values("x", [1, 2], [], 0, 0, [[largest, 0.0]], [[0.0, 0.0]], [[True, False]])
+    feedback = to_feedback(exercise(texts, "softmax", {0: "wrong"}, values=values), texts)
+    grid = feedback.failed[0].grid
+    assert grid is not None
+    assert [cell.shade for cell in grid.actual[0]] == ["minus4" if largest < 0 else "plus4", "zero"]
+    assert grid.actual[0][0].text in as_html(feedback)
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

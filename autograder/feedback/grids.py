@@ -84,7 +84,7 @@ def _format(value: Value) -> str:
 def _shade(value: Value, largest: float) -> str:
     if isinstance(value, str):
         return "odd"
-    step = math.ceil(SHADES * abs(value) / largest) if largest else 0
+    step = math.ceil(SHADES * (abs(value) / largest)) if largest else 0
     return f"{'minus' if value < 0 else 'plus'}{step}" if step else "zero"
 
 
