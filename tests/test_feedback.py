@@ -380,6 +380,15 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
     assert m.sanitize(text)[:20].split("`")[0] in Page(html).text
 
 
+def test_mathjax_does_not_typeset_text_from_students(texts: Texts) -> None:
+    """In nbgrader's pages, a formula could otherwise become a link or cover the points."""
+    formula = r"$\kern-9em\href{https://example.org}{\text{4 of 4 points}}$"
+    html = as_html(to_feedback(exercise(texts, "softmax", {0: formula}), texts))
+    before, _, ignored = html.partition('<div class="autograder tex2jax_ignore mathjax_ignore">')
+    assert formula in ignored
+    assert "<div" not in before
+
+
 def test_a_hostile_exception_is_inactive(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
