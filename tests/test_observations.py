@@ -11,7 +11,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.keys import MAX_STRING
 from autograder.recognition import recording
-from autograder.recognition.observations import Observations, observe
+from autograder.recognition.observations import FURTHER, Observations, normalize, observe
 from autograder.recognition.recording import _ModelObserver
 from autograder.sandbox.process import _check_size
 
@@ -86,3 +86,12 @@ def test_keys_with_equal_hashes_are_limited() -> None:
     with pytest.raises(m.WireError, match="same hash"):
         observed(m.Pairs([(key, None) for key in keys]))
     assert observed(m.Pairs([([x, y], 1) for x in range(-9, 9) for y in range(99)]))
+
+
+def test_parameters_on_the_meta_device_are_compared() -> None:
+    request = m.Read(1, "parameters")
+    known = Observations({"result.weight": torch.arange(3.0)})
+    reference = normalize(known, {}, request)
+    for name in ("weight", "extra"):
+        seen = known | {f"result.{name}": torch.empty(3, device="meta")}
+        assert normalize(seen, reference, request)[FURTHER] is (name == "extra")

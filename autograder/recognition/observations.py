@@ -119,9 +119,11 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is an alias of a known parameter. A constant tensor never counts as an alias."""
+    """Return whether a value is an alias of a known parameter. A tensor that is constant or has no values never is."""
     if not isinstance(value, Tensor):
         return True  # the observation is a type or a plain value
+    if value.is_meta:
+        return False
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
     return varied and any(isinstance(other, Tensor) and same(value, other) for other in known)
 
