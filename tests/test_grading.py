@@ -130,6 +130,12 @@ def test_an_undefined_name_is_explained(first: str, hint: str, small: Grader) ->
     assert any(f"name 'no_such_package' is not defined{hint}" in text for text in messages)
 
 
+def test_an_argument_that_is_changed_in_place_is_explained(grade: Grade) -> None:
+    code = "def softmax(x, dim=-1):\n    x -= x.amax(dim, keepdim=True)\n    return x.exp() / x.exp().sum(dim, keepdim=True)"
+    messages = [test.message for test in grade(code, only="softmax").exercises[0].tests]
+    assert any("in-place operation; the code changes an argument" in text for text in messages)
+
+
 def test_correct_code_may_print_warn_and_use_threads(grade: Grade, solution: NotebookNode) -> None:
     noisy = """
 import sys, threading, warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, ret
 from autograder.sandbox.process import Process
 
 MAX_RESTARTS = 2
+# torch raises this error only if the tensor requires gradients.
+CHANGED_LEAF = re.compile(r"leaf Variable that requires grad .{0,40}in-place operation")
+CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
 NOT_DEFINED = (
     "if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
@@ -170,7 +174,7 @@ class Attempt:
             return Outcome(False, str(error), compared=True)
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            text = f"{error}{self._hint(error)}"
+            text = self._with_hint(error)
             return Outcome(False, f"{text} ({location})" if location else text)
         except NotAllowed as error:
             message = not_allowed_message(error.operators)
@@ -186,13 +190,15 @@ class Attempt:
             return Outcome(False, text, compared=True)
         return Outcome(True, "")
 
-    def _hint(self, error: StudentError) -> str:
-        """Return what may have caused an undefined name, or an empty string for other errors."""
-        if error.type != "NameError":
-            return ""
-        if self._failed_import:
-            return f"; an import failed: {self._failed_import}"
-        return f"; {NOT_DEFINED}"
+    def _with_hint(self, error: StudentError) -> str:
+        """Return the error's message, followed by what may have caused it if that is known."""
+        if error.type == "NameError" and self._failed_import:
+            return f"{error}; an import failed: {self._failed_import}"
+        if error.type == "NameError":
+            return f"{error}; {NOT_DEFINED}"
+        if CHANGED_LEAF.search(error.text):
+            return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
+        return str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need that statement."""
