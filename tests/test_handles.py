@@ -55,6 +55,10 @@ def flagged(model, prompt):
     model.training = False
     return model(prompt)
 
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        raise RuntimeError("no")
+
 def outer(x):
     return (x[:, None] * x).sum(-1)
 
@@ -147,6 +151,12 @@ def test_a_handle_keeps_its_object_and_calls_its_methods(student: Student) -> No
     assert cache.append(torch.tensor([3.0])).tolist() == [1, 2, 3]
     with pytest.raises(StudentError, match="no attribute `pop`"):
         cache.pop()
+
+
+def test_a_module_that_a_method_returns_keeps_its_name(student: Student) -> None:
+    layer = student.Layer().to_empty(device="meta")
+    with pytest.raises(StudentError, match=r"^`Layer` raised RuntimeError"):
+        layer(torch.ones(2))
 
 
 def test_a_generator_starts_from_the_same_seed(student: Student) -> None:
