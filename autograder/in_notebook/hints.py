@@ -42,12 +42,15 @@ def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
 def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[list[Any]]) -> bool:
     """Return whether results are those of a mistake, as far as the code ran: an unfinished part may raise errors.
 
-    In each statement of the check, calls are compared until one raises an error that the solution does not raise.
+    In each statement of the check, calls are compared until one raises an error that the solution does not raise. The
+    check reports the first such error, so the mistake must show before it or fail in the same call.
     """
     noticed = False
     for statement in zip(seen, wrong, correct, strict=True):
         for own, mistaken, right in itertools.zip_longest(*statement):
             if _is_error(own) and not _is_error(right):
+                if not noticed and not _is_error(mistaken):
+                    return False
                 break
             if not _alike(own, mistaken):
                 return False
