@@ -13,6 +13,7 @@ from autograder.protocol.keys import MAX_STRING
 from autograder.recognition import recording
 from autograder.recognition.observations import FURTHER, Observations, normalize, observe
 from autograder.recognition.recording import _ModelObserver
+from autograder.recognition.signatures import find_match, make_signature
 from autograder.sandbox.process import _check_size
 
 KEY = "k" * MAX_STRING
@@ -68,6 +69,22 @@ def test_descriptions_of_model_inputs_are_limited(monkeypatch: pytest.MonkeyPatc
         meta = m.TensorMeta("float32", [size], [1], 0, False)
         observer(m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), True, True), bytearray())
     assert sum(len(str(text)) for text in observer.observations().values()) < 2000
+
+
+def test_results_that_should_be_random_but_are_the_same_twice_do_not_match() -> None:
+    def seen(random: torch.Tensor) -> Observations:
+        return {"test 0 result": random, "test 1 result": torch.zeros(3)}
+
+    first, second, right = (seen(torch.rand(4, 5)) for _ in range(3))
+    right["test 1 result"] = torch.ones(3)
+    known = {"dropped twice": make_signature(["test"], first, second, right)}
+    dropped, again, constant = (
+        seen(torch.rand(4, 5)),
+        seen(torch.rand(4, 5)),
+        seen(torch.ones(4, 5)),
+    )
+    assert find_match(known, ["test"], dropped, again) == "dropped twice"
+    assert find_match(known, ["test"], constant, constant) is None
 
 
 def test_a_dict_with_a_key_that_is_too_long_is_described() -> None:

@@ -84,7 +84,9 @@ class Recognizer:
                     if set(signature.failed_tests) <= set(failed)
                 }
                 seen = code.observe(failed, seed=1) if candidates else {}
-            return find_match(candidates, failed, seen)
+                is_random = any(signature.random for signature in candidates.values())
+                again = code.observe(failed, seed=2) if is_random else None
+            return find_match(candidates, failed, seen, again)
 
         try:
             return retry_if_server_lost(recognize)

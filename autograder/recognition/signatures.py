@@ -24,6 +24,8 @@ from autograder.recognition.observations import (
     same,
 )
 
+MIN_RANDOM = 16  # Results with fewer entries may be equal in two runs by chance.
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -42,6 +44,7 @@ class Signature:
         str
     ]  # keys of `distinctive` that show incorrect values, shapes or dtypes, or missing names
     is_random: bool  # whether any observations depend on random numbers
+    random: list[str]  # keys of results that depend on random numbers, such as those of dropout
 
     @property
     def observations(self) -> Observations:
@@ -68,7 +71,17 @@ def make_signature(
         if key in deterministic and _is_conclusive(key, value, reference)
     ]
     is_random = len(stable) < len(first)
-    return Signature(failed_tests, deterministic, tie_breakers, distinctive, conclusive, is_random)
+    random = [key for key, v in first.items() if _is_large(key, v) and not _same(v, second, key)]
+    return Signature(
+        failed_tests, deterministic, tie_breakers, distinctive, conclusive, is_random, random
+    )
+
+
+def _is_large(key: str, value: Observation) -> bool:
+    """Return whether a result is too large for two random results to be equal by chance. Initial values do not count."""
+    if not isinstance(value, Tensor) or key.endswith(PARAMETER):
+        return False
+    return value.is_floating_point() and value.numel() >= MIN_RANDOM
 
 
 def is_specific(signature: Signature, test_count: int) -> bool:
@@ -83,12 +96,23 @@ def is_specific(signature: Signature, test_count: int) -> bool:
 
 
 def find_match(
-    signatures: Mapping[str, Signature], failed_tests: Sequence[str], seen: Observations
+    signatures: Mapping[str, Signature],
+    failed_tests: Sequence[str],
+    seen: Observations,
+    again: Observations | None = None,
 ) -> str | None:
     """Return the known mistake that matches the failed tests and observations, or None if there is no unique match.
 
-    If several mistakes match, use the tie-breakers. If none match, look for a mistake plus one additional fault.
+    If several mistakes match, use the tie-breakers. If none match, look for a mistake plus one additional fault. `again`
+    contains observations of the same code with different random numbers: results that are random for a mistake must
+    then differ from those in `seen`.
     """
+    if again is not None:
+        signatures = {
+            name: signature
+            for name, signature in signatures.items()
+            if not any(key in seen and _same(seen[key], again, key) for key in signature.random)
+        }
     names = [
         name
         for name, signature in signatures.items()
