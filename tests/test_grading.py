@@ -130,10 +130,17 @@ def test_an_undefined_name_is_explained(first: str, hint: str, small: Grader) ->
     assert any(f"name 'no_such_package' is not defined{hint}" in text for text in messages)
 
 
-def test_an_argument_that_is_changed_in_place_is_explained(grade: Grade) -> None:
-    code = "def softmax(x, dim=-1):\n    x -= x.amax(dim, keepdim=True)\n    return x.exp() / x.exp().sum(dim, keepdim=True)"
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("x -= x.amax(dim, keepdim=True)", "in-place operation; the code changes an argument"),
+        ("x = x.exp(); x /= x.sum(dim, keepdim=True)", "inplace operation; compute a new tensor"),
+    ],
+)
+def test_an_operation_in_place_is_explained(change: str, hint: str, grade: Grade) -> None:
+    code = f"def softmax(x, dim=-1):\n    {change}\n    return x.exp() / x.exp().sum(dim, keepdim=True)"
     messages = [test.message for test in grade(code, only="softmax").exercises[0].tests]
-    assert any("in-place operation; the code changes an argument" in text for text in messages)
+    assert any(hint in text for text in messages)
 
 
 def test_correct_code_may_print_warn_and_use_threads(grade: Grade, solution: NotebookNode) -> None:

@@ -27,6 +27,8 @@ MAX_RESTARTS = 2
 # torch raises this error only if the tensor requires gradients.
 CHANGED_LEAF = re.compile(r"leaf Variable that requires grad .{0,40}in-place operation")
 CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
+MODIFIED = "modified by an inplace operation"
+NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /= y`"
 NOT_DEFINED = (
     "if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
@@ -198,6 +200,8 @@ class Attempt:
             return f"{error}; {NOT_DEFINED}"
         if CHANGED_LEAF.search(error.text):
             return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
+        if MODIFIED in error.text:  # The rest of torch's message is about its internals.
+            return f"{str(error).partition(MODIFIED)[0]}{MODIFIED}; {NEW_TENSOR}"
         return str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:

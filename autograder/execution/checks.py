@@ -240,9 +240,10 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     After a call with dropout, use `besides` to exclude arguments that the code changes even without dropout. A separate
     test covers those changes.
     """
-    names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
+    names = [f"`{name}`" for name in student.changed if name not in (besides or ())]
+    noun = "argument" if len(names) == 1 else "arguments"
     hint = "" if besides is None else "; is dropout applied in place?"
-    assert not names, f"the call changed its argument {names} in place{hint}"
+    assert not names, f"the call changed its {noun} {' and '.join(names)} in place{hint}"
 
 
 @contextmanager
