@@ -854,7 +854,9 @@ class TestGreedyDecode:
             model = CopyModel(draw).train(training)
             actual = student.greedy_decode(model, _random_sources(draw, 2, 3), BOS, EOS, length)
             assert model._decode_calls or length == 1, "your code never calls model.decode"
-            assert not any(model._training_modes), "the model was called in training mode"
+            assert not any(model._training_modes), (
+                "the model, or a part of it, was in training mode when it was called"
+            )
             shaped(actual, (2, min(length, 5)), what="the tokens")
             before, after = (
                 "training" if mode else "evaluation" for mode in (training, model.training)

@@ -1243,7 +1243,9 @@ class TestGenerate:
             model = Storyteller(draw).train(training)
             student.generate(model, draw.integers(0, VOCAB, 2, 4), n_tokens)
             assert model._lengths or not n_tokens, "the model was never called"
-            assert not any(model._training), "the model was called in training mode"
+            assert not any(model._training), (
+                "the model, or a part of it, was in training mode when it was called"
+            )
             before, after = (
                 "training" if mode else "evaluation" for mode in (training, model.training)
             )
