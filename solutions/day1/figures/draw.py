@@ -532,7 +532,7 @@ def residual() -> Picture:
     """Draw the residual stream with post-norm, and pre-norm below it."""
     picture = Picture(700, 330)
     for top, title, pre in (
-        (14, "Post-norm (this chapter): every norm is on the stream", False),
+        (14, "Post-norm (this chapter): every norm is on the main path", False),
         (174, "Pre-norm (Day 2): the norms are inside the branches", True),
     ):
         y = top + 50

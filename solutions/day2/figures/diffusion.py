@@ -32,7 +32,7 @@ def chain() -> Picture:
     noise = [rng.gauss(0, 1) for _ in PIXELS]
     steps = (0, 250, 500, 750, 999)
     picture.line([(60, 44), (640, 44)], colour=ORANGE, width=2)
-    text = "`add_noise`: adds noise. Nothing to learn."
+    text = "`add_noise`: adds noise (nothing to learn)"
     picture.text(350, 34, text, colour=ORANGE)
     for number, t in enumerate(steps):
         left, kept = 30 + number * 136, alpha_bar(t)
@@ -91,8 +91,8 @@ def dit_block() -> Picture:
     picture.line([(206, 316), (247, 316)])
     picture.line([(326, 316), (363, 316)])
     picture.line([(418, 300), (418, 262)], colour=PINK)
-    picture.text(430, 284, "*b* 6*d*, cut into six", at="start", size=12, colour=GREY)
-    picture.text(488, 320, "zero at the start", at="start", size=13, colour=PINK)
+    picture.text(430, 284, "*b* 6*d*, split into six", at="start", size=12, colour=GREY)
+    picture.text(488, 320, "zero at initialisation", at="start", size=13, colour=PINK)
     return picture
 
 
@@ -115,22 +115,20 @@ def guidance() -> Picture:
     picture.text(points[2][0], points[2][1] + 28, "even more of a 7", size=13)
     picture.text(200, 198, "the difference that the label makes …", colour=ORANGE, size=13)
     picture.text(520, 198, "… extrapolated", colour=BLUE, size=13)
-    picture.text(
-        20, 30, "All are predictions of the noise in the same picture at the same step", at="start"
-    )
+    picture.text(20, 30, "Predictions of the noise in the same image at the same step", at="start")
     return picture
 
 
 @figure
 def ddim() -> Picture:
-    """Draw one step: remove all noise, then add back a part of it."""
+    """Draw one step: remove all noise, then add back part of it."""
     picture = Picture(700, 216)
     picture.text(20, 30, "One step, from more noise to less", at="start", bold=True)
     picture.line([(60, 150), (660, 150)], colour=GREY, arrow=False)
     for x, name, below in (
-        (130, "*x*", "ᾱ: much noise"),
+        (130, "*x*", "ᾱ: more noise"),
         (330, "*x*′", "ᾱ′: less noise"),
-        (600, "x̂₀", "1: the picture"),
+        (600, "x̂₀", "1: the image"),
     ):
         picture.circle(x, 150, 6, colour=BLUE, fill="#fff")
         picture.text(x, 176, name, size=16)
@@ -138,7 +136,7 @@ def ddim() -> Picture:
     picture.line([(130, 142), (180, 80), (550, 80), (594, 140)], colour=ORANGE)
     picture.text(365, 70, "1. remove all of ε", colour=ORANGE)
     picture.line([(590, 146), (540, 116), (390, 116), (340, 144)], colour=BLUE)
-    picture.text(465, 106, "2. add back a part of ε", colour=BLUE)
+    picture.text(465, 106, "2. add back part of ε", colour=BLUE)
     return picture
 
 

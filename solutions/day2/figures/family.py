@@ -51,7 +51,10 @@ def rope() -> Picture:
 def alibi() -> Picture:
     """Draw what two heads add to the scores."""
     picture = Picture(700, 208)
-    for left, slope, name in ((90, 4, "steep head, *s* = 1/4"), (410, 64, "flat head, *s* = 1/64")):
+    for left, slope, name in (
+        (90, 4, "steep slope, *s* = 1/4"),
+        (410, 64, "gentle slope, *s* = 1/64"),
+    ):
         picture.text(left + 110, 28, name, bold=True)
         picture.labels(left + 27, 56, [f"*k*_{{{j}}}" for j in range(4)], (55, 0), colour=ORANGE)
         cells = [
@@ -93,7 +96,7 @@ def window() -> Picture:
         picture.grid(left, 42, cells, cell=(22, 22), fills=fills)
         picture.text(left + 66, 194, "keys", size=12, colour=ORANGE)
     picture.text(14, 112, "*i*", colour=BLUE)
-    picture.text(350, 214, "✓ sees directly    · receives through a position in between", size=13)
+    picture.text(350, 214, "✓ sees directly, · receives via a position in between", size=13)
     return picture
 
 

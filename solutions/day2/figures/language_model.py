@@ -32,14 +32,14 @@ def language_model() -> Picture:
         colour=ORANGE,
         dashed=True,
     )
-    picture.text(x + wide + 22, 172, "one", at="start", size=12, colour=ORANGE)
+    picture.text(x + wide + 22, 172, "same", at="start", size=12, colour=ORANGE)
     picture.text(x + wide + 22, 188, "table", at="start", size=12, colour=ORANGE)
     for top, name, lines in (
-        (40, "training", ("all *n* positions predict at once;", "the answer is the next token")),
+        (40, "training", ("all *n* positions predict at once;", "the target is the next token")),
         (
             136,
             "measuring a text",
-            ("its probability is the product", "of the predictions of its tokens"),
+            ("its probability is the product", "of its tokens' probabilities"),
         ),
         (
             232,

@@ -13,7 +13,13 @@ figure = Figures(Path(__file__).parent)
 def segments() -> Picture:
     """Draw two layers that read three segments, and how far back one position reaches."""
     picture = Picture(700, 292)
-    picture.text(20, 30, "Each layer attends to the last segment's inputs", at="start", bold=True)
+    picture.text(
+        20,
+        30,
+        "Each layer also attends to its inputs from the previous segment",
+        at="start",
+        bold=True,
+    )
     names = ("segment 1", "segment 2", "segment 3 (now)")
     rows = {"layer 2": 96, "layer 1": 156, "input": 216}
     for name, y in rows.items():

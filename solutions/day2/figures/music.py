@@ -54,9 +54,9 @@ def skewing() -> Picture:
         for i, name in enumerate(QUERIES):
             picture.text(left - 12, 104 + i * 32, f"query {name}", at="end", size=12, colour=BLUE)
     picture.line([(280, 148), (344, 148)], width=2.4)
-    picture.text(312, 138, "slide", size=13)
-    picture.text(178, 236, "· reaches back before the beginning", size=12)
-    picture.text(518, 236, "? is in the future: any finite number", size=12)
+    picture.text(312, 138, "shift", size=13)
+    picture.text(178, 236, "· before the start of the sequence", size=12)
+    picture.text(518, 236, "? future key: any finite number", size=12)
     return picture
 
 
@@ -64,15 +64,15 @@ def skewing() -> Picture:
 def skewing_trick() -> Picture:
     """Draw how a column of zeros moves each row to its place."""
     picture = Picture(700, 250)
-    picture.text(160, 30, "a column of zeros in front", bold=True)
-    picture.text(480, 30, "the same numbers, four to a row", bold=True)
+    picture.text(160, 30, "pad with a column of zeros", bold=True)
+    picture.text(480, 30, "the same numbers, four per row", bold=True)
     rows = [["0", *(_name(i, 3 - j, "·") for j in range(4))] for i in range(4)]
     flat = [entry for row in rows for entry in row]
     _table(picture, 50, 48, rows)
     again = [flat[start : start + 4] for start in range(0, 20, 4)]
     _table(picture, 392, 48, again)
     picture.line([(292, 112), (372, 112)], width=2.4)
-    picture.text(332, 102, "read on", size=13)
+    picture.text(332, 102, "reshape", size=13)
     picture.line([(386, 64), (574, 64)], arrow=False, colour=INK, width=2)
     picture.text(582, 69, "drop this row", at="start", size=13)
     picture.text(

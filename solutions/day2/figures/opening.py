@@ -10,12 +10,12 @@ figure = Figures(Path(__file__).parent)
 
 # Chapter, what the model reads, what is new in it, what it gives.
 CHAPTERS = (
-    ("Language models", "characters", "only a decoder, with a cache", "text"),
+    ("Language models", "characters", "decoder only, with a cache", "text"),
     ("Music", "notes of four voices", "distances between positions", "chorales"),
     ("Vision", "patches of an image", "a class token", "which digit it is"),
     ("Diffusion", "patches of noise, step, label", "step and label modulate each norm", "digits"),
     ("The family", "any sequence", "cheaper attention, longer context", "any sequence"),
-    ("Memory", "the segments of a long text", "states kept from earlier segments", "text"),
+    ("Memory", "the segments of a long text", "cached states of earlier segments", "text"),
     ("Decisions", "returns, states, actions", "three tokens per step", "actions"),
 )
 
@@ -24,7 +24,7 @@ CHAPTERS = (
 def day() -> Picture:
     """Draw what each chapter's model reads, what is new in it, and what it gives."""
     picture = Picture(700, 330)
-    columns = ((150, "the model reads", ORANGE), (348, "new today", PINK), (572, "and gives", BLUE))
+    columns = ((150, "input", ORANGE), (348, "new idea", PINK), (572, "output", BLUE))
     for x, title, colour in columns:
         picture.text(x + 4, 30, title, at="start", colour=colour, bold=True)
     for number, (name, reads, new, gives) in enumerate(CHAPTERS):
