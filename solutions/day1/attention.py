@@ -120,10 +120,10 @@ if __name__ == "__main__":
                 f"softmax of [{large}, {large}] should be [0.5, 0.5]; yours is {weights.tolist()}. "
                 "What does exp return for numbers of this size?"
             )
-        apart = softmax(torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0]]))
-        assert torch.allclose(apart, torch.full((2, 2), 0.5), atol=1e-3), (
+        distant = softmax(torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0]]))
+        assert torch.allclose(distant, torch.full((2, 2), 0.5), atol=1e-3), (
             "If x has a row of 1000s and a row of −1000s, all weights should be 0.5; yours are\n"
-            f"{apart}\nDo you subtract the same constant from every row?"
+            f"{distant}\nDo you subtract the same constant from every row?"
         )
         forbidden = softmax(torch.tensor([-math.inf, 7.0]))
         assert forbidden[0] == 0, (

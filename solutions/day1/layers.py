@@ -59,7 +59,7 @@ class LayerNorm(nn.Module):
     larger than the standard deviation. If all features are equal, the result is `bias`, and the
     gradients are finite.
 
-    Source: Ba, Kiros and Hinton 2016, section 3.
+    Source: Ba, Kiros and Hinton (2016), section 3.
     """
 
     def __init__(self, d_model: int, eps: float = 1e-5):
@@ -177,8 +177,8 @@ if __name__ == "__main__":
 # features from it. It applies the same two linear maps, with a ReLU between them, to each position
 # separately:
 #
-# $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
-# \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
+# $$\operatorname{FFN}(x) = \operatorname{dropout}\bigl(\max(0,\; \underbrace{x}_{* \times d}\,
+# \underbrace{W_1^\top}_{d \times d_{ff}} + b_1)\bigr)\, \underbrace{W_2^\top}_{d_{ff} \times d} + b_2$$
 #
 # The hidden layer usually has $d_{ff} = 4d$ features. The paper (section 3.3) does not use dropout
 # here; we follow torch's `nn.TransformerEncoderLayer`, which does.
@@ -194,7 +194,7 @@ class FeedForward(nn.Module):
     Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout is applied to the hidden features, after the ReLU.
 
-    Source: Vaswani et al. 2017, section 3.3; dropout as in `nn.TransformerEncoderLayer`.
+    Source: Vaswani et al. (2017), section 3.3; dropout as in `nn.TransformerEncoderLayer`.
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
@@ -304,8 +304,8 @@ if __name__ == "__main__":
 # network. Each step has a **residual connection**: its input is added to its output, so the step
 # only has to learn what to change. In the paper, the sum is then normalised (*post-norm*).
 #
-# ![In post-norm, the outputs of attention and of the feed-forward network are added to the stream,
-# and each sum passes through a norm. In pre-norm, each norm is inside a branch, before attention or
+# ![In post-norm, the outputs of attention and of the feed-forward network are added to the main
+# path, and each sum passes through a norm. In pre-norm, each norm is inside a branch, before attention or
 # the feed-forward network.](figures/residual.svg)
 #
 # $$x \leftarrow \operatorname{norm}_1
@@ -314,8 +314,8 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_2
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# Every tensor here has shape `b n d_model`. If you skipped `LayerNorm`, use
-# `nn.LayerNorm(d_model)`, which rescales each position to mean 0 and variance 1.
+# Every tensor here has shape `b n d_model`. Each norm is a `LayerNorm`, which rescales each position
+# to mean 0 and variance 1.
 #
 # **The trap.** Even with norm, addition and dropout in the wrong order, a layer often still trains.
 # For both residual connections, check that you add back the right tensor and apply dropout only to
@@ -333,7 +333,7 @@ class EncoderLayer(nn.Module):
     with the same `dropout`), `norm1` and `norm2` (each a `LayerNorm`). With copied weights, the
     layer matches `nn.TransformerEncoderLayer(norm_first=False)` in evaluation mode.
 
-    Source: Vaswani et al. 2017, sections 3.1 and 5.4.
+    Source: Vaswani et al. (2017), sections 3.1 and 5.4.
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -613,7 +613,7 @@ class DecoderLayer(nn.Module):
     `LayerNorm`). With copied weights, the layer matches
     `nn.TransformerDecoderLayer(norm_first=False)` in evaluation mode.
 
-    Source: Vaswani et al. 2017, sections 3.1 and 5.4.
+    Source: Vaswani et al. (2017), sections 3.1 and 5.4.
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):

@@ -41,7 +41,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # ★☆☆☆☆ · 5 minutes
 #
 # A batch with m tokens per sequence is an integer tensor of shape `(b, m)`. Padding tokens have the
-# id `pad_id`:
+# id `pad_id`. For sequence s and key j:
 #
 # $$
 # \mathrm{mask}_{s,0,j} = \bigl(\mathrm{tokens}_{s,j} \ne \mathrm{pad}\bigr)
@@ -553,6 +553,6 @@ if __name__ == "__main__":
 # 1. The loss falls almost to 0, because the model copies each next token from its input. During
 #    generation, the next token does not exist yet, so the output is nonsense.
 # 2. The whole source is known before the first target token is generated, so nothing leaks. Each
-#    source token can attend to tokens on both sides. In `12/4/1987`, only the slashes after the 12
-#    show that it is a month.
+#    source token can attend to tokens on both sides. In `12/4/1987`, the 12 is a month because of
+#    the slashes, and both slashes come after it.
 # </details>

@@ -49,10 +49,12 @@ from solutions.opening import (
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
 # \qquad y[s, r, p, j] = x[s, p, r \cdot d_\text{head} + j]$$
 #
+# (s: sequence, r: head, p: position, j: feature within the head)
+#
 # **The trap.** You can *view* any contiguous tensor of b·n·d numbers as `b h n d_head`. The shape
-# is right, and there is no error. Follow the letter d in the figure. In memory, the letters are in
-# the order a, b, c, d, e, …. Where would a plain view put d? A model with this mistake still trains, but its
-# heads mix positions, including future ones.
+# is right, and there is no error. Follow the letter e in the figure. In memory, the letters are in
+# the order a, b, c, d, e, …. Where would a plain view put e? A model with this mistake still trains,
+# but its heads mix positions, including future ones.
 
 
 # %%
@@ -494,16 +496,15 @@ if __name__ == "__main__":
             n_parameters = sum(p.numel() for p in MultiHeadAttention(64, n_heads).parameters())
             n_weights = n_heads * 100 * 100
             print(
-                f"{n_heads} heads of {64 // n_heads:>2} features: {n_parameters:,} parameters, "
+                f"h = {n_heads}, d_head = {64 // n_heads:>2}: {n_parameters:,} parameters, "
                 f"{n_weights:,} attention weights for 100 tokens"
             )
 
 # %% [markdown]
-# **What to notice.** This one layer attends to four positions at once. Its linear maps were set
-# by hand, using shift matrices; chapter 6 shows what a model learns. If an offset points outside
-# the sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads
-# does not add parameters, as the printed numbers show. But it takes more memory, because every head
-# has n × m weights, and it makes each head narrower.
+# **What to notice.** This layer attends to four positions at once; shift matrices make each head look
+# for its own offset. If an offset points outside the sentence, softmax still distributes a weight
+# of 1 over the existing positions. Adding heads adds no parameters, but it takes more memory (n × m
+# weights per head) and makes each head narrower.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and table 3, rows

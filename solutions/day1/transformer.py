@@ -76,7 +76,7 @@ class Transformer(nn.Module):
     No position attends to padding. The number of padding tokens after a source affects neither the
     logits nor the memory at real tokens. If the whole source is padding, the logits are finite.
 
-    Source: Vaswani et al. 2017, section 3. Unlike in section 3.4, no weights are shared.
+    Source: Vaswani et al. (2017), section 3. Unlike in section 3.4, no weights are shared.
     """
 
     def __init__(
@@ -426,7 +426,7 @@ def sequence_loss(
     Returns:
         a scalar. If every target is padding, the loss and its gradients are 0.
 
-    Sources: Szegedy et al. 2016, section 7 (label smoothing); Vaswani et al. 2017, section 5.4.
+    Sources: Szegedy et al. (2016), section 7 (label smoothing); Vaswani et al. (2017), section 5.4.
     """
     ### BEGIN SOLUTION
     real = targets != pad_id
