@@ -5,6 +5,7 @@
 #
 # An agent observes a state, takes an action, receives a reward, and observes the next state. This
 # repeats until the *episode* ends. Its *return* is the sum of its rewards.
+#
 # Reinforcement learning usually estimates how good each action is. Instead, [Chen et al.
 # 2021](https://arxiv.org/abs/2106.01345) treat recorded episodes like text. A Transformer learns to
 # continue a sequence of returns, states and actions. To make the agent act well, *ask* for a high
@@ -244,7 +245,7 @@ class DecisionTransformer(nn.Module):
         """Return the logits of the action at each step.
 
         Raises:
-            ValueError: t is larger than `max_steps`.
+            ValueError: if t is larger than `max_steps`.
         """
         ### BEGIN SOLUTION
         t, max_steps = states.shape[1], self.step_embedding.num_embeddings
@@ -382,9 +383,9 @@ if __name__ == "__main__":
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# The next cell looks up, for each place, the shortest route to the goal in the data (a whole walk or the end
-# of one). It then asks for a path one step shorter. **Predict first.** For how many
-# of the places will the model find a shorter path?
+# For each place, the next cell looks up the shortest route to the goal in the data (a whole walk or
+# the end of one). It then asks for a path one step shorter. **Predict first.** For how many of the
+# places will the model find a shorter path?
 
 # %%
 WALK_STEPS = 500
@@ -567,7 +568,8 @@ if __name__ == "__main__":
 # paths. With seeds 1 and 2, it finds 22 of 29 and 11 of 31; 6 and 2 are shortest.
 #
 # Up to 16 steps, the model almost always takes exactly as many as requested, even if it has to walk
-# back and forth. It reads at most 16 steps, so it cannot meet higher targets. These account for most failures with seed 0.
+# back and forth. It reads at most 16 steps, so it cannot meet higher targets. These account for most
+# failures with seed 0.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3. [Weng, The
@@ -577,8 +579,8 @@ if __name__ == "__main__":
 # **Discuss.**
 #
 # 1. What happens if you ask for an impossible return?
-# 2. In a game of chance, the best episodes in the data are the luckiest ones. What does the model learn
-#    from them?
+# 2. In a game of chance, the best episodes in the data are the luckiest ones. What does the model
+#    learn from them?
 #
 # <details><summary>Answers</summary>
 #

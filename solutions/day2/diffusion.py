@@ -20,8 +20,7 @@
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$, the fraction of
 # the image's variance that is left, falls from 1 to almost 0.
 #
-# Before you start, run the imports and the definitions of `SelfAttention`, `patchify` and
-# `unpatchify` from the Vision chapter.
+# First, run four cells in Vision: the imports, `patchify`, `unpatchify` and `SelfAttention`.
 
 # %%
 import functools
@@ -534,7 +533,7 @@ class DiTBlock(nn.Module):
 # %%
 if __name__ == "__main__":
 
-    def hand_over(block, modulation):
+    def with_identities(block, modulation):
         """Turn attention and both linear layers into identities, and set the bias of `modulation`."""
         with torch.no_grad():
             for linear in (block.attention.qkv, block.attention.out, block.linear1, block.linear2):
@@ -574,7 +573,7 @@ if __name__ == "__main__":
         # One patch of two features: LN maps (3, 1) to (1, −1), and attention returns its input.
         x = torch.tensor([[[3.0, 1.0]]])
         #                                    shift₁ scale₁ gate₁ shift₂ scale₂ gate₂
-        block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+        block = with_identities(DiTBlock(2, 1, 2), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[4.0, 0.0]]]), atol=1e-3), (
             "With gate₁ = 1 and the other five parts 0, the result should be x + LN(x) = "
@@ -587,7 +586,7 @@ if __name__ == "__main__":
             f"The result should start with 0.7081; yours starts with {tiny:.4f}. Which `eps` do you use?"
         )
         # The tanh approximation of GELU maps (1, −1) to (0.84119, −0.15881).
-        block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 0.0, 0.0, 0.0, 1000.0])
+        block = with_identities(DiTBlock(2, 1, 2), [0.0, 0.0, 0.0, 0.0, 0.0, 1000.0])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[844.19, -157.81]]]), atol=0.1), (
             "With gate₂ = 1000 and the other five parts 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
@@ -595,7 +594,7 @@ if __name__ == "__main__":
         )
         # (1, −1)·2 + 3 = (5, 1), and (3, 1) − 2·(5, 1) = (−7, −1), whose LN is (−1, 1);
         # (−1, 1)·5 + 10 = (5, 15), and (−7, −1) − (5, 15) = (−12, −16).
-        block = hand_over(DiTBlock(2, 1, 2), [3.0, 1.0, -2.0, 10.0, 4.0, -1.0])
+        block = with_identities(DiTBlock(2, 1, 2), [3.0, 1.0, -2.0, 10.0, 4.0, -1.0])
         expected = torch.tensor([[[-12.0, -16.0]]])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, expected, atol=1e-3), (
@@ -1039,7 +1038,7 @@ def digit_judge() -> SVC:
     return SVC(C=10, gamma=0.064).fit(pictures.flatten(1).numpy(), labels.numpy())
 
 
-def share_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
+def fraction_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
     """Return the fraction of images for which the judge predicts the label."""
     return digit_judge().score(pictures.flatten(1).numpy(), labels.numpy())
 
@@ -1064,11 +1063,11 @@ if __name__ == "__main__":
         torch.set_num_threads(threads)
 
         _, _, held_out, held_out_labels = diffusion_digits()
-        record("real held-out digits recognised", share_recognised(held_out, held_out_labels))
+        record("real held-out digits recognised", fraction_recognised(held_out, held_out_labels))
         for scale, sheet in drawn.items():
             record(
                 f"requested digits recognised, guidance scale {scale:g}",
-                share_recognised(sheet, asked),
+                fraction_recognised(sheet, asked),
             )
         record("seconds to train and draw 1,000 digits, on one core", seconds)
 
@@ -1163,7 +1162,7 @@ if __name__ == "__main__":
         asked = torch.arange(10).repeat(20)
         scales = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
         drawn = [draw_digits(digit_dit, asked, scale)[-1] for scale in scales]
-        recognised = [100 * share_recognised(sheet, asked) for sheet in drawn]
+        recognised = [100 * fraction_recognised(sheet, asked) for sheet in drawn]
         spread = [diversity(sheet, asked) / diversity(pictures, labels) for sheet in drawn]
         figure, (grid, right) = plt.subplots(
             1, 2, figsize=(11, 3.8), width_ratios=(10, 9), layout="constrained"

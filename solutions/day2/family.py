@@ -108,7 +108,7 @@ def rotary_embedding(
         if `x` has half precision.
 
     Raises:
-        ValueError: d is odd.
+        ValueError: if d is odd.
 
     Source: Su et al. (2021), section 3.2.
     """
@@ -402,7 +402,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
         window: the number of positions that each position sees, including itself.
 
     Raises:
-        ValueError: `window` is less than 1.
+        ValueError: if `window` is less than 1.
 
     Source: Child et al. (2019), section 4; Beltagy et al. (2020), section 3.1.
     """
@@ -713,7 +713,7 @@ def grouped_query_attention(
             masked query must have output 0 and finite gradients.
 
     Raises:
-        ValueError: h is not a multiple of g.
+        ValueError: if h is not a multiple of g.
 
     Source: Ainslie et al. (2023), section 2.2; for g = 1, Shazeer (2019).
     """
@@ -896,8 +896,10 @@ if __name__ == "__main__":
         scores = (sample[0] @ sample[1].T / math.sqrt(32)).masked_fill(
             ~sliding_window_mask(512, 128), -math.inf
         )
-        apart = (window_attention(*sample, 128) - scores.softmax(dim=-1) @ sample[2]).abs().max()
-        print(f"Block-wise and masked n × n attention differ by at most {apart:.0e}.")
+        difference = window_attention(*sample, 128) - scores.softmax(dim=-1) @ sample[2]
+        print(
+            f"Block-wise and masked n × n attention differ by at most {difference.abs().max():.0e}."
+        )
 
         ways = {
             "causal": {

@@ -147,9 +147,9 @@ class CausalSelfAttention(nn.Module):
     active in training mode only and applies to the attention weights or to the output.
 
     Raises:
-        ValueError: `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`.
 
-    Source: Vaswani et al. 2017, section 3.2; Radford et al. 2018 (GPT), section 3.1.
+    Source: Vaswani et al. (2017), section 3.2; Radford et al. (2018), section 3.1 (GPT).
     """
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
@@ -318,7 +318,8 @@ if __name__ == "__main__":
 # output to x:
 #
 # $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}_1(x)) \qquad
-# x \leftarrow x + \operatorname{gelu}\bigl(\operatorname{norm}_2(x)\, W_1 + b_1\bigr)\, W_2 + b_2
+# x \leftarrow x + \operatorname{linear}_2\bigl(\underbrace{\operatorname{gelu}(
+# \operatorname{linear}_1(\operatorname{norm}_2(x)))}_{b \times n \times d_{ff}}\bigr)
 # \qquad x: b \times n \times d$$
 #
 # ![In a post-norm layer, each norm follows a sum, on the main path from input to output. In a
@@ -349,7 +350,7 @@ class GPTBlock(nn.Module):
     `attention` (with `qkv` and `out`), `linear1` (`nn.Linear(d_model, d_ff)`), `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout applies to both branches, in training mode only.
 
-    Source: Radford et al. 2019, section 2.3; Hendrycks and Gimpel 2016, section 2, for GELU.
+    Source: Radford et al. (2019), section 2.3; Hendrycks and Gimpel (2016), section 2, for GELU.
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -530,7 +531,7 @@ class GPT(nn.Module):
 
     With GPT-2's weights, the model returns GPT-2's logits.
 
-    Source: Radford et al. 2019, section 2.3; Press and Wolf 2017 for tied weights.
+    Source: Radford et al. (2019), section 2.3; Press and Wolf (2017) for tied weights.
     """
 
     def __init__(
@@ -694,7 +695,7 @@ if __name__ == "__main__":
 #
 # The logits at position t predict token t + 1, so the targets are the text itself, shifted by one:
 #
-# $$\text{loss} = -\frac{1}{b\,(n - 1)} \sum_{r=1}^{b} \sum_{t=0}^{n-2}
+# $$\text{loss} = -\frac{1}{b\,(n - 1)} \sum_{r=0}^{b-1} \sum_{t=0}^{n-2}
 # \log\, \operatorname{softmax}(\text{logits}_{r,t})\,[\text{tokens}_{r,t+1}]$$
 #
 # ```text
@@ -718,7 +719,7 @@ def next_token_loss(
     n is at least 2, and all rows of the batch have equal weight. The result is correct for float32
     logits of ±10⁴.
 
-    Source: Radford et al. 2018 (GPT), section 3.1.
+    Source: Radford et al. (2018), section 3.1 (GPT).
     """
     ### BEGIN SOLUTION
     log_p = logits[:, :-1].log_softmax(dim=-1)
@@ -819,7 +820,7 @@ def next_token_probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "*batch v"]:
-    """Return the probabilities, which sum to 1, from which the next token is drawn.
+    """Return the distribution from which to draw the next token. It sums to 1.
 
     Args:
         logits: finite numbers.
@@ -831,10 +832,10 @@ def next_token_probabilities(
     If logits tie at the cutoff, you may keep all of them or only as many as fit.
 
     Raises:
-        ValueError: `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1],
+        ValueError: if `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1],
             even at temperature 0.
 
-    Source: Fan et al. 2018 for top-k; Holtzman et al. 2020, section 3.1, for top-p.
+    Source: Fan et al. (2018) for top-k; Holtzman et al. (2020), section 3.1, for top-p.
     """
     ### BEGIN SOLUTION
     if temperature < 0:
@@ -1026,7 +1027,7 @@ def generate(
     `forward(tokens, caches=None)`.
 
     Raises:
-        ValueError: the result would be longer than `model.max_length`.
+        ValueError: if the result would be longer than `model.max_length`.
     """
     ### BEGIN SOLUTION
     if prompt.shape[1] + n_tokens > model.max_length:
@@ -1348,7 +1349,7 @@ def witten_bell(
     """Return the probability of the last symbol of each window, given the symbols before it.
 
     The list has one entry per order, from 1 (unigrams) to the length of the window.
-    Source: Witten and Bell 1991, method C, interpolated.
+    Source: Witten and Bell (1991), method C, interpolated.
     """
     probability = np.full(len(windows), 1 / n_symbols)
     of_orders = []
@@ -1577,17 +1578,17 @@ def head_weights(
     model: nn.Module, tokens: Int[Tensor, "n"], block: int, head: int, n_heads: int
 ) -> Float[Tensor, "n n"] | None:
     """Return the attention weights of one head, or None if `qkv` is not called as a module."""
-    heard = []
+    recorded = []
     # After each call of `qkv`, torch calls the hook with the output.
     hook = model.blocks[block].attention.qkv.register_forward_hook(
-        lambda module, inputs, output: heard.append(output)
+        lambda module, inputs, output: recorded.append(output)
     )
     with torch.no_grad():
         model(tokens.unsqueeze(0))
     hook.remove()
-    if not heard:
+    if not recorded:
         return None
-    queries, keys, _ = heard[0][0].chunk(3, dim=-1)
+    queries, keys, _ = recorded[0][0].chunk(3, dim=-1)
     query, key = (part.chunk(n_heads, dim=-1)[head] for part in (queries, keys))
     future = torch.ones(len(tokens), len(tokens), dtype=torch.bool).triu(1)
     return (query @ key.T / key.shape[1] ** 0.5).masked_fill(future, -math.inf).softmax(dim=-1)

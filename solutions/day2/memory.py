@@ -14,8 +14,7 @@
 #   lets linear attention, with its fixed-size state, approximate softmax attention; these features
 #   replace elu + 1.
 #
-# Before you start, run the imports and the definition of `TOPIC_TEXT` from the Language models
-# chapter, and `skew` from Music.
+# First, run three cells: the imports and `TOPIC_TEXT` in Language models, and `skew` in Music.
 
 # %%
 import math
@@ -97,7 +96,7 @@ class RecurrentAttention(nn.Module):
     d_head is `d_model` / `n_heads`; head k uses the features k·d_head, …, (k+1)·d_head − 1.
 
     Raises:
-        ValueError: `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`.
 
     Source: Dai et al. (2019), section 3.2, with the relative embeddings of Huang et al. (2018).
     """
@@ -124,7 +123,7 @@ class RecurrentAttention(nn.Module):
             memory: the positions directly before `x`; None is equivalent to an empty memory.
 
         Raises:
-            ValueError: m + n is larger than `max_length`.
+            ValueError: if m + n is larger than `max_length`.
         """
         ### BEGIN SOLUTION
         n_heads, max_length, d_head = self.relative.shape
@@ -452,7 +451,7 @@ def knn_probabilities(
         mix: the weight of p_kNN, between 0 and 1.
 
     Raises:
-        ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
+        ValueError: if k < 1, mix is outside [0, 1], or temperature ≤ 0.
 
     Source: Khandelwal et al. (2020), section 2; for T, arXiv 2010.00710.
     """

@@ -216,7 +216,7 @@ def transpose(tokens: Int[Tensor, "*shape"], semitones: int) -> Int[Tensor, "*sh
         semitones: the number of semitones to move up; a negative number moves down.
 
     Raises:
-        ValueError: a pitch would be below 2 or above `N_TOKENS` − 1.
+        ValueError: if a pitch would be below 2 or above `N_TOKENS` − 1.
     """
     ### BEGIN SOLUTION
     is_pitch = tokens >= 2
@@ -508,8 +508,8 @@ if __name__ == "__main__":
 #
 # Use `skew` in causal self-attention. Each head has its own R, so R is `h × n × d_head`.
 #
-# $$\mathrm{softmax}\!\left(\frac{\overbrace{Q K^\top}^{\text{what}}
-# + \overbrace{\mathrm{skew}(Q R^\top)}^{\text{how far back}}}{\sqrt{d_\text{head}}}\right) V
+# $$\mathrm{softmax}\!\left(\frac{\overbrace{Q K^\top}^{\text{content}}
+# + \overbrace{\mathrm{skew}(Q R^\top)}^{\text{distance}}}{\sqrt{d_\text{head}}}\right) V
 # \qquad Q, K, V: b \times h \times n \times d_\text{head}
 # \qquad \text{scores}: b \times h \times n \times n$$
 #
@@ -557,7 +557,7 @@ class RelativeSelfAttention(nn.Module):
         `relative`.
 
         Raises:
-            ValueError: n is larger than `max_length`.
+            ValueError: if n is larger than `max_length`.
         """
         ### BEGIN SOLUTION
         n_heads, max_length, d_head = self.relative.shape
@@ -671,8 +671,8 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Adding the relative logit to the content logit multiplies their unnormalised
-# weights. So a head can combine them, for example to find a held note exactly one bar back.
+# **What to notice.** Softmax turns the sum of the two logits into a product of weights. A head can
+# therefore look for content and distance together, for example for a held note exactly one bar back.
 
 # %% [markdown]
 # ## Distances versus positions
@@ -1197,8 +1197,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Bach and both models (seed 0) write about 4 notes per bar in each voice. Most
 # notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11% and 24%
-# of the time steps contain clashes. The melodies differ, too: 2%, 4% and 7% of the intervals are
-# leaps.
+# of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are leaps.
+#
 # In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
 # voice is next only from earlier tokens. The absolute model cannot lose count in this way, because
 # every fourth position belongs to the soprano.

@@ -5,9 +5,9 @@
 # compose music, and recognise and draw digits. You train every model yourself. All results are from
 # the reference solution, with seed 0 unless noted.
 #
-# **Text.** Trained on the Python manual for 209 s, a GPT with 360,000 parameters continues the prompt
-# *The statement*. Most of the words are real and the layout looks right, but the text makes no
-# sense:
+# **Text.** After three and a half minutes of training on the Python manual, a GPT with 360,000
+# parameters continues the prompt *The statement*. Most of the words are real and the layout looks
+# right, but the text makes no sense:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -42,8 +42,8 @@
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
-# Each chapter adds one idea. You can do the chapters in any order, but Diffusion and Memory need a
-# few cells from earlier chapters. Both list these cells at the beginning.
+# Each chapter adds one idea. You can do the chapters in any order, but Diffusion and Memory begin
+# with a list of cells to run in earlier chapters.
 
 # %% [markdown]
 # ### Notation

@@ -79,7 +79,7 @@ def patchify(images: Float[Tensor, "b c H W"], patch_size: int) -> Float[Tensor,
         the N = (H / p) · (W / p) patches of each image.
 
     Raises:
-        ValueError: H or W is not divisible by `patch_size`.
+        ValueError: if H or W is not divisible by `patch_size`.
 
     Source: Dosovitskiy et al. (2021), section 3.1.
     """
@@ -877,7 +877,7 @@ def jittered(images: Float[Tensor, "b 1 H W"]) -> Float[Tensor, "b 1 H W"]:
 
 
 @torch.no_grad()
-def share_right(
+def fraction_correct(
     model: nn.Module, images: Float[Tensor, "b 1 H W"], labels: Int[Tensor, "b"]
 ) -> float:
     """Return the fraction of images that `model` classifies correctly."""
@@ -911,7 +911,7 @@ def train_classifier(
         schedule.step()
         losses.append(loss.item())
         if step % 100 == 0 or step == n_steps:
-            accuracy[step] = share_right(model, *test)
+            accuracy[step] = fraction_correct(model, *test)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     torch.set_num_threads(threads)
     record(f"test accuracy, {name}", accuracy[n_steps])
@@ -1237,9 +1237,8 @@ if __name__ == "__main__":
 # **What to notice.** The ViT's layers are more alike than the CNN's (seeds 0 to 2). The CKA between
 # the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
 # are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
-# However, untrained models already differ in this way. Much of the difference therefore comes from
-# the architecture. A ViT keeps its resolution, while three stages of the CNN halve it. We
-# did not test which difference matters.
+# However, untrained models already differ in this way, so much of the difference comes from the
+# architecture. For example, a ViT keeps its resolution, while three stages of the CNN halve it.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.
