@@ -1197,7 +1197,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Bach and both models (seed 0) write about 4 notes per bar in each voice. Most
 # notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11% and 24%
-# of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are leaps.
+# of the time steps contain clashes. The melodies also differ: 2%, 4% and 7% of the intervals are leaps.
 #
 # In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
 # voice is next only from earlier tokens. The absolute model cannot lose count in this way, because
