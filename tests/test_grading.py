@@ -14,9 +14,11 @@ from autograder.course import config as courses
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Runner
+from autograder.grading.seeds import seed_of
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
+from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests import small_course
 from tests.conftest import SECRET, handed_in, with_cells
@@ -234,6 +236,21 @@ def test_the_same_submission_gets_the_same_marks(grade: Grade, solution: Noteboo
     first, again = (grade(wrong, only="causal_mask") for _ in range(2))
     assert first.seed == again.seed
     assert first.exercises[0].tests == again.exercises[0].tests
+
+
+SPLIT_AT_NUL = (
+    *(["a", "b", "c"], ["a", "b\0c"], ["a\0b", "c"], ["a\0b\0c"], ["a\0", "\1b"], ["a\0\1b"]),
+    *(["a\1\0b"], ["a\1", "b"], ["a\1\1", "b"], ["a\1\0", "b"]),
+)
+
+
+def test_different_cells_get_different_seeds() -> None:
+    """Feedback shows expected values for a seed, so a student must not be able to keep the seed and add these values."""
+    seeds = set()
+    for sources in SPLIT_AT_NUL:
+        cells = tuple(Cell(number, "code", source) for number, source in enumerate(sources, 1))
+        seeds.add(seed_of("day1", SECRET, replace(handed_in("a"), cells=cells)))
+    assert len(seeds) == len(SPLIT_AT_NUL)
 
 
 TRIVIAL = """
