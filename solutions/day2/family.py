@@ -568,8 +568,8 @@ if __name__ == "__main__":
         )
         assert torch.allclose(output[:, 1], torch.ones(2), atol=1e-3), (
             "The weights of a query should sum to 1. Column 1 of the values is all ones, so column 1 of "
-            f"the output should be, too; yours is {output[:, 1].tolist()}. Check the denominator, and which "
-            "of the three inputs φ is applied to."
+            f"the output should also be all ones; yours is {output[:, 1].tolist()}. Check the denominator, "
+            "and which of the three inputs φ is applied to."
         )
         # The weights are in the ratio 2 : 2.5 for query 0 and 5 : 7 for query 1.
         assert torch.allclose(output[:, 0], torch.tensor([14.0, 14.25]), atol=1e-2), (
