@@ -91,7 +91,7 @@ def try_(
         faulty += trial.has_faults
     if faulty:
         print_error(
-            f"{faulty} of the exercises {'has' if faulty == 1 else 'have'} faults, which are marked ✗"
+            f"{faulty} exercise{' has' if faulty == 1 else 's have'} problems, which are marked ✗"
         )
         raise typer.Exit(1)
 
