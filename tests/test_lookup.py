@@ -9,7 +9,8 @@ import pytest
 from autograder.course.config import CourseError
 from autograder.marks import lookup
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import NO_ROSTER
+from autograder.submissions.roster import NO_ROSTER, Roster
+from autograder.submissions.roster_entry import Entry
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ CLASS = [
     item("娜李", "6"),
     item("!", "7"),
 ]
+
+ROSTER = Roster((Entry("12345", "bob", "Bob", "bob@uni.edu"),))
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,22 @@ def test_a_similar_id_is_not_suggested() -> None:
     class_ = [item("ada", "2017")]
     assert lookup.closest("2018", class_, NO_ROSTER) == ""
     assert lookup.closest("adda", class_, NO_ROSTER) == "ada"
+
+
+@pytest.mark.parametrize("roster", [NO_ROSTER, ROSTER], ids=["no roster", "roster"])
+@pytest.mark.parametrize("text", ["12345", "bob@uni.edu"])
+def test_a_name_does_not_hide_the_id_of_another_student(text: str, roster: Roster) -> None:
+    """A student could otherwise receive the points that a TA gives to another one."""
+    person = Person("Bob") if roster.entries else Person("Bob", "12345", "bob@uni.edu")
+    bob, eve = Item("Bob", HandedIn((person,))), item(text, "777")
+    for class_ in ([bob, eve], [eve, bob]):
+        assert lookup.find(text, class_, roster) == [bob]
+        assert lookup.find("777", class_, roster) == [eve]
+    assert lookup.find(text, [eve], roster) == [eve]
+
+
+def test_a_name_does_not_hide_the_label_of_another_student() -> None:
+    bob = item("Bob", "12345")
+    eve = item(lookup.label(bob), "777")
+    assert lookup.find("Bob (12345)", [eve, bob], NO_ROSTER) == [bob]
+    assert lookup.find("bob (12345) (777)", [eve, bob], NO_ROSTER) == [eve]

@@ -44,7 +44,8 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     """Return the items for the student with this name, id or email address, or [] if no student matches.
 
-    If no name is equal, the letters of the words count, in any order: Canvas writes Ada Lovelace as `lovelaceada`.
+    An id, an email address or a label with an id takes precedence over a name. If no name is equal, the letters of the
+    words count, in any order: Canvas writes Ada Lovelace as `lovelaceada`.
 
     Raises:
         CourseError: Several students match.
@@ -57,8 +58,11 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
             for item in class_
             if not wanted.isdisjoint(re.sub(r"[\W_]", "", name) for name in names_of(item, roster))
         ]
-    exact = [item for item in found if item.student == text]
-    found = exact or _with_own_id(text.casefold(), found, roster) or found
+    # Students can choose a name on a platform, even one that is another student's id, email address or label.
+    if by_id := [item for item in found if text.casefold() in _all_ids(item, roster)]:
+        found = _with_own_id(text.casefold(), by_id, roster) or by_id
+    else:
+        found = [item for item in found if item.student == text] or found
     if len({_identity(item) for item in found}) > 1:
         raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
     return found
@@ -124,6 +128,19 @@ def _ids(item: HasStudent) -> set[str]:
         return set()
     ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))
     return {one.casefold() for one in ids}
+
+
+def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
+    """Return the ids and email addresses of a submission's students on the platform and the roster, casefolded.
+
+    The result also contains the students' labels with the platform's ids.
+    """
+    source = item.handed_in or HandedIn((Person(item.student),))
+    entries = filter(None, roster.find_all(source))
+    own = {key for entry in entries for key in (entry.id, entry.email)}
+    with_ids = {*labels(item.student, item.handed_in), *source.without_roster().labels}
+    own |= with_ids - {item.student, *(person.name for person in source.people)}
+    return ({key.casefold() for key in own} | _ids(item)) - {""}
 
 
 def _joined_words(name: str) -> set[str]:
