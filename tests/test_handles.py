@@ -59,6 +59,10 @@ class Layer(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no")
 
+def half_restored(model):
+    model.eval()
+    model.training = True
+
 def outer(x):
     return (x[:, None] * x).sum(-1)
 
@@ -183,6 +187,12 @@ def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: 
     assert model.modes == [True]
 
 
+def test_setting_the_training_flag_alone_leaves_submodules_in_evaluation(student: Student) -> None:
+    model = nn.Sequential(nn.Linear(1, 1)).train()
+    student.half_restored(model)
+    assert (model.training, model[0].training) == (True, False)
+
+
 def test_the_cost_of_calls_is_measured(student: Student) -> None:
     with student.measuring() as few:
         student.outer(torch.ones(30))
@@ -264,7 +274,8 @@ def test_a_forged_list_of_modes_changes_a_model_only_once() -> None:
             return super().train(mode)
 
     models = GraderModels()
-    model = Counting()
+    model = nn.Sequential(Counting())
     models.encode(model)
-    models.set_modes([(id(model), False), (id(model), True)] * 50 + [(id(model), False)])
-    assert (model.training, Counting.switches) == (False, 1)
+    off, on = (id(model), False, False), (id(model), True, True)
+    models.set_modes([off, on] * 50 + [off])
+    assert (model.training, model[0].training, Counting.switches) == (False, False, 1)

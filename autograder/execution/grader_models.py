@@ -45,13 +45,16 @@ class GraderModels:
         ]
         return m.Model(id(model), _methods(model), attributes, model.training)
 
-    def set_modes(self, modes: list[tuple[int, bool]]) -> None:
-        """Put each model in the training or evaluation mode that the student's code last set."""
+    def set_modes(self, modes: list[tuple[int, bool, bool]]) -> None:
+        """Put each model and its submodules in the training or evaluation mode that the student's code last set."""
         # A forged list may contain a model many times.
-        for id_, training in dict(modes).items():
-            # Skip unchanged modes, because `train` visits every submodule.
-            if id_ in self.by_id and self.by_id[id_].training != training:
-                self.by_id[id_].train(training)
+        for id_, training, inner in {entry[0]: entry for entry in modes}.values():
+            if id_ in self.by_id:
+                self.by_id[id_].training = training
+                # Skip unchanged modes, because `train` visits every submodule.
+                for child in self.by_id[id_].children():
+                    if child.training != inner:
+                        child.train(inner)
 
     def forget_graphs(self) -> None:
         """Free the autograd graphs of all calls to the models."""

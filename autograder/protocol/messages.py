@@ -215,13 +215,14 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments that the call changed in place. `modes` contains the training modes of the grader's models
-    after the call. `forbidden` lists the forbidden operators that were called. `operations` and `largest` give the call's cost.
+    `changed` lists the arguments that the call changed in place. `modes` contains, for each of the grader's models, its id
+    and whether the model and its submodules are in training mode after the call. `forbidden` lists the forbidden operators
+    that were called. `operations` and `largest` give the call's cost.
     """
 
     result: Data
     changed: list[str] = []
-    modes: list[tuple[int, bool]] = []
+    modes: list[tuple[int, bool, bool]] = []
     forbidden: list[str] = []
     operations: int = 0
     largest: int = 0
@@ -246,7 +247,7 @@ class Failure(Tagged, frozen=True):
     bases: list[str] = []
     line: int = 0
     forbidden: list[str] = []
-    modes: list[tuple[int, bool]] = []
+    modes: list[tuple[int, bool, bool]] = []
     meta_read: bool = False  # whether the code tried to read the values of a `meta` tensor
 
 

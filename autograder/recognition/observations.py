@@ -57,7 +57,7 @@ def observe(
     tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
     side_effects: Observations = {
         "changed": " ".join(sorted(response.changed)),
-        "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),
+        "modes": " ".join(str(modes) for id_, *modes in response.modes if id_ in models),
     }
     # Describe each tensor only once, because a value can refer to it many times.
     described = [(t, f"{t.dtype} {tuple(t.shape)} on {t.device}") for t in tensors]

@@ -671,7 +671,7 @@ class CopyModel(nn.Module):
 
     def __init__(self, draw: Draw, pad_id: int = DECODE_PAD) -> None:
         super().__init__()
-        self.pad_id = pad_id
+        self.pad_id, self.layer = pad_id, nn.Identity()
         self._draw = draw
         self._encode_calls = self._decode_calls = 0
         self._training_modes: list[bool] = []
@@ -848,7 +848,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_evaluation_mode(self, student, seed):
-        """The model runs in evaluation mode, and its previous mode is restored afterwards."""
+        """The model runs in evaluation mode; afterwards, it is back in its previous mode, with all of its submodules."""
         draw = Draw(seed)
         for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = CopyModel(draw).train(training)
@@ -864,6 +864,10 @@ class TestGreedyDecode:
             assert before == after, (
                 f"with max_length={length}, the model was in {before} mode before the call "
                 f"but in {after} mode after it"
+            )
+            assert model.layer.training == training, (
+                f"with max_length={length}, the model was in {before} mode before the call, "
+                "but its submodules are in a different mode after it"
             )
 
     @weight(1)

@@ -1237,7 +1237,7 @@ class TestGenerate:
 
     @weight(1)
     def test_mode(self, student, seed):
-        """The model runs in evaluation mode, and its previous mode is restored afterwards."""
+        """The model runs in evaluation mode; afterwards, it is back in its previous mode, with all of its submodules."""
         draw = Draw(seed)
         for training, n_tokens in ((True, 3), (False, 3), (True, 0)):
             model = Storyteller(draw).train(training)
@@ -1252,6 +1252,10 @@ class TestGenerate:
             assert before == after, (
                 f"with n_tokens={n_tokens}, the model was in {before} mode before the call "
                 f"but in {after} mode after it"
+            )
+            assert model.blocks.training == training, (
+                f"with n_tokens={n_tokens}, the model was in {before} mode before the call, "
+                "but its submodules are in a different mode after it"
             )
 
     @weight(0.75)

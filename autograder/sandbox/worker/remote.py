@@ -59,9 +59,12 @@ class StandIns:
         model.train(item.training)
         return model
 
-    def modes(self) -> list[tuple[int, bool]]:
-        """Return, for each model, whether any of its submodules is in training mode."""
-        return [(id_, _in_training(model)) for id_, model in self._models.items()]
+    def modes(self) -> list[tuple[int, bool, bool]]:
+        """Return, for each model, its id and whether the model and its submodules are in training mode."""
+        return [
+            (id_, model.training, any(map(_in_training, model.children())))
+            for id_, model in self._models.items()
+        ]
 
     def _build_model(self, model: m.Model) -> nn.Module:
         def method(name: str) -> Callable[..., Any]:
@@ -227,5 +230,5 @@ def _state(handle: nn.Module) -> tuple[list[Tensor], list[bool]]:
 
 
 def _in_training(model: nn.Module) -> bool:
-    """Return whether any submodule of a model is in training mode."""
+    """Return whether a model or any of its submodules is in training mode."""
     return any(part.training for part in model.modules())

@@ -272,7 +272,7 @@ def causal_mask(n, device=None):
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
-    on("Answer", modes=[[-1, True], [2**63 - 1, False]] * 5_000)
+    on("Answer", modes=[[-1, True, True], [2**63 - 1, False, False]] * 5_000)
     return right(n)
 
 #### modes_of_odd_types
@@ -280,7 +280,7 @@ def causal_mask(n, device=None):
 #: short
 # %%
 def causal_mask(n, device=None):
-    on("Answer", modes=[["x", 2], [1.5, None], [], [1, True, 3]])
+    on("Answer", modes=[["x", 2], [1.5, None, True], [], [1, True, 3]])
     return right(n)
 
 #### forbidden_of_odd_types
