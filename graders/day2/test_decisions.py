@@ -270,6 +270,18 @@ class TestDecisionTransformer:
             dtype=torch.float32,
         )
 
+    @weight(0.25)
+    def test_eps(self, student, seed):
+        """`norm` uses eps = 1e-5, the default of `nn.LayerNorm`, which matters for small embeddings."""
+        draw, sizes = Draw(seed), Sizes(n_layers=1)
+        model, parameters = sizes.model(student, draw)
+        parameters |= {n: 2e-3 * p for n, p in parameters.items() if "_embedding" in n}
+        model.load(parameters)
+        episode = sizes.episode(draw, 3, 4)
+        expected = sizes.expected(parameters, *episode)
+        what = "the logits (if the embeddings are small)"
+        close(model(*episode), expected, what, 1e-3, 1e-3, torch.float32)
+
     @weight(1.5)
     def test_actions_do_not_leak(self, student, seed):
         """The logits depend on the actions of earlier steps, but not on the current action or later ones."""

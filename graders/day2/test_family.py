@@ -620,6 +620,10 @@ class TestGroupedQueryAttention:
             near(seen, expected)
             inputs = {"query": query, "key": key, "value": value}
             gradients(seen, inputs, draw.normal(3, 4, 5, 8))
+        # A mask without any True is not the same as no mask.
+        seen = student.grouped_query_attention(query, key, value, torch.zeros(5, 7).bool())
+        what = "the output with a mask that is False everywhere"
+        near(seen, torch.zeros(3, 4, 5, 8), what)
 
     @weight(1)
     def test_not_a_multiple(self, student, seed):

@@ -551,6 +551,19 @@ class TestGPT:
         unchanged(student)
         close(seen, gpt_oracle(tokens, weights), "the logits", 1e-4, 1e-4, torch.float32)
 
+    @weight(0.25)
+    def test_eps(self, student, seed):
+        """The last norm uses eps = 1e-5, as in GPT-2, which matters when its input is small."""
+        draw = Draw(seed)
+        weights = with_zeros(gpt_weights(draw, 1), "out", "linear2")
+        weights["token_embedding.weight"][:4] *= 2e-3
+        weights["position_embedding.weight"] *= 2e-3
+        tokens = draw.integers(0, 4, 1, 3)
+        what = "the logits (if the embeddings are small and the block adds nothing)"
+        with torch.no_grad():
+            seen = self._model(student, weights, 1)(tokens)
+        close(seen, gpt_oracle(tokens, weights), what, 1e-2, 5e-3, torch.float32)
+
     @weight(1.25)
     def test_whole(self, student, seed):
         """Given the same weights, the model computes the same logits as GPT-2, for one block and for several blocks."""
@@ -866,6 +879,17 @@ class TestNextTokenProbabilities:
         expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         what = "the result for temperature=0 and logits that differ by 0.000001"
         close(student.next_token_probabilities(near, temperature=0), expected, what)
+
+    @weight(0.25)
+    def test_ties_at_temperature_0(self, student, seed):
+        """At temperature 0, the probabilities sum to 1 even if several tokens have the largest logit."""
+        logits = Draw(seed).uniform(3, 5, low=-1.0)
+        logits[:, 1] = logits[1:, 3] = logits[2, 4] = 2.0
+        seen = student.next_token_probabilities(logits, temperature=0)
+        seen = finite(shaped(seen, (3, 5)))
+        close(seen.sum(dim=-1), torch.ones(3), "the sum of each row for temperature=0")
+        what = "the probability of tokens whose logit is not the largest, for temperature=0"
+        close(seen[logits < 2], torch.zeros(9), what)
 
     @weight(1)
     def test_top_k(self, student, seed):

@@ -527,7 +527,7 @@ class GPT(nn.Module):
     `nn.ModuleList` of `n_layers` `GPTBlock`s with d_ff = 4·d_model), `norm` (after the last block),
     `max_length` and `n_layers`. The logits are norm(x) times the transposed token embedding,
     without a bias or other parameters. Embeddings are not multiplied by √d_model. Dropout is active
-    in training mode only.
+    in training mode only; GPT-2 applies it in the blocks and to the sum of the embeddings.
 
     With GPT-2's weights, the model returns GPT-2's logits.
 
