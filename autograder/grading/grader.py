@@ -99,7 +99,7 @@ class Grader:
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         """Return marks with no exercises, for a submission that could not be graded because of an internal error."""
-        activity = f"grading {submission.path} ({submission.student})"
+        activity = f"grading the submission of {submission.student}"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         return self._record(submission, "", self.day.points, 0.0, [problem], [])
 

@@ -16,11 +16,12 @@ MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries
 
 
 def log(root: Path, activity: str, error: BaseException) -> str:
-    """Append an exception with its traceback to the course's log, and return a message for the TA.
+    """Append an exception with its traceback to the course's log, and return a message.
 
-    The message mentions the log only if the log could be written.
+    Students may read the message, so it contains neither the exception's text nor the path of the course. It mentions the
+    log only if the log could be written.
     """
-    message = f"{activity}: internal error in the autograder ({one_line(repr(error))[:200]})"
+    message = f"{activity}: internal error in the autograder ({type(error).__name__})"
     with contextlib.suppress(OSError, StoreError):
         file = course_folder(root) / FILE
         text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
@@ -30,5 +31,5 @@ def log(root: Path, activity: str, error: BaseException) -> str:
             if opened.tell() < MAX_SIZE:
                 # Use a single write, because several processes append to the same file.
                 opened.write(head + text + b"\n")
-        return f"{message}; the traceback is in {file}"
+        return f"{message}; the traceback is in {file.relative_to(root)}"
     return message
