@@ -41,16 +41,16 @@ ALONE = EXERCISES if ALL else [("day1", "padding_mask")]
 
 # Each entry names a file in tests/styles, an exercise, a change that adds a mistake to the file, and the mistake.
 IN_ANOTHER_STYLE = [
-    ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "no shift"),
+    ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "max not subtracted"),
     (
         "day1/beginner", "attention_scores",
         {"scaled_query = query / math.sqrt(d)": "scaled_query = query"}, "not scaled",
     ),
     ("day1/einsum", "attention", {"key).softmax(-1)": "key).softmax(-2)"}, "softmax over the queries"),
-    ("day1/loops", "padding_mask", {"False, True": "True, False"}, "True at padding"),
-    ("day1/einsum", "causal_mask", {">=": ">"}, "own position hidden"),
+    ("day1/loops", "padding_mask", {"False, True": "True, False"}, "mask inverted"),
+    ("day1/einsum", "causal_mask", {">=": ">"}, "own position masked"),
     (
-        "day1/beginner", "decoder_mask", {"logical_and": "logical_or"}, "either instead of both",
+        "day1/beginner", "decoder_mask", {"logical_and": "logical_or"}, "masks combined with OR instead of AND",
     ),
     (
         "day1/idiomatic", "masked_attention",
@@ -60,14 +60,14 @@ IN_ANOTHER_STYLE = [
     (
         "day1/beginner", "masked_attention",
         {"    scores = attention_scores": "    mask = ~mask\n    scores = attention_scores"},
-        "the mask inverted",
+        "mask inverted",
     ),
     ("day1/beginner", "sinusoidal_encoding", {"(two_i / d_model)": "(2 * two_i / d_model)"},
-     "the exponent doubled"),
+     "exponent doubled"),
     (
         "day1/loops", "shift_matrix",
         {"= math.sin(angle)": "= 0 - math.sin(angle)", "= -math.sin(angle)": "= math.sin(angle)"},
-        "turned the other way",
+        "rotation in the wrong direction",
     ),
     (
         "day1/beginner", "split_heads",
@@ -86,37 +86,37 @@ IN_ANOTHER_STYLE = [
     ),
     (
         "day1/loops", "MultiHeadAttention", {"self.value(value)": "self.value(key)"},
-        "values taken from the keys' input",
+        "values computed from key",
     ),
     ("day1/einsum", "LayerNorm", {"/ x.shape[-1]": "/ (x.shape[-1] - 1)"}, "unbiased variance"),
     (
         "day1/beginner", "LayerNorm",
         {"torch.sqrt(variance + self.eps)": "torch.sqrt(variance) + self.eps"},
-        "eps outside of the root",
+        "eps outside the square root",
     ),
     ("day1/beginner", "FeedForward", {"hidden = self.relu(hidden)": "pass"}, "no activation"),
-    ("day1/beginner", "EncoderLayer", {"(x, x, x, mask)": "(x, x, x)"}, "the mask not passed on"),
+    ("day1/beginner", "EncoderLayer", {"(x, x, x, mask)": "(x, x, x)"}, "mask ignored"),
     (
         "day1/loops", "DecoderLayer", {"(x, memory, memory, memory_mask)": "(x, x, x, mask)"},
-        "cross-attention without the memory",
+        "cross-attention over x instead of memory",
     ),
     ("day1/idiomatic", "Transformer", {"self.scale * ": ""}, "embeddings not scaled"),
     (
         "day1/idiomatic", "sequence_loss", {"real.sum().clamp(min=1)": "real.numel()"},
         "divided by all positions",
     ),
-    ("day1/idiomatic", "greedy_decode", {"[:, -1]": "[:, 0]"}, "the first position's prediction"),
+    ("day1/idiomatic", "greedy_decode", {"[:, -1]": "[:, 0]"}, "logits taken from the first position"),
     (
         "day1/idiomatic", "greedy_decode", {"best.masked_fill(finished, model.pad_id)": "best"},
-        "finished rows go on",
+        "finished rows keep generating",
     ),
     (
         "day2/einsum", "CausalSelfAttention", {"arange(m - n, m, ": "arange(n, "},
-        "the mask begins in the corner",
+        "mask aligned top-left with a cache",
     ),
     (
         "day2/einsum", "CausalSelfAttention", {"queries.shape[-1] **": "x.shape[-1] **"},
-        "scores divided by the root of d_model",
+        "scores divided by √d_model",
     ),
     (
         "day2/einsum", "generate",
@@ -125,27 +125,27 @@ IN_ANOTHER_STYLE = [
     ),
     (
         "day2/einsum", "generate", {"done = k if use_cache else 0": "done = 0"},
-        "all that is written again",
+        "whole sequence passed again despite the caches",
     ),
-    ("day2/einsum", "generate", {"top_k, top_p)": "None, None)"}, "filters not handed on"),
-    ("day2/einsum", "transpose", {"token + semitones": "token - semitones"}, "moved the other way"),
-    ("day2/einsum", "patchify", {"0, 2, 3, 1, 4, 5": "0, 2, 3, 4, 5, 1"}, "the channel last"),
+    ("day2/einsum", "generate", {"top_k, top_p)": "None, None)"}, "top_k and top_p ignored"),
+    ("day2/einsum", "transpose", {"token + semitones": "token - semitones"}, "sign of semitones flipped"),
+    ("day2/einsum", "patchify", {"0, 2, 3, 1, 4, 5": "0, 2, 3, 4, 5, 1"}, "channel last in each patch"),
     ("day2/einsum", "ViT", {"self.norm(self.blocks(": "(self.blocks("}, "no norm after the last block"),
-    ("day2/einsum", "attention_distance", {") * patch_size": ")"}, "counted in patches"),
-    ("day2/einsum", "cosine_schedule", {".clamp(min=1 - 0.999)": ""}, "β not cut off"),
+    ("day2/einsum", "attention_distance", {") * patch_size": ")"}, "distances in patches instead of pixels"),
+    ("day2/einsum", "cosine_schedule", {".clamp(min=1 - 0.999)": ""}, "β not clipped"),
     (
         "day2/einsum", "guided_noise", {"[1 - scale, scale]": "[-scale, 1 + scale]"},
-        "scale counted from 0",
+        "scale off by one",
     ),
-    ("day2/loops", "rotary_embedding", {"-2 * i / d": "-i / d"}, "half the exponent"),
+    ("day2/loops", "rotary_embedding", {"-2 * i / d": "-i / d"}, "exponent halved"),
     # This entry also adds a second mistake, which affects only one test: the code ignores the device of its input.
     (
         "day2/einsum", "rotary_embedding", {"torch.float64) / d)": "torch.float64) / (2 * d))", "device=x.device, ": ""},
-        "half the exponent",
+        "exponent halved",
     ),
     ("day2/einsum", "sliding_window_mask", {"1 - window": "-window"}, "one position too many"),
     (
-        "day2/loops", "grouped_query_attention", {"k // (h // g)": "k % g"}, "groups in turns",
+        "day2/loops", "grouped_query_attention", {"k // (h // g)": "k % g"}, "repeat instead of repeat_interleave",
     ),
 ]  # fmt: skip
 
@@ -337,7 +337,7 @@ def test_a_mistake_in_a_different_style_is_recognised(
 
 WITH_A_SMALL_FAULT = [
     (
-        "add_noise", "without the roots",
+        "add_noise", "no square roots",
         "def add_noise(x0, t, noise, alpha_bar):\n"
         "    a = alpha_bar[t].view(-1, *([1] * (x0.ndim - 1)))\n"
         "    return a * x0 + (1 - a) * noise",
@@ -389,7 +389,7 @@ def test_the_marks_contain_the_name_of_the_mistake(
     wrong = "def causal_mask(n, device=None):\n    return torch.full((n, n), True, device=device).triu(0)"
     masks = with_exercises(solution, day1, ("padding_mask", "causal_mask", "decoder_mask"))
     marks = by_name(grade(with_cells(masks, {"causal_mask": wrong})))
-    assert marks["causal_mask"].mistake == "the past hidden"
+    assert marks["causal_mask"].mistake == "past masked instead of future"
     assert marks["decoder_mask"].status == "passed"
     assert {e.mistake for name, e in marks.items() if name != "causal_mask"} == {None}
 
@@ -426,4 +426,4 @@ def test_a_mistake_is_recognised_despite_a_mistake_in_a_dependency(
     wrong = with_cells(until_attention, {"MultiHeadAttention": attention, "merge_heads": heads})
     marks = by_name(grade(wrong))
     assert marks["merge_heads"].mistake == "reshaped without a transpose"
-    assert marks["MultiHeadAttention"].mistake == "values taken from the keys' input"
+    assert marks["MultiHeadAttention"].mistake == "values computed from key"
