@@ -59,6 +59,9 @@ class Layer(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no")
 
+def called(model):
+    model(torch.ones(1, 1))
+
 def half_restored(model):
     model.eval()
     model.training = True
@@ -191,6 +194,13 @@ def test_setting_the_training_flag_alone_leaves_submodules_in_evaluation(student
     model = nn.Sequential(nn.Linear(1, 1)).train()
     student.half_restored(model)
     assert (model.training, model[0].training) == (True, False)
+
+
+def test_a_submodule_in_a_different_mode_keeps_it(student: Student) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout()).train()
+    model[1].eval()
+    student.called(model)
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
 
 
 def test_the_cost_of_calls_is_measured(student: Student) -> None:

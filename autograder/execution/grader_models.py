@@ -49,12 +49,13 @@ class GraderModels:
         """Put each model and its submodules in the training or evaluation mode that the student's code last set."""
         # A forged list may contain a model many times.
         for id_, training, inner in {entry[0]: entry for entry in modes}.values():
-            if id_ in self.by_id:
-                self.by_id[id_].training = training
-                # Skip unchanged modes, because `train` visits every submodule.
-                for child in self.by_id[id_].children():
-                    if child.training != inner:
-                        child.train(inner)
+            model = self.by_id.get(id_)
+            # If nothing changed, submodules keep their modes, which may differ from the model's.
+            if model is None or training == inner == model.training:
+                continue
+            model.training = training
+            for child in model.children():
+                child.train(inner)
 
     def forget_graphs(self) -> None:
         """Free the autograd graphs of all calls to the models."""
