@@ -94,7 +94,8 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
             student.sleep(60)
     assert caught.value.excess.kind == "idle"
     assert budget.cpu < 0.2
-    assert budget.idle > 1.5
+    # Both calls count. The time that the process needed to start is deducted, which is longer on a busy machine.
+    assert budget.idle > 1.2
 
 
 def test_a_call_that_slept_is_repeated_once(server: Server) -> None:

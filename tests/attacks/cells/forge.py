@@ -172,7 +172,7 @@ def causal_mask(n, device=None):
 #: seconds 0.1
 def causal_mask(n, device=None):
     m = messages()
-    respond(m.Answer(m.Data(m.Handle(99, "Tensor"), []), ["x"] * 100, [(1, True)] * 100))
+    respond(m.Answer(m.Data(m.Handle(99, "Tensor"), []), ["x"] * 100, [(1, True, True)] * 100))
     threading.Event().wait()
 
 # %% a failure that imitates a failed test
