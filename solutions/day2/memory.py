@@ -398,9 +398,9 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With memory, the model needs 1.94–1.95 bits per character; without, it needs 2.08
-# (seeds 0–2). The first prediction of a segment gains most: it costs 2.09–2.13 bits with memory and
-# 3.53–3.57 without. The last eight cost 1.91–1.93 and 1.96–1.97, so the memory still helps there.
+# **What to notice.** With memory, the model needs 1.94–1.95 bits per character; without, 2.07–2.08
+# (seeds 0–2). The first prediction of a segment gains most: it costs 2.09–2.15 bits with memory and
+# 3.53–3.57 without. The last eight cost 1.91–1.94 and 1.96–1.97, so the memory still helps there.
 #
 # Most of the useful context is nearby. With segments of 64 characters, the two models are equally
 # good after 600 steps (2.04 and 2.03 bits, seed 0).
