@@ -215,9 +215,8 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments that the call changed in place. `modes` contains, for each of the grader's models, its id
-    and whether the model and its submodules are in training mode after the call. `forbidden` lists the forbidden operators
-    that were called. `operations` and `largest` give the call's cost.
+    `changed` lists the arguments changed in place. `modes` contains the id of each grader's model, and whether it and its
+    submodules are now in training mode. `forbidden` lists the forbidden operators called. The other fields give the cost.
     """
 
     result: Data
