@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
+from autograder.sandbox.control import Start
 from autograder.sandbox.errors import NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
-from tests.fork_server import kill
+from tests.fork_server import kill, process_of
 from tests.sandboxed_code import PATIENT, loaded
 from tests.timed_work import QUICK, SLEEPY, working
 
@@ -41,6 +44,26 @@ def test_a_dead_server_is_restarted(server: Server) -> None:
     with loaded(server, "def f(): return 2") as student:
         assert student.f() == 2
     assert "seccomp" in server.isolation
+
+
+def test_a_server_that_cannot_fork_is_replaced(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = server._request_child
+    refused = iter(range(2))
+
+    def first_impossible(kind: Start) -> Any:
+        impossible = next(refused, None) is not None
+        return request(msgspec.structs.replace(kind, memory=1 << 63) if impossible else kind)
+
+    with loaded(server, "def f(): return 1") as student:  # the next process is forked in advance
+        assert student.f() == 1
+    before = process_of(server).pid
+    monkeypatch.setattr(server, "_request_child", first_impossible)
+    for value in (2, 3):
+        with loaded(server, f"def f(): return {value}") as student:
+            assert student.f() == value
+    assert process_of(server).pid != before
 
 
 def test_killing_the_grader_ends_its_processes() -> None:

@@ -145,7 +145,7 @@ class Server:
         # The margin ensures that the grader's own deadline passes first, because its error message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
         kind = control.Start(0, service, limits.memory, seconds)
-        for _ in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._await_ready()
                 if self._has_hung_up():  # the server's processes died with it
@@ -156,6 +156,11 @@ class Server:
                 # No student code has run in this process yet, so the process or the server was killed externally.
                 self.stop(child.request.number)
                 child.wire.close()
+            except NoIsolation:
+                # The server was ready, so the cause may be temporary, such as too little memory for another process.
+                if self._ready is None or attempt == ATTEMPTS:
+                    raise
+                self._replace()
             except (OSError, msgspec.MsgspecError):
                 self._replace()
         raise ServerLost
