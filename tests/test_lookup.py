@@ -91,3 +91,11 @@ def test_a_name_does_not_hide_the_label_of_another_student() -> None:
     eve = item(lookup.label(bob), "777")
     assert lookup.find("Bob (12345)", [eve, bob], NO_ROSTER) == [bob]
     assert lookup.find("bob (12345) (777)", [eve, bob], NO_ROSTER) == [eve]
+
+
+def test_a_name_does_not_hide_the_id_of_another_member_of_a_group() -> None:
+    group = Item("12345, Bob", HandedIn((Person("12345", "777"), Person("Bob", "12345"))))
+    assert lookup.find("12345", [group], NO_ROSTER) == [group]
+    assert lookup.labels_of("12345", group, NO_ROSTER) == ("Bob (12345)",)
+    assert lookup.labels_of("777", group, NO_ROSTER) == ("12345 (777)",)
+    assert lookup.labels_of("bob", group, NO_ROSTER) == ("Bob (12345)",)

@@ -69,21 +69,24 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of a submission's students with this name, id or email address. If none match, return all labels."""
+    """Return the labels of a submission's students with this id or email address, or else with this name, or else all labels."""
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
     if len(people) != len(found):
         return found
-    named = []
     plain = item.handed_in.without_roster().labels if item.handed_in else found
+    by_id: list[str] = []
+    by_name: list[str] = []
     for label, person, own in zip(found, people, plain, strict=True):
-        names = {label, own, person.name, person.id, person.email}
+        ids, names = {person.id, person.email}, {label, own, person.name}
         participant = item.handed_in.participant if item.handed_in else ""
         if entry := roster.find(person, own, participant):
-            names |= {entry.student, entry.id, entry.name, entry.email}
-        if text.casefold() in {name.casefold() for name in names if name}:
-            named.append(label)
-    return tuple(named) or found
+            ids |= {entry.id, entry.email}
+            names |= {entry.student, entry.name}
+        for keys, matching in ((ids, by_id), (names, by_name)):
+            if text.casefold() in {key.casefold() for key in keys if key}:
+                matching.append(label)
+    return tuple(by_id or by_name) or found
 
 
 def list_students(class_: Sequence[HasStudent]) -> str:
