@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,7 +33,8 @@ class WorkerDied(Exception):
     """Raised when a process exits or sends an invalid message. `code` is its exit code or negated signal number."""
 
     def __init__(self, code: int, why: str = "") -> None:
-        super().__init__(why or f"exit code {code}")
+        signal_name = signal.strsignal(-code) if code < 0 else None
+        super().__init__(why or f"exit code {code}" + (f": {signal_name}" if signal_name else ""))
         self.code = code
 
 

@@ -248,7 +248,7 @@ def causal_mask(n, device=None):
 
 # %% a crash
 #: stopped by wire
-#: says crashed its Python process
+#: says crashed its Python process (exit code -11: Segmentation fault)
 def causal_mask(n, device=None):
     return ctypes.string_at(8)
 
