@@ -28,6 +28,20 @@ def test_cached_data_can_be_read_and_replaced(tmp_path: Path) -> None:
     assert [file.name for file in state_folder.course_folder(tmp_path).iterdir()] == ["x"]
 
 
+def test_only_the_newest_versions_of_a_cache_are_kept(tmp_path: Path) -> None:
+    others = ["secret", "part-abc", f"mistakes-day1-attention_scores-{0:016x}.pt"]
+    for name in others:
+        state_folder.write_cache(tmp_path, name, b"kept")
+    names = [f"mistakes-day1-attention-{number:016x}.pt" for number in (9, 1, 5, 2, 3)]
+    for time, name in enumerate(names):
+        state_folder.write_cache(tmp_path, name, b"data")
+        os.utime(state_folder.course_folder(tmp_path) / name, (time, time))
+    state_folder.write_cache(tmp_path, names[2], b"newer")
+    left = {file.name for file in state_folder.course_folder(tmp_path).iterdir()}
+    assert left == {*others, *names[2:]}
+    assert state_folder.read_cache(tmp_path, names[2]) == b"newer"
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"old")

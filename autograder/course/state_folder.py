@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import tempfile
 import zlib
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 VARIABLE = "AUTOGRADER_SECRET"
+VERSION = re.compile(r"-[0-9a-f]{16}\b")  # in the names of caches
+KEPT_VERSIONS = 3
 
 
 class StoreError(Exception):
@@ -76,9 +79,20 @@ def open_cache(root: Path, name: str) -> BinaryIO | None:
 
 
 def write_cache(root: Path, name: str, data: bytes) -> None:
-    """Cache data that can be recomputed. Do nothing if the folder is not writable."""
+    """Cache data that can be recomputed. Do nothing if the folder is not writable.
+
+    If the name contains a version, keep only the `KEPT_VERSIONS` newest files of its kind. Each change to a course makes
+    a new version.
+    """
     with contextlib.suppress(StoreError, OSError):
-        write_atomically(course_folder(root) / name, data)
+        folder = course_folder(root)
+        write_atomically(folder / name, data)
+        kind, *version = VERSION.split(name, 1)
+        if version:
+            versions = [f for f in folder.glob(f"{kind}-*") if VERSION.split(f.name, 1)[0] == kind]
+            versions.sort(key=lambda file: file.stat().st_mtime_ns)
+            for file in versions[:-KEPT_VERSIONS]:
+                file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
