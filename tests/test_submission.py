@@ -84,6 +84,10 @@ def students(*paths: Path) -> list[str]:
         ("class/ada/day1-Copy1.ipynb", "ada"),
         ("class/ada.ipynb", "ada"),
         ("class/ada.py", "ada"),
+        ("class/ada.ipynb.txt", "ada"),
+        ("class/ada/day1.ipynb.json", "ada"),
+        ("class/ada/Day 1.ipynb (2).TXT", "ada"),
+        ("class/ada_4211_70001_day1.ipynb-3.txt", "ada"),
         ("class/Ada Lovelace_12_assignsubmission_file_/day1.py", None),
     ],
 )
@@ -103,6 +107,7 @@ def test_student_is_named_after_the_path(tmp_path: Path, name: str, student: str
         "Copy of day1 (2).ipynb",
         "a/b/c.py",
         "bob.py",
+        "day1.ipynb.txt",
     ],
 )
 @pytest.mark.parametrize("is_alone", [True, False])

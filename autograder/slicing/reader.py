@@ -25,7 +25,7 @@ from autograder.submissions import messages as m
 from autograder.submissions.archives import Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
-from autograder.submissions.filenames import NOTEBOOK_SUFFIXES
+from autograder.submissions.filenames import has_notebook_suffix
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
 from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
@@ -118,7 +118,7 @@ class Reader:
         beginning = beginning[: remote.readinto(beginning)]
         if is_archive(request.name, bytes(beginning)):
             return _read_archive(_buffered(remote), request.name, request.day, request.nested)
-        is_named = request.name.lower().endswith(NOTEBOOK_SUFFIXES)
+        is_named = has_notebook_suffix(request.name)
         if not is_named and not beginning.startswith(b"{"):
             raise Refused(UNSUPPORTED)
         if request.size > MAX_BYTES:

@@ -67,7 +67,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
                 if not is_named_script:
                     raise
     if cells is None:
-        if name.lower().endswith(".ipynb"):
+        if not is_named_script:
             _reject_other_json(text)
             problems.append("the file is not a notebook; it was read as a Python script")
         cells = parse_script(text, problems)

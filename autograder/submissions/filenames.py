@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
-NOTEBOOK_SUFFIXES = (".ipynb", ".py")
+# Browsers add .txt or .json to notebooks that they display as text, and numbers to names that exist already.
+NOTEBOOK = re.compile(r"\.(?:ipynb|py)$|\.ipynb(?:-\d+| ?\(\d+\))?\.(?:txt|json)$", re.IGNORECASE)
 # Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 # In a folder with one file per student, files with these suffixes are reported as submissions that cannot be graded.
@@ -30,13 +31,19 @@ def is_hidden(name: str) -> bool:
 
 def is_gradable(name: str) -> bool:
     """Return whether a file with this name may be a submission: a notebook, a script or an archive."""
-    suffixes = NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES
-    return name.lower().endswith(suffixes) and not is_hidden(name) and name not in SKIPPED_FILES
+    suffixes = ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES
+    is_work = has_notebook_suffix(name) or name.lower().endswith(suffixes)
+    return is_work and not is_hidden(name) and name not in SKIPPED_FILES
 
 
 def is_notebook(name: str) -> bool:
     """Return whether a file with this name may be a notebook or a script."""
-    return is_gradable(name) and name.lower().endswith(NOTEBOOK_SUFFIXES)
+    return is_gradable(name) and has_notebook_suffix(name)
+
+
+def has_notebook_suffix(name: str) -> bool:
+    """Return whether a file name ends like that of a notebook or a script."""
+    return NOTEBOOK.search(name) is not None
 
 
 def is_document(name: str) -> bool:
@@ -47,7 +54,9 @@ def is_document(name: str) -> bool:
 
 def stem(name: str) -> str:
     """Return a file name without the suffix of a notebook, script, archive or document."""
-    suffixes = NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES + DOCUMENT_SUFFIXES
+    if found := NOTEBOOK.search(name):
+        return name[: found.start()] or name
+    suffixes = ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES + DOCUMENT_SUFFIXES
     ending = next((end for end in suffixes if name.lower().endswith(end)), "")
     return name[: len(name) - len(ending)] or name
 
