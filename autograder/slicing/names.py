@@ -25,9 +25,15 @@ Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
-# AST nodes that create a scope.
+# The flag of a comprehension's variable. Since Python 3.12, the surrounding scope also lists it (PEP 709).
+DEF_COMP_ITER = 2 << 8
+# AST nodes that create a scope. `type A = int` does so since Python 3.12.
 SCOPES = frozenset(
-    {*DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
+    {
+        *DEFINITIONS,
+        *(ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+        *([ast.TypeAlias] if hasattr(ast, "TypeAlias") else []),
+    }
 )
 # AST fields that contain no nodes, or only contexts, operators or aliases.
 PLAIN = frozenset(
@@ -82,11 +88,12 @@ def is_assigned(flags: int) -> bool:
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
     """Return the global names that a statement may read immediately, those it reads later, and those it binds."""
     # Not all module-level symbols are read immediately. The caller uses `read_and_bound` to remove the others.
-    at_once: set[str] = set(table.symbols)
+    symbols = _own_symbols(table)
+    at_once: set[str] = set(symbols)
     later: set[str] = set()
     binds = {
         name
-        for name, flags in table.symbols.items()
+        for name, flags in symbols.items()
         # In a comprehension, CPython treats the target of `:=` as if it had been declared `global`.
         if flags & (DEF_LOCAL | DEF_IMPORT) or flags >> SCOPE_OFF & SCOPE_MASK == GLOBAL_EXPLICIT
     }
@@ -94,7 +101,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
     while scopes:
         scope, inside_function = scopes.pop()
         inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
-        for name, flags in scope.symbols.items():
+        for name, flags in _own_symbols(scope).items():
             if inside_function and is_global(flags):
                 # `global n; n += 1` reads n, but the symbol table does not flag this. Therefore, count every use of a
                 # global.
@@ -103,6 +110,11 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
                 at_once.add(name)
         scopes += [(child, inside_function) for child in scope.children]
     return at_once, later, binds
+
+
+def _own_symbols(scope: Scope) -> dict[str, int]:
+    """Return the names in a scope with their flags, except the variables of comprehensions."""
+    return {name: flags for name, flags in scope.symbols.items() if not flags & DEF_COMP_ITER}
 
 
 def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
