@@ -113,7 +113,8 @@ def grade(
 ) -> None:
     """Grade a class. Unchanged submissions keep their stored marks.
 
-    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook.
+    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks made with
+    --seed or --no-store are not copied.
     """
     from autograder.grading.cluster.place import Place
     from autograder.grading.open_session import open_session
@@ -146,7 +147,7 @@ def grade(
             class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
         )
         copied = None
-        if not paths:
+        if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)

@@ -55,7 +55,7 @@ def build(
         ),
     ] = "",
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it. If the build fails, no files are changed."""
+    """Build the release in assignments/ from the chapters, and check it. If the build of a day fails, its files do not change."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
@@ -65,10 +65,12 @@ def build(
     for file in add_nbgrader_config(course.root):
         print(file)
     chosen = days or list(course.days)
-    edited = including(course.root, chosen, include) if include else nullcontext(course)
-    with edited as course:
-        for name in chosen:
-            day = course.day(name)
+    for name in chosen:
+        course.day(name)  # an unknown day is an error before any build
+    for name in chosen:
+        edited = including(course.root, name, include) if include else nullcontext(course)
+        with edited as current:
+            day = current.day(name)
             check_day(day)
             for made in builder.build(day, solutions, new_version, public_url):
                 print(made) if isinstance(made, Path) else print_error(made)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from autograder.cli import main
+from autograder.nbgrader_plugin import gradebook
+from autograder.nbgrader_plugin.gradebook import CopyResult
 from tests import small_course
 from tests.conftest import ROOT, Run
 
@@ -151,6 +153,26 @@ def test_marks_are_kept_if_feedback_cannot_be_written(graded: Path, run: Run) ->
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [["--seed", "1f"], ["--no-store"], []])
+def test_only_marks_that_become_current_enter_the_gradebook(
+    option: list[str], course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = course / "submitted" / "ada" / "day1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "day1.py").write_text(small_course.RIGHT)
+    copied = []
+
+    def copy(*_: object) -> CopyResult:
+        copied.append(True)
+        return CopyResult()
+
+    monkeypatch.setattr(gradebook, "copy", copy)
+    done = run(course, "grade", "day1", *option)
+    assert "100 / 100" in done.stdout
+    assert bool(copied) == (not option)
+
+
 def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run) -> None:
     done = run(graded, "feedback", "day1", "--for", "moodle")
     assert (done.returncode, done.stdout) == (1, "")

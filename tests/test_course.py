@@ -18,6 +18,7 @@ from autograder.course.late_policy import Policy
 from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
+from tests.small_course import make
 
 VALID = """\
 [defaults]
@@ -363,6 +364,41 @@ def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
 
 def test_this_course_is_consistent() -> None:
     check_day(courses.load(ROOT).day("day1"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("self, student, seed", "self, student, sed", "'sed' should be `student` or `seed`"),
+        (
+            "    def test_zero(self, student, seed):",
+            "    @__import__('pytest').mark.parametrize('seed', [1])\n    def test_zero(self, student, seed):",
+            "cannot be parametrized",
+        ),
+        ('"""The mask is True at real tokens."""', "pass", "add a docstring"),
+        ('exercise = "padding_mask"', 'exercise = "mask"', "must set `exercise`"),
+        ("class Test", "class _", "padding_mask has no test"),
+        ("import Draw", "import draw", "cannot be imported"),
+    ],
+)
+def test_a_faulty_grader_is_an_error_of_the_course(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    file = tmp_path / "graders" / "day1" / "test_masking.py"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(CourseError, match=message):
+        collect(courses.load(tmp_path).day("day1"))
+
+
+def test_a_folder_that_pytest_cannot_read_is_an_error_of_the_course(tmp_path: Path) -> None:
+    folder = tmp_path / "course[1]"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(CourseError, match="square brackets"):
+        collect(courses.load(folder).day("day1"))
 
 
 def test_the_users_pytest_options_do_not_change_the_hidden_tests(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autograder import course_commands
 from autograder.course import config as courses
 from autograder.course.chapters import ChapterError
 from autograder.course.config import Day
@@ -150,7 +151,7 @@ COMMENTED = TOML.replace('title = "One"', 'title = "One"  # [day1] has a title')
 )
 def test_include_is_written_to_the_days_table(before: str, tmp_path: Path) -> None:
     load(tmp_path, before)
-    with including(tmp_path, ["day1"], "core") as course:
+    with including(tmp_path, "day1", "core") as course:
         assert course.day("day1").names == ("scores",)
     text = (tmp_path / courses.FILE).read_text(encoding="utf-8")
     lines = [line for line in text.split("\n") if not line.startswith("include")]
@@ -161,14 +162,34 @@ def test_include_is_written_to_the_days_table(before: str, tmp_path: Path) -> No
 
 def test_include_is_restored_if_the_build_fails(tmp_path: Path) -> None:
     load(tmp_path, TOML)
-    with pytest.raises(KeyboardInterrupt), including(tmp_path, ["day1"], "core"):
+    with pytest.raises(KeyboardInterrupt), including(tmp_path, "day1", "core"):
         raise KeyboardInterrupt
     assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == TOML
+
+
+def test_include_is_restored_only_for_days_whose_build_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, TOML + TOML.replace("day1", "day2"))
+    monkeypatch.chdir(tmp_path)
+
+    def built(day: Day, *_: object) -> list[Path]:
+        if day.name == "day2":
+            raise courses.CourseError("the build fails")
+        return []
+
+    monkeypatch.setattr("autograder.release.build.build", built)
+    monkeypatch.setattr("autograder.course.consistency.check_day", lambda _: None)
+    with pytest.raises(courses.CourseError, match="the build fails"):
+        course_commands.build(["day1", "day2"], include="core")
+    course = courses.load(tmp_path)
+    assert course.day("day1").names == ("scores",)
+    assert len(course.day("day2").names) > 1
 
 
 def test_a_day_without_a_core_cannot_be_reduced_to_it(tmp_path: Path) -> None:
     toml = TOML.replace("core = true\n", "")
     load(tmp_path, toml)
     with pytest.raises(courses.CourseError, match=r"line 2: day1\.include: no exercise counts"):
-        including(tmp_path, ["day1"], "core").__enter__()
+        including(tmp_path, "day1", "core").__enter__()
     assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == toml

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from autograder.course import config as courses
 from autograder.protocol.plain_text import counted
-from autograder.submissions import archives
+from autograder.submissions import archives, filenames
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.submission import Submission, printable, read_submissions
 from tests.conftest import ROOT, reader
@@ -565,3 +565,16 @@ def test_submissions_are_read_lazily(tmp_path: Path) -> None:
     assert next(lazily).student == "ada"
     (tmp_path / "bob.ipynb").write_bytes(b"")
     assert next(lazily).problems == ("the file is empty",)
+
+
+@pytest.mark.parametrize("day", ["day1", "week_1", "Week-1", "hw"])
+def test_the_days_own_name_is_never_another_day(day: str) -> None:
+    for name in (day, day.upper(), f"{day} (2)", f"Copy of {day}", f"{day}-Copy1"):
+        assert filenames.is_day_name(name, day)
+        assert not filenames.is_other_day(name, day)
+
+
+@pytest.mark.parametrize("name", ["week_2", "Week 2", "week2 (1)", "Copy of week-12"])
+def test_another_day_has_the_same_name_and_another_number(name: str) -> None:
+    assert filenames.is_other_day(name, "week_1")
+    assert not filenames.is_day_name(name, "week_1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import config as courses
@@ -13,20 +13,18 @@ from autograder.course.state_folder import write_atomically
 
 
 @contextlib.contextmanager
-def including(root: Path, days: Sequence[str], include: Include) -> Iterator[Course]:
-    """Set `include` for the given days and yield the course. If the block raises an exception, restore the file.
+def including(root: Path, day: str, include: Include) -> Iterator[Course]:
+    """Set a day's `include` and yield the course. If the block raises an exception, restore the file.
 
     Grading also reads `include`, so only the released exercises are graded.
 
     Raises:
-        CourseError: A day is unknown, has no table of its own, or has no exercises left.
+        CourseError: The day is unknown, has no table of its own, or has no exercises left.
     """
     file = root / FILE
     before = file.read_bytes()
-    text = before.decode("utf-8-sig")
-    for day in days:
-        courses.load(root).day(day)
-        text = _with_include(text, day, include)
+    courses.load(root).day(day)
+    text = _with_include(before.decode("utf-8-sig"), day, include)
     mode = file.stat().st_mode
     try:
         _write(file, text.encode(), mode)

@@ -21,6 +21,7 @@ from autograder.execution.student import Student
 
 NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 USER_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+FIXTURES = frozenset({"student", "seed"})
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,13 @@ class Test:
 
     def run(self, student: Student, seed: int) -> None:
         """Call the test function with the fixtures that it requests."""
-        names = self.function.__code__.co_varnames[1 : self.function.__code__.co_argcount]
         fixtures: dict[str, Any] = {"student": student, "seed": seed}
-        self.function(self.owner(), **{name: fixtures[name] for name in names})
+        self.function(self.owner(), **{name: fixtures[name] for name in _arguments(self.function)})
+
+
+def _arguments(function: Callable[..., None]) -> tuple[str, ...]:
+    """Return the names of a test function's arguments, except `self`."""
+    return function.__code__.co_varnames[1 : function.__code__.co_argcount]
 
 
 class _Collector:
@@ -103,9 +108,13 @@ def collect(day: Day) -> dict[str, list[Test]]:
         arguments += ["-p", f"no:{plugin}"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]
     with _importable(day.root), _default_pytest():
-        pytest.main(arguments, plugins=[collector])
+        code = pytest.main(arguments, plugins=[collector])
     if collector.errors:
         raise CourseError(f"{day.graders} cannot be imported: {collector.errors[0]}")
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise CourseError(
+            f"pytest cannot collect {day.graders}. A path with square brackets may be the cause"
+        )
     tests: dict[str, list[Test]] = {name: [] for name in day.names}
     unused = {exercise.name for exercise in day.unassigned}
     for item in collector.items:
@@ -117,7 +126,15 @@ def collect(day: Day) -> dict[str, list[Test]]:
             raise CourseError(
                 f"{item.nodeid}: the test's class must set `exercise` to the name of an exercise in {day.name}"
             )
+        if hasattr(item, "callspec"):
+            raise CourseError(
+                f"{item.nodeid}: a test cannot be parametrized, because marks list tests by name. Use a loop"
+            )
         function = getattr(owner, item.name)
+        if unknown := sorted({*_arguments(function)} - FIXTURES):
+            raise CourseError(
+                f"{item.nodeid}: the argument {unknown[0]!r} should be `student` or `seed`"
+            )
         if not function.__doc__:
             raise CourseError(
                 f"{item.nodeid}: add a docstring that tells the student what the test checks"

@@ -63,16 +63,21 @@ def stem(name: str) -> str:
 
 def is_day_name(name: str, day: str) -> bool:
     """Return whether a name is a variant of the day's name, such as "Day 1", "day1 (2)", "Copy of day1" or "day1-Copy1"."""
-    return re.sub(r"^copy of | ?\(\d+\)$|-copy\d+$|[ _-]", "", name.casefold()) == day
+    return _plain(re.sub(r"^copy of | ?\(\d+\)$|-copy\d+$", "", name.casefold())) == _plain(day)
 
 
 def is_other_day(name: str, day: str) -> bool:
     """Return whether a name is a variant of another day's name, such as "Day 2" if the day is "day1"."""
-    series = re.escape(day.rstrip("0123456789"))
+    series = r"[ _-]?".join(map(re.escape, _plain(day.rstrip("0123456789"))))
     found = re.fullmatch(
         rf"(?:copy of )?({series}[ _-]?\d+)(?: ?\(\d+\)|-copy\d+)?", name.casefold()
     )
     return found is not None and not is_day_name(found[1], day)
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, without spaces, hyphens and underscores."""
+    return re.sub(r"[ _-]", "", name.casefold())
 
 
 def list_names(names: Iterable[str]) -> str:
