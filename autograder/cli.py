@@ -235,7 +235,7 @@ def report(
     ] = False,
 ) -> None:
     """Write a class report for the instructor: an HTML page, plus its tables as CSV files."""
-    from autograder.course import config as courses
+    from autograder.course.fingerprint import fingerprint
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model
     from autograder.marks.class_roster import roster_for
@@ -248,10 +248,9 @@ def report(
         if file
         else model.Marks(model.FORMAT, day, ta_commands.stored_class(chosen))
     )
-    fingerprint = courses.fingerprint(chosen)
     late = class_list.lateness_of_each(marks.submissions, chosen, roster_for(chosen))
     texts = sentences.read(chosen)
-    analysis = class_analysis.analyse(marks, texts, fingerprint, anonymous, late)
+    analysis = class_analysis.analyse(marks, texts, fingerprint(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
         print_text(written)
 

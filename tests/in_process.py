@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from autograder.cli import main
-from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.fingerprint import fingerprint
 from autograder.course.state_folder import VARIABLE
 from autograder.grading import explain, open_session
 from autograder.grading.grader import Grader
@@ -34,7 +34,7 @@ _graders: dict[tuple[Server, str, str], Grader] = {}
 
 def shared_grader(day: Day, server: Server) -> Grader:
     """Return a grader for a day. Copies of the same course in different folders share one grader."""
-    key = server, day.name, courses.fingerprint(day)
+    key = server, day.name, fingerprint(day)
     if key not in _graders:
         _graders[key] = Grader(day, server, SECRET)
     return _graders[key]

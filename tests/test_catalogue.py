@@ -9,6 +9,7 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
+from autograder.course.fingerprint import fingerprint
 from autograder.recognition.catalogue import Mistake, known_mistakes
 from tests import small_course
 from tests.conftest import ROOT
@@ -179,7 +180,7 @@ def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None
 def test_an_exercise_without_a_file_has_no_known_mistakes(day: Day) -> None:
     (day.mistakes / "split_heads.md").unlink()
     assert known_mistakes(day)["split_heads"] == []
-    assert courses.fingerprint(day)
+    assert fingerprint(day)
 
 
 def test_the_course_has_more_than_900_known_mistakes() -> None:

@@ -14,6 +14,7 @@ from autograder.course import chapters
 from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.consistency import check_day
+from autograder.course.fingerprint import fingerprint
 from autograder.course.late_policy import Policy
 from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
@@ -274,17 +275,17 @@ def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
     """Changes to the late policy or to other days must not cause a day's submissions to be regraded."""
 
-    def fingerprint(text: str, edited: str = "") -> str:
+    def made_from(text: str, edited: str = "") -> str:
         write_files(tmp_path, edited)
-        return courses.fingerprint(load(tmp_path, text).day("day1"))
+        return fingerprint(load(tmp_path, text).day("day1"))
 
-    before = fingerprint(VALID)
-    assert len({before, *(fingerprint(VALID, edited) for edited in FILES)}) == 1 + len(FILES)
-    assert fingerprint("[late]\nper_cent_a_day = 10\n" + VALID) == before
-    assert fingerprint(VALID.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
-    assert fingerprint(VALID.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
+    before = made_from(VALID)
+    assert len({before, *(made_from(VALID, edited) for edited in FILES)}) == 1 + len(FILES)
+    assert made_from("[late]\nper_cent_a_day = 10\n" + VALID) == before
+    assert made_from(VALID.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
+    assert made_from(VALID.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
     assert (
-        fingerprint(
+        made_from(
             VALID.replace(
                 'chapter = "first"\npoints = 60', 'chapter = "first"\npoints = 61'
             ).replace("points = 40", "points = 39")
@@ -300,15 +301,37 @@ def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:
     for grader in day.graders.glob("*.py"):
         grader.unlink()
     with pytest.raises(CourseError, match="contains no grader"):
-        courses.fingerprint(day)
+        fingerprint(day)
+
+
+def test_graders_of_other_days_count_only_if_they_are_imported(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    day = load(tmp_path, VALID).day("day1")
+    graders = day.graders.parent
+    (graders / "day2").mkdir()
+    for name in ("test_unused", "test_used", "test_used_by_it"):
+        (graders / "day2" / f"{name}.py").write_text("before = 1")
+    imports = {
+        next(day.graders.glob("*.py")): "from graders.day2.test_used import before",
+        graders / "day2" / "test_used.py": "from graders.day2 import (\n    test_used_by_it,\n)",
+    }
+    for file, line in imports.items():
+        file.write_text(f"{line}\n{file.read_text()}")
+    seen = [fingerprint(day)]
+    for name in ("test_unused", "test_used", "test_used_by_it"):
+        with (graders / "day2" / f"{name}.py").open("a") as grader:
+            grader.write("\nafter = 1")
+        seen.append(fingerprint(day))
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 3
 
 
 def test_removing_known_mistakes_changes_the_fingerprint(tmp_path: Path) -> None:
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
-    before = courses.fingerprint(day)
+    before = fingerprint(day)
     (day.mistakes / "f.md").unlink()
-    assert courses.fingerprint(day) != before
+    assert fingerprint(day) != before
 
 
 @pytest.mark.parametrize(("old", "new", "message"), INVALID.values(), ids=INVALID)

@@ -10,6 +10,7 @@ from nbgrader.apps import NbGrader
 
 from autograder.course import config as courses
 from autograder.course import new_course
+from autograder.course.fingerprint import fingerprint
 from autograder.course.tables import CourseError
 from autograder.grading.grader import Grader
 from autograder.release.trial import Trial, try_exercises
@@ -206,12 +207,12 @@ def test_a_course_forbids_functions_of_its_own(
     tmp_path: Path, code: str, used: tuple[str, ...]
 ) -> None:
     root = make(tmp_path)
-    before = courses.fingerprint(courses.load(root).day("day1"))
+    before = fingerprint(courses.load(root).day("day1"))
     text = (root / "grading.toml").read_text()
     listed = 'chapter = "cleaning"\nnot_allowed = ["sorted", "median"]'
     (root / "grading.toml").write_text(text.replace('chapter = "cleaning"', listed, 1) + ENTRIES)
     day = courses.load(root).day("day1")
-    assert courses.fingerprint(day) != before
+    assert fingerprint(day) != before
     assert day.exercises[0].forbidden.attributes == ("numpy.median",)
     server = reader().server
     with Slicer(server, prepare(server, day), [Cell(1, "code", code)]) as slicer:

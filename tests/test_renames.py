@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from autograder.console import read_marks, write_marks
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.fingerprint import fingerprint
 from autograder.grading.grader import Grader
 from autograder.grading.seeds import seed_of
 from autograder.marks.adjustments import read_stored
@@ -245,4 +246,4 @@ def test_adding_an_older_name_regrades(tmp_path: Path) -> None:
     toml = tmp_path / courses.FILE
     toml.write_text(toml.read_text().replace('renamed_from = ["double"]\n', ""))
     undeclared = courses.load(tmp_path).day("day1")
-    assert courses.fingerprint(undeclared) != courses.fingerprint(day)
+    assert fingerprint(undeclared) != fingerprint(day)

@@ -1,11 +1,10 @@
 """Parse `grading.toml`.
 
-Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`.
+Entry points: `find_root` and `load`; `Course`, `Day` and `Exercise`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import FILE, CourseError, Tables
 from autograder.protocol.limits import Allowance, Limits
 
-__all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "fingerprint", "load"]
+__all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
 
 MAX_POINTS = 100_000
 TOTAL_POINTS = 100
@@ -187,30 +186,6 @@ def load(root: Path) -> Course:
     except tomllib.TOMLDecodeError as error:
         raise CourseError(f"{path} is not valid TOML: {error}") from None
     return _Reader(text).course(root, tables)
-
-
-def fingerprint(day: Day) -> str:
-    """Return a hash of everything that affects the marks of a day: exercises, budget, chapters, graders and known mistakes.
-
-    Raises CourseError if the day has no graders or if a file cannot be read.
-    """
-    graders = sorted(day.graders.glob("*.py"))
-    if not graders:
-        raise CourseError(f"{day.graders} contains no graders")
-    mistakes = [day.mistakes / f"{name}.md" for name in day.names]
-    mistakes = [file for file in mistakes if file.exists()]
-    digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
-    for exercise in day.unassigned:
-        digest.update(f"{exercise.name} {exercise.given}".encode())
-    if own := [(e.name, e.forbidden) for e in day.exercises if e.own_entries]:
-        digest.update(repr(own).encode())
-    digest.update("".join(f"{name}\0" for e in day.exercises for name in e.renamed_from).encode())
-    try:
-        for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    except OSError as error:
-        raise CourseError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
 
 
 class _Reader(Tables):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
 
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
+from autograder.course.fingerprint import fingerprint
 from autograder.execution.collect import Test, collect
 from autograder.execution.references import ReferenceSet, describe_reference, given_methods
 from autograder.execution.source import Source, join_units
@@ -17,6 +23,12 @@ from autograder.slicing import service
 from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
+PACKAGE = Path(__file__).parents[1]
+# The code that computes what is kept about known mistakes and trivial answers.
+CODE = (
+    *("execution/*.py", "protocol/*.py", "recognition/*.py", "sandbox/worker/*.py"),
+    *("grading/trivial_answers.py", "grading/forwarding.py"),
+)
 # Students get different sets of exercises wrong, and a large class would otherwise fill the memory.
 MAX_REFERENCE_SETS = 100
 
@@ -35,6 +47,15 @@ class AnswerKey:
     fingerprint: str
     _references: dict[tuple[str, ...], ReferenceSet] = field(default_factory=dict)
 
+    @cached_property
+    def version(self) -> str:
+        """A short hash of the course, torch's version and the grader's code, for the names of caches."""
+        digest = hashlib.sha256(f"{self.fingerprint} {torch.__version__}".encode())
+        for pattern in CODE:
+            for file in sorted(PACKAGE.glob(pattern)):
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
     @classmethod
     def read(cls, day: Day) -> AnswerKey:
         """Read the day's chapters and graders.
@@ -43,7 +64,7 @@ class AnswerKey:
             CourseError: A grader or a chapter is invalid.
         """
         tests, given = collect(day), given_units(day)
-        return cls(day, tests, given, solution_units(day), courses.fingerprint(day))
+        return cls(day, tests, given, solution_units(day), fingerprint(day))
 
     def slice_for(self, name: str, units: Sequence[Unit]) -> Code:
         """Return the code that an exercise needs, using the statements in `units` in place of a student's code."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.fingerprint import fingerprint
 from autograder.course.state_folder import read_cache, write_cache
 from autograder.recognition.catalogue import known_mistakes
 
@@ -37,7 +37,7 @@ def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
 
 def _test_sentences(day: Day) -> Mapping[str, Mapping[str, str]]:
     """Return what each test checks. The result is cached, because collecting the tests imports torch."""
-    name = f"tests-{day.name}-{courses.fingerprint(day)[:16]}.json"
+    name = f"tests-{day.name}-{fingerprint(day)[:16]}.json"
     cached = read_cache(day.root, name)
     if cached is not None:
         return msgspec.json.decode(cached, type=dict[str, dict[str, str]])

@@ -57,7 +57,7 @@ class Forwarding:
         self._runner = runner
         key = runner.key
         self._root = key.day.root
-        self._file = f"forwarding-{key.day.name}-{key.fingerprint[:16]}.json"
+        self._file = f"forwarding-{key.day.name}-{key.version}.json"
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.fingerprint import fingerprint
 from autograder.grading import pool_process, pool_start
 from autograder.grading.interrupts import blocked_interrupts, protected_start
 from autograder.marks.model import SubmissionMarks
@@ -206,7 +206,7 @@ class Pool:
             student=submission.student,
             sha256=submission.sha256,
             seed="",
-            course=courses.fingerprint(self._day),
+            course=fingerprint(self._day),
             isolation=isolation,
             points=None,
             max_points=self._day.points,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -46,7 +44,6 @@ class Recognizer:
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
         self.mistakes = known_mistakes(key.day)
-        self._version = _version(key.fingerprint)
         self._recordings: dict[str, dict[str, list[RecordedCall]]] = {}
         self._signatures: dict[str, dict[str, Signature]] = {}
 
@@ -100,7 +97,7 @@ class Recognizer:
         """
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
-            file = f"mistakes-{day.name}-{name}-{self._version}.pt"
+            file = f"mistakes-{day.name}-{name}-{self._key.version}.pt"
             # Stream the file, because its contents would otherwise stay in this process's memory.
             cached = open_cache(day.root, file)
             if cached is None:
@@ -234,14 +231,6 @@ class _LoadedCode:
             seen[test] = replay(self._recordings[test], self._process, self._references, max_size)
             max_size -= sum(map(size_of, seen[test]))
         return _join(seen)
-
-
-def _version(fingerprint: str) -> str:
-    """Return a hash of the course and this package, because both affect the signatures."""
-    digest = hashlib.sha256(fingerprint.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _serialize(signatures: Mapping[str, Signature]) -> bytes:

@@ -17,6 +17,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError
+from autograder.course.fingerprint import fingerprint
 from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
 from autograder.grading.fork_server import start_server
 from autograder.grading.pool_process import grade_or_log
@@ -71,7 +72,7 @@ def _make_grader(course: CourseVersion) -> Grader:
         raise CourseError("the worker has a different version of the autograder or of torch")
     root = Path(os.environ.get(COURSE, course.root))
     day = courses.load(root).day(course.day)
-    if courses.fingerprint(day) != course.fingerprint:
+    if fingerprint(day) != course.fingerprint:
         raise CourseError(f"{root} contains a different version of the course")
     server = start_server(course.sandbox)
     try:
