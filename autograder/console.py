@@ -45,7 +45,11 @@ def load_course() -> Course:
     """Load the course in the working directory. Raises CourseError if there is no course or if it is invalid."""
     from autograder.course import config as courses
 
-    return courses.load(courses.find_root(Path.cwd()))
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        raise courses.CourseError("the working directory no longer exists") from None
+    return courses.load(courses.find_root(folder))
 
 
 def load_day(name: str) -> Day:
@@ -81,8 +85,17 @@ def check_submissions(paths: Sequence[Path]) -> None:
             raise typer.BadParameter(
                 f"{str(path)!r} is not a notebook, a script, a folder or an archive"
             )
-        if path.is_dir() and not os.listdir(path):
+        if path.is_dir() and _is_empty(path):
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not os.listdir(folder)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"the folder {str(folder)!r} cannot be read: {error.strerror}"
+        ) from None
 
 
 def submitted_folders(day: Day) -> list[Path]:

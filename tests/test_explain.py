@@ -7,7 +7,9 @@ import re
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
+import msgspec
 import pytest
 from nbformat import NotebookNode
 
@@ -125,6 +127,19 @@ def test_stored_results_are_shown_when_the_file_is_gone_or_the_course_has_change
     for shown, reason in ((gone, explain.NOT_FOUND), (changed, explain.CHANGED_COURSE)):
         check(shown, marks, "padding_mask")
         assert reason in shown
+
+
+def test_a_new_exercise_of_the_course_is_missing_in_stored_marks(
+    course: Day, explained: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with History(course.root) as history:
+        stored = history.current_with_paths("day1")
+    (one,) = (current for current in stored if current.marks.student == "student01")
+    others = [e for e in one.marks.exercises if e.name != "padding_mask"]
+    older = replace(one, marks=msgspec.structs.replace(one.marks, exercises=others))
+    monkeypatch.setattr(History, "current_with_paths", lambda *_: [older])
+    with pytest.raises(CourseError, match="these marks have no exercise padding_mask"):
+        explained("student01", "padding_mask")
 
 
 def test_wrong_names_are_reported(explained: Callable[..., str]) -> None:

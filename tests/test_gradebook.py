@@ -258,6 +258,16 @@ def test_a_configuration_that_would_run_student_code_is_rejected(course: Class) 
     assert not course.autograded("ada").exists()
 
 
+@pytest.mark.parametrize("line", ["import no_such_module", "c = (", "c.A.b = 1 / 0"])
+def test_a_faulty_configuration_is_reported(line: str, course: Class) -> None:
+    file = course.root / "nbgrader_config.py"
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    course.hand_in("ada", RIGHT)
+    (problem,) = course.copy().problems
+    assert problem.startswith("nbgrader_config.py cannot be read: ")
+    assert "\n" not in problem
+
+
 def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the copying of marks between nbgrader's two passes over a notebook, then copy the marks again."""
     course.hand_in("ada", WRONG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import html
 import importlib
@@ -276,6 +277,30 @@ def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
     )
     ids = [cell.id for cell in solution_notebook(day).cells]
     assert ids[:3] == ["title-1", "why-1", "install-1"]
+
+
+def test_the_notebook_installs_packages_by_name(tmp_path: Path) -> None:
+    day = day_of(tmp_path, CHAPTER)
+    lines = [
+        "# data",
+        "torch~=2.1",
+        "numpy != 2.0  # a comment",
+        "x.y_z[a]>=1; python_version > '3'",
+    ]
+    (tmp_path / "solutions" / "day1" / "requirements.txt").write_text("\n".join(lines))
+    install = next(cell for cell in solution_notebook(day).cells if cell.id == "install-1")
+    assert "['torch', 'numpy', 'x.y_z']" in install.source
+
+
+@pytest.mark.parametrize("title", [r"The $\xi$ of $\underline{x}$", r"$\nabla$", 'In "quotes"'])
+def test_any_chapter_title_is_valid_in_the_notebook(title: str, tmp_path: Path) -> None:
+    day = day_of(tmp_path, CHAPTER.replace("# # A chapter", f"# # {title}"))
+    source = material.data(day, "")
+    (call,) = ast.parse(source).body
+    assert isinstance(call, ast.Expr)
+    assert isinstance(call.value, ast.Call)
+    exercises = ast.literal_eval(call.value.keywords[0].value)
+    assert {chapter for chapter, _, _ in exercises.values()} == {title}
 
 
 # ---- the release

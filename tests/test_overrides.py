@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from msgspec.structs import replace
@@ -197,6 +199,16 @@ def test_the_command_keeps_and_prints_what_is_set(
     assert first.startswith("ada: padding_mask 50 instead of 20 points (kim")
     assert "50 instead of 20 points" in second
     assert second.endswith(": See the forum.; 50 of 100 points in total")
+
+
+def test_a_user_without_a_name_is_recorded_by_id(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> NoReturn:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    request = Request("ada", "softmax", "1", "")
+    (new,) = resolve([request], [submission(sentences.read(day))], day, NO_ROSTER, "")
+    assert new.override.by == str(os.getuid())
 
 
 def test_students_see_a_name_only_if_the_ta_chose_one(day: Day) -> None:

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.state_folder import course_folder
 from autograder.feedback import class_analysis, class_page, sentences, student_page
 from autograder.feedback.student_page import Recipient
 from autograder.grading.grader import Grader
@@ -85,6 +86,22 @@ def test_files_that_a_day_lacks_have_defaults(day: Day) -> None:
     folder = day.root / "assignments/day1"
     assert (folder / "README.md").read_text().startswith("# 第一天：注意力\n")
     assert (folder / "requirements.txt").read_text() == "torch\n"
+
+
+def test_damaged_caches_are_computed_again(server: Server, tmp_path: Path) -> None:
+    day = courses.load(plain_course.write(tmp_path)).day("day1")
+    work = handed_in(wrong("perplexity"))
+
+    def mistake() -> str | None:
+        return by_name(Grader(day, server, SECRET).grade(work))["perplexity"].mistake
+
+    expected = mistake()
+    assert expected
+    files = [*course_folder(day.root).glob("*-day1-*")]
+    assert {file.name.partition("-")[0] for file in files} >= {"mistakes", "trivial"}
+    for file in files:
+        file.write_bytes(file.read_bytes()[:20])
+    assert mistake() == expected
 
 
 def test_correct_answers_get_full_marks(grader: Grader) -> None:

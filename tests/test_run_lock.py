@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -65,6 +67,10 @@ def wait_for_locks(count: int) -> None:
     raise AssertionError(f"there are never {count} blocked requests")
 
 
+def unsupported(*_: object) -> NoReturn:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 @pytest.mark.parametrize("first", ["shared", "exclusive"])
 @pytest.mark.parametrize("second", ["shared", "exclusive"])
 def test_an_exclusive_turn_excludes_all_others(first: str, second: str, tmp_path: Path) -> None:
@@ -101,6 +107,14 @@ def test_waiting_for_an_exclusive_turn_blocks_later_ones(tmp_path: Path) -> None
     for thread in threads:
         thread.join(10)
     assert order == ["alone", "beside"]
+
+
+def test_without_support_for_locks_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with RunLock(tmp_path).shared(), RunLock(tmp_path).exclusive():
+        pass
 
 
 def test_without_a_writable_folder_there_are_no_locks(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ def test_cached_data_can_be_read_and_replaced(tmp_path: Path) -> None:
     assert [file.name for file in state_folder.course_folder(tmp_path).iterdir()] == ["x"]
 
 
+def test_a_damaged_cache_counts_as_missing(tmp_path: Path) -> None:
+    for data in (b'{"a": [1]}', b'{"a": [1', b"\0\0", b'["a"]'):
+        state_folder.write_cache(tmp_path, "x", data)
+        value = state_folder.read_json_cache(tmp_path, "x", dict[str, list[int]])
+        assert value == ({"a": [1]} if data.endswith(b"}") else None)
+
+
 def test_only_the_newest_versions_of_a_cache_are_kept(tmp_path: Path) -> None:
     others = ["secret", "part-abc", f"mistakes-day1-attention_scores-{0:016x}.pt"]
     for name in others:

@@ -559,6 +559,13 @@ def test_unprintable_file_names_are_escaped(tmp_path: Path, name: bytes) -> None
     assert submission.student.startswith("a\\")
 
 
+def test_a_long_path_is_kept_in_full(tmp_path: Path) -> None:
+    folder = tmp_path / "/".join(["a" * 200, "b" * 200])
+    write(folder, {"day1.ipynb": notebook()})
+    (submission,) = found(folder)
+    assert submission.path == str(folder / "day1.ipynb")
+
+
 def test_submissions_are_read_lazily(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
     lazily = read_submissions([tmp_path], "day1", reader())

@@ -11,8 +11,11 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+import msgspec
+
+T = TypeVar("T")
 VARIABLE = "AUTOGRADER_SECRET"
 VERSION = re.compile(r"-[0-9a-f]{16}\b")  # in the names of caches
 KEPT_VERSIONS = 3
@@ -75,6 +78,15 @@ def open_cache(root: Path, name: str) -> BinaryIO | None:
     try:
         return (course_folder(root) / name).open("rb")
     except (StoreError, OSError):
+        return None
+
+
+def read_json_cache(root: Path, name: str, kind: type[T]) -> T | None:
+    """Return the JSON value cached under this name, or None if the cache file is missing, unreadable or damaged."""
+    data = read_cache(root, name)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError:
         return None
 
 

@@ -45,15 +45,17 @@ class RunLock:
             yield
             return
         turnstile, tests = files
-        fcntl.flock(turnstile, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(tests, mode)
-        finally:
-            fcntl.flock(turnstile, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # some network file systems do not support locks
+            fcntl.flock(turnstile, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(tests, mode)
+            finally:
+                fcntl.flock(turnstile, fcntl.LOCK_UN)
         try:
             yield
         finally:
-            fcntl.flock(tests, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(tests, fcntl.LOCK_UN)
 
     def _open(self) -> tuple[int, int] | None:
         if self._files is None and self._root is not None:

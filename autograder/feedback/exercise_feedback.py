@@ -146,11 +146,11 @@ class ExerciseFeedback:
 
 def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
     """Convert the marks for an exercise to feedback."""
-    sentences = texts.tests[marks.name]
+    sentences = texts.tests.get(marks.name, {})  # the course may have changed
     failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
     observed = [one.observed for one in failed]
     reason = shared_message(observed)
-    mistake = texts.mistakes[marks.name].get(marks.mistake or "", "")
+    mistake = texts.mistakes.get(marks.name, {}).get(marks.mistake or "", "")
     if reason:
         failed = [replace(one, observed="") for one in failed]
     else:

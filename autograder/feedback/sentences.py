@@ -10,7 +10,7 @@ import msgspec
 
 from autograder.course.config import Day
 from autograder.course.fingerprint import fingerprint
-from autograder.course.state_folder import read_cache, write_cache
+from autograder.course.state_folder import read_json_cache, write_cache
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
 def _test_sentences(day: Day) -> Mapping[str, Mapping[str, str]]:
     """Return what each test checks. The result is cached, because collecting the tests imports torch."""
     name = f"tests-{day.name}-{fingerprint(day)[:16]}.json"
-    cached = read_cache(day.root, name)
+    cached = read_json_cache(day.root, name, dict[str, dict[str, str]])
     if cached is not None:
-        return msgspec.json.decode(cached, type=dict[str, dict[str, str]])
+        return cached
     from autograder.execution.collect import collect
 
     found = _by_name(collect(day))

@@ -190,7 +190,11 @@ def _same_result(run: ExerciseMarks, stored: ExerciseMarks) -> bool:
 
 
 def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
-    return next(e for e in marks.exercises if e.name == exercise)
+    """Return the marks for an exercise. Raises CourseError if there are none."""
+    for one in marks.exercises:
+        if one.name == exercise:
+            return one
+    raise CourseError(f"these marks have no exercise {exercise}. Grade the submission again.")
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:

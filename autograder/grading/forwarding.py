@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import read_cache, write_cache
+from autograder.course.state_folder import read_json_cache, write_cache
 from autograder.execution.references import describe_reference
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
@@ -70,8 +70,7 @@ class Forwarding:
         return frozenset(self._passed[pair])
 
     def _load(self) -> dict[str, list[str]]:
-        cached = read_cache(self._root, self._file)
-        return msgspec.json.decode(cached, type=dict[str, list[str]]) if cached else {}
+        return read_json_cache(self._root, self._file, dict[str, list[str]]) or {}
 
     def _run(self, exercise: Exercise, other: str) -> set[str]:
         key = self._runner.key

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import computation_lock, read_cache, write_cache
+from autograder.course.state_folder import computation_lock, read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.collect import Test
 from autograder.execution.source import join_units
@@ -103,15 +103,14 @@ def _trivial(reference):
 def passed_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
     """Return, for each exercise, the tests that a trivial answer passes. The result is cached in the course's folder."""
     root, name = runner.key.day.root, cache_name(runner.key)
-    cached = read_cache(root, name)
-    if cached is None:
+    found = read_json_cache(root, name, dict[str, dict[str, Kind]])
+    if found is None:
         with computation_lock(root, name):
-            cached = read_cache(root, name)
-            if cached is None:
+            found = read_json_cache(root, name, dict[str, dict[str, Kind]])
+            if found is None:
                 found = {e.name: passed_by_exercise(runner, e) for e in runner.key.day.exercises}
-                cached = msgspec.json.encode(found)
-                write_cache(root, name, cached)
-    return msgspec.json.decode(cached, type=dict[str, dict[str, Kind]])
+                write_cache(root, name, msgspec.json.encode(found))
+    return found
 
 
 def cache_name(key: AnswerKey) -> str:

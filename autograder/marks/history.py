@@ -250,6 +250,8 @@ class History:
                 raise Busy(
                     f"{day} is already being graded. The other run was started {lock.read()}"
                 ) from None
+            except OSError as error:  # some network file systems
+                raise StoreError(f"{file} cannot be locked: {error.strerror}") from None
             with self._errors("written"):
                 lock.truncate(0)
                 lock.write(_owner())
@@ -281,12 +283,15 @@ class History:
             raise write_error(self.file, error) from None
 
 
+def login() -> str:
+    """Return the name of the user who runs this process, or the user's id if there is no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def _owner() -> str:
     """Return a description of this process for the lock file: the user, the current time and the process ID."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # The user has no name, e.g. in a container without a user database.
-        user = str(os.getuid())
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
-    return f"by {user} at {now} (process {os.getpid()})"
+    return f"by {login()} at {now} (process {os.getpid()})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import CourseError, Day
 from autograder.marks import adjustments, lookup, overrides
+from autograder.marks.history import login
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import StudentOverride
 from autograder.submissions.roster import Roster
@@ -61,7 +61,7 @@ def resolve(
             if points is None and not (exercise and earlier.is_outdone_by(exercise)):
                 points, earned = earlier.override.points, earlier.earned
             comment = comment or earlier.override.comment
-        who = by or getpass.getuser()
+        who = by or login()
         override = Override(points, comment, who, time, is_login=not by)
         for key in overrides.keys(marks):
             one = StudentOverride(key, marks.student, request.exercise, override, earned)

@@ -34,7 +34,7 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from autograder.course.config import Day
 from autograder.feedback import sentences
-from autograder.marks.model import SubmissionMarks
+from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
 from autograder.nbgrader_plugin.pipeline import GradedExporter
 from autograder.submissions.client import Reader
@@ -120,13 +120,18 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         """Read the configuration and the gradebook.
 
         Raises:
-            NbGraderException: The course and the gradebook do not match, or nbgrader would run students' code.
+            NbGraderException: The configuration is faulty, the course and the gradebook do not match, or nbgrader would
+                run students' code.
             DatabaseError: The gradebook cannot be read.
         """
         # nbgrader logs every exception that it raises, with a traceback. Report each exception in one sentence instead.
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
         app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
-        app.initialize([], root=str(day.root))
+        try:
+            app.initialize([], root=str(day.root))
+        except Exception as error:  # the configuration is Python code
+            problem = one_line(f"{type(error).__name__}: {error}")
+            raise NbGraderException(f"nbgrader_config.py cannot be read: {problem}") from error
         app.coursedir.assignment_id = day.name
         super().__init__(coursedir=app.coursedir, parent=app)
         if STEP not in self.autograde_preprocessors:

@@ -6,7 +6,8 @@ import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -98,12 +99,9 @@ class Recognizer:
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
             file = f"mistakes-{day.name}-{name}-{self._key.version}.pt"
-            # Stream the file, because its contents would otherwise stay in this process's memory.
-            cached = open_cache(day.root, file)
-            if cached is None:
-                cached = self._learn_once(exercise, file)
-            with cached:
-                learned = torch.load(cached, weights_only=True)
+            learned = _read(day.root, file)
+            if learned is None:
+                learned = self._learn_once(exercise, file)
             self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
         return self._signatures[name]
 
@@ -111,16 +109,16 @@ class Recognizer:
         """Return the code of a known mistake, plus the solutions that it depends on."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
-    def _learn_once(self, exercise: Exercise, file: str) -> BinaryIO:
+    def _learn_once(self, exercise: Exercise, file: str) -> dict[str, Any]:
         """Learn and cache the signatures. If another process is already learning them, wait for its result instead."""
         root = self._key.day.root
         with computation_lock(root, file):
-            cached = open_cache(root, file)
-            if cached is not None:
-                return cached
-            data = _serialize(self._learn(exercise))
-            write_cache(root, file, data)
-            return io.BytesIO(data)
+            learned = _read(root, file)
+            if learned is None:
+                data = _serialize(self._learn(exercise))
+                write_cache(root, file, data)
+                learned = torch.load(io.BytesIO(data), weights_only=True)
+            return learned
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
         # The result is cached, so a busy machine must not cause mistakes to be left out.
@@ -231,6 +229,20 @@ class _LoadedCode:
             seen[test] = replay(self._recordings[test], self._process, self._references, max_size)
             max_size -= sum(map(size_of, seen[test]))
         return _join(seen)
+
+
+def _read(root: Path, file: str) -> dict[str, Any] | None:
+    """Return the fields of cached signatures, or None if the file is missing or damaged."""
+    # Stream the file, because its contents would otherwise stay in this process's memory.
+    cached = open_cache(root, file)
+    if cached is None:
+        return None
+    try:
+        with cached:
+            learned: dict[str, Any] = torch.load(cached, weights_only=True)
+    except Exception:  # torch raises many exception types for damaged data
+        return None
+    return learned
 
 
 def _serialize(signatures: Mapping[str, Signature]) -> bytes:

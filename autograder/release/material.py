@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -56,9 +57,12 @@ def data(day: Day, outputs: str) -> str:
     file = day.root / "solutions" / day.name / "stand_ins.py"
     stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
     minutes = texts.exercise_minutes(day)
-    titles = {chapter.name: texts.title(chapter).replace('"', "'") for chapter in day.chapters}
+    titles = {
+        chapter.name: json.dumps(texts.title(chapter), ensure_ascii=False)
+        for chapter in day.chapters
+    }
     exercises = [
-        f'        "{e.name}": ("{titles[e.chapter]}", {e.credit:g}, {minutes[e.name]}),'
+        f'        "{e.name}": ({titles[e.chapter]}, {e.credit:.12g}, {minutes[e.name]}),'
         for e in day.exercises
     ]
     return DATA.format(

@@ -25,6 +25,7 @@ HIDDEN = """
 # The hidden tests are in graders/{day}/test_{chapter}.py and run outside this notebook.
 ### END HIDDEN TESTS"""
 
+PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*")  # the name at the start of a requirement
 INSTALL = """\
 # Install missing packages.
 import importlib.metadata
@@ -86,7 +87,7 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
     ]
     for part in parts:
         if part is parts[len(introduction)]:
-            packages = [re.split("[<>=]", line)[0].strip() for line in _requirements(day)]
+            packages = [found[0] for line in _requirements(day) if (found := PACKAGE.match(line))]
             yield _cell("code", INSTALL.format(packages=packages), ids.new("install"))
         section = part.name
         for cell in part.cells:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.protocol.plain_text import bounded, printable
+from autograder.protocol.plain_text import bounded, escaped, printable
 from autograder.submissions import messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
@@ -167,7 +167,7 @@ class _PathReader:
         path = f"{path}/{file.place}" if file.place else path
         only_name = HandedIn((Person(printable(found.student)),))
         return Submission(
-            printable(path),
+            escaped(path),  # in full, so that the file is found again
             printable(found.student),
             printable(file.sha256),
             file.cells,
@@ -175,7 +175,7 @@ class _PathReader:
             bool(file.cells),
             printable(file.release),
             None if found.handed_in == only_name else found.handed_in,
-            printable(os.path.join(os.fspath(self._path), found.wrapper)) if found.wrapper else "",
+            escaped(os.path.join(os.fspath(self._path), found.wrapper)) if found.wrapper else "",
         )
 
 

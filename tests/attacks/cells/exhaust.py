@@ -244,7 +244,10 @@ def causal_mask(n, device=None):
     class Deep:
         def __getattr__(self, name): return getattr(self, name + "x"[:0])
         def __repr__(self): return repr(self)
-    return repr(Deep())
+    try:
+        return repr(Deep())
+    except RecursionError:  # since Python 3.12
+        os.abort()
 
 # %% a crash
 #: stopped by wire
