@@ -204,7 +204,7 @@ def test_killed_fork_server_is_replaced(tmp_path: Path) -> None:
             assert slicer.slice_all().slices["softmax"].state == "absent"
             os.kill(process_of(own.server).pid, signal.SIGKILL)
             process_of(own.server).wait()
-            assert slicer.slice_with_references("softmax", ["causal_mask"]).state == "absent"
+            assert slicer.slice_again("softmax", ["causal_mask"]).state == "absent"
 
 
 def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
@@ -257,7 +257,7 @@ def test_failed_slicer_keeps_failing() -> None:
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):
             with pytest.raises(SlicingError, match="CPU time"):
-                slicer.slice_with_references("f", ["g"])
+                slicer.slice_again("f", ["g"])
 
 
 # ---- slices
@@ -275,7 +275,7 @@ def test_slices_contain_the_code_that_runs_and_the_names_that_it_reads() -> None
     notebook = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
     with Slicer(server, prepare(server, day), notebook) as slicer:
         whole = slicer.slice_all()
-        again = slicer.slice_with_references("attention", ["softmax"])
+        again = slicer.slice_again("attention", ["softmax"])
     attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
     assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]

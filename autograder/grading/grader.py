@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import msgspec
@@ -24,7 +25,14 @@ from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
 from autograder.grading.seeds import seed_of
 from autograder.grading.substitution import Graded, substitute_references
-from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line, total_points
+from autograder.marks.model import (
+    ExerciseMarks,
+    Status,
+    SubmissionMarks,
+    exact_sum,
+    one_line,
+    total_points,
+)
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
@@ -34,6 +42,9 @@ from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slice, Slicer, SlicingError
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
+
+# More statements cannot help an exercise with these statuses.
+NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
 
 
 class Grader:
@@ -150,19 +161,15 @@ class Grader:
         Exercises are processed in order. If an exercise earns full points when regraded, later exercises use the
         student's code for it.
         """
-        if all(exercise.status == "not_attempted" for exercise in marks):
-            slices = slicer.slice_all().slices.values()
-            problems.append(
-                f"no exercise of {self.day.name} was found"
-                if all(code.state == "absent" for code in slices)
-                else f"no exercise of {self.day.name} was attempted: the stubs are unchanged"
-            )
         result = {exercise.name: exercise for exercise in marks}
         for exercise in self.day.exercises:
             first = result[exercise.name]
-            if first.points < first.max_points and first.status != "not_attempted":
+            if first.points == first.max_points:
+                continue
+            original = self._with_wider_code(exercise, slicer, first, job, problems)
+            if original.marks.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                best = self._substituted(exercise, slicer, first, lost, job)
+                best = self._substituted(exercise, slicer, original, lost, job)
                 source = join_units(best.code.pieces, self.key.references(best.marks.reference_for))
                 mistake = self._name_mistake(exercise, source, best.marks, job, problems)
                 result[exercise.name] = msgspec.structs.replace(
@@ -170,24 +177,59 @@ class Grader:
                     mistake=mistake,
                     statements=own_statements(best.code, self.day),
                 )
+        if all(exercise.status == "not_attempted" for exercise in result.values()):
+            slices = slicer.slice_all().slices.values()
+            problems.append(
+                f"no exercise of {self.day.name} was found"
+                if all(code.state == "absent" for code in slices)
+                else f"no exercise of {self.day.name} was attempted: the stubs are unchanged"
+            )
         return list(result.values())
+
+    def _with_wider_code(
+        self,
+        exercise: Exercise,
+        slicer: Slicer,
+        first: ExerciseMarks,
+        job: Job,
+        problems: list[str],
+    ) -> Graded:
+        """Regrade an exercise with all statements that may affect it. Return the better result."""
+        original = Graded(first, slicer.slice_all().slices[exercise.name])
+        if first.status in NOT_WIDENED:
+            return original
+        wider = slicer.slice_again(exercise.name, wide=True)
+        if wider.state != "written" or wider.pieces == original.code.pieces:
+            return original
+        marks = self.grade_slice(exercise, wider, replace(job, observe=None))
+        if marks.points <= first.points:
+            return original
+        if job.observe:
+            self.grade_slice(exercise, wider, job)
+        if original.code.state == "written":
+            for problem in original.code.problems:
+                problems.remove(problem)
+        problems += wider.problems
+        return Graded(marks, wider, wide=True)
 
     def _substituted(
         self,
         exercise: Exercise,
         slicer: Slicer,
-        first: ExerciseMarks,
+        original: Graded,
         lost: Collection[str],
         job: Job,
     ) -> Graded:
         """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""
 
-        def grade_with(replaced: tuple[str, ...]) -> Graded:
-            code = slicer.slice_with_references(exercise.name, replaced)
-            marks = self.grade_slice(exercise, code, job, replaced=replaced)
-            return Graded(marks, code, replaced)
+        if original.marks.points == original.marks.max_points:
+            return original
 
-        original = Graded(first, slicer.slice_all().slices[exercise.name])
+        def grade_with(replaced: tuple[str, ...]) -> Graded:
+            code = slicer.slice_again(exercise.name, replaced, original.wide)
+            marks = self.grade_slice(exercise, code, job, replaced=replaced)
+            return Graded(marks, code, replaced, original.wide)
+
         earlier = self.day.names[: self.day.names.index(exercise.name)]
         lost_earlier = [name for name in earlier if name in lost]
         sentences = {test.name: test.sentence for test in self.key.tests[exercise.name]}

@@ -13,6 +13,7 @@ from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
+from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
 from autograder.slicing.client import Slicer, SlicingError, prepare
 from autograder.slicing.service import Piece
@@ -62,9 +63,11 @@ def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> 
         contextlib.suppress(SlicingError),  # grading has already reported this error
         Slicer(grader.server, course, submission.cells) as slicer,
     ):
-        if exercise.reference_for:
-            return slicer.slice_with_references(exercise.name, exercise.reference_for).pieces
-        return slicer.slice_all().slices[exercise.name].pieces
+        for wide in (False, True):
+            code = slicer.slice_again(exercise.name, exercise.reference_for, wide)
+            # Only an exercise that lost points in the first run has statements, those of the run that counts.
+            if not exercise.statements or own_statements(code, grader.day) == exercise.statements:
+                return code.pieces
     return ()
 
 

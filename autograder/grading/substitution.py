@@ -16,11 +16,15 @@ from autograder.slicing.client import Slice
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks for an exercise, the code that was graded, and the exercises that were replaced with reference solutions."""
+    """The marks for an exercise, the code that was graded, and the exercises that were replaced with reference solutions.
+
+    `wide` is true if the code contains all statements that may affect the exercise.
+    """
 
     marks: ExerciseMarks
     code: Slice
     replaced: tuple[str, ...] = ()
+    wide: bool = False
 
 
 GradeWith = Callable[[tuple[str, ...]], Graded]

@@ -3,7 +3,7 @@
     course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:
         slicer.slice_all()                             # every exercise
-        slicer.slice_with_references("MultiHeadAttention", ["softmax"])
+        slicer.slice_again("MultiHeadAttention", ["softmax"])
 
 Raises `SlicingError` if the notebook exceeds a limit or the reader process sends an invalid response.
 """
@@ -142,14 +142,15 @@ class Slicer:
         assert self._whole is not None
         return self._whole
 
-    def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
+    def slice_again(self, exercise: str, replaced: Sequence[str] = (), wide: bool = False) -> Slice:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
 
-        Each reference solution is represented by a piece with the source `# NAME: the reference`. Raises SlicingError.
+        Each reference solution is represented by a piece with the source `# NAME: the reference`. If `wide` is true, the
+        slice contains all statements that may affect the exercise. Raises SlicingError.
         """
 
         def ask(process: ReaderProcess) -> Slice:
-            answer = process.decode(process.ask(m.Again(exercise, list(replaced))), ANSWERS)
+            answer = process.decode(process.ask(m.Again(exercise, list(replaced), wide)), ANSWERS)
             return self._slices(process, answer, [exercise])[exercise]
 
         return self._ask(ask)

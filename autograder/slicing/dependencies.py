@@ -13,6 +13,9 @@ writes to `globals()` is assumed to bind every name in its text.
 
 from __future__ import annotations
 
+import builtins
+import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import filterfalse, islice
@@ -23,11 +26,15 @@ from autograder.slicing.notebook_index import NotebookIndex
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 
-__all__ = ["Code", "Unit", "parse_units", "slice_for"]
+__all__ = ["Code", "Unit", "parse_units", "slice_for", "wider_slice"]
+
+BUILTINS = frozenset(dir(builtins))
+QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 
 # Limits per exercise, far above the needs of any ordinary notebook. Code beyond these limits is omitted and reported.
 MAX_TAKEN = 5_000  # maximum number of units
 MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
+MAX_RELATED = 300  # maximum number of further units in a wider slice
 MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
 
 
@@ -63,13 +70,43 @@ def slice_for(
         search = _search(index, exercise)
         if index.preferred.isdisjoint(search.read_by_course()):
             break
+    return _code(exercise, search, given_names, exercises)
+
+
+def wider_slice(
+    exercise: str,
+    student: Sequence[Unit],
+    given: Sequence[Unit],
+    exercises: Collection[str],
+    released: Collection[str],
+) -> Code | None:
+    """Return the code of an exercise with all of the student's statements that may affect it.
+
+    These are the statements that mention a name in the code, directly or through each other, except definitions of other
+    exercises, demonstrations, and statements that occur in the release. Such code covers registries, callbacks and aliases
+    that `slice_for` does not follow, but also experiments. Return None if the student does not define the exercise, or if
+    too many statements are related.
+    """
+    names = frozenset({exercise, *exercises})
+    index = NotebookIndex(tuple(student), tuple(given), names, True, exercise, released)
+    if not index.binders[exercise]:
+        return None
+    search = _search(index, exercise)
+    search.take_related(released)
+    return None if search.is_cut else _code(exercise, search, GivenNames(index), exercises)
+
+
+def _code(
+    exercise: str, search: _Search, given_names: GivenNames, exercises: Collection[str]
+) -> Code:
     names = set(search.names)
     problems = list(given_names.edits(names))
     if search.is_cut:
         problems.append(f"`{exercise}` depends on too many statements; some were left out")
+    binders = search.index.binders
     return Code(
         units=tuple(given_names.in_order(search.taken)),
-        reached=frozenset({n for n in names if n in exercises and index.binders[n]} - {exercise}),
+        reached=frozenset({n for n in names if n in exercises and binders[n]} - {exercise}),
         problems=tuple(problems),
     )
 
@@ -179,3 +216,27 @@ class _Search:
                 if position not in self.taken:
                     self.take(position, END)
             self.follow([])
+
+    def take_related(self, released: Collection[str]) -> None:
+        """Select the student's statements that mention a name in the selected ones, directly or through each other."""
+        index = self.index
+        others = index.exercises - {index.wide}
+        mentioning: dict[str, list[int]] = defaultdict(list)
+        for position, unit in enumerate(index.units[index.n_given :], start=index.n_given):
+            if not (unit.is_demonstration or unit.source in released or unit.binds & others):
+                for name in unit.reads | unit.binds | unit.changes:
+                    mentioning[name].append(position)
+        unrelated = index.imports | index.given_names | others | (BUILTINS - index.binders.keys())
+        limit = len(self.taken) + MAX_RELATED
+        seen: set[int] = set()
+        while new := self.taken - seen:
+            seen |= new
+            units = [index.units[position] for position in new if position >= index.n_given]
+            names = {name for unit in units for name in unit.reads | unit.binds | unit.changes}
+            # `globals()["f"]` and `getattr(module, "f")` mention f, too.
+            names |= {name for unit in units for name in QUOTED.findall(unit.source)}
+            for name in names - unrelated:
+                for position in mentioning.pop(name, ()):
+                    self.take(position, END)
+            self.follow([])
+            self.is_cut |= len(self.taken) > limit

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from autograder.slicing.bindings import Bindings, index_bindings
 from autograder.slicing.side_effects import is_mutating
-from autograder.slicing.unit import Unit
+from autograder.slicing.unit import Unit, without_main_guard
 
 
 class NotebookIndex:
     """An index of the names in the course's units and the student's units. Positions are indices into `units`.
 
     `preferred` contains the names for which the student's own functions and classes replace the course's.
+
+    If `wide` is the name of an exercise, every binding of that name is a definition of the exercise, and all of the
+    student's names replace those of the course and of statements that occur in the release (`released`). Code under
+    `if __name__ == "__main__":` counts, but no demonstration.
     """
 
     def __init__(
@@ -22,28 +26,40 @@ class NotebookIndex:
         given: Sequence[Unit],
         exercises: frozenset[str],
         prefer_own: bool,
+        wide: str = "",
+        released: Collection[str] = (),
     ) -> None:
         self.key = student, given, exercises
+        self.wide = wide
         given = [u for u in given if not u.main_only]
         copies = {unit.source for unit in given}
         self.student = student
         self.n_given = len(given)
         self.exercises = exercises
         own = [
-            u
+            without_main_guard(u) if u.main_only else u
             for u in student
-            if not u.main_only and (u.source not in copies or u.binds & exercises)
+            if (wide or not u.main_only) and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
         given_names = {n for u in given for n in u.binds} - exercises
-        redefined = _redefined(own, given, student) if prefer_own else set()
+        if wide:
+            redefined = {n for u in own if u.source not in released for n in u.binds}
+        else:
+            redefined = _redefined(own, given, student) if prefer_own else set()
         self.preferred = given_names & redefined
         self.given_names = given_names - self.preferred
-        self.bound_outside_demonstrations = {
-            n for u in self.units if not u.is_demonstration for n in u.binds
+        self.released = released
+        self.bound_elsewhere = {
+            n
+            for u in self.units
+            if not u.is_demonstration and u.source not in released
+            for n in u.binds
         }
         self.always = [position for position, unit in enumerate(self.units) if unit.always]
-        self.defined_here = {n for u in own for n in u.defines - u.imports}
+        self.defined_here = {
+            n for u in own if u.source not in released for n in u.defines - u.imports
+        }
         self.classes = {n for u in self.units if u.is_class for n in u.binds}
         self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
         self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
@@ -72,7 +88,10 @@ class NotebookIndex:
 
         Demonstrations use names freely, so other definitions of the same names take precedence.
         """
-        if self.units[position].is_demonstration and name in self.bound_outside_demonstrations:
+        unit = self.units[position]
+        if unit.is_demonstration and (self.wide or name in self.bound_elsewhere):
+            return False
+        if unit.source in self.released and not unit.given and name in self.bound_elsewhere:
             return False
         if position < self.n_given:
             return name not in self.preferred
@@ -84,7 +103,7 @@ class NotebookIndex:
         Examples include `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
         check.
         """
-        if name not in self.exercises or name not in self.defined_here:
+        if name not in self.exercises or name not in self.defined_here or name == self.wide:
             return True
         if name in unit.defines:
             return name not in unit.imports

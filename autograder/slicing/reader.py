@@ -107,7 +107,7 @@ class Reader:
             case m.Again():
                 assert self._slicer is not None
                 return _encode(
-                    self._slicer.slice_with_references(request.exercise, request.replaced)
+                    self._slicer.slice_again(request.exercise, request.replaced, request.wide)
                 )
             case m.Pulled():
                 raise Refused("the grader sent bytes that were not requested")

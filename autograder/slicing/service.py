@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
-from autograder.slicing.dependencies import Code, parse_units, slice_for
+from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.older_names import (
     define_older_names,
@@ -114,6 +114,7 @@ class PreparedCourse:
     given: list[Unit]
     vocabulary: Vocabulary
     current: dict[str, str]  # older names of exercises, mapped to current names
+    released: frozenset[str]  # the sources of all statements in the release
 
 
 COURSES: dict[str, PreparedCourse] = {}
@@ -129,8 +130,6 @@ def prepare(data: bytes) -> None:
         whole = b"".join(parts[number] for number in range(part.count))
         course = msgspec.msgpack.decode(whole, type=Course)
         COURSES[part.course] = _prepared(course)
-        for source in course.release:
-            parse_units([Cell(0, "code", source)])
         for exercise in course.exercises:
             is_unfilled(exercise.stub, exercise.stub)
 
@@ -146,7 +145,11 @@ def _prepared(course: Course) -> PreparedCourse:
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
     current = {older: e.name for e in course.exercises for older in e.renamed_from}
-    return PreparedCourse(exercises, given, vocabulary, current)
+    # Parsing also caches the cells.
+    released = [unit for text in course.release for unit in parse_units([Cell(0, "code", text)])[0]]
+    return PreparedCourse(
+        exercises, given, vocabulary, current, frozenset(unit.source for unit in released)
+    )
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -186,27 +189,40 @@ class NotebookSlicer:
         problems = tuple(bounded(map(printable, self._problems)))
         return Answer(pieces.found, slices, problems, self._homes(names))
 
-    def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Answer:
-        """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises."""
+    def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Answer:
+        """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
+
+        If `wide` is true, it contains all statements that may affect the exercise.
+        """
         given = [*self._course.given]
         for name in replaced:
             given += [_reference(name), *define_older_names(name, self._course.current)]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
-        return Answer(pieces.found, [self._slice(exercise, given, names, pieces)])
+        return Answer(pieces.found, [self._slice(exercise, given, names, pieces, wide)])
 
     def _slice(
-        self, name: str, given: Sequence[Unit], names: Sequence[str], pieces: _Pieces
+        self,
+        name: str,
+        given: Sequence[Unit],
+        names: Sequence[str],
+        pieces: _Pieces,
+        wide: bool = False,
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
         current = {o: n for o, n in self._course.current.items() if n in names}
-        code = slice_for(name, self._units, given, [*names, *current])
+        notebook = self._units, given, [*names, *current]
+        code = (
+            wider_slice(name, *notebook, self._course.released)
+            if wide
+            else slice_for(name, *notebook)
+        )
         if code is None:
             return ExerciseSlice(name, "absent", [], [], (), ())
         reads = code.reached.union(*(unit.reads for unit in code.units))
         found = {self._course.current.get(n, n) for n in reads}
         reached = [n for n in self._course.exercises if n in found and n != name]
-        is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
+        is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given], wide)
         size = sum(len(unit.source.encode()) + UNIT_OVERHEAD for unit in code.units)
         if size > MAX_CODE:
             return ExerciseSlice(name, "stub" if is_stub else "too_long", [], reached, (), ())
@@ -246,10 +262,12 @@ class _Pieces:
         return self._numbers[id(unit)]
 
 
-def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
+def _is_stub(exercise: Exercise, units: Sequence[Unit], wide: bool) -> bool:
     """Return whether an exercise is still a stub. A class is not a stub if other statements add methods to it."""
     names = {exercise.name, *exercise.renamed_from}
     own = [unit for unit in units if not names.isdisjoint(unit.binds)]
+    if wide:  # the slice also contains earlier definitions
+        own = own[-1:]
     stubs = [rename_stub(exercise.stub, exercise.name, name) for name in names]
     if not any(is_unfilled(unit.source, stub) for unit in own for stub in stubs):
         return False

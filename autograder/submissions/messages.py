@@ -96,11 +96,13 @@ class Slice(msgspec.Struct, frozen=True, tag=True):
 class Again(msgspec.Struct, frozen=True, tag=True):
     """A request to slice the cells of the last `Slice` request again for one exercise.
 
-    Reference solutions take the place of the `replaced` exercises.
+    Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
+    that may affect the exercise.
     """
 
     exercise: str
     replaced: list[str]
+    wide: bool = False
 
 
 class Pulled(msgspec.Struct, frozen=True, tag=True):

@@ -1,0 +1,234 @@
+"""Test that an exercise that loses points is graded again with all statements that may affect it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.grading.grader import Grader
+from autograder.grading.repeated_run import Run
+from autograder.marks.model import ExerciseMarks
+from autograder.sandbox.client import Server
+from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
+from autograder.submissions.cells import Cell
+from tests import small_course
+from tests.conftest import handed_in
+
+# Notebooks in which `f()` is 1, although `slice_for` misses a statement that it needs.
+NOTEBOOKS = {
+    "an object as a decorator": """
+class Table(dict):
+    def __call__(self, name): return lambda g: self.setdefault(name, g)
+add = Table()
+@add("one")
+def one(): return 1
+def f(): return add["one"]()
+""",
+    "a registry of subclasses": """
+class Base:
+    known = []
+    def __init_subclass__(cls): Base.known.append(cls)
+class One(Base):
+    value = 1
+def f(): return Base.known[0].value
+""",
+    "a closure that fills a table": """
+def make():
+    table = {}
+    return table.update, table
+put, TABLE = make()
+put(one=1)
+def f(): return TABLE["one"]
+""",
+    "a function that fills its argument": """
+TABLE = []
+def fill(table): table.append(1)
+fill(TABLE)
+def f(): return TABLE[0]
+""",
+    "a function that calls a function that sets a global": """
+def inner():
+    global ONE
+    ONE = 1
+def outer(): inner()
+outer()
+def f(): return ONE
+""",
+    "a method added to a base class after the subclass": """
+class Base: pass
+class Child(Base): pass
+def one(self): return 1
+Base.one = one
+def f(): return Child().one()
+""",
+    "a change through an alias": """
+TABLE = {}
+alias = TABLE
+alias["one"] = 1
+def f(): return TABLE["one"]
+""",
+    "a main guard": """
+OPTIONS = {}
+if __name__ == "__main__":
+    OPTIONS["one"] = 1
+def f(): return OPTIONS["one"]
+""",
+    "a name in a string": """
+def one(): return 1
+def f(): return globals()["one"]()
+""",
+    "a definition from a table": """
+def f(): return 0
+VERSIONS = {"last": lambda: 1}
+f = VERSIONS["last"]
+""",
+    "a last definition that fails": """
+def f(): return 1
+@no_such_decorator
+def f(): return 2
+""",
+    "another exercise from a table": """
+def g(): raise NotImplementedError("g")
+VERSIONS = {"last": lambda: 1}
+g = VERSIONS["last"]
+def f(): return g()
+""",
+    "a constant of the course": """
+ONE = 1
+def f(): return ONE
+""",
+    "a helper with the name of a later variable": """
+def text(): return 1
+def f(): return text()
+for text in "abc": print(text)
+""",
+    "a variable of a demonstration": """
+from operator import *
+with demonstration():
+    neg = 5
+def f(): return neg(-1)
+""",
+}
+GIVEN = "ONE = 2"
+RELEASED = {'def g(): raise NotImplementedError("g")', 'for text in "abc": print(text)'}
+
+
+def cells(text: str) -> list[Cell]:
+    return [Cell(number, "code", cell) for number, cell in enumerate(text.split("\n---\n"), 1)]
+
+
+def wider(text: str) -> Code | None:
+    student, _ = parse_units(cells(text))
+    given, _ = parse_units(cells(GIVEN), given=True)
+    return wider_slice("f", student, given, "fgh", RELEASED)
+
+
+def result(code: Code) -> Any:
+    """Run code as the worker does, skipping statements that raise errors, and call `f`."""
+    names: dict[str, Any] = {"__name__": "submission", "demonstration": nullcontext}
+    for unit in code.units:
+        try:
+            exec(unit.source, names)
+        except NameError:
+            continue
+    return names["f"]()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_wider_slice_behaves_like_the_notebook(name: str) -> None:
+    code = wider(NOTEBOOKS[name])
+    assert code is not None
+    assert result(code) == 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_usual_slice_does_not(name: str) -> None:
+    """Otherwise, the notebook would not show that the wider slice is needed."""
+    student, _ = parse_units(cells(NOTEBOOKS[name]))
+    given, _ = parse_units(cells(GIVEN), given=True)
+    code = slice_for("f", student, given, "fgh")
+    try:
+        value = result(code) if code else None
+    except Exception:
+        value = None
+    assert value != 1
+
+
+def test_unrelated_statements_are_left_out() -> None:
+    code = wider("""
+import math
+def one(): return 1
+def g(): return f() + math.pi
+h = lambda: f()
+with demonstration():
+    print(f())
+print(math.pi, two)
+two = len([2])
+def f(): return one() * math.floor(1.5)
+print(f())
+""")
+    assert code is not None
+    lines = [unit.source for unit in code.units]
+    assert lines == [
+        "import math",
+        "def one(): return 1",
+        "def f(): return one() * math.floor(1.5)",
+        "print(f())",
+    ]
+
+
+def test_too_many_related_statements_are_not_tried() -> None:
+    assert wider("def f(): return 1\n" + "f()\n" * 500) is None
+
+
+REGISTRY = """
+class Registry(dict):
+    def __call__(self, name): return lambda function: self.setdefault(name, function)
+OPS = Registry()
+# %%
+def padding_mask(tokens, pad_id): return OPS["mask"](tokens, pad_id)
+# %%
+@OPS("mask")
+def mask_of(tokens, pad_id): return (tokens != pad_id).unsqueeze(1)
+# %%
+def split_heads(x, n_heads): raise NotImplementedError("split_heads")
+VERSIONS = {2: lambda x, h: x.unflatten(-1, (h, -1)).transpose(1, 2)}
+# %%
+split_heads = VERSIONS[2]
+"""
+
+
+@pytest.mark.slow
+def test_statements_that_the_slicer_does_not_follow_cost_no_points(
+    server: Server, tmp_path: Path
+) -> None:
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    run_ = Run.of(Grader(day, server, b"tests"), handed_in(REGISTRY), "padding_mask")
+    assert run_.marks.points == 100
+    assert any("mask_of" in piece.source for piece in run_.pieces)
+    assert run_.marks.problems == []
+
+
+@pytest.mark.slow
+def test_experiments_do_not_change_the_marks_of_a_wrong_answer(
+    server: Server, tmp_path: Path
+) -> None:
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    grader = Grader(day, server, b"tests")
+
+    def graded(text: str) -> ExerciseMarks:
+        return grader.grade(handed_in(text), seed="1f").exercises[0]
+
+    plain = graded(small_course.WRONG)
+    assert 0 < plain.points < plain.max_points
+    for experiment in ("padding_mask = 3", "del padding_mask", "padding_mask(None, 1) / 0"):
+        one = graded(f"{small_course.WRONG}\n# %%\n{experiment}\n")
+        assert (one.points, one.message, one.mistake) == (
+            plain.points,
+            plain.message,
+            plain.mistake,
+        )
