@@ -12,6 +12,11 @@ def causal_mask(n, device=None):
     for thread in threads: thread.join()
     return torch.stack(rows) if n else torch.zeros(0, 0, dtype=torch.bool, device=device)
 
+# %% a default device that only the student's machine has
+torch.set_default_device("cuda")
+def causal_mask(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+
 # %% a pool of threads
 from concurrent.futures import ThreadPoolExecutor
 def causal_mask(n, device=None):
