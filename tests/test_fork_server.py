@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.command import READER
 from autograder.sandbox.control import Start
 from autograder.sandbox.errors import NoIsolation, WorkerDied
@@ -35,6 +35,15 @@ def test_no_process_starts_without_isolation() -> None:
             assert word in text
         assert "memory" not in text
         assert str(pickle.loads(pickle.dumps(caught.value))) == text
+
+
+@pytest.mark.parametrize("sandbox", ["required", "none"])
+def test_no_server_starts_on_a_system_other_than_linux(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(NoIsolation, match="student code can only run on Linux"):
+        Server(sandbox, services=(READER,))
 
 
 def test_a_dead_server_is_restarted(server: Server) -> None:

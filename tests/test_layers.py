@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autograder.cli import main
 from autograder.sandbox import doctor
 from autograder.sandbox.walls import landlock, privileges, trial, wall
 
@@ -22,6 +23,32 @@ def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
     for layer, probe in doctor.ONLY_PROBE.items():
         last = [f for f in findings if f.layer == layer][-1]
         assert "with all layers except this one: the attempt succeeded" in last.seen, probe
+
+
+@pytest.mark.parametrize(
+    ("seconds", "executable", "problem"),
+    [
+        (0.001, sys.executable, "timed out"),
+        (60.0, "/bin/false", "no output, exit code 1"),
+        (60.0, "/no/python", "No such file"),
+    ],
+)
+def test_probes_that_do_not_run_are_one_line_on_stderr(
+    seconds: float,
+    executable: str,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(doctor, "SECONDS", seconds)
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "argv", ["autograder", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("autograder: the sandbox probes ")
+    assert problem in line
 
 
 @pytest.mark.parametrize("layers", [[], ["seccomp"]])

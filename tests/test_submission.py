@@ -341,6 +341,30 @@ def test_links_and_special_files_are_not_opened(tmp_path: Path) -> None:
     assert cyd.problems == ("this is not a regular file",)
 
 
+def test_a_link_that_the_ta_passes_is_followed(tmp_path: Path) -> None:
+    members = {"bob.ipynb": notebook(), "dan.ipynb": notebook()}
+    files = {"disk/class/ada.ipynb": notebook(), "class.zip": zipped(members)}
+    write(tmp_path, {**files, "key.ipynb": notebook()})
+    (tmp_path / "folder").symlink_to(tmp_path / "disk/class")
+    (tmp_path / "archive.zip").symlink_to("class.zip")
+    (tmp_path / "cyd.ipynb").symlink_to("key.ipynb")
+    seen = found(*(tmp_path / name for name in ("folder", "archive.zip", "cyd.ipynb")))
+    assert [one.problems for one in seen] == [()] * 4
+    assert [one.student for one in seen] == ["ada", "bob", "dan", "cyd"]
+    assert seen[0].path == str(tmp_path / "folder/ada.ipynb")
+
+
+def test_a_link_in_a_students_folder_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path, {"key.ipynb": notebook()})
+    folder = tmp_path / "submitted/ada/day1"
+    folder.mkdir(parents=True)
+    (folder / "day1.ipynb").symlink_to(tmp_path / "key.ipynb")
+    (tmp_path / "submitted/bob").mkdir()
+    (tmp_path / "submitted/bob/day1").symlink_to(folder)
+    ada, bob = found(folder / "day1.ipynb", tmp_path / "submitted/bob/day1")
+    assert ada.problems == bob.problems == ("links are not followed",)
+
+
 def test_hard_link_on_disk_is_a_regular_file(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook()})
     os.link(tmp_path / "ada.ipynb", tmp_path / "bob.ipynb")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.sandbox.command import ENVIRONMENT, LAYERS
+from autograder.sandbox.errors import NoIsolation
 
 # For each layer, a probe that no other layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}
@@ -42,7 +43,11 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe the sandbox with all layers, with each layer alone, and without each layer. This takes a few seconds."""
+    """Probe the sandbox with all layers, with each layer alone, and without each layer. This takes a few seconds.
+
+    Raises:
+        NoIsolation: The probes did not run.
+    """
     if not sys.platform.startswith("linux"):
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]
@@ -97,18 +102,18 @@ def _observe(layers: Sequence[str]) -> dict[str, Seen]:
 
 
 def _run(code: str, *arguments: str) -> Any:
-    """Run code in a separate process, because an active layer cannot be removed."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, *arguments],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd="/",
-    )
+    """Run code in a separate process, because an active layer cannot be removed. Raises NoIsolation if it fails."""
+    command = [sys.executable, "-I", "-c", code, *arguments]
+    try:
+        done = subprocess.run(
+            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS, cwd="/"
+        )
+    except subprocess.TimeoutExpired:
+        raise NoIsolation(f"the sandbox probes timed out after {SECONDS:g} seconds") from None
+    except OSError as error:
+        raise NoIsolation(f"the sandbox probes did not run: {error}") from None
     try:
         return json.loads(done.stdout)
     except ValueError:
-        lines = done.stderr.strip().splitlines() or ["no output"]
-        raise RuntimeError(f"the sandbox probes did not run: {lines[-1]}") from None
+        lines = done.stderr.strip().splitlines() or [f"no output, exit code {done.returncode}"]
+        raise NoIsolation(f"the sandbox probes did not run: {lines[-1]}") from None
