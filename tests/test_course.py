@@ -13,7 +13,7 @@ import pytest
 from autograder.course import chapters
 from autograder.course import config as courses
 from autograder.course.config import CourseError
-from autograder.course.consistency import check_day
+from autograder.course.consistency import check_day, graded_exercises
 from autograder.course.fingerprint import fingerprint
 from autograder.course.late_policy import Policy
 from autograder.execution.collect import collect
@@ -383,6 +383,23 @@ def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
     (hidden / "test_first.py").write_text("\n".join(graders), encoding="utf-8")
     with pytest.raises(CourseError, match=r"\bg\b"):
         check_day(load(tmp_path, text).day("day1"))
+
+
+def test_a_grader_may_name_its_exercise_in_any_python_style(tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / "graders/day1/test_masking.py"
+    file.write_text("class TestPaddingMask:\n  exercise: str = 'padding_mask'\n")
+    day = courses.load(tmp_path).day("day1")
+    assert graded_exercises(day)["padding_mask"] == file
+
+
+@pytest.mark.parametrize("text", ["# Größe\n", "class\n", "\0"])
+def test_a_grader_that_is_not_python_is_an_error_of_the_course(text: str, tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / "graders/day1/test_masking.py"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(CourseError, match=rf"{file} cannot be (read|imported)"):
+        graded_exercises(courses.load(tmp_path).day("day1"))
 
 
 def test_this_course_is_consistent() -> None:

@@ -13,6 +13,7 @@ from autograder.course import new_course
 from autograder.course.fingerprint import fingerprint
 from autograder.course.tables import CourseError
 from autograder.grading.grader import Grader
+from autograder.release import visible_checks
 from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
 from autograder.sandbox.client import Server
@@ -182,6 +183,15 @@ def test_a_trial_shows_each_fault_of_an_exercise(trials: dict[str, Trial]) -> No
     assert "no hidden test fails" in faults["multiplied by the reciprocal"][0]
     assert "not recognised" in faults["the mean of all values"][0]
     assert "not recognised" in faults["one mean for the whole tensor"][0]
+
+
+@pytest.mark.slow
+def test_given_code_that_exits_silently_is_an_error_of_the_course(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    chapter = root / "solutions/day1/cleaning.py"
+    chapter.write_text(chapter.read_text() + "\n# %%\nimport os\n\nos._exit(3)\n")
+    with pytest.raises(CourseError, match="day1: the process exited with code 3"):
+        visible_checks.messages(courses.load(root).day("day1"), {})
 
 
 ENTRIES = """

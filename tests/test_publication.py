@@ -210,5 +210,7 @@ def test_the_build_names_exercises_that_vanished(day: Day) -> None:
     toml = day.root / courses.FILE
     toml.write_text(toml.read_text() + 'renamed_from = ["g"]\n')
     assert [*vanished_names(courses.load(day.root).day("day1"))] == []
-    file.write_text("<<<<<<< HEAD\n" + file.read_text())
-    assert [*vanished_names(day)] == []
+    cell = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "x"}]}'
+    for damaged in ("<<<<<<< HEAD\n" + file.read_text(), "[]", '{"nbformat": []}', cell):
+        file.write_text(damaged)
+        assert [*vanished_names(day)] == []

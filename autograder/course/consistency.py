@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course.config import FILE, CourseError, Day
+from autograder.course.text_files import read_text
 
 CELL_ID = re.compile(
     r"[A-Za-z0-9_]{1,58}"
@@ -46,13 +49,27 @@ def graded_exercises(day: Day) -> dict[str, Path]:
     """Map each exercise that the day's graders test to the grader's file.
 
     Raises:
-        CourseError: Two graders name the same exercise.
+        CourseError: Two graders name the same exercise, or a grader is not valid Python.
     """
     found: dict[str, Path] = {}
     for file in sorted(day.graders.glob("test_*.py")):
-        text = file.read_text(encoding="utf-8")
-        for name in re.findall(r'^    exercise = "(\w+)"', text, re.MULTILINE):
+        for name in _named_exercises(file):
             if name in found:
                 raise CourseError(f"{file}: {name!r} already has a grader in {found[name]}")
             found[name] = file
     return found
+
+
+def _named_exercises(file: Path) -> Iterator[str]:
+    """Yield the string assigned to `exercise` in each class of a grader."""
+    try:
+        tree = ast.parse(read_text(file))
+    except (SyntaxError, ValueError) as error:  # ValueError: the file contains null bytes
+        raise CourseError(f"{file} cannot be imported: {error}") from None
+    for test_class in ast.walk(tree):
+        for statement in test_class.body if isinstance(test_class, ast.ClassDef) else []:
+            match statement:
+                case ast.Assign(
+                    [ast.Name("exercise")], ast.Constant(str() as name)
+                ) | ast.AnnAssign(ast.Name("exercise"), _, ast.Constant(str() as name)):
+                    yield name

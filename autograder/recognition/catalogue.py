@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
+from autograder.course.text_files import read_text
 
 CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
@@ -53,11 +54,7 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
     """Read the mistakes file of one exercise (a title and one section per mistake). Return [] if there is no file."""
     if not file.exists():
         return []
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"{file} cannot be read: {error}") from None
-    title, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    title, *sections = re.split(r"^## ", read_text(file), flags=re.MULTILINE)
     if title.strip() != f"# {file.stem}":
         raise CourseError(f"{file}: the first line should be `# {file.stem}`")
     found: dict[str, Mistake] = {}

@@ -27,6 +27,7 @@ from nbgrader.converters import GenerateAssignment
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import FILE, CourseError, Day
+from autograder.course.text_files import read_text
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
@@ -218,7 +219,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
 
 def _secret_lines(file: Path) -> Iterator[str]:
     """Yield lines that would reveal a hidden test, such as assertions and docstrings."""
-    for line in file.read_text(encoding="utf-8").split("\n"):
+    for line in read_text(file).split("\n"):
         reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
         if reveals and len(_without_spaces(line)) >= MIN_SECRET:
             yield line

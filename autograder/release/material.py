@@ -12,6 +12,7 @@ from types import ModuleType
 
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
+from autograder.course.text_files import read_text
 from autograder.in_notebook import checks, hints, material, progress
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
@@ -55,7 +56,7 @@ def data(day: Day, outputs: str) -> str:
         outputs: The packed results of known mistakes, or "" to omit them.
     """
     file = day.root / "solutions" / day.name / "stand_ins.py"
-    stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
+    stand_ins = read_text(file) if file.is_file() else ""
     minutes = texts.exercise_minutes(day)
     titles = {
         chapter.name: json.dumps(texts.title(chapter), ensure_ascii=False)

@@ -44,10 +44,11 @@ def released_cells(day: Day) -> list[NotebookNode]:
     """Return the cells of the current release, or [] if it is missing or damaged, for example by a merge conflict."""
     file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
     try:
-        cells: list[NotebookNode] = nbformat.read(file, as_version=4).cells
-    except (OSError, ValueError, nbformat.ValidationError):
+        notebook = nbformat.read(file, as_version=4)
+        nbformat.validate(notebook)  # `read` only logs these errors
+    except Exception:  # nbformat raises an AttributeError or TypeError for some JSON
         return []
-    return cells
+    return list(notebook.cells)
 
 
 def packed(day: Day) -> str:

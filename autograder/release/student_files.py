@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 
 from autograder.course.config import Day
+from autograder.course.text_files import read_text
 
 README = """\
 # {title}
@@ -26,7 +27,7 @@ def readme(day: Day) -> str:
     """Return the day's README, or a default README with the day's title."""
     file = day.root / "solutions" / day.name / "README.md"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     return README.format(title=day.title, name=day.name)
 
 
@@ -34,7 +35,7 @@ def requirements(day: Day) -> str:
     """Return the day's requirements.txt, or by default the packages that the chapters import."""
     file = day.root / "solutions" / day.name / "requirements.txt"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     known = packages_distributions()
     imported = set(_imported(day)) - sys.stdlib_module_names - set(COURSE)
     packages = {known.get(name, [name])[0] for name in (*ALWAYS, *imported)}

@@ -37,7 +37,10 @@ def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[s
         command, env=environment, input=json.dumps(answers), capture_output=True, text=True
     )
     if done.returncode:
-        raise CourseError(done.stderr.strip().splitlines()[-1])
+        lines = done.stderr.strip().splitlines()
+        raise CourseError(
+            lines[-1] if lines else f"{day.name}: the process exited with code {done.returncode}"
+        )
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found
 
