@@ -1,6 +1,7 @@
 """Run the command line. The processes that a command starts also import this module, so it imports little at first."""
 
 import contextlib
+import io
 import signal
 import sys
 
@@ -12,6 +13,9 @@ def main() -> None:
     """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
     from autograder.sandbox.launch import STANDBY
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # the encoding may lack symbols like ✓
     for number in (signal.SIGTERM, signal.SIGHUP):  # `kill`, and the end of the terminal
         if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
             signal.signal(number, _interrupt)

@@ -49,7 +49,7 @@ from autograder.options import (
     SandboxOption,
     SeedOption,
 )
-from autograder.protocol.plain_text import counted
+from autograder.protocol.plain_text import counted, format_number
 from autograder.sandbox.clock import cpu_count
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
@@ -205,7 +205,7 @@ def regrade(
             print_text(line)
         for marks in gone:
             print_error(
-                f"{marks.path} ({marks.student}) no longer exists; its {marks.earned:g} points are kept"
+                f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
             )
         if write:
             session.regrade(is_current=True)  # reuses the marks that the first call stored

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from autograder.protocol.plain_text import counted, escaped
+from autograder.protocol.plain_text import counted, escaped, format_number
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
 
 
 def _points(marks: SubmissionMarks) -> str:
-    return "none" if marks.points is None else f"{marks.points:g}"
+    return "none" if marks.points is None else format_number(marks.points)
 
 
 def read_marks(file: Path, day: Day) -> Marks:

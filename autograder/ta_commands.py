@@ -10,6 +10,7 @@ import typer
 
 from autograder.console import load_day, print_error, print_text
 from autograder.options import DayArgument, SeedOption
+from autograder.protocol.plain_text import format_number
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
@@ -267,5 +268,5 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
             own = overrides.keys(marks)
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
-            total = f"{marks.points:g} of {marks.max_points:g} points in total"
+            total = f"{format_number(marks.earned)} of {format_number(marks.max_points)} points in total"
             print_text(f"{marks.label}: {describe(exercise)}; {total}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import zipfile
@@ -12,23 +13,49 @@ from dataclasses import replace
 import msgspec
 import pytest
 from nbformat import NotebookNode
+from rich.console import Console
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
+from autograder.course.late_policy import Lateness
+from autograder.feedback import terminal_table
+from autograder.feedback.templates import TEMPLATES
 from autograder.grading import explain, explain_text
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
+from autograder.marks.class_list import Row
 from autograder.marks.history import History
-from autograder.marks.model import SubmissionMarks
+from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
 from autograder.recognition import catalogue
 from autograder.sandbox.client import Server
+from autograder.submissions.roster_entry import Entry
 from tests import small_course
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import handed_in, reader, with_cells, with_exercises
 
+LARGE = SubmissionMarks(
+    *("a.py", "ada", "", "1f", "", [], 12345.67, 99999.99, 0.0, []),
+    [ExerciseMarks("f", 12345.67, 99999.99, "partial", "", None, [], 0.0, [])],
+)
 # Exercises that other exercises call. For each of them, the test grades a submission in which it has a known mistake.
 CALLED = ("MultiHeadAttention", "softmax")
 TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", re.M)
+
+
+def test_large_points_are_not_rounded() -> None:
+    row = Row(Entry("", "ada", ""), LARGE, Lateness(1, 12.5))
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as capture:
+        console.print(terminal_table.table([row]))
+        console.print(terminal_table.list_rows([row], "day1"))
+    explained = "\n".join(explain_text.summary(LARGE, row.late))
+    page = TEMPLATES.from_string("{{ 12345.67 | number }} of {{ 99999.99 | number }}").render()
+    for text in (capture.get(), explained):
+        assert "10802.46" in text
+    for text in (capture.get().replace(" / ", " of "), explained, page):
+        assert "12345.67 of 99999.99" in text
+    override = Override(points=12345.67, comment="", by="TA", time="", graded=12345.66)
+    assert override.change() == "12345.67 instead of 12345.66 points"
 
 
 def check(text: str, marks: SubmissionMarks, exercise: str) -> None:

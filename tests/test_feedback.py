@@ -61,8 +61,8 @@ def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: 
     assert "<h1><bdi>Ada Lovelace</bdi></h1>" in html
     final = Lateness(2, 20.0).reduce(marks.earned)
     text = Page(html).text
-    assert f" {final:g} of 100 points" in text
-    assert f"2 days late: {marks.earned:g} points − 20% = {final:g} points." in text
+    assert f" {final:.12g} of 100 points" in text
+    assert f"2 days late: {marks.earned:.12g} points − 20% = {final:.12g} points." in text
     assert "days late" not in Page(page_of(marks, texts)).text
 
 

@@ -126,6 +126,8 @@ def test_a_ta_can_enter_lateness_for_a_day_and_excuse_it(tmp_path: Path) -> None
     ("head", "cell", "message"),
     [
         ("late_hours", "soon", "late_hours 'soon' is not a number of hours"),
+        ("late_hours", "99999999999", "late_hours '99999999999' is more than 100,000 hours"),
+        ("extension_day1", "100000.5", "extension_day1 '100000.5' is more than 100,000 hours"),
         ("excused_day1", "maybe", "excused_day1 'maybe' is neither yes nor no"),
         ("late_hour", "1", "Did you mean 'late_hours'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -261,6 +262,15 @@ def test_other_platforms_report_what_is_missing(
     assert "no-such-day" in capsys.readouterr().err
     assert STANDBY._held is None
     assert pool_start.context(2).get_start_method() == "spawn"
+
+
+def test_output_in_any_encoding_gives_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, encoding="latin-1"))
+    monkeypatch.setattr("autograder.cli.main", lambda: print("✓ größer", flush=True))
+    monkeypatch.setattr("sys.argv", ["autograder", "doctor"])
+    command_line.main()
+    assert output.getvalue().decode("latin-1") == "\\u2713 größer\n"
 
 
 @pytest.fixture

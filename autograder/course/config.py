@@ -19,6 +19,7 @@ from autograder.course.forbidden import Meaning
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import FILE, CourseError, Tables
 from autograder.protocol.limits import Allowance, Limits
+from autograder.protocol.plain_text import format_number
 
 __all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
 
@@ -238,7 +239,7 @@ class _Reader(Tables):
             day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
         )
         if not 0 < total <= MAX_POINTS or Fraction(str(total)) * 100 % 1:
-            problem = f"{total:g} should be a number up to {MAX_POINTS:,} with at most two decimals"
+            problem = f"{format_number(total)} should be a number up to {MAX_POINTS:,} with at most two decimals"
             raise self.error(day, "total_points", problem)
         weights = [exercise.points for exercise in assigned if not exercise.optional]
         if not weights:
@@ -250,7 +251,7 @@ class _Reader(Tables):
             scaled = points.scale(exercise.points, weights, total)
             worth = scaled if exercise.optional else next(shares)
             if worth <= 0:
-                problem = f"{exercise.points:g} is too small: the exercise would be worth less than 0.01 points"
+                problem = f"{format_number(exercise.points)} is too small: the exercise would be worth less than 0.01 points"
                 raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
             result.append(replace(exercise, points=worth))
         return tuple(result)
@@ -262,7 +263,7 @@ class _Reader(Tables):
         self.check_keys(where, table, EXERCISE_KEYS)
         weight = float(self.value(where, table, "points", (int, float), "a number"))
         if not 0 < weight <= MAX_POINTS:
-            problem = f"{weight:g} should be greater than 0 and at most {MAX_POINTS:,}"
+            problem = f"{format_number(weight)} should be greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
         names, own = forbidden.select(self, where, table, self._own_entries)
         chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from autograder.course.tables import Tables
-from autograder.protocol.plain_text import counted
+from autograder.protocol.plain_text import counted, format_number
 
 DAY = timedelta(days=1)
 
@@ -147,7 +147,9 @@ def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
             number = float(tables.value(where, table, key, (int, float), "a number"))
             most = 100 if "per_cent" in key else 100_000
             if not 0 <= number <= most:
-                raise tables.error(where, key, f"{number:g} is not between 0 and {most}")
+                raise tables.error(
+                    where, key, f"{format_number(number)} is not between 0 and {most}"
+                )
             values[key] = number
     return values
 

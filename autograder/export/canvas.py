@@ -16,6 +16,7 @@ from autograder.export.table_lines import Match
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import list_names
+from autograder.protocol.plain_text import counted, format_number
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
@@ -68,7 +69,7 @@ def fill_in(
     notes += csv_table.existing_grades(file, grades)
     if scale != 1:
         notes.append(
-            f"{table.head[column]} is worth {possible:g} points in Canvas and {day.points:g} here, "
+            f"{table.head[column]} is worth {counted(possible, 'point')} in Canvas and {format_number(day.points)} here, "
             "so all marks are scaled"
         )
     head = [*table.head[: section + 1], table.head[column]]

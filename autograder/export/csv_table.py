@@ -11,6 +11,7 @@ from pathlib import Path
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import escape_formula
 from autograder.marks.roster_notes import list_names
+from autograder.protocol.plain_text import format_number
 from autograder.submissions.roster_file import guess_delimiter
 
 
@@ -75,7 +76,7 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     """
     existing = [(label, old.strip(), new) for label, old, new in grades if old.strip(" -")]
     changed = [
-        f"{label}: {old} → {format_number(new)}"
+        f"{label}: {old} → {format_points(new)}"
         for label, old, new in existing
         if new is not None and number(old) != round(new, 2)
     ]
@@ -94,10 +95,10 @@ def number(text: str) -> float | None:
         return None
 
 
-def format_number(value: float) -> str:
+def format_points(value: float) -> str:
     """Format a number with a decimal point, rounded to two decimal places."""
-    return f"{round(value, 2):.10g}"
+    return format_number(round(value, 2))
 
 
 def _format_cell(cell: str | float, delimiter: str) -> str:
-    return escape_formula(cell, delimiter) if isinstance(cell, str) else format_number(cell)
+    return escape_formula(cell, delimiter) if isinstance(cell, str) else format_points(cell)

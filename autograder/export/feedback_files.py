@@ -23,6 +23,7 @@ from autograder.feedback import student_page
 from autograder.feedback.sentences import Texts
 from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import GroupRule, Row
+from autograder.protocol.plain_text import format_number
 from autograder.submissions import platforms
 
 # Every file in a zip has this date, so that identical pages produce identical archives.
@@ -132,7 +133,9 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
         first, *others = student_page.recipients(group)
         named[name] = replace(first, name=", ".join([first.name, *(o.name for o in others)]))
         if len({row.points for row in group}) > 1:
-            points = ", ".join(f"{row.entry.student} {row.points or 0:g}" for row in group)
+            points = ", ".join(
+                f"{row.entry.student} {format_number(row.points or 0)}" for row in group
+            )
             notes.append(
                 f"the group's page shows the points of {group[0].entry.student}, but they differ: {points}"
             )

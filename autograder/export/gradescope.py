@@ -13,6 +13,7 @@ from autograder.feedback.exercise_feedback import as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks
+from autograder.protocol.plain_text import counted, format_number
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
@@ -31,10 +32,10 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
     """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
-    if row.late.days and row.marks.exercises:
-        days = "1 day" if row.late.days == 1 else f"{row.late.days} days"
+    if row.late.days and row.marks.exercises and row.points is not None:
         output.append(
-            f"{days} late: {row.marks.points:g} points − {row.late.per_cent:g}% = {row.points:g} points."
+            f"{counted(row.late.days, 'day')} late: {counted(row.marks.earned, 'point')} − "
+            f"{format_number(row.late.per_cent)}% = {counted(row.points, 'point')}."
         )
     return {
         "score": row.points,

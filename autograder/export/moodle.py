@@ -213,7 +213,7 @@ def fill_in(
             if row.points is not None:
                 maximum = csv_table.number(sheet.cell(number, "Maximum Grade")) or day.points
                 new = row.points * maximum / day.points
-                lines[number][grade] = csv_table.format_number(new)
+                lines[number][grade] = csv_table.format_points(new)
             grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
     # The caller has a note about students on the roster without a submission.
     on_roster = {sheet.line(row) for row in rows if not row.marks}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, Row
+from autograder.protocol.plain_text import format_number
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,6 @@ def not_entered(row: Row, file: Path) -> list[str]:
     """Return a note that a student's points could not be entered, or no note if the student has no grade."""
     if row.points is None:
         return []
-    return [f"{row.entry.label} is not in {file}: {row.points:g} points were not entered"]
+    return [
+        f"{row.entry.label} is not in {file}: {format_number(row.points)} points were not entered"
+    ]

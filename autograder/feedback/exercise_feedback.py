@@ -11,6 +11,7 @@ from autograder.feedback.grids import Grid, make_grid
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
 from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks
+from autograder.protocol.plain_text import format_number
 
 STATUS: Mapping[Status, str] = {
     "passed": "correct",
@@ -210,7 +211,9 @@ def _to_sentence(text: str) -> str:
 def as_text(exercise: ExerciseFeedback) -> str:
     """Return the feedback for an exercise as plain text."""
     optional = "optional exercise, " if exercise.optional else ""
-    total = f"{optional}{exercise.points:g} of {exercise.max_points:g} points"
+    total = (
+        f"{optional}{format_number(exercise.points)} of {format_number(exercise.max_points)} points"
+    )
     lines = [f"{exercise.name}: {total}, {exercise.status_text}.", *_notes(exercise)]
     if exercise.failed:
         lines += ["", f"{exercise.failed_heading}:"]

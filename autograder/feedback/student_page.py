@@ -16,7 +16,7 @@ from autograder.feedback.templates import render
 from autograder.grading import internal_errors
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
-from autograder.protocol.plain_text import counted
+from autograder.protocol.plain_text import counted, format_number
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _fix_steps(
     if most is not first and not most.optional:
         steps.append(
             f"Then work on `{most.name}`. Of the exercises you attempted, it has the most points left "
-            f"({most.max_points - most.points:g})."
+            f"({format_number(most.max_points - most.points)})."
         )
     return steps
 

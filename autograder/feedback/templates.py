@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from autograder.marks.model import sanitize
+from autograder.protocol.plain_text import format_number
 
 
 def _sanitize(value: Any) -> Any:
@@ -26,11 +27,6 @@ def prose(text: str) -> Markup:
     )
 
 
-def number(value: float) -> str:
-    """Format a number of points without trailing zeros."""
-    return f"{value:g}"
-
-
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -39,7 +35,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"prose": prose, "number": number}
+TEMPLATES.filters |= {"prose": prose, "number": format_number}
 
 
 def render(template: str, **values: Any) -> str:

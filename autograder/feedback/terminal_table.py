@@ -13,7 +13,7 @@ from rich.text import Text
 
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.protocol.plain_text import counted, utc_offset
+from autograder.protocol.plain_text import counted, format_number, utc_offset
 
 SIGNS = {
     "passed": ("✓", "green"),
@@ -89,7 +89,11 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
         marks = row.marks
         if marks is None:
             continue
-        points = "none" if marks.points is None else f"{marks.points:g} / {marks.max_points:g}"
+        points = (
+            "none"
+            if marks.points is None
+            else f"{format_number(marks.points)} / {format_number(marks.max_points)}"
+        )
         problems = _problems(marks.problems) if marks.points is not None else marks.reason[:LONGEST]
         late = [_after_penalty(row)] if any_late else []
         signs = _signs(marks.exercises)
@@ -127,10 +131,10 @@ def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
     result.add_column("file", overflow="fold")
     for row in rows:
         if row.marks:
-            points = "none" if row.points is None else f"{row.points:g}"
+            points = "none" if row.points is None else format_number(row.points)
             time = _local_time(row.time, len(offsets) > 1) if row.time else "unknown"
-            days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
-            per_cent = f" (−{row.late.per_cent:g}%)" if row.late.per_cent else ""
+            days = counted(row.late.days, "day")
+            per_cent = f" (−{format_number(row.late.per_cent)}%)" if row.late.per_cent else ""
             late = f"{days}{per_cent}" if row.late.days else ""
             late = late or ("within grace" if row.entry.hours_late(day) else "")
             late = "extension" if row.entry.extension_on(day) and not row.late.days else late
@@ -149,7 +153,7 @@ def _after_penalty(row: Row) -> str:
     days = row.late.days
     if not days or row.points is None:
         return ""
-    return f"{row.points:g} ({days} {'day' if days == 1 else 'days'} late)"
+    return f"{format_number(row.points)} ({counted(days, 'day')} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

@@ -10,6 +10,7 @@ from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.marks.adjustments import describe
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
+from autograder.protocol.plain_text import counted, format_number
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     yield ""
     for exercise in marks.exercises:
         yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
-    yield f"\n{marks.points:g} of {marks.max_points:g} points"
+    yield f"\n{format_number(marks.earned)} of {format_number(marks.max_points)} points"
     if late.days:
-        days = "1 day" if late.days == 1 else f"{late.days} days"
-        yield f"{days} late (−{late.per_cent:g}%): {late.reduce(marks.earned):g} points"
+        points = counted(late.reduce(marks.earned), "point")
+        yield f"{counted(late.days, 'day')} late (−{format_number(late.per_cent)}%): {points}"
     if late.note:
         yield late.note
 
@@ -72,7 +73,9 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
     """Yield an exercise's points and status, and the reasons for them."""
     yield from _heading(marks)
     optional = "an optional exercise, " if result.optional else ""
-    points = f"{optional}{result.points:g} of {result.max_points:g} points"
+    points = (
+        f"{optional}{format_number(result.points)} of {format_number(result.max_points)} points"
+    )
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
         yield f"By hand: {describe(result)}"
@@ -88,7 +91,7 @@ def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator
     shown = observed or Observed("", "" if test.passed else test.message)
     is_worthless = test.passed and test.max_points and not test.points
     reason = ", because an answer that does nothing of its own also passes" if is_worthless else ""
-    points = f" ({test.points:g} of {test.max_points:g} points){reason}"
+    points = f" ({format_number(test.points)} of {format_number(test.max_points)} points){reason}"
     yield from _test_lines(test.name, shown, points)
 
 

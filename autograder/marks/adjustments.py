@@ -15,6 +15,7 @@ from autograder.course.renames import older_names
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 from autograder.marks.overrides import FILE, OverrideStore, StudentOverride, keys, read_times
 from autograder.marks.submission_times import SubmissionTimes
+from autograder.protocol.plain_text import counted, format_number
 
 FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
 
@@ -56,8 +57,8 @@ class Adjustments:
     def outdone(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides without effect, because the code that counts now has earned more points."""
         return [
-            f"{marks.label}: {one.exercise} {one.override.points:g}, set by hand, has no effect, because the "
-            f"submission earned {exercise.points:g} points without it"
+            f"{marks.label}: {one.exercise} {format_number(one.override.points or 0)}, set by hand, has no effect, because the "
+            f"submission earned {counted(exercise.points, 'point')} without it"
             for marks in class_
             for one in stored_for(marks, self.stored).values()
             for exercise in marks.exercises

@@ -13,6 +13,7 @@ from autograder.marks import conflicts, roster_notes
 from autograder.marks.conflicts import handed_in
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import Unmatched
+from autograder.protocol.plain_text import counted, format_number
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry, platform_id
@@ -114,8 +115,8 @@ def roster_problems(
     notes += conflicts.id_mismatches(class_, roster)
     notes += roster_notes.problems(unmatched, day)
     return notes + [
-        f"{row.entry.student}: late_hours is {hours:g} in roster.csv, but Canvas did not mark this submission late. Check "
-        "whether the hours are those of another submission"
+        f"{row.entry.student}: late_hours is {format_number(hours)} in roster.csv, but Canvas did not mark this "
+        "submission late. Check whether the hours are those of another submission"
         for row in rows
         if (hours := row.entry.hours_late(day.name)) and row.marks and is_on_time(row.marks)
     ]
@@ -277,7 +278,7 @@ def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) ->
     assert row.marks is not None
     paths = {marks.path for marks in others} - {row.marks.path}
     if paths:
-        points = "no points" if row.points is None else f"{row.points:g} points"
+        points = "no points" if row.points is None else counted(row.points, "point")
         yield (
             f"{student} has {len(paths) + 1} submissions; {row.marks.path} counts "
             f"({points}), and these do not: {', '.join(sorted(paths))}"

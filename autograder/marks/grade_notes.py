@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from autograder.course.config import Day
 from autograder.marks.class_list import Row
 from autograder.marks.roster_notes import list_names
+from autograder.protocol.plain_text import counted
 
 
 def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
     """Yield a note for each student whose submission could not be graded."""
     for row in rows:
         if row.marks and row.marks.points is None:
-            grade = "no grade" if row.points is None else f"{row.points:g} points"
+            grade = "no grade" if row.points is None else counted(row.points, "point")
             yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
 
 

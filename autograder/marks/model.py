@@ -10,6 +10,7 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
+from autograder.protocol.plain_text import counted, format_number
 from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
@@ -82,8 +83,8 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.points is None:
             return ""
         if self.points == self.graded:
-            return f"{self.points:g} points, as without the override"
-        return f"{self.points:g} instead of {self.graded:g} points"
+            return f"{counted(self.points, 'point')}, as without the override"
+        return f"{format_number(self.points)} instead of {format_number(self.graded)} points"
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,7 +112,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def worth(self) -> str:
         """Return the points as text, such as "3 of 4", with a note if the exercise is optional."""
-        return f"{self.points:g} of {self.max_points:g}{' (optional)' if self.optional else ''}"
+        return f"{format_number(self.points)} of {format_number(self.max_points)}{' (optional)' if self.optional else ''}"
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):

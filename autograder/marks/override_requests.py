@@ -11,6 +11,7 @@ from autograder.marks import adjustments, lookup, overrides
 from autograder.marks.history import login
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import StudentOverride
+from autograder.protocol.plain_text import counted, format_number
 from autograder.submissions.roster import Roster
 
 MAX_COMMENT = 2000  # characters
@@ -98,7 +99,7 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
     most = next(e.points for e in day.exercises if e.name == request.exercise)
     if request.points.strip().startswith(SIGNS):
         raise CourseError(
-            f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {most:g}, "
+            f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {format_number(most)}, "
             "and not the change. The late penalty is deducted afterwards"
         )
     try:
@@ -107,7 +108,8 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
         points = math.nan
     if not 0 <= points <= most:
         raise CourseError(
-            f"{request.exercise} is worth {most:g} points; {request.points!r} is not a number from 0 to {most:g}"
+            f"{request.exercise} is worth {counted(most, 'point')}; {request.points!r} is not a number from 0 to "
+            f"{format_number(most)}"
         )
     return points
 

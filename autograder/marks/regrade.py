@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from autograder.course.config import Day
 from autograder.marks.current_marks import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.protocol.plain_text import format_number
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
@@ -126,7 +127,7 @@ def _tests(exercise: ExerciseMarks) -> Mapping[str, TestMarks]:
 
 
 def _new_worth(before: float, after: float) -> str:
-    return f"is worth {after:g} instead of {before:g}"
+    return f"is worth {format_number(after)} instead of {format_number(before)}"
 
 
 def _test_reasons(
@@ -171,13 +172,13 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
     before, after = change.before, change.after
-    yield f"\n{after.label}: {before.earned:g} → {after.earned:g} ({change.points:+g})"
+    yield f"\n{after.label}: {format_number(before.earned)} → {format_number(after.earned)} ({change.points:+.12g})"
     if before.sha256 != after.sha256:
         yield f"  {after.path} has changed since it was graded"
     if not after.exercises:
         yield f"  {'; '.join(after.problems)}"
     for exercise in exercises:
-        yield f"  {exercise.name}: {exercise.before:g} → {exercise.after:g}"
+        yield f"  {exercise.name}: {format_number(exercise.before)} → {format_number(exercise.after)}"
         for reason in exercise.reasons:
             yield f"    {' '.join(filter(None, [reason.test, reason.change]))}"
             if reason.message:

@@ -11,6 +11,7 @@ from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.current_marks import Replacement
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import list_names
+from autograder.protocol.plain_text import format_number
 from autograder.submissions.people import HandedIn
 
 
@@ -78,4 +79,4 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
 
 
 def _points(points: float | None) -> str:
-    return "no grade" if points is None else f"{points:g}"
+    return "no grade" if points is None else format_number(points)

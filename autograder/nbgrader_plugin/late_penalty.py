@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from nbgrader.api import Gradebook
@@ -11,7 +10,9 @@ from nbgrader.utils import parse_utc
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.late_policy import lateness
 from autograder.submissions import roster_file
+from autograder.submissions.roster_entry import Entry
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
@@ -22,21 +23,24 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
     ) -> float | None:
         """Return the points to deduct. The deadline is nbgrader's due date plus the student's extension from the roster."""
         root = courses.find_root(Path.cwd())
-        policy = courses.load(root).day(self.parent.assignment_id).late
-        if not policy.per_cent_a_day:
+        day = courses.load(root).day(self.parent.assignment_id)
+        if not day.late.per_cent_a_day:
             penalty: float | None = super().late_submission_penalty(
                 student_id, score, total_seconds_late
             )
             return penalty
         found = roster_file.for_course(root).students(student_id)
-        day = self.parent.assignment_id
-        if found and found[0].is_excused(day):
-            return 0.0
-        extension = timedelta(hours=found[0].extension_on(day) if found else 0.0)
-        delay = timedelta(seconds=total_seconds_late)
-        if found and (hours := found[0].hours_late(day)) is not None:
-            delay = timedelta(hours=hours)
-        return policy.lateness(delay - extension).penalty(score)
+        entry = found[0] if found else Entry("", student_id, "")
+        hours = entry.hours_late(day.name)
+        late = lateness(
+            day.late,
+            time=None,  # nbgrader has already compared it with its own due date
+            marked_late=True,
+            extension=entry.extension_on(day.name),
+            hours=total_seconds_late / 3600 if hours is None else hours,
+            is_excused=entry.is_excused(day.name),
+        )
+        return late.penalty(score)
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:

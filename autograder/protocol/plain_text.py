@@ -1,4 +1,6 @@
-"""Make text safe to display, and put numbers into sentences. Entry points: `printable`, `escaped`, `bounded` and `counted`."""
+"""Make text safe to display, and put numbers into sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`
+and `format_number`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,12 @@ def escaped(text: str, keep: str = "") -> str:
 
 def counted(number: float, noun: str) -> str:
     """Return a number and its noun, such as "1 page" or "2 pages"."""
-    return f"{number:.12g} {noun}" if number == 1 else f"{number:.12g} {noun}s"
+    return f"{format_number(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def format_number(number: float) -> str:
+    """Format a number of points, percent or hours without trailing zeros and binary rounding errors."""
+    return f"{number:.12g}"
 
 
 def utc_offset(time: datetime) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
+from autograder.protocol.plain_text import counted, format_number
 
 STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
 POINTS = re.compile(r"[\d.]+ points?")
@@ -94,7 +95,7 @@ class Texts:
         values = {
             "chapters": str(len(self._chapters)),
             "exercises": str(len(self._exercises)),
-            "points": f"{self._day.points:g}",
+            "points": format_number(self._day.points),
             "workload": self._workload(),
         }
         for name in PLACEHOLDER.findall(text):
@@ -133,7 +134,7 @@ class Texts:
                 stars["stars"] if stars else "",
                 self._track(name) if shown else "",
                 _time_part(stars) if stars else "",
-                "" if exercise.optional else _count(exercise.points, "point"),
+                "" if exercise.optional else counted(exercise.points, "point"),
             ]
         line = " · ".join(filter(None, facts))
         if stars:
@@ -155,14 +156,14 @@ class Texts:
         """Return the formatted line that states a section's track and time."""
         ((word, minutes),) = _stated(found[0])
         shown = f"{word} · " if self._has_tracks or word == "Further" else ""
-        return f"*{shown}{_count(minutes, 'minute')}*"
+        return f"*{shown}{counted(minutes, 'minute')}*"
 
     def _in_words(self, times: Times) -> list[str]:
         """Return a chapter's times, such as ["core: 20 minutes", "further: 35 minutes"]."""
         words = []
         for track, minutes in times.minutes.items():
             shown = f"{track}: " if self._has_tracks or track != "core" else ""
-            words += [shown + _count(minutes, "minute")] if minutes else []
+            words += [shown + counted(minutes, "minute")] if minutes else []
         return words
 
     def _timetable(self, block: str) -> Iterator[str]:
@@ -254,14 +255,10 @@ def _row(name: str, times: Times, tracks: Sequence[str], bold: str = "") -> str:
     return "|".join(["", f" {bold}{name}{bold} ", *cells, ""])
 
 
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
-
-
 def _hours(minutes: int) -> str:
     """Return a time rounded to the nearest half hour, such as "1½ hours", or in minutes if it is under an hour."""
     halves = round(minutes / 30)
     if halves < 2:
-        return _count(minutes, "minute")
+        return counted(minutes, "minute")
     number = f"{halves // 2}{'½' if halves % 2 else ''}"
     return f"{number} hour{'' if halves == 2 else 's'}"

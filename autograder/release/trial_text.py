@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autograder.protocol.plain_text import counted
 from autograder.release.trial import Result, Trial
 
 
 def lines(trial: Trial) -> Iterator[str]:
     """Yield the lines that `autograder try` prints about an exercise."""
     exercise = trial.exercise
-    count = len(trial.sentences)
-    tests = "1 hidden test" if count == 1 else f"{count} hidden tests"
-    yield f"{exercise.name}: {exercise.points:g} points, {tests}"
+    tests = counted(len(trial.sentences), "hidden test")
+    yield f"{exercise.name}: {counted(exercise.points, 'point')}, {tests}"
     yield from (f"✗ {fault}" for fault in trial.faults)
     for result in trial.results:
         yield f"{'✗' if result.faults else '✓'} {_title(result)}"

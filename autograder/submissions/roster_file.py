@@ -27,6 +27,7 @@ REQUIRED = ("id", "student", "name")
 SIMILAR_COLUMN = 0.75
 # The second group is the name of a day.
 BY_HAND = re.compile(r"(extension|late_hours|excused)(?:_(.+))?")
+MAX_HOURS = 100_000  # about eleven years
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
@@ -144,7 +145,10 @@ def _hours(where: str, row: Mapping[str, str], name: str) -> tuple[tuple[str, fl
         if found and found[1] == name and cell:
             if not re.fullmatch(r"\d+([.,]\d+)?", cell):
                 raise CourseError(f"{where}: {column} {cell!r} is not a number of hours")
-            hours.append((found[2] or "", float(cell.replace(",", "."))))
+            number = float(cell.replace(",", "."))
+            if number > MAX_HOURS:
+                raise CourseError(f"{where}: {column} {cell!r} is more than {MAX_HOURS:,} hours")
+            hours.append((found[2] or "", number))
     return tuple(hours)
 
 
