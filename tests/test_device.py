@@ -126,7 +126,11 @@ def call_with(expression: str) -> Callable[[], object]:
 
 @pytest.mark.parametrize("expression", READS)
 def test_code_that_reads_values_is_not_judged(expression: str) -> None:
-    on_meta(call_with(expression), (2, 3))
+    call = call_with(expression)
+    with pytest.raises(StudentError) as raised:
+        call()
+    assert raised.value.meta_read
+    on_meta(call, (2, 3))
 
 
 @pytest.mark.parametrize("expression", CRAFTED)
@@ -137,5 +141,5 @@ def test_an_imitated_error_message_is_an_ordinary_error(expression: str) -> None
 
 @pytest.mark.parametrize("expression", MISTAKES)
 def test_a_tensor_on_a_different_device_fails(expression: str) -> None:
-    with pytest.raises((AssertionError, StudentError)):
+    with pytest.raises((AssertionError, StudentError), match=r"device (`?meta|cpu)"):
         on_meta(call_with(expression), (2, 3))

@@ -154,6 +154,15 @@ def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
     assert "this exercise does not allow `torch.softmax`" in done.stdout
 
 
+@pytest.mark.slow
+def test_a_project_with_its_own_seed_option_can_use_pytest(tmp_path: Path) -> None:
+    option = "def pytest_addoption(parser):\n    parser.addoption('--seed')\n"
+    (tmp_path / "conftest.py").write_text(option)
+    (tmp_path / "test_it.py").write_text("def test(): pass\n")
+    done = command(tmp_path, "-q", "--seed", "1", program="pytest")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
     """Try both exercises. Two known mistakes and one alternative solution for `standardize` are deliberately faulty."""

@@ -184,6 +184,12 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
     return finite(found, f"the gradient of {what}")
 
 
+def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
+    """Return the gradient of a leaf tensor after a backward pass, after checking that it exists and is finite."""
+    assert leaf.grad is not None, f"no gradient reaches {what}"
+    return finite(leaf.grad, f"the gradient of {what}")
+
+
 def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> None:
     """Run a backward pass from `result`, given its gradient, after checking its shape and that gradients flow through it.
 

@@ -29,16 +29,18 @@ ATTEMPT: pytest.StashKey[Attempt] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options `--submission` and `--seed`."""
+    """Add the options `--submission` and `--autograder-seed`."""
     group = parser.getgroup("autograder", "hidden graders of a course")
     group.addoption("--submission", help="notebook or script to grade (default: the reference)")
-    group.addoption("--seed", type=int, default=0, help="seed for the random inputs of graders")
+    text = "seed for the random inputs of graders"
+    group.addoption("--autograder-seed", type=int, default=0, help=text)
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Return a different seed for each test."""
-    return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
+    given = request.config.getoption("--autograder-seed")
+    return zlib.crc32(f"{given} {request.node.nodeid}".encode())
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def student(
     if submission is None:
         yield load_solution(day, exercise, *_units(day))
     else:
-        seed = str(request.config.getoption("--seed"))
+        seed = str(request.config.getoption("--autograder-seed"))
         attempt = _submitted(day, exercise, Path(submission), seed, *_sandbox())
         request.node.stash[ATTEMPT] = attempt
         yield None

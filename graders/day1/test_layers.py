@@ -15,6 +15,7 @@ from autograder.execution.checks import (
     backpropagate,
     close,
     finite,
+    leaf_gradient,
     on_meta,
     shaped,
     unchanged,
@@ -149,12 +150,6 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
     """Convert a mask to torch's format: one mask per sentence and head, True where attention is not allowed."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
-
-
-def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
-    """Return the gradient of `leaf` after a backward pass; fail if it is missing or not finite."""
-    assert leaf.grad is not None, f"no gradient reaches {what}"
-    return finite(leaf.grad, f"the gradient of {what}")
 
 
 def check_gradients_reach(parameters: dict[str, Tensor], names: Iterable[str]) -> None:

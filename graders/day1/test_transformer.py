@@ -16,6 +16,7 @@ from autograder.execution.checks import (
     close,
     equal,
     finite,
+    leaf_gradient,
     on_meta,
     shaped,
     unchanged,
@@ -28,7 +29,6 @@ from graders.day1.test_layers import (
     apply_norm,
     decoder_weights,
     encoder_weights,
-    leaf_gradient,
     torch_decoder_layer,
     torch_encoder_layer,
 )

@@ -14,6 +14,7 @@ from autograder.execution.checks import (
     backpropagate,
     close,
     finite,
+    leaf_gradient,
     on_meta,
     shaped,
     unchanged,
@@ -198,12 +199,6 @@ class TestAddNoise:
         x0, alpha_bar = torch.zeros(3, 4, device="meta"), torch.zeros(6, device="meta")
         t = torch.zeros(3, dtype=torch.long, device="meta")
         on_meta(lambda: student.add_noise(x0, t, x0, alpha_bar), (3, 4))
-
-
-def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
-    """Return the gradient of `leaf` after a backward pass; fail if it is missing or not finite."""
-    assert leaf.grad is not None, f"no gradient reaches {what}"
-    return finite(leaf.grad, f"the gradient of {what}")
 
 
 def embedding_oracle(steps: list[float], d_model: int) -> Tensor:

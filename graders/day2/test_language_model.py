@@ -14,6 +14,7 @@ from autograder.execution.checks import (
     close,
     equal,
     finite,
+    leaf_gradient,
     on_meta,
     shaped,
     unchanged,
@@ -175,12 +176,6 @@ def check_causal(before: Tensor, after: Tensor, changed: int) -> None:
 def float64_leaves(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return float64 copies of the weights, with gradients enabled."""
     return {name: w.detach().double().clone().requires_grad_() for name, w in weights.items()}
-
-
-def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
-    """Return the gradient of `leaf` after a backward pass; fail if it is missing or not finite."""
-    assert leaf.grad is not None, f"no gradient reaches {what}"
-    return finite(leaf.grad, f"the gradient of {what}")
 
 
 def check_gradients(

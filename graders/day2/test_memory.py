@@ -17,21 +17,11 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
-from graders.day2.test_music import very_negative_scores
+from graders.day2.test_music import random_parameters, very_negative_scores
 
 # This tolerance covers the rounding error of six float32 matrix products and a softmax on any hardware.
 ATOL = 5e-5
 DTYPES = {torch.float64: ATOL, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-
-
-def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -> dict[str, Tensor]:
-    """Return random weights that preserve the scale of x. Distances affect the scores as much as content does."""
-    parameters = {}
-    for name in ("query", "key", "value", "out"):
-        parameters[f"{name}.weight"] = draw.normal(d_model, d_model, scale=d_model**-0.5)
-        parameters[f"{name}.bias"] = draw.normal(d_model, scale=0.5)
-    parameters["relative"] = draw.normal(n_heads, max_length, d_model // n_heads)
-    return parameters
 
 
 def recurrent_oracle(
