@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import sqlite3
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +29,19 @@ class StoreError(Exception):
 def write_error(file: Path, error: OSError) -> StoreError:
     """Convert an OSError to a `StoreError`."""
     return StoreError(f"{file} cannot be written: {error.strerror}")
+
+
+@contextlib.contextmanager
+def store_errors(file: Path, action: str, advice: str = "") -> Iterator[None]:
+    """Convert SQLite and file-system errors to a StoreError with a one-sentence message, plus advice if `file` is damaged."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
+        raise StoreError(f"{file} cannot be {action}: {error}") from None
+    except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        raise StoreError(f"{file} is damaged: {error}. {advice}".rstrip()) from None
+    except OSError as error:
+        raise write_error(file, error) from None
 
 
 def course_folder(root: Path) -> Path:

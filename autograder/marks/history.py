@@ -14,6 +14,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Self
 
 import msgspec
 
-from autograder.course.state_folder import StoreError, course_folder, write_error
+from autograder.course.state_folder import StoreError, course_folder, store_errors
 from autograder.marks import current_marks, schema
 from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
@@ -270,17 +271,8 @@ class History:
                 self._database.execute("ROLLBACK")
             raise
 
-    @contextlib.contextmanager
-    def _errors(self, action: str) -> Iterator[None]:
-        """Convert SQLite and file-system errors to a StoreError with a one-sentence message."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
-            raise StoreError(f"{self.file} cannot be {action}: {error}") from None
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
-            raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
-        except OSError as error:
-            raise write_error(self.file, error) from None
+    def _errors(self, action: str) -> AbstractContextManager[None]:
+        return store_errors(self.file, action, ADVICE)
 
 
 def login() -> str:

@@ -10,7 +10,7 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
-from autograder.protocol.plain_text import counted, format_number
+from autograder.protocol.plain_text import counted, escaped, format_number
 from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
@@ -271,9 +271,7 @@ def total_points(exercises: Iterable[ExerciseMarks]) -> float:
 def sanitize(text: str) -> str:
     """Make text safe to display: escape control, bidi and surrogate characters, and truncate it."""
     text = text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    return escaped(text, keep="\n")
 
 
 def one_line(text: str) -> str:

@@ -5,16 +5,16 @@ They are stored separately from marks, so regrading never changes them. `adjustm
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
 from autograder.course.config import Day
-from autograder.course.state_folder import StoreError, course_folder, write_error
+from autograder.course.state_folder import course_folder, store_errors
 from autograder.marks import submission_times
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
 from autograder.marks.submission_times import SubmissionTimes
@@ -200,16 +200,8 @@ class OverrideStore:
         with self._errors("written"), self._database:
             return sum(self._database.execute(query, (day, key, exercise)).rowcount for key in keys)
 
-    @contextlib.contextmanager
-    def _errors(self, action: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
-            raise StoreError(f"{self.file} cannot be {action}: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.file} is damaged: {error}") from None
-        except OSError as error:
-            raise write_error(self.file, error) from None
+    def _errors(self, action: str) -> AbstractContextManager[None]:
+        return store_errors(self.file, action)
 
 
 def now() -> str:

@@ -50,13 +50,13 @@ def python_folders() -> list[str]:
     """Return the folders that contain the standard library and the installed packages."""
     named = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     if sys.base_prefix == PYTHON:
-        named += [folder for folder in sys.path if _inside(folder, PACKAGES)]
+        named += [folder for folder in sys.path if is_inside(folder, PACKAGES)]
     else:
         named += site.getsitepackages()
     # A venv's lib/python3.x is not a standard library: it contains only the packages.
     folders = sorted({f for f in named if (Path(f) / "os.py").exists() or f not in named[:2]})
     folders = [folder for folder in folders if os.path.isdir(folder)]
-    return [f for f in folders if not any(_inside(f, other) for other in folders if other != f)]
+    return [f for f in folders if not any(is_inside(f, other) for other in folders if other != f)]
 
 
 def hidden_entries(folders: Sequence[str]) -> list[str]:
@@ -72,7 +72,8 @@ def hidden_entries(folders: Sequence[str]) -> list[str]:
     return hidden
 
 
-def _inside(path: str, folder: str) -> bool:
+def is_inside(path: str, folder: str) -> bool:
+    """Return whether a path is a folder or lies below it."""
     return os.path.commonpath([path, folder]) == folder
 
 

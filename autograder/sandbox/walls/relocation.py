@@ -18,7 +18,7 @@ from pathlib import Path
 
 from autograder.sandbox import command
 from autograder.sandbox.walls import namespaces, syscalls
-from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOCATED
+from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOCATED, is_inside
 from autograder.sandbox.walls.trial import error_in_child
 
 START = "import sys; sys.path += {paths!r}; "
@@ -39,10 +39,10 @@ def relocate(arguments: list[str]) -> None:
         return
     program = os.path.realpath(sys.executable)
     home = os.path.realpath(sys.base_prefix)
-    if not _inside(program, home) or not os.path.isdir(RELOCATED):
+    if not is_inside(program, home) or not os.path.isdir(RELOCATED):
         return
     mounts, paths = _plan(home)
-    covered = any(_inside(folder, RELOCATED) for folder in mounts.values())
+    covered = any(is_inside(folder, RELOCATED) for folder in mounts.values())
     if covered or error_in_child(lambda: _mount(mounts)):
         return
     _mount(mounts)
@@ -58,7 +58,7 @@ def _plan(home: str) -> tuple[dict[str, str], list[str]]:
     paths = []
     for number, folder in enumerate(filter(os.path.isdir, site.getsitepackages())):
         real = os.path.realpath(folder)
-        if _inside(real, home):
+        if is_inside(real, home):
             paths.append(PYTHON + real.removeprefix(home))
         else:
             mounts[f"{PACKAGES}/{number}"] = real
@@ -122,7 +122,3 @@ def _is_editable(finder: object) -> bool:
 def _without_path(code: types.CodeType) -> types.CodeType:
     inner = tuple(_without_path(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
     return code.replace(co_filename=OWN, co_consts=inner)
-
-
-def _inside(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
