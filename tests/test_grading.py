@@ -218,6 +218,8 @@ def softmax(x, dim=-1):
 
 def test_mentioning_a_forbidden_name_is_allowed(grade: Grade, solution: NotebookNode) -> None:
     honest = '''
+import torch.testing, torch.distributions as dist
+from torch.nn.functional import log_softmax, softmax, relu
 def log_softmax(x, dim):  # my own torch.log_softmax
     """Like torch.softmax, in logs."""
     return x - x.logsumexp(dim, keepdim=True)

@@ -2,7 +2,8 @@
 
 The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
 Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments and strings
-are ignored. Entry points: `Vocabulary` and `find_forbidden`.
+are ignored. An import at module level counts only if the code reads a name that it binds. Entry points: `Vocabulary` and
+`find_forbidden`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from autograder.slicing.ipython import gc_paused
-from autograder.slicing.names import walk
+from autograder.slicing.names import DEFINITIONS, children, walk
+from autograder.slicing.unit import Unit, make_unit
 
 MAX_SHOWN = 20  # maximum number of functions reported per exercise
 MAX_PARTS = 200  # maximum number of components per dotted path
@@ -40,7 +42,8 @@ def find_forbidden(
     if not names:
         return []
     facts = [_facts(source, vocabulary) for source in sources]
-    found = dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
+    found = dict.fromkeys(_used_imports(sources, facts, names))
+    found |= dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
     return list(found)[:MAX_SHOWN]
 
 
@@ -58,8 +61,10 @@ class _Facts:
     """The imports, aliases and mentions in one statement."""
 
     imports: tuple[tuple[str, str], ...] = ()  # (bound name, path) pairs
+    module_level: tuple[tuple[str, str], ...] = ()  # part of `imports`
     aliases: tuple[tuple[str, Chain], ...] = ()
-    # Imported paths, expressions that may refer to a library, and any use of the keyword `enable_gqa`.
+    # Paths of star imports and of imports in functions and classes, expressions that may refer to a library, and any
+    # use of the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
 
 
@@ -69,16 +74,24 @@ NOTHING = _Facts()
 @lru_cache(maxsize=20_000)  # cached, because exercises in a notebook share most of their code
 def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     imports: list[tuple[str, str]] = []
+    module_level: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
     mentions: list[str | Chain] = []
     is_library = vocabulary.is_library
     inside: set[int] = set()  # ids of nodes in chains already found
     with gc_paused():
-        for node in walk(ast.parse(source).body):
+        statements = ast.parse(source).body
+        outer = _module_level_imports(statements)
+        for node in walk(statements):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 found = [(b, path) for b, path in _imported(node) if is_library(path)]
                 imports += found
-                mentions += [path for _, path in _imported(node, whole=True) if is_library(path)]
+                if id(node) in outer:
+                    module_level += [(b, path) for b, path in found if b != "*"]
+                    mentions += [path for b, path in found if b == "*"]
+                else:
+                    whole = _imported(node, whole=True)
+                    mentions += [path for _, path in whole if is_library(path)]
             elif isinstance(node, ast.Assign) and len(node.targets) == 1:
                 target, chain = node.targets[0], _chain(node.value, set(), is_library)
                 if isinstance(target, ast.Name) and chain:
@@ -92,7 +105,17 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
                     mentions.append(chain)
     if not (imports or aliases or mentions):
         return NOTHING
-    return _Facts(*(tuple(dict.fromkeys(each)) for each in (imports, aliases, mentions)))  # type: ignore[arg-type]
+    parts = (imports, module_level, aliases, mentions)
+    return _Facts(*(tuple(dict.fromkeys(each)) for each in parts))  # type: ignore[arg-type]
+
+
+def _module_level_imports(statements: Sequence[ast.stmt]) -> set[int]:
+    """Return the ids of the import statements outside functions and classes."""
+    found: list[ast.AST] = list(statements)
+    for node in found:
+        if not isinstance(node, (*DEFINITIONS, ast.expr)):
+            found += children(node)
+    return {id(node) for node in found if isinstance(node, (ast.Import, ast.ImportFrom))}
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
@@ -127,6 +150,49 @@ def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str
         for mention in each.mentions:
             if path := _path(mention, paths) if isinstance(mention, Chain) else mention:
                 yield path
+
+
+def _used_imports(
+    sources: Sequence[str], facts: Sequence[_Facts], forbidden: Collection[str]
+) -> Iterator[str]:
+    """Yield the forbidden paths imported at module level whose names the code reads.
+
+    A name that a unit reads immediately refers to the last binding before the unit, or else to a later one. A name in a
+    function's body refers to the last binding.
+    """
+    imported = [
+        [(name, path) for name, path in each.module_level if not _parts(path).isdisjoint(forbidden)]
+        for each in facts
+    ]
+    if not any(imported):
+        return
+    paths: dict[str, list[str]] = {}  # the names that may refer to forbidden functions
+    bound: set[str] = set()
+    read_at_end: set[str] = set()
+    for source, new in zip(sources, imported, strict=True):
+        unit, loaded = _unit(source)
+        for name in sorted(unit.at_once & paths.keys()):
+            yield from paths.pop(name)
+        read_at_end |= unit.reads - (unit.at_once & bound)
+        for name in unit.surely:
+            paths.pop(name, None)
+        for name, path in new:
+            paths.setdefault(name, []).append(path)
+            # `import a as b; f = b` reads the name after binding it, so `reads` does not contain the name.
+            read_at_end |= {name} & loaded
+        bound |= unit.surely
+    for name in sorted(read_at_end & paths.keys()):
+        yield from paths[name]
+
+
+@lru_cache(maxsize=20_000)
+def _unit(source: str) -> tuple[Unit, frozenset[str]]:
+    """Return a unit with the given source, and all names that it loads."""
+    with gc_paused():
+        statements = ast.parse(source).body
+        names = (node for node in walk(statements) if isinstance(node, ast.Name))
+        loaded = frozenset(name.id for name in names if isinstance(name.ctx, ast.Load))
+        return make_unit(source, statements, 1), loaded
 
 
 def _path(chain: Chain, paths: Mapping[str, str]) -> str:

@@ -1,0 +1,83 @@
+"""Test which uses of forbidden functions are found in the code of an exercise."""
+
+import pytest
+
+from autograder.slicing.mentions import Vocabulary, find_forbidden
+
+FORBIDDEN = ("LayerNorm", "softmax", "distributions")
+VOCABULARY = Vocabulary(frozenset(FORBIDDEN), frozenset({"torch", "scipy"}))
+
+
+def uses(code: str) -> list[str]:
+    """Return the forbidden functions in the code. An empty line separates two statements."""
+    return find_forbidden(code.strip("\n").split("\n\n"), FORBIDDEN, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from torch.nn import Dropout, LayerNorm, Linear, Module\n\nclass A(Module): pass",
+        "import torch.distributions\n\ndef f(x): return torch.exp(x)",
+        "import torch.testing, torch.distributions as dist\n\ndef f(x): return torch.exp(x)",
+        "try:\n    from scipy.special import softmax\nexcept ImportError:\n    pass",
+        # The student's own class has the same name.
+        "from torch.nn import LayerNorm, Module\n\n"
+        "class LayerNorm(Module):\n    def __init__(self): super(LayerNorm, self).__init__()\n\n"
+        "norm = LayerNorm(3)",
+        "from torch.nn.functional import softmax, relu\n\n"
+        "def softmax(x): return softmax(x[0]) if x.ndim > 1 else relu(x)",
+        # A local variable has the same name.
+        "from torch.nn.functional import softmax\n\ndef f(x):\n    softmax = x.exp()\n    return softmax",
+    ],
+)
+def test_an_import_alone_is_no_use(code: str) -> None:
+    assert uses(code) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [
+        ("from torch.nn import LayerNorm as L\n\ndef f(d): return L(d)", "torch.nn.LayerNorm"),
+        ("from torch.nn import LayerNorm\n\nclass A(LayerNorm): pass", "torch.nn.LayerNorm"),
+        (
+            "from torch.nn import LayerNorm\n\nclass LayerNorm(LayerNorm): pass",
+            "torch.nn.LayerNorm",
+        ),
+        ("from torch.nn import LayerNorm\n\nA = LayerNorm\n\nLayerNorm = 1", "torch.nn.LayerNorm"),
+        # Cells may be out of order.
+        ("A = L\n\nfrom torch.nn import LayerNorm as L", "torch.nn.LayerNorm"),
+        ("def f(d): return L(d)\n\nfrom torch.nn import LayerNorm as L", "torch.nn.LayerNorm"),
+        ("L = 1\n\nfrom torch.nn import LayerNorm as L\n\nA = [L]", "torch.nn.LayerNorm"),
+        ("from torch.nn import LayerNorm as L; A = L", "torch.nn.LayerNorm"),
+        (
+            "try:\n    from scipy.special import softmax as s\nexcept ImportError:\n    s = None\n\n"
+            "def f(x): return s(x)",
+            "scipy.special.softmax",
+        ),
+        (
+            "if 1:\n    from torch import softmax as s\n    def f(x): return s(x)",
+            "torch.softmax",
+        ),
+        ("def f(x):\n    from torch import softmax as s\n    return s(x)", "torch.softmax"),
+        ("class A:\n    from torch import softmax as s\n\nb = A.s", "torch.softmax"),
+        ("from torch.distributions import *", "torch.distributions.*"),
+        (
+            "import torch.distributions\n\ndef f(x): return torch.distributions.Categorical(x)",
+            "torch.distributions.Categorical",
+        ),
+        (
+            "import torch.distributions as d\n\ndef f(x): return d.Categorical(x)",
+            "torch.distributions",
+        ),
+        (
+            "from torch.distributions import Categorical as C\n\ndef f(x): return C(x)",
+            "torch.distributions.Categorical",
+        ),
+        (
+            "import torch.nn.functional as F\n\nG = F\n\ns = G.softmax",
+            "torch.nn.functional.softmax",
+        ),
+    ],
+)
+def test_uses_of_imported_names_are_found(code: str, path: str) -> None:
+    assert uses(code) == [path]
