@@ -299,7 +299,10 @@ def test_plain_python_is_unchanged(source: str) -> None:
     ("source", "expected"),
     [
         ("%%time\nx = 1\n", "\nx = 1\n"),
-        ("\n# timing\n%%timeit -n 3\nx = 1\n", "\n\n\nx = 1\n"),
+        ("\n# profile\n%%prun -s time\nx = 1\n", "\n\n\nx = 1\n"),
+        # Assignments in the body of `%%timeit` are local.
+        ("%%timeit -n 3\nx = 1\n", "\n\n"),
+        ("%timeit x = 1\ny = 2\n", "pass\ny = 2\n"),
         ("%%capture out\n!pip install x \\\n  y\nx = 1", "\npass\n\nx = 1"),
         ("%%bash\nls (\n", "\n\n"),
         ("%%writefile a.py\nx = 1\n", "\n\n"),
