@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # Otherwise, each thread of student code would reserve 128 MB of its memory limit.
+    "MALLOC_ARENA_MAX": "1",
     "ATEN_CPU_CAPABILITY": "avx2",
     "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # otherwise, torch imports every package that registers a backend
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
