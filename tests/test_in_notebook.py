@@ -283,6 +283,14 @@ def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
     assert first[1].unique().numel() == 6
 
 
+def test_filling_a_module_does_not_depend_on_second_names() -> None:
+    linear = torch.nn.Linear(3, 2)
+    module = torch.nn.ModuleDict({"parts": torch.nn.ModuleDict({"first": linear}), "out": linear})
+    plain = torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)})
+    checks.filled(module), checks.filled(plain)
+    assert torch.equal(linear.weight, plain["out"].weight)  # type: ignore[arg-type]
+
+
 # ---- hints
 
 

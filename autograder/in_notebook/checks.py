@@ -244,9 +244,12 @@ def fixed_numbers(*shape: int) -> Tensor:
 
 
 def filled(module: ModuleT) -> ModuleT:
-    """Fill each parameter of a module with numbers that depend only on its name and shape."""
+    """Fill each parameter of a module with numbers that depend only on its shape and its shortest name."""
+    names: dict[torch.nn.Parameter, str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names[parameter] = min(names.get(parameter, name), name, key=len)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
+        for parameter, name in names.items():
             start = zlib.crc32(name.encode()) % 1000
             count = start + torch.arange(parameter.numel(), dtype=torch.float64)
             parameter.copy_(torch.sin(1 + 2.3 * count).reshape(parameter.shape))

@@ -270,12 +270,21 @@ if __name__ == "__main__":
     @visible_check
     def check_DecisionTransformer():
         model = DecisionTransformer(7, 3, 6, 8, n_heads=2, n_layers=2).eval()
-        shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        parameters = model.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(weight.shape) for name, weight in parameters}
         wanted = {"return_embedding.weight": (8, 1), "state_embedding.weight": (7, 8)}
         wanted |= {"action_embedding.weight": (3, 8), "step_embedding.weight": (6, 8)}
         wanted |= {"norm.weight": (8,), "head.weight": (3, 8), "blocks.1.linear1.weight": (32, 8)}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should include\n{wanted}\nyours are\n{shapes}"
+        )
+        parts = [
+            *(model.return_embedding, model.state_embedding, model.action_embedding),
+            *(model.step_embedding, *model.blocks, model.norm, model.head),
+        ]
+        separate = [weight for part in parts for weight in part.parameters()]
+        assert len({*separate}) == len(separate), (
+            "The embeddings, the blocks, `norm` and `head` should not share parameters; yours do."
         )
         numbers = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -312,7 +321,7 @@ if __name__ == "__main__":
 
         with expecting("The backward pass should work"):
             seen.sum().backward()
-        for name, weight in model.named_parameters():
+        for name, weight in model.named_parameters(remove_duplicate=False):
             if name in ("blocks.0.linear1.weight", "blocks.1.linear1.weight"):
                 assert weight.grad is not None, (
                     f"`{name}` should affect the logits; yours does not. Apply all blocks in order."
@@ -331,8 +340,11 @@ if __name__ == "__main__":
         # If attention and network return 0, the block only normalises.
         bare = DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
-            for name, weight in bare.named_parameters():
-                weight.fill_(1.0 if "norm" in name and "weight" in name else 0.0)
+            for weight in bare.parameters():
+                weight.zero_()
+            for name, weight in bare.named_parameters(remove_duplicate=False):
+                if "norm" in name and "weight" in name:
+                    weight.fill_(1.0)
             bare.state_embedding.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
             bare.step_embedding.weight.copy_(torch.tensor([[4.0, 0.0], [0.0, 6.0], [0.0, 2.0]]))
             bare.head.weight.copy_(torch.tensor([[5.0, 0.0]]))

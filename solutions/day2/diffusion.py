@@ -564,8 +564,12 @@ if __name__ == "__main__":
         assert not block.modulation.weight.any(), (
             "All weights of `modulation` should start at zero."
         )
-        parts = {name.split(".")[0] for name, _ in block.named_parameters()}
-        assert parts == {"attention", "linear1", "linear2", "modulation"}, (
+        named = {"attention", "linear1", "linear2", "modulation"}
+        names = {}  # by parameter, because it may have several names
+        for name, parameter in block.named_parameters(remove_duplicate=False):
+            names.setdefault(parameter, set()).add(name.split(".")[0])
+        parts = {min(each & named or each) for each in names.values()}
+        assert parts == named, (
             "Only attention, linear1, linear2 and modulation should have parameters; your block has "
             f"parameters in {sorted(parts)}. Pass `elementwise_affine=False` to LayerNorm."
         )

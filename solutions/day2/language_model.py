@@ -191,7 +191,8 @@ if __name__ == "__main__":
     @visible_check
     def check_CausalSelfAttention():
         attention = filled(CausalSelfAttention(6, 3)).eval()
-        shapes = {name: tuple(weight.shape) for name, weight in attention.named_parameters()}
+        parameters = attention.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(weight.shape) for name, weight in parameters}
         wanted = {"qkv.weight": (18, 6), "qkv.bias": (18,), "out.weight": (6, 6), "out.bias": (6,)}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should include\n{wanted}\nyours are\n{shapes}\n"
@@ -379,12 +380,16 @@ if __name__ == "__main__":
     @visible_check
     def check_GPTBlock():
         block = filled(GPTBlock(4, 2, 6)).eval()
-        shapes = {name: tuple(weight.shape) for name, weight in block.named_parameters()}
+        parameters = block.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(weight.shape) for name, weight in parameters}
         wanted = {"linear1.weight": (6, 4), "linear2.weight": (4, 6), "norm1.weight": (4,)}
         wanted |= {"norm2.bias": (4,), "attention.qkv.weight": (12, 4)}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should include\n{wanted}\nyours are\n{shapes}\n"
             "Compare them with the docstring."
+        )
+        assert {*block.norm1.parameters()}.isdisjoint(block.norm2.parameters()), (
+            "`norm1` and `norm2` should be separate modules; yours share parameters."
         )
         x = fixed_numbers(2, 3, 4)
         x_before = x.clone()
@@ -615,7 +620,7 @@ if __name__ == "__main__":
         # norm turns ±2 into ±√2.
         silent = GPT(vocab_size=2, max_length=2, d_model=4, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
-            for name, parameter in silent.blocks.named_parameters():
+            for name, parameter in silent.blocks.named_parameters(remove_duplicate=False):
                 if ".attention.out." in name or ".linear2." in name:
                     parameter.zero_()
             silent.token_embedding.weight.copy_(torch.tensor([[1.0, 1, -1, -1], [0, 1, 2, 0]]))
@@ -1064,6 +1069,11 @@ if __name__ == "__main__":
             self.blocks = nn.ModuleList(nn.Identity() for _ in range(self.n_layers))
             self.n_read, self.modes, self.gradients, self.calls = [], set(), set(), []
 
+        def __deepcopy__(self, memo):
+            copied = type(self).__new__(type(self))
+            vars(copied).update(vars(self))  # both record calls in the same lists
+            return copied
+
         def forward(self, tokens, caches=None):
             self.n_read.append(tokens.shape[1])
             self.calls.append((tokens.shape[1], self.training, torch.is_grad_enabled()))
@@ -1209,9 +1219,9 @@ if __name__ == "__main__":
             pairs += [(block.linear1, other.mlp.c_fc), (block.linear2, other.mlp.c_proj)]
         with torch.no_grad():
             for mine, other in pairs:
-                for name, weight in mine.named_parameters():
+                for name, weight in other.named_parameters():
                     turned = isinstance(mine, nn.Linear) and name == "weight"
-                    weight.copy_(getattr(other, name).T if turned else getattr(other, name))
+                    getattr(mine, name).copy_(weight.T if turned else weight)
 
     def as_gpt(theirs):
         """Return your `GPT` with the weights of a GPT-2."""

@@ -593,11 +593,17 @@ if __name__ == "__main__":
     @visible_check
     def check_RelativeSelfAttention():
         layer = filled(RelativeSelfAttention(8, 2, max_length=6))
-        shapes = {name: tuple(weight.shape) for name, weight in layer.named_parameters()}
+        parameters = dict(layer.named_parameters(remove_duplicate=False))
+        shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
         wanted = {f"{name}.weight": (8, 8) for name in ("query", "key", "value", "out")}
         wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
         wanted["relative"] = (2, 6, 4)
-        assert shapes == wanted, f"The parameters should be {wanted}; yours are {shapes}."
+        assert wanted.items() <= shapes.items(), (
+            f"The parameters should include {wanted}; yours are {shapes}."
+        )
+        assert len({parameters[name] for name in wanted}) == len(wanted), (
+            "`query`, `key`, `value` and `out` should be separate modules; yours share parameters."
+        )
         x = fixed_numbers(2, 5, 8)
         with expecting(
             "An input of shape (2, 5, 8) should work with max_length 6",
@@ -974,10 +980,10 @@ def lengthened(model: nn.Module, length: int) -> nn.Module:
     copies = dict(longer.named_parameters())
     for name, table in model.named_parameters():
         # `relative` begins with the largest distance; `positions` ends with the last position.
-        if name.endswith("relative"):
-            table = F.pad(table, (0, 0, length - table.shape[1], 0))
-        elif name == "positions":
+        if name == "positions":
             table = F.pad(table, (0, 0, 0, length - len(table)))
+        elif table.shape != copies[name].shape:
+            table = F.pad(table, (0, 0, length - table.shape[1], 0))
         copies[name].copy_(table)
     return longer
 

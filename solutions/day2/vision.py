@@ -340,7 +340,8 @@ if __name__ == "__main__":
             "PatchEmbedding(image_size=4, patch_size=2, channels=1, d_model=3) should work"
         ):
             embedding = filled(PatchEmbedding(image_size=4, patch_size=2, channels=1, d_model=3))
-        shapes = {name: tuple(weight.shape) for name, weight in embedding.named_parameters()}
+        parameters = embedding.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(weight.shape) for name, weight in parameters}
         wanted = {
             "projection.weight": (3, 4),
             "projection.bias": (3,),
@@ -521,7 +522,8 @@ if __name__ == "__main__":
     def check_ViT():
         with expecting("Creating a ViT for images of 4 × 4 pixels and 3 classes should work"):
             model = filled(ViT(4, 2, channels=1, n_classes=3, d_model=8, n_heads=2, n_layers=2))
-        shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        parameters = model.named_parameters(remove_duplicate=False)
+        shapes = {name: tuple(weight.shape) for name, weight in parameters}
         wanted = {
             "embedding.class_token": (1, 1, 8),
             "embedding.position": (1, 5, 8),
@@ -536,6 +538,11 @@ if __name__ == "__main__":
                 f"The parameter `{name}` should have shape {shape}; yours has "
                 f"{shapes.get(name, 'no such parameter')}."
             )
+        parts = [model.embedding, *model.blocks, model.norm, model.head]
+        separate = [weight for part in parts for weight in part.parameters()]
+        assert len({*separate}) == len(separate), (
+            "The embedding, the blocks, `norm` and `head` should not share parameters; yours do."
+        )
         images = fixed_numbers(6, 1, 4, 4)
         with expecting("6 images should give logits of shape (6, 3)"):
             logits = model(images)

@@ -1,0 +1,162 @@
+"""Test that the visible checks accept correct answers whose modules have second names, further parameters or copies."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autograder.course import config as courses
+from autograder.release.outputs import Notebook
+from tests.conftest import ROOT
+
+COURSE = courses.load(ROOT)
+DAYS = {
+    "day1": ["MultiHeadAttention", "LayerNorm", "FeedForward", "EncoderLayer", "DecoderLayer"],
+    "day2": [
+        *(
+            "CausalSelfAttention",
+            "GPTBlock",
+            "GPT",
+            "RelativeSelfAttention",
+            "PatchEmbedding",
+            "ViT",
+        ),
+        *("DiTBlock", "RecurrentAttention", "DecisionTransformer"),
+    ],
+}
+MODULES = [(day, name) for day, names in DAYS.items() for name in names]
+
+
+@pytest.fixture(scope="module")
+def notebooks() -> Iterator[Callable[[str], Notebook]]:
+    """Return a function that opens a day's notebook, which contains its solutions and visible checks."""
+    main, threads = sys.modules["__main__"], torch.get_num_threads()
+    torch.set_num_threads(1)
+    opened: dict[str, Notebook] = {}
+
+    def open_day(day: str) -> Notebook:
+        if day not in opened:
+            with contextlib.redirect_stdout(io.StringIO()):
+                opened[day] = Notebook(COURSE.day(day))
+        sys.modules["__main__"] = opened[day].module
+        return opened[day]
+
+    yield open_day
+    torch.set_num_threads(threads)
+    sys.modules["__main__"] = main
+
+
+def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
+    """Run an exercise's visible check with other answers to some exercises."""
+    names = vars(notebook.module)
+    before = {name: names[name] for name in answers}
+    names.update(answers)
+    try:
+        names[f"check_{exercise}"].__wrapped__()
+    finally:
+        names.update(before)
+
+
+def with_second_names(kind: Any) -> type[nn.Module]:
+    """Return a subclass in which every submodule has another name, which is listed first."""
+
+    class Renamed(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            own = dict(self._modules)
+            self._modules.clear()
+            self.parts = nn.ModuleDict({f"part_{i}": part for i, part in enumerate(own.values())})
+            self._modules.update(own)
+
+    return Renamed
+
+
+@pytest.mark.parametrize(("day", "exercise"), MODULES)
+def test_parameters_may_have_second_names(
+    notebooks: Callable[[str], Notebook], day: str, exercise: str
+) -> None:
+    notebook = notebooks(day)
+    names = vars(notebook.module)
+    check(notebook, exercise, **{n: with_second_names(names[n]) for n in DAYS[day]})
+
+
+@pytest.mark.parametrize(
+    ("exercise", "path", "other"),
+    [
+        ("GPTBlock", "norm2", "norm1"),
+        ("RelativeSelfAttention", "key", "query"),
+        ("RelativeSelfAttention", "value.bias", "out.bias"),
+        ("ViT", "blocks.1", "blocks.0"),
+        ("ViT", "norm", "blocks.1.norm1"),
+        ("RecurrentAttention", "out", "value"),
+        ("DecisionTransformer", "blocks.1", "blocks.0"),
+        ("DecisionTransformer", "norm", "blocks.0.norm1"),
+    ],
+)
+def test_shared_parameters_are_found(
+    notebooks: Callable[[str], Notebook], exercise: str, path: str, other: str
+) -> None:
+    notebook = notebooks("day2")
+    kind: Any = vars(notebook.module)[exercise]
+    parent, _, name = path.rpartition(".")
+
+    class Shared(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            if path != "blocks.1" or len(self.blocks) > 1:
+                setattr(self.get_submodule(parent), name, operator.attrgetter(other)(self))
+
+    with pytest.raises(AssertionError, match="share parameters"):
+        check(notebook, exercise, **{exercise: Shared})
+
+
+@pytest.mark.parametrize("exercise", ["RelativeSelfAttention", "RecurrentAttention"])
+def test_a_module_may_have_further_parameters(
+    notebooks: Callable[[str], Notebook], exercise: str
+) -> None:
+    notebook = notebooks("day2")
+    kind: Any = vars(notebook.module)[exercise]
+
+    class Larger(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.unused = nn.Parameter(torch.zeros(2))
+
+    check(notebook, exercise, **{exercise: Larger})
+
+
+@pytest.mark.parametrize(("day", "exercise"), [("day1", "greedy_decode"), ("day2", "generate")])
+def test_decoding_may_use_a_copy_of_the_model(
+    notebooks: Callable[[str], Notebook], day: str, exercise: str
+) -> None:
+    notebook = notebooks(day)
+    solution = vars(notebook.module)[exercise]
+
+    def decode_with_copy(model: nn.Module, *args: Any, **options: Any) -> Any:
+        return solution(copy.deepcopy(model).eval(), *args, **options)
+
+    check(notebook, exercise, **{exercise: decode_with_copy})
+
+
+def test_norms_with_parameters_in_a_dit_block_are_found(
+    notebooks: Callable[[str], Notebook],
+) -> None:
+    notebook = notebooks("day2")
+    kind: Any = vars(notebook.module)["DiTBlock"]
+
+    class Larger(kind):  # type: ignore[misc]
+        def __init__(self, d_model: int, *args: Any) -> None:
+            super().__init__(d_model, *args)
+            self.norm = self.other = nn.LayerNorm(d_model, eps=1e-6)
+
+    with pytest.raises(AssertionError, match=r"your block has parameters in .*'norm'"):
+        check(notebook, "DiTBlock", DiTBlock=Larger)
