@@ -143,13 +143,18 @@ def _take_memory(targets: Targets) -> None:
 
 def _start_threads(targets: Targets) -> None:
     done = threading.Event()
+    started: list[threading.Thread] = []
     try:
         for _ in range(1000):
-            threading.Thread(target=done.wait, daemon=True).start()
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, str(error)) from None
     finally:
         done.set()
+        for thread in started:  # otherwise, the next probe could reach the same limit
+            thread.join()
 
 
 PROBES = (
