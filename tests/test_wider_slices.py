@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,6 +13,7 @@ from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
 from autograder.marks.model import ExerciseMarks
 from autograder.sandbox.client import Server
+from autograder.slicing.client import Slicer, SlicingError
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.submissions.cells import Cell
 from tests import small_course
@@ -179,6 +180,25 @@ print(f())
         "def f(): return one() * math.floor(1.5)",
         "print(f())",
     ]
+
+
+def test_large_notebooks_are_not_indexed_again() -> None:
+    """The slicing of a submission has a limit on CPU time, and each wider slice takes as long as a whole notebook."""
+    assert wider("def f(): return 1\n" + "x = 1\n" * 6_000) is None
+
+
+@pytest.mark.slow
+def test_marks_of_the_first_run_survive_if_no_wider_slice_can_be_made(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise SlicingError("out of time")
+
+    monkeypatch.setattr(Slicer, "slice_again", fail)
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(small_course.WRONG))
+    assert marks.points == 60
+    assert marks.problems == ["the submission's code could not be read: out of time"]
 
 
 def test_too_many_related_statements_are_not_tried() -> None:

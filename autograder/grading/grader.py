@@ -5,6 +5,7 @@ Entry point: `Grader`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -98,8 +99,9 @@ class Grader:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
             with Slicer(self.server, self._slicing, submission.cells) as slicer:
                 try:
-                    first = self._grade_exercises(slicer, exercises, job, problems)
-                    marks = first if only else self._follow_up(first, slicer, job, problems)
+                    marks = self._grade_exercises(slicer, exercises, job, problems)
+                    if not only:
+                        marks = self._follow_up(marks, slicer, job, problems)
                     code = _hash_graded(slicer.slice_all())
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
@@ -208,7 +210,8 @@ class Grader:
             self.grade_slice(exercise, wider, job)
         if original.code.state == "written":
             for problem in original.code.problems:
-                problems.remove(problem)
+                with contextlib.suppress(ValueError):
+                    problems.remove(problem)
         problems += wider.problems
         return Graded(marks, wider, wide=True)
 

@@ -35,6 +35,7 @@ QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 MAX_TAKEN = 5_000  # maximum number of units
 MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
 MAX_RELATED = 300  # maximum number of further units in a wider slice
+MAX_INDEXED = 5_000  # maximum number of the student's units, which each wider slice indexes again
 MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
 
 
@@ -85,8 +86,10 @@ def wider_slice(
     These are the statements that mention a name in the code, directly or through each other, except definitions of other
     exercises, demonstrations, and statements that occur in the release. Such code covers registries, callbacks and aliases
     that `slice_for` does not follow, but also experiments. Return None if the student does not define the exercise, or if
-    too many statements are related.
+    the notebook has too many statements, or too many are related.
     """
+    if len(student) > MAX_INDEXED:
+        return None
     names = frozenset({exercise, *exercises})
     index = NotebookIndex(tuple(student), tuple(given), names, True, exercise, released)
     if not index.binders[exercise]:
