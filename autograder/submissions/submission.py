@@ -1,8 +1,8 @@
 """Read submissions from files, folders and archives.
 
 A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
-This process only walks folders and opens files; sandboxed processes parse the contents. Names are escaped, links below
-the TA's paths are not followed, and archives are not extracted. Entry point: `read_submissions`.
+This process only walks folders and opens files; sandboxed processes parse the contents. Names are escaped, links are
+not followed, and archives are not extracted. Entry point: `read_submissions`.
 """
 
 from __future__ import annotations
@@ -80,10 +80,8 @@ class _PathReader:
         """Yield the submissions under the path."""
         student = _student_from_path(self._path, self._day)
         try:
+            mode = os.lstat(self._path).st_mode
             owner = owner_from_path(self._path, self._day, self._reader)
-            # The TA may pass a link, but a link inside a student's folder may be the student's.
-            target = self._path if owner else Path(os.path.realpath(self._path))
-            mode = os.lstat(target).st_mode
         except OSError as error:
             yield self._unreadable(FoundFile("", student, problem=describe_os_error(error)))
             return
@@ -103,7 +101,7 @@ class _PathReader:
                 yield from self._read_file(file, self._path / file.place)
         else:
             file = FoundFile("", student, owner)
-            yield from self._read_file(file, target, may_be_class=owner is None)
+            yield from self._read_file(file, self._path, may_be_class=owner is None)
 
     def _read_file(
         self, found: FoundFile, path: Path, may_be_class: bool = False
