@@ -27,7 +27,7 @@ from autograder.sandbox.errors import ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.slicing.service import Answer, ExerciseSlice, Piece
+from autograder.slicing.messages import Answer, ExerciseSlice, Piece
 from autograder.submissions import cells, client, listing
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell

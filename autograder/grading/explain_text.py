@@ -14,7 +14,7 @@ from autograder.protocol.plain_text import counted, format_number
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:
-    from autograder.slicing.service import Piece
+    from autograder.slicing.messages import Piece
 
 
 @dataclass(frozen=True)

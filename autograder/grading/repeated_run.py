@@ -16,7 +16,7 @@ from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
 from autograder.slicing.client import Slicer, SlicingError, prepare
-from autograder.slicing.service import Piece
+from autograder.slicing.messages import Piece
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown

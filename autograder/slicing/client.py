@@ -24,7 +24,7 @@ from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.service import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
+from autograder.slicing.messages import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells

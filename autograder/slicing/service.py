@@ -8,15 +8,22 @@ from __future__ import annotations
 import builtins
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
 from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
+from autograder.slicing.messages import (
+    MAX_CODE,
+    Answer,
+    Course,
+    Exercise,
+    ExerciseSlice,
+    Part,
+    Piece,
+)
 from autograder.slicing.older_names import (
     define_older_names,
     define_present_names,
@@ -24,83 +31,9 @@ from autograder.slicing.older_names import (
 )
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
-from autograder.submissions.messages import Sentence, Sentences
 
-MAX_UNITS = 500_000
-MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
 UNIT_OVERHEAD = 16  # bytes that each unit adds to a message
-State = Literal["absent", "stub", "written", "too_long"]
 REFERENCE = "# {name}: the reference"
-Number = Annotated[int, Meta(ge=0, le=1 << 31)]
-
-
-# ---- messages
-
-
-class Exercise(msgspec.Struct, frozen=True):
-    """An exercise as released to students.
-
-    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
-    """
-
-    name: str
-    stub: str
-    not_allowed: tuple[str, ...]
-    libraries: frozenset[str]
-    renamed_from: tuple[str, ...] = ()
-
-
-class Course(msgspec.Struct, frozen=True):
-    """The parts of a day that slicing needs. All of them are visible to students in the release."""
-
-    exercises: list[Exercise]
-    unassigned: list[str]  # exercises that students do not fill in
-    given: list[Cell]
-    release: list[str]  # the sources of all code cells
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One part of an encoded `Course`. A whole course is too large for a single control message."""
-
-    course: str
-    number: int
-    count: int
-    data: bytes
-
-
-class Piece(msgspec.Struct, frozen=True):
-    """A top-level statement with its cell and line.
-
-    If `given` is true, the statement comes from the course, not the student.
-    """
-
-    source: str
-    cell: Number
-    line: Number
-    given: bool
-
-
-class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order.
-
-    If the code is longer than `MAX_CODE`, there are no pieces.
-    """
-
-    exercise: Sentence
-    state: State
-    pieces: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
-    reached: Annotated[list[Sentence], Meta(max_length=1000)]
-    problems: Sentences
-    used: Sentences
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
-
-    pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
-    slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
-    problems: Sentences = ()
-    homes: dict[Sentence, Number] = {}
 
 
 # ---- courses

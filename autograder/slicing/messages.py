@@ -1,0 +1,82 @@
+"""The messages between slicing's client and service, encoded with msgpack."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from autograder.submissions.cell import Cell
+from autograder.submissions.messages import Sentence, Sentences
+
+MAX_UNITS = 500_000
+MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
+State = Literal["absent", "stub", "written", "too_long"]
+Number = Annotated[int, Meta(ge=0, le=1 << 31)]
+
+
+class Exercise(msgspec.Struct, frozen=True):
+    """An exercise as released to students.
+
+    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
+    """
+
+    name: str
+    stub: str
+    not_allowed: tuple[str, ...]
+    libraries: frozenset[str]
+    renamed_from: tuple[str, ...] = ()
+
+
+class Course(msgspec.Struct, frozen=True):
+    """The parts of a day that slicing needs. All of them are visible to students in the release."""
+
+    exercises: list[Exercise]
+    unassigned: list[str]  # exercises that students do not fill in
+    given: list[Cell]
+    release: list[str]  # the sources of all code cells
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of an encoded `Course`. A whole course is too large for a single control message."""
+
+    course: str
+    number: int
+    count: int
+    data: bytes
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A top-level statement with its cell and line.
+
+    If `given` is true, the statement comes from the course, not the student.
+    """
+
+    source: str
+    cell: Number
+    line: Number
+    given: bool
+
+
+class ExerciseSlice(msgspec.Struct, frozen=True):
+    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order.
+
+    If the code is longer than `MAX_CODE`, there are no pieces.
+    """
+
+    exercise: Sentence
+    state: State
+    pieces: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
+    reached: Annotated[list[Sentence], Meta(max_length=1000)]
+    problems: Sentences
+    used: Sentences
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
+
+    pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
+    slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
+    problems: Sentences = ()
+    homes: dict[Sentence, Number] = {}
