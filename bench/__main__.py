@@ -167,7 +167,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
-            grader.recognizer.signatures(exercise)
+            grader.exercises.recognizer.signatures(exercise)
 
         def grade(notebook: NotebookNode) -> None:
             grader.grade(as_submission(notebook))

@@ -201,7 +201,7 @@ def fill_caches(day: Day, wrong: Collection[str] | None = None) -> None:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             if exercise.name in wrong:
-                grader.recognizer.signatures(exercise)
+                grader.exercises.recognizer.signatures(exercise)
         grader.grade(Submission("wrong.ipynb", "wrong", "", cells, problems, True))
 
 

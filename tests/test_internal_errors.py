@@ -64,7 +64,7 @@ def test_an_error_while_grading_affects_only_that_submission(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_process, "_grader", grader)
-    monkeypatch.setattr(grader, "grade_slice", broken)
+    monkeypatch.setattr(grader.exercises, "grade_slice", broken)
     marks = pool_process.grade(handed_in(RIGHT), "0")
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], None)
     assert marks.problems[0].startswith("grading the submission of ada: internal error in the")

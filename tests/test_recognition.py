@@ -246,8 +246,8 @@ def recognize_code(grader: Grader, name: str, source: str) -> str | None:
 
 def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
     """Grade an exercise's code with an arbitrary seed. Return the known mistake that is recognised, or None."""
-    tests = grader.grade_source(exercise, source, Job("some submission")).tests
-    return grader.recognizer.recognize(
+    tests = grader.exercises.grade_source(exercise, source, Job("some submission")).tests
+    return grader.exercises.recognizer.recognize(
         exercise, source, [test.name for test in tests if not test.passed]
     )
 
@@ -287,7 +287,7 @@ def test_every_known_mistake_has_a_unique_signature(
 
     For the exercises that are not chosen, test_mutants.py tests that every mistake fails at least one test.
     """
-    recognizer = graders(day).recognizer
+    recognizer = graders(day).exercises.recognizer
     known = recognizer.signatures(exercise_of(day, exercise))
     assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
     assert all(one.failed_tests for one in known.values())
@@ -299,7 +299,7 @@ def test_every_known_mistake_has_a_unique_signature(
 
 @pytest.mark.parametrize(("day", "exercise"), ALONE)
 def test_a_known_mistake_is_recognised_as_itself(day: str, exercise: str, graders: Graders) -> None:
-    recognizer = graders(day).recognizer
+    recognizer = graders(day).exercises.recognizer
     for mistake in recognizer.mistakes[exercise]:
         seen = recognize(graders(day), exercise_of(day, exercise), recognizer.source(mistake))
         assert seen == mistake.name
@@ -310,10 +310,10 @@ def test_a_known_mistake_loses_points_for_any_seed(
     day: str, exercise: str, graders: Graders
 ) -> None:
     grader = graders(day)
-    for mistake in grader.recognizer.mistakes[exercise]:
-        source = grader.recognizer.source(mistake)
+    for mistake in grader.exercises.recognizer.mistakes[exercise]:
+        source = grader.exercises.recognizer.source(mistake)
         for seed in ("one", "another", "a third"):
-            marks = grader.grade_source(exercise_of(day, exercise), source, Job(seed))
+            marks = grader.exercises.grade_source(exercise_of(day, exercise), source, Job(seed))
             assert marks.points < marks.max_points, (mistake.name, seed)
 
 

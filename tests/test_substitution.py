@@ -162,7 +162,7 @@ def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     mistakes = {
         name: random.Random(name).choice(own)
         for name in exercises[first::SUBMISSIONS]
-        if (own := grader.recognizer.mistakes[name])
+        if (own := grader.exercises.recognizer.mistakes[name])
     }
     sources = {name: mistake.source for name, mistake in mistakes.items()}
     marks = grader.grade(handed_in(with_cells(solution_notebook(grader.day), sources)))

@@ -233,6 +233,25 @@ def test_statements_that_the_slicer_does_not_follow_cost_no_points(
     assert run_.marks.problems == []
 
 
+ALIAS = """
+TABLE = {}
+alias = TABLE
+alias["pad"] = 1
+AXIS = TABLE["pad"]
+# %%
+def padding_mask(tokens, pad_id): return (tokens != pad_id).unsqueeze(AXIS)
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path: Path) -> None:
+    """Without the third statement, `AXIS = ...` raises an error."""
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(ALIAS))
+    assert marks.exercises[0].points == marks.exercises[0].max_points
+    assert marks.problems == []
+
+
 @pytest.mark.slow
 def test_experiments_do_not_change_the_marks_of_a_wrong_answer(
     server: Server, tmp_path: Path

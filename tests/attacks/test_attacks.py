@@ -63,7 +63,7 @@ ENVIRONMENT = {
 @pytest.fixture(scope="module")
 def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str, Any]]]]:
     """Run the attacks for every user and sandbox configuration, two runs at a time."""
-    trivial = json.dumps(grader.trivial_passes)
+    trivial = json.dumps(grader.exercises.trivial_passes)
     with ThreadPoolExecutor(2) as pool:
         yield {case: pool.submit(run, *case, trivial) for case in [*WALLS, *OFF.values()]}
 

@@ -18,7 +18,7 @@ from autograder.grading.fork_server import start_server
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.client import NotebookSlices, Slicer
-from autograder.slicing.service import Piece
+from autograder.slicing.messages import Piece
 from autograder.submissions.cells import Cell
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside
@@ -118,7 +118,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
             if here is None:
                 here = Lab(outside, server, trivial)
                 here.longest = 2.0
-            here.grader.runner.server = server
+            here.grader.exercises.runner.server = server
             here.honest_after()
             for attack in attacks:
                 seen[attack.name] = one_proof(here, attack)

@@ -1,0 +1,133 @@
+"""Grade one exercise: run its tests on given code, score the outcomes, and name a known mistake.
+
+Entry point: `ExerciseGrader`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from functools import cached_property
+
+import msgspec
+
+from autograder.course.config import CourseError, Day, Exercise
+from autograder.execution.answer_key import AnswerKey
+from autograder.execution.attempt import Outcome, not_allowed_message
+from autograder.execution.source import Source, join_units
+from autograder.grading import internal_errors, trivial_answers
+from autograder.grading.forwarding import Forwarding
+from autograder.grading.runner import Job, Runner
+from autograder.grading.scoring import no_points, score
+from autograder.grading.substitution import Graded
+from autograder.marks.model import ExerciseMarks
+from autograder.recognition.recognizer import Recognizer
+from autograder.sandbox.client import Server
+from autograder.slicing.client import TOO_LONG, Slice
+
+
+class ExerciseGrader:
+    """Grades exercises of one day, one at a time, with one fork server.
+
+    Raises:
+        CourseError: A trivial answer passes all tests of an exercise.
+    """
+
+    def __init__(self, day: Day, server: Server) -> None:
+        self.day = day
+        self.key = AnswerKey.read(day)
+        self.runner = Runner(self.key, server)
+        self.trivial_passes = trivial_answers.passed_tests(self.runner)
+        self._forwarding = Forwarding(self.runner)
+        for name, tests in self.key.tests.items():
+            if all(self.trivial_passes[name].get(test.name) == "value" for test in tests):
+                raise CourseError(
+                    f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
+                    "of that exercise's tests. Add a test that fails for None, 0, 1, NaN, an empty value and the first argument. "
+                    "For example, call the function twice and expect different results."
+                )
+
+    @property
+    def server(self) -> Server:
+        """Return the fork server that runs submissions."""
+        return self.runner.server
+
+    @cached_property
+    def recognizer(self) -> Recognizer:
+        """Return the recognizer for the day's known mistakes, creating it on first use."""
+        return Recognizer(self.key, self.server)
+
+    def grade_slice(
+        self, exercise: Exercise, code: Slice, job: Job, replaced: Sequence[str] = ()
+    ) -> Graded:
+        """Run an exercise's tests, unless its code is missing, unchanged or too long, or uses forbidden functions."""
+        tests = self.key.tests[exercise.name]
+        problems = [*code.problems] if code.state == "written" else []
+        if code.state == "too_long":
+            marks = no_points(exercise, tests, "error", TOO_LONG)
+        elif code.state != "written":
+            state = "defined" if code.state == "absent" else "filled in"
+            message = f"`{exercise.name}` is not {state}"
+            marks = no_points(exercise, tests, "not_attempted", message)
+        elif code.used:
+            marks = no_points(exercise, tests, "not_allowed", not_allowed_message(code.used))
+        else:
+            source = join_units(code.pieces, self.key.references(replaced))
+            marks = self.grade_source(exercise, source, job, problems)
+        return Graded(marks, code, tuple(problems), tuple(replaced))
+
+    def grade_source(
+        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
+    ) -> ExerciseMarks:
+        """Run an exercise's tests on the given code in a new process. Add problems with loading the code to `problems`."""
+        started = time.monotonic()
+        outcomes = self.runner.outcomes(exercise, source, job, problems)
+        marks = self._score(
+            exercise, outcomes, source.references.names if source.references else ()
+        )
+        return msgspec.structs.replace(marks, seconds=round(time.monotonic() - started, 4))
+
+    def name_mistake(
+        self, exercise: Exercise, graded: Graded, job: Job, problems: list[str]
+    ) -> str | None:
+        """Return the known mistake in a wrong answer, or None.
+
+        Internal errors are logged, added to `problems`, and do not affect marks.
+        """
+        if graded.marks.status not in ("partial", "failed"):
+            return None
+        source = join_units(graded.code.pieces, self.key.references(graded.replaced))
+        failed = [test.name for test in graded.marks.tests if not test.passed]
+        try:
+            return self.recognizer.recognize(exercise, source, failed, job.budget)
+        except Exception as error:
+            activity = f"naming the mistake in {exercise.name}"
+            problems.append(internal_errors.log(self.day.root, activity, error))
+            return None
+
+    def _score(
+        self, exercise: Exercise, outcomes: Sequence[Outcome], replaced: Collection[str]
+    ) -> ExerciseMarks:
+        tests = self.key.tests[exercise.name]
+        refused = next((outcome for outcome in outcomes if outcome.status == "not_allowed"), None)
+        if refused:
+            return no_points(exercise, tests, "not_allowed", refused.message)
+        passed = {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
+        return score(exercise, tests, outcomes, self._earned(exercise, passed, replaced))
+
+    def _earned(
+        self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
+    ) -> Collection[str]:
+        """Return which of the passed tests earn points.
+
+        All of them do if neither trivial answers nor forwarding to references would pass one of them. Otherwise, only
+        tests for errors do.
+        """
+        if len(passed) == len(self.key.tests[exercise.name]):
+            return passed  # neither forwarding nor a trivial answer passes all tests
+        trivial = self.trivial_passes[exercise.name]
+        own = {name for name in passed if trivial.get(name) != "value"}
+        for name in replaced:
+            if own:
+                own -= self._forwarding.passed_tests(exercise, name)
+        return passed if own - trivial.keys() else own
