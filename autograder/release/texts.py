@@ -180,10 +180,18 @@ class Texts:
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
         yield _row("Total", self._total, tracks, "**")
         if "further" in tracks:
-            count = " Their points count the same as core points." if self._has_further else ""
+            count = (
+                f" Their exercises are worth {self._further_points()}." if self._has_further else ""
+            )
             yield f"\nThe parts marked *further* go into more depth.{count}"
         if "optional" in tracks:
             yield "\nOptional exercises are checked and graded, but their points do not count."
+
+    def _further_points(self) -> str:
+        """Return what share of the points the exercises marked *further* have, such as "53 of the 100 points"."""
+        further = [e for e in self._exercises.values() if self._track(e.name) == "further"]
+        points = format_number(sum(exercise.points for exercise in further))
+        return f"{points} of the {counted(self._day.points, 'point')}"
 
     def _workload(self) -> str:
         """Return a sentence that states how long the day takes."""

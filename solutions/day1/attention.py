@@ -75,7 +75,7 @@ def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"
 
     Returns:
         weights with the shape and dtype of `x`. There is no overflow for entries of ±10⁴ in
-        float32, or for any finite entries in half precision if there are at most 65,504.
+        float32, or for any finite entries in half precision, in slices of at most 65,504.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 4.1.
     """

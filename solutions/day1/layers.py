@@ -508,9 +508,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because deep stacks then train more stably, even without learning-rate
-# warm-up ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on
-# Day 2.
+# models use pre-norm, because deep stacks train more stably, even without *warm-up* (a learning
+# rate that starts low; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). Day 2 uses pre-norm.
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve

@@ -502,7 +502,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** This layer attends to four positions at once; shift matrices make each head look
-# for its own offset. If an offset points outside the sentence, softmax still distributes a weight
+# for its own offset. If an offset points outside the sequence, softmax still distributes a weight
 # of 1 over the existing positions. Adding heads adds no parameters, but it takes more memory (n × m
 # weights per head) and makes each head narrower.
 

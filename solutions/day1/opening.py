@@ -7,7 +7,7 @@
 #
 # ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into
 # 1987-03-04. It attends to 987 when it writes the year, to Mar when it writes the month, and to 4
-# when it writes the day. No letter in the weekday gets more than 12% of the
+# when it writes the day. No letter in the weekday gets more than 15% of the
 # weight.](figures/result.svg)
 #
 # Each row is a token that the trained model writes; each column, a token that it reads. Dark
@@ -30,7 +30,7 @@
 #
 # [Bahdanau et al. (2015)](https://arxiv.org/abs/1409.0473) solved the first problem: their decoder
 # attends to all source positions at each step. [Vaswani et al.
-# (2017)](https://arxiv.org/abs/1706.03762) kept only attention. This also solved the second
+# (2017)](https://arxiv.org/abs/1706.03762) dropped the recurrence. This also solved the second
 # problem, at least for training. Their model is the **Transformer**.
 
 # %% [markdown]

@@ -559,7 +559,7 @@ def greedy_decode(
     """Append the most likely next token to each row until every row has generated `eos_id`.
 
     Each row starts with `bos_id`, which counts as a token. Finished rows are padded with
-    `model.pad_id`. The length of the longest row is at most `max_length`, which is at least 1.
+    `model.pad_id`. The result has at most `max_length` columns; `max_length` is at least 1.
     Only a generated `eos_id` finishes a row. The first token does not, even if `bos_id` equals
     `eos_id`, and neither does `pad_id`. The result has the same dtype as `source`.
 

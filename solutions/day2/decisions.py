@@ -39,7 +39,7 @@ from solutions.opening import (
 # ## `returns_to_go`
 # ★☆☆☆☆ · 5 minutes
 #
-# The return-to-go of a step is the sum of the rewards r from this step to the end of the episode:
+# The return-to-go of a step sums the rewards r from it to the end of an episode of t steps:
 #
 # $$\hat R_i = \sum_{j = i}^{t - 1} r_j \qquad r, \hat R: *\text{batch} \times t$$
 #

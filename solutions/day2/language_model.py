@@ -225,7 +225,7 @@ if __name__ == "__main__":
             "swap two axes before you merge the heads?"
         )
 
-        # Queries and keys equal x. In head 1, position 1 has the score ln 3 with itself and the score
+        # Queries and keys equal x. In the second head, position 1 has the score ln 3 with itself and the score
         # 0 with position 0, so the weights are 3/4 and 1/4.
         with torch.no_grad():
             plain.qkv.weight[:4] = plain.qkv.weight[4:8] = torch.eye(4)
@@ -689,10 +689,10 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
-# and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
+# **What to notice.** The smallest GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768,
+# 12 heads and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
 # just read is then of order d, the others of order √d. An untrained model confidently repeats this
-# token. GPT-2 initialises its token embeddings with 0.02 instead of 1.
+# token. GPT-2 uses a standard deviation of 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`

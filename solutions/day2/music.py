@@ -6,7 +6,7 @@
 # Below are four chorales. Bach wrote one; the models in this chapter wrote the others. First, run
 # the cells down to the audio players and listen.
 #
-# In music, *distances* matter: a dissonant note resolves one beat later. A model that adds a vector
+# In music, *distances* matter: dissonant notes often resolve one beat later. A model that adds a vector
 # for each position has to learn "one beat ago" separately for every position. **Relative
 # attention** depends on the distance between query and key, so it learns this once. [Shaw et al.
 # (2018)](https://arxiv.org/abs/1803.02155) introduced it. The [Music
@@ -686,8 +686,8 @@ if __name__ == "__main__":
 # You train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
 # position vector to each token, as GPT does, and its R is 0. Everything else is the same.
 #
-# A training example is eight bars from one of `music21`'s chorales, transposed to one of seven
-# keys. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
+# A training example is eight bars from one of `music21`'s chorales, transposed by up to three
+# semitones. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
 # **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
 # better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
@@ -771,7 +771,7 @@ class ChoraleBlock(nn.Module):
         self.attend = nn.Sequential(
             nn.LayerNorm(d_model), RelativeSelfAttention(d_model, n_heads, max_length)
         )
-        self.think = nn.Sequential(
+        self.network = nn.Sequential(
             nn.LayerNorm(d_model),
             nn.Linear(d_model, 4 * d_model),
             nn.GELU(),
@@ -780,7 +780,7 @@ class ChoraleBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d_model"]) -> Float[Tensor, "b n d_model"]:
         x = x + self.attend(x)
-        return x + self.think(x)
+        return x + self.network(x)
 
 
 class ChoraleModel(nn.Module):

@@ -622,8 +622,8 @@ if __name__ == "__main__":
 # right corners. The patch size is p. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
-# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=0}^{N-1}
-# \sum_{j=0}^{N-1} \underbrace{A_{kij}}_{b \times h \times N \times N}
+# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{a=1}^{b} \sum_{i=0}^{N-1}
+# \sum_{j=0}^{N-1} \underbrace{A_{akij}}_{b \times h \times N \times N}
 # \; p\, \lVert g_i - g_j \rVert$$
 #
 # Here $g_i$ is the row and column of patch i, counted in patches, and p is the patch size.
