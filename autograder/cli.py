@@ -230,12 +230,14 @@ def report(
             metavar="[MARKS.json]", help="marks written by `grade --json` (default: use the store)"
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="default: report-DAY")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="output folder (default: report-DAY)")
+    ] = None,
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="replace students' names with numbers")
     ] = False,
 ) -> None:
-    """Write a class report for the instructor: an HTML page, plus its tables as CSV files."""
+    """Write a class report as an HTML page and CSV files."""
     from autograder.course.fingerprint import fingerprint
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model

@@ -21,7 +21,7 @@ def new(
         ),
     ],
 ) -> None:
-    """Create a small starter course: one day with two exercises, their hidden tests and known mistakes."""
+    """Create a starter course. It has one day with two exercises, hidden tests and known mistakes."""
     from autograder.course import new_course
 
     for file in new_course.create(folder):
@@ -55,7 +55,7 @@ def build(
         ),
     ] = "",
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it. If the build of a day fails, its files do not change."""
+    """Build and check the release in assignments/. If the build of a day fails, its files do not change."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
@@ -83,7 +83,10 @@ def try_(
         typer.Argument(metavar="[EXERCISE]...", help="exercises to try (default: all)"),
     ] = None,
 ) -> None:
-    """Run each exercise's checks and tests on its solution, on other correct answers and on known mistakes."""
+    """Try out exercises while you write them.
+
+    Run each exercise's checks and tests on its solution, on other correct answers and on known mistakes.
+    """
     from autograder.release.trial import try_exercises
     from autograder.release.trial_text import lines
 
@@ -105,7 +108,8 @@ def demo(
         typer.Option(metavar="FOLDER", help="output folder (default: demo/DAY in the course)"),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="limit each training loop to this many steps")
+        int | None,
+        typer.Option(min=1, metavar="N", help="limit each training loop to this many steps"),
     ] = None,
 ) -> None:
     """Run the day's demonstrations. Save their figures and output, and print their measurements."""
@@ -118,7 +122,7 @@ def demo(
 
 
 def doctor() -> None:
-    """Show which isolation layers work on this machine, and how each one was tested."""
+    """Show which isolation layers work on this machine. Also show how each one was tested."""
     from autograder.sandbox.doctor import examine
 
     findings = examine()

@@ -21,7 +21,7 @@ from autograder.protocol.plain_text import counted
 from autograder.ta_commands import remember_times, stored_class, update_times
 
 HINTS = {
-    "canvas": "In Canvas, open the assignment and choose “Upload submissions”.",
+    "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",
     "moodle": "In Moodle, open the submissions and choose “Upload multiple feedback files in a zip”.",
     "folder": "Each file is named after its student.",
 }
@@ -47,14 +47,20 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Canvas gradebook or Moodle worksheet to fill in"),
     ] = None,
-    column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="TITLE",
+            help="the assignment's title in Canvas (default: the one that begins with the day's name)",
+        ),
+    ] = "",
     unreadable: Annotated[
         Literal["empty", "zero"],
         typer.Option(help="grade for submissions that could not be read: no grade, or 0 points"),
     ] = "empty",
     group: GroupOption = "latest",
 ) -> None:
-    """Export the marks of a class, with late penalties applied, to a file that another system can import."""
+    """Export marks for another system. Late penalties are applied."""
     from autograder.export import write
 
     chosen = load_day(day)

@@ -38,12 +38,15 @@ DayArgument = Annotated[
 PathsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[PATH]...", help="notebooks, scripts, folders or archives (default: submitted/)"
+        metavar="[PATH]...",
+        help="a platform's download, or notebooks, scripts, folders or archives (default: submitted/)",
     ),
 ]
 JobsOption = Annotated[
     int,
-    typer.Option(min=1, help="number of processes or cluster workers (default: one per core)"),
+    typer.Option(
+        min=1, metavar="N", help="number of processes or cluster workers (default: one per core)"
+    ),
 ]
 ClusterOption = Annotated[
     str,
@@ -72,7 +75,7 @@ SeedOption = Annotated[
     str | None,
     typer.Option(
         metavar="HEX",
-        help="the seed of an earlier run, to reuse its test inputs",
+        help="the `seed` in earlier marks, to reuse the test inputs",
         callback=_check_seed,
     ),
 ]

@@ -16,7 +16,7 @@ StudentArgument = Annotated[
 
 
 def list_students(day: DayArgument) -> None:
-    """List each student's current submission, with its time, file, points and lateness."""
+    """List each student's current submission. Show its time, file, points and lateness."""
     from autograder.feedback import terminal_table
     from autograder.marks import class_list
     from autograder.marks.class_roster import roster_for

@@ -128,7 +128,7 @@ def explain(
         str,
         typer.Argument(
             metavar="[EXERCISE]",
-            help="exercise to show in detail (default: summarize all exercises)",
+            help="exercise to show in detail (default: summarise all exercises)",
         ),
     ] = "",
     student: Annotated[
@@ -137,7 +137,10 @@ def explain(
     ] = "",
     seed: SeedOption = None,
 ) -> None:
-    """Show the graded code, the result of every test, and the inputs of failed tests."""
+    """Show why a submission got its points.
+
+    For one exercise, show the graded code, the result of every test, and the inputs of failed tests.
+    """
     from autograder.grading.explain import explain as explain_lines
 
     chosen = load_day(day)
@@ -151,12 +154,12 @@ def override(
     student: Annotated[
         str, typer.Argument(metavar="[STUDENT]", help="a student's name, id or email address")
     ] = "",
-    exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]")] = "",
+    exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]", help="the exercise's name")] = "",
     points: Annotated[
         str,
         typer.Option(
             metavar="POINTS",
-            help="the exercise's new points, before the late penalty, and not the change",
+            help="the exercise's new points before the late penalty (not a difference)",
         ),
     ] = "",
     comment: Annotated[str, typer.Option(metavar="TEXT", help="a comment for the student")] = "",
@@ -171,11 +174,11 @@ def override(
     by: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="who made the decision, for students (default: “your TA”)"
+            metavar="NAME", help="the name that students see with the decision (default: “your TA”)"
         ),
     ] = "",
 ) -> None:
-    """Set an exercise's points, comment or both by hand, and leave the rest unchanged. Regrading does not change them.
+    """Set an exercise's points or comment by hand. What you do not set stays unchanged, and regrading changes neither.
 
     Without STUDENT, list all overrides.
     """

@@ -298,7 +298,7 @@ def test_partial_credit_is_a_float(graded: Graded) -> None:
     assert sum(scores.values()) == pytest.approx(82.5 + scores["softmax"])
     feedback = graded.feedback("partial", "softmax")
     assert feedback.startswith(f"softmax: {scores['softmax']:g} of 17.5 points, partly correct.\n")
-    assert "\nFailed checks:\n" in feedback
+    assert "\nFailed hidden checks:\n" in feedback
     assert re.search(r"\n\d+ checks? passed:\n", feedback)
 
 

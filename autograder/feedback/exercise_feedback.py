@@ -104,7 +104,11 @@ class ExerciseFeedback:
     def failed_heading(self) -> str:
         if self.status in NOT_RUN:
             return "Checks that were not run"
-        return "Checks that failed or were not run" if self.status in CUT_SHORT else "Failed checks"
+        return (
+            "Checks that failed or were not run"
+            if self.status in CUT_SHORT
+            else "Failed hidden checks"
+        )
 
     @property
     def folded_heading(self) -> str:

@@ -67,7 +67,7 @@ def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = 
     if exercises and all(e.status == "not_attempted" for e in exercises):
         return [
             f"No exercise is solved yet. Start with `{exercises[0].name}`. If you have solved some, "
-            "you submitted the wrong file. Save the notebook that you worked in and submit it."
+            "you may have submitted the wrong file. Save the notebook that you worked in and submit it."
         ]
     counted = [e for e in exercises if not e.optional]
     empty = [e for e in counted if e.status == "not_attempted" and not e.missing]
