@@ -1,4 +1,4 @@
-"""Commands that export marks and feedback for other systems. `cli.py` registers them."""
+"""Commands that deliver marks: the class report, exports and feedback pages. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,40 @@ HINTS = {
     "moodle": "In Moodle, open the submissions and choose “Upload multiple feedback files in a zip”.",
     "folder": "Each file is named after its student.",
 }
+
+
+def report(
+    day: DayArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MARKS.json]", help="marks written by `grade --json` (default: use the store)"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="output folder (default: report-DAY)")
+    ] = None,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="replace students' names with numbers")
+    ] = False,
+) -> None:
+    """Write a class report as an HTML page and CSV files."""
+    from autograder.course.fingerprint import fingerprint
+    from autograder.feedback import class_analysis, class_page, sentences
+    from autograder.marks import class_list, model
+    from autograder.marks.class_roster import roster_for
+
+    chosen = load_day(day)
+    folder = out or Path(f"report-{day}")
+    check_folder(folder)
+    marks = (
+        read_marks(file, chosen) if file else model.Marks(model.FORMAT, day, stored_class(chosen))
+    )
+    late = class_list.lateness_of_each(marks.submissions, chosen, roster_for(chosen))
+    texts = sentences.read(chosen)
+    analysis = class_analysis.analyse(marks, texts, fingerprint(chosen), anonymous, late)
+    for written in class_page.write(analysis, folder):
+        print_text(written)
 
 
 def export(

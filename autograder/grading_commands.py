@@ -1,0 +1,191 @@
+"""Commands that grade submissions. `cli.py` registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autograder import ta_commands
+from autograder.console import (
+    check_file,
+    check_folder,
+    check_submissions,
+    exit_on_interrupt,
+    load_day,
+    output,
+    plain_console,
+    print_error,
+    print_errors_once,
+    print_summary,
+    print_text,
+    submitted_folders,
+    warn_without_sandbox,
+    write_marks,
+)
+from autograder.options import (
+    CaFileOption,
+    CertificateOption,
+    ClusterOption,
+    DayArgument,
+    GroupOption,
+    JobsOption,
+    KeyOption,
+    PathsArgument,
+    SandboxOption,
+    SeedOption,
+)
+from autograder.protocol.plain_text import counted, format_number
+from autograder.sandbox.clock import cpu_count
+
+if TYPE_CHECKING:
+    from autograder.grading.session import GradedClass
+    from autograder.marks.adjustments import Adjustments
+    from autograder.marks.model import SubmissionMarks
+
+CORES = cpu_count()
+
+
+def grade(
+    day: DayArgument,
+    paths: PathsArgument = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write the marks to this file")
+    ] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="write one feedback page per student to this folder"),
+    ] = None,
+    jobs: JobsOption = CORES,
+    sandbox: SandboxOption = "required",
+    seed: SeedOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="also regrade unchanged submissions")
+    ] = False,
+    group: GroupOption = "latest",
+    worksheet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="read submission times from this Moodle grading worksheet"
+        ),
+    ] = None,
+    use_store: Annotated[
+        bool,
+        typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
+    ] = True,
+    cluster: ClusterOption = "",
+    tls_ca_file: CaFileOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
+) -> None:
+    """Grade a class. Unchanged submissions keep their stored marks.
+
+    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks made with
+    --seed or --no-store are not copied.
+    """
+    from autograder.grading.cluster.place import Place
+    from autograder.grading.open_session import open_session
+
+    if not cluster and (tls_ca_file or tls_cert or tls_key):
+        raise typer.BadParameter("--tls-ca-file, --tls-cert and --tls-key work only with --cluster")
+    chosen = load_day(day)
+    check_file(json)
+    check_folder(feedback)
+    check_submissions(paths or [])
+    class_paths = paths or submitted_folders(chosen)
+    warn_without_sandbox(sandbox)
+    if worksheet:
+        ta_commands.remember_times(chosen, worksheet)
+    stderr = plain_console(stderr=True)
+    place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
+
+    def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
+        from autograder.feedback import terminal_table
+
+        return terminal_table.progress(marks, stderr)
+
+    with (
+        exit_on_interrupt(is_stored=use_store),
+        open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
+    ):
+        by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
+        adjust = replace(by_hand, times=None).apply  # the session adds the times
+        graded = session.grade(
+            class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
+        )
+        copied = None
+        if not paths and use_store and seed is None:
+            from autograder.nbgrader_plugin import gradebook
+
+            copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
+    pages: list[Path] = []
+    problems: list[str] = []
+    try:
+        if json:
+            write_marks(json, day, graded.submissions)
+        if feedback:
+            from autograder.feedback import sentences, student_page
+
+            students = student_page.recipients(graded.with_tests())
+            pages, problems = student_page.write(students, sentences.read(chosen), feedback)
+    finally:
+        _print_marks(graded, by_hand, json)
+    if feedback:
+        print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
+    if copied:
+        print_text(
+            f"nbgrader's gradebook: {counted(copied.copied, 'submission')} copied, {copied.unchanged} unchanged"
+        )
+        problems += copied.problems
+    for problem in problems:
+        print_error(problem)
+    if graded.ungraded or graded.unstored or not graded.submissions or problems:
+        raise typer.Exit(1)
+
+
+def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
+    """Print the table of marks, the points that TAs gave by hand, and the summary."""
+    from autograder.feedback import terminal_table
+
+    console = output()
+    width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
+    console.print(terminal_table.table(graded.rows, width))
+    console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
+    ta_commands.print_overrides(graded.submissions, by_hand)
+    print_summary(console, graded, json)
+
+
+def regrade(
+    day: DayArgument,
+    write: Annotated[
+        bool, typer.Option("--write", help="replace the current marks with the new ones")
+    ] = False,
+    jobs: JobsOption = CORES,
+    sandbox: SandboxOption = "required",
+) -> None:
+    """Regrade all submissions in the store. Show which students' points change, by how much, and why."""
+    from autograder.grading.open_session import open_session
+
+    chosen = load_day(day)
+    warn_without_sandbox(sandbox)
+    with open_session(chosen, jobs, sandbox, print_errors_once()) as session:
+        from autograder.marks.regrade import report
+
+        changes, gone = session.regrade()
+        for line in report(changes, day):
+            print_text(line)
+        for marks in gone:
+            print_error(
+                f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
+            )
+        if write:
+            session.regrade(is_current=True)  # reuses the marks that the first call stored
+        else:
+            print(
+                "\nThe current marks are unchanged. Run the command with --write to replace them."
+            )
+    if gone:
+        raise typer.Exit(1)
