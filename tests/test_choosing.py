@@ -112,6 +112,8 @@ def test_minutes_are_added_up_by_track(course: Path) -> None:
     assert "| chapter | core | further | optional |" in texts["day2"]
     assert "| **Total** | **25 min** | **20 min** | **10 min** |" in texts["day2"]
     assert "*Chapter 1 of 3 · core: 10 minutes · optional: 10 minutes*" in texts["day2"]
+    assert "more depth. Their exercises are worth 53.1 of the 77 points." in texts["day2"]
+    assert "Their exercises" not in texts["day1"]
 
 
 @pytest.mark.parametrize("to", get_args(Format))
