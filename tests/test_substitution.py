@@ -136,6 +136,19 @@ def test_code_that_needs_a_changed_signature_keeps_its_dependency(
     assert marks["EncoderLayer"].reference_for == ["softmax"]
 
 
+def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    """`decoder_mask` is correct only together with the student's `padding_mask`, so both are replaced in the Transformer."""
+    inverted = "def padding_mask(tokens, pad_id):\n    return (tokens == pad_id)[:, None, :]"
+    compensating = """def decoder_mask(tokens, pad_id):
+    return causal_mask(tokens.shape[1], device=tokens.device) & ~padding_mask(tokens, pad_id)"""
+    wrong = with_cells(solution, {"padding_mask": inverted, "decoder_mask": compensating})
+    marks = grade(wrong)
+    assert lost(marks) == ["padding_mask"]
+    assert by_name(marks)["Transformer"].reference_for == ["padding_mask", "decoder_mask"]
+
+
 def test_messages_reveal_nothing_about_the_reference_code(
     grade: Grade, masks: NotebookNode
 ) -> None:

@@ -5,7 +5,7 @@ Entry point: `FollowUp`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -44,8 +44,7 @@ class FollowUp:
                 continue
             original = self._with_wider_code(exercise, first)
             if original.marks.status != "not_attempted":
-                lost = [name for name, other in result.items() if _lost_points(other)]
-                best = self._substituted(exercise, original, lost)
+                best = self._substituted(exercise, original, result)
                 mistake = self.grader.name_mistake(exercise, best, self.job, self.problems)
                 statements = own_statements(best.code, self.grader.day)
                 marks = structs.replace(best.marks, mistake=mistake, statements=statements)
@@ -66,7 +65,9 @@ class FollowUp:
             self.grader.grade_slice(exercise, code, self.job)
         return replace(wider, wide=True)
 
-    def _substituted(self, exercise: Exercise, original: Graded, lost: Sequence[str]) -> Graded:
+    def _substituted(
+        self, exercise: Exercise, original: Graded, others: Mapping[str, Graded]
+    ) -> Graded:
         """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""
         if not _lost_points(original):
             return original
@@ -77,9 +78,16 @@ class FollowUp:
             return replace(result, problems=original.problems, wide=original.wide)
 
         earlier = self.grader.day.names[: self.grader.day.names.index(exercise.name)]
-        lost_earlier = [name for name in earlier if name in lost]
+        lost = [name for name in earlier if _lost_points(others[name])]
+        dependent = [
+            name
+            for name in earlier
+            if name not in lost
+            and not others[name].replaced
+            and not set(others[name].code.reached).isdisjoint(lost)
+        ]
         sentences = {test.name: test.sentence for test in self.grader.key.tests[exercise.name]}
-        return substitute_references(original, lost_earlier, grade_with, sentences)
+        return substitute_references(original, lost, dependent, grade_with, sentences)
 
 
 def _lost_points(graded: Graded) -> bool:

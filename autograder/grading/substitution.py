@@ -33,17 +33,22 @@ GradeWith = Callable[[tuple[str, ...]], Graded]
 
 
 def substitute_references(
-    original: Graded, lost: Sequence[str], grade_with: GradeWith, sentences: Mapping[str, str]
+    original: Graded,
+    lost: Sequence[str],
+    dependent: Sequence[str],
+    grade_with: GradeWith,
+    sentences: Mapping[str, str],
 ) -> Graded:
     """Regrade an exercise with reference solutions to the exercises that lost points, and return the better result.
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
-    replaced one by one.
+    replaced one by one. If points are still missing, the dependent exercises are replaced as well.
 
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
+        dependent: Earlier exercises that are correct only together with the student's code for those in `lost`.
         grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.
     """
@@ -51,7 +56,7 @@ def substitute_references(
     trials: dict[tuple[str, ...], Graded] = {}
 
     def trial(names: Collection[str]) -> Graded:
-        replaced = tuple(name for name in lost if name in names)
+        replaced = tuple(name for name in (*lost, *dependent) if name in names)
         if replaced not in trials:
             trials[replaced] = grade_with(replaced)
         return trials[replaced]
@@ -63,6 +68,11 @@ def substitute_references(
     if not _is_pure_gain(original.marks, together.marks):
         timed_out = "timed_out" in (original.marks.status, together.marks.status)
         best = original if timed_out else _one_by_one(original, called, trial)
+    if best.marks.points < best.marks.max_points and best.marks.status != "timed_out":
+        further = [name for name in dependent if name in original.code.reached]
+        result = trial({*called, *further}) if further else best
+        if result.marks.points > best.marks.points:
+            best = result
     if not best.replaced:
         return best
     return replace(best, marks=_with_original_messages(original, best, sentences))
