@@ -102,10 +102,22 @@ def f(): return g()
 ONE = 1
 def f(): return ONE
 """,
-    "a helper with the name of a later variable": """
-def text(): return 1
+    "a helper with the name of a variable in the release": """
+TABLE = {}
+alias = TABLE
+alias["one"] = 1
+def text(): return TABLE["one"]
 def f(): return text()
 for text in "abc": print(text)
+""",
+    "a number in place of a function": """
+def one(): return 2
+one = 1
+def f(): return one
+""",
+    "a number in place of a built-in": """
+max = 1
+def f(): return max
 """,
     "a variable of a demonstration": """
 from operator import *

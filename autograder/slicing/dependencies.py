@@ -2,8 +2,8 @@
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
 reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
-cells may be out of order. A name in a function's body refers to the last binding in the notebook. A binding inside `with
-demonstration():` counts only if there is no other.
+cells may be out of order. A name in a function's body refers to the last binding in the notebook, but not to an experiment
+such as `for step in range(3)` after `def step`. A binding inside `with demonstration():` counts only if there is no other.
 
 A binding discards earlier bindings and changes: `T = {}` discards an earlier `T["a"] = 1`. This does not apply if the
 binding reads the name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is
@@ -13,7 +13,6 @@ writes to `globals()` is assumed to bind every name in its text.
 
 from __future__ import annotations
 
-import builtins
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -22,13 +21,12 @@ from itertools import filterfalse, islice
 
 from autograder.slicing.bindings import END
 from autograder.slicing.given_names import GivenNames
-from autograder.slicing.notebook_index import NotebookIndex
+from autograder.slicing.notebook_index import BUILTINS, NotebookIndex
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for", "wider_slice"]
 
-BUILTINS = frozenset(dir(builtins))
 QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 
 # Limits per exercise, far above the needs of any ordinary notebook. Code beyond these limits is omitted and reported.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
-from autograder.slicing.bindings import Bindings, index_bindings
+from autograder.slicing.bindings import END, Bindings, index_bindings
 from autograder.slicing.side_effects import is_mutating
 from autograder.slicing.unit import Unit, without_main_guard
+
+BUILTINS = frozenset(dir(builtins))
 
 
 class NotebookIndex:
@@ -61,6 +64,7 @@ class NotebookIndex:
             n for u in own if u.source not in released for n in u.defines - u.imports
         }
         self.classes = {n for u in self.units if u.is_class for n in u.binds}
+        self.imported_here = {n for u in own for n in u.imports}
         self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
         self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
         self.aliases = {
@@ -79,7 +83,7 @@ class NotebookIndex:
                         self.defined.add(name)
         self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
         self.changers = self._index_changers()
-        self._bindings: dict[str, Bindings] = {}
+        self._bindings: dict[tuple[str, bool], Bindings] = {}
         self._reads: dict[int, tuple[list[str], list[str]]] = {}
         self._index_calls()
 
@@ -107,10 +111,39 @@ class NotebookIndex:
             return True
         if name in unit.defines:
             return name not in unit.imports
+        return self._is_made_from_own(unit, name)
+
+    def _without_experiments(self, name: str, binders: Sequence[int]) -> list[int]:
+        """Leave out units that bind the name of a function, import or built-in to data, as in `for step in range(3)`.
+
+        Functions that run at the end of the notebook ignore such units, because experiments must not change marks. If an
+        exercise needs one after all, its wider slice has it.
+        """
+        kept: list[int] = []
+        is_data = (
+            False  # whether the name refers to an experiment's data, which the next unit may change
+        )
+        for position in binders:
+            unit = self.units[position]
+            is_data = self._is_experiment(unit, name) or (is_data and name in unit.at_once)
+            if not is_data:
+                kept.append(position)
+        return kept
+
+    def _is_experiment(self, unit: Unit, name: str) -> bool:
+        if name in self.defined_here:
+            if name in unit.defines:
+                return name in unit.imports
+            return name not in unit.at_once and not self._is_made_from_own(unit, name)
+        if name in unit.defines or self._is_made_from_own(unit, name):
+            return False
+        return name in self.imported_here or name in BUILTINS
+
+    def _is_made_from_own(self, unit: Unit, name: str) -> bool:
+        """Return whether a unit binds the name to the object or a result of something that the student defined."""
         return any(
-            not sources.isdisjoint(self.defined_here)
+            target == name and not sources.isdisjoint(self.defined_here)
             for target, sources in unit.made_from
-            if target == name
         )
 
     def _index_changers(self) -> dict[str, list[int]]:
@@ -187,11 +220,13 @@ class NotebookIndex:
         """
         if name not in self.binders and name not in self.changers:
             return ()
-        if name not in self._bindings:
-            self._bindings[name] = index_bindings(
-                name, self.binders[name], self.changers[name], self.units
-            )
-        return self._bindings[name].units_at(moment)
+        key = name, moment == END
+        if key not in self._bindings:
+            binders = self.binders[name]
+            if moment == END and not self.wide and name not in self.exercises:
+                binders = self._without_experiments(name, binders)
+            self._bindings[key] = index_bindings(name, binders, self.changers[name], self.units)
+        return self._bindings[key].units_at(moment)
 
     def reads(self, position: int) -> tuple[list[str], list[str]]:
         """Return the names that a unit reads when it runs and the names it reads when its functions are called.
