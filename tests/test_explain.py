@@ -94,6 +94,22 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
             assert re.search(rf"  {one.name} +{one.points:g} of {one.max_points:g} ", text)
 
 
+@pytest.mark.slow
+def test_an_exercise_that_ran_only_with_references_is_explained(
+    grader: Grader, day1: Day, solution: NotebookNode
+) -> None:
+    """The student's MultiHeadAttention uses torch's, so the EncoderLayer runs with the reference for it alone."""
+    cell = next(c.source for c in solution.cells if c.id == "MultiHeadAttention")
+    cheating = f"{cell}\n\n    theirs = nn.MultiheadAttention(8, 2)\n"
+    names = day1.names[: day1.names.index("EncoderLayer") + 1]
+    notebook = with_exercises(solution, day1, names)
+    submission = handed_in(with_cells(notebook, {"MultiHeadAttention": cheating}))
+    run = Run.of(grader, submission, "EncoderLayer")
+    text = "\n".join(explain.details(day1, run.marks, "EncoderLayer", run))
+    check(text, run.marks, "EncoderLayer")
+    assert "The student's own code for MultiHeadAttention was not run" in text
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
     """Return the day of a course in which three submissions have been graded."""

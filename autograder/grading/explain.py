@@ -210,9 +210,11 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
         yield f"  {result.message}"
     for test in result.tests if observed else ():
         yield from explain_text.counted_lines(test, observed[test.name])
-    if names:
+    if names and () in run.tests:
         yield "\nTests in the first run, with the student's own code only:\n"
         yield from explain_text.first_run_lines(run.tests[()])
+    elif names:
+        yield f"\nThe student's own code for {names} was not run, because it is not allowed or too long."
 
 
 def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -> Iterator[str]:
