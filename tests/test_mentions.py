@@ -81,3 +81,43 @@ def test_an_import_alone_is_no_use(code: str) -> None:
 )
 def test_uses_of_imported_names_are_found(code: str, path: str) -> None:
     assert uses(code) == [path]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch\n\ndef f(x, norm: torch.nn.LayerNorm | None) -> torch.nn.LayerNorm: return x",
+        "import torch\n\nclass A:\n    norm: torch.nn.LayerNorm",
+        "import torch\n\ndef f(m): return isinstance(m, (torch.nn.Linear, torch.nn.LayerNorm))",
+        "from torch.nn import LayerNorm\n\ndef f(m: LayerNorm): assert issubclass(type(m), LayerNorm)",
+        # Nothing calls this method.
+        "import torch\n\nclass A:\n    def compare(self, x): return torch.softmax(x) - self(x)",
+    ],
+)
+def test_types_and_methods_that_nothing_calls_are_no_use(code: str) -> None:
+    assert uses(code) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch\n\ndef f(x: (s := torch.softmax)): return s(x)",
+        "import torch\n\ndef f(x, s=torch.softmax): return s(x)",
+        "import torch\n\ndef f(x): return isinstance(torch.softmax(x), torch.Tensor)",
+        "import torch\n\nclass A:\n    def compare(self, x): return torch.softmax(x)\n\n"
+        "def f(a, x): return a.compare(x)",
+        'import torch\n\nclass A:\n    def compare(self, x): return torch.softmax(x)\n\nNAMES = ["compare"]',
+        "import torch\n\nclass A:\n    def forward(self, x): return torch.softmax(x)",
+        "import torch\n\nclass A:\n    def __call__(self, x): return torch.softmax(x)",
+        "import torch\n\nclass A:\n    @decorate(torch.softmax)\n    def compare(self, x): return x",
+    ],
+)
+def test_other_uses_in_signatures_and_methods_are_found(code: str) -> None:
+    assert uses(code) == ["torch.softmax"]
+
+
+def test_methods_that_the_stub_mentions_count_as_called() -> None:
+    code = ["import torch", "class A:\n    def encode(self, x): return torch.softmax(x)"]
+    stub = "class A:\n    def encode(self, x): raise NotImplementedError"
+    assert find_forbidden(code, FORBIDDEN, VOCABULARY) == []
+    assert find_forbidden(code, FORBIDDEN, VOCABULARY, stub) == ["torch.softmax"]

@@ -1,25 +1,37 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
 The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
-Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments and strings
-are ignored. An import at module level counts only if the code reads a name that it binds. Entry points: `Vocabulary` and
-`find_forbidden`.
+Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments, strings and
+types (`x: nn.LayerNorm`, `isinstance(x, nn.LayerNorm)`) are ignored, and so are methods that nothing calls. An import at
+module level counts only if the code reads a name that it binds. Entry points: `Vocabulary` and `find_forbidden`.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import DEFINITIONS, children, walk
+from autograder.slicing.side_effects import is_call_of
 from autograder.slicing.unit import Unit, make_unit
 
 MAX_SHOWN = 20  # maximum number of functions reported per exercise
 MAX_PARTS = 200  # maximum number of components per dotted path
 MAX_ROOT = 10_000  # maximum number of characters in an alias's path
+TYPE_FIELDS = {
+    ast.arg: "annotation",
+    ast.AnnAssign: "annotation",
+    ast.FunctionDef: "returns",
+    ast.AsyncFunctionDef: "returns",
+}
+MAY_CONTAIN_TYPE = {*TYPE_FIELDS, ast.Call}
+# What a type may consist of, such as `Callable[[nn.LayerNorm], Tensor] | None`.
+TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp)
 
 
 @dataclass(frozen=True)
@@ -35,16 +47,32 @@ class Vocabulary:
 
 
 def find_forbidden(
-    sources: Sequence[str], not_allowed: Collection[str], vocabulary: Vocabulary
+    sources: Sequence[str], not_allowed: Collection[str], vocabulary: Vocabulary, stub: str = ""
 ) -> list[str]:
-    """Return the dotted paths of the forbidden functions mentioned in the code, resolving imports and aliases."""
+    """Return the dotted paths of the forbidden functions mentioned in the code, resolving imports and aliases.
+
+    The grader may call the methods that the exercise's stub mentions, so they count as called.
+    """
     names = set(not_allowed)
     if not names:
         return []
     facts = [_facts(source, vocabulary) for source in sources]
+    if any(each.in_methods for each in facts):
+        unused = _unused_methods(sources, stub)
+        facts = [each.without(unused) for each in facts]
     found = dict.fromkeys(_used_imports(sources, facts, names))
     found |= dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
     return list(found)[:MAX_SHOWN]
+
+
+def _unused_methods(sources: Sequence[str], stub: str) -> set[str]:
+    """Return the methods that the code defines and whose names occur nowhere else, not even in a comment or string."""
+    defined: Counter[str] = Counter()
+    words: Counter[str] = Counter(re.findall(r"\w+", stub))
+    for source in sources:
+        defined.update(re.findall(r"\bdef\s+(\w+)", source))
+        words.update(re.findall(r"\w+", source))
+    return {name for name, count in defined.items() if words[name] == count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +94,14 @@ class _Facts:
     # Paths of star imports and of imports in functions and classes, expressions that may refer to a library, and any
     # use of the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
+    in_methods: tuple[
+        tuple[str, str | Chain], ...
+    ] = ()  # (method, mention) pairs, not part of `mentions`
+
+    def without(self, methods: Collection[str]) -> _Facts:
+        """Return the facts without the given methods, and with the mentions in all other methods."""
+        kept = [mention for method, mention in self.in_methods if method not in methods]
+        return replace(self, mentions=(*self.mentions, *kept), in_methods=())
 
 
 NOTHING = _Facts()
@@ -76,37 +112,64 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     imports: list[tuple[str, str]] = []
     module_level: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
-    mentions: list[str | Chain] = []
+    mentions: list[tuple[ast.AST, str | Chain]] = []
     is_library = vocabulary.is_library
-    inside: set[int] = set()  # ids of nodes in chains already found
+    inside: set[int] = set()  # ids of nodes in types and in chains already found
     with gc_paused():
         statements = ast.parse(source).body
         outer = _module_level_imports(statements)
         for node in walk(statements):
+            if type(node) in MAY_CONTAIN_TYPE:
+                inside.update(map(id, _type_in(node)))
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 found = [(b, path) for b, path in _imported(node) if is_library(path)]
                 imports += found
                 if id(node) in outer:
                     module_level += [(b, path) for b, path in found if b != "*"]
-                    mentions += [path for b, path in found if b == "*"]
+                    mentions += [(node, path) for b, path in found if b == "*"]
                 else:
                     whole = _imported(node, whole=True)
-                    mentions += [path for _, path in whole if is_library(path)]
+                    mentions += [(node, path) for _, path in whole if is_library(path)]
             elif isinstance(node, ast.Assign) and len(node.targets) == 1:
                 target, chain = node.targets[0], _chain(node.value, set(), is_library)
                 if isinstance(target, ast.Name) and chain:
                     aliases.append((target.id, chain))
             elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
                 if not (isinstance(node.value, ast.Constant) and not node.value.value):
-                    mentions.append(node.arg)
+                    mentions.append((node, node.arg))
             elif isinstance(node, (ast.Attribute, ast.Call)) and id(node) not in inside:
                 chain = _chain(node, inside, is_library)
                 if chain and (chain.is_module or not vocabulary.names.isdisjoint(chain.names)):
-                    mentions.append(chain)
+                    mentions.append((node, chain))
     if not (imports or aliases or mentions):
         return NOTHING
-    parts = (imports, module_level, aliases, mentions)
+    methods = _methods(statements) if mentions else {}
+    in_methods = [(methods[id(node)], what) for node, what in mentions if id(node) in methods]
+    others = [what for node, what in mentions if id(node) not in methods]
+    parts = (imports, module_level, aliases, others, in_methods)
     return _Facts(*(tuple(dict.fromkeys(each)) for each in parts))  # type: ignore[arg-type]
+
+
+def _type_in(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes of the type that a node only states or compares with, as in `x: nn.LayerNorm`."""
+    type_ = getattr(node, TYPE_FIELDS.get(type(node), ""), None)
+    if isinstance(node, ast.Call) and is_call_of(node, "isinstance", "issubclass"):
+        type_ = node.args[1] if len(node.args) == 2 else None
+    nodes = walk([type_] if type_ else [])
+    return nodes if all(isinstance(each, TYPE_PARTS) for each in nodes) else []
+
+
+def _methods(statements: Sequence[ast.stmt]) -> dict[int, str]:
+    """Map the ids of the nodes in methods to the methods' names, except for methods that torch or Python calls."""
+    return {
+        id(node): method.name
+        for class_ in statements
+        if isinstance(class_, ast.ClassDef)
+        for method in class_.body
+        if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if method.name != "forward" and not method.name.startswith("__")
+        for node in walk(method.body)
+    }
 
 
 def _module_level_imports(statements: Sequence[ast.stmt]) -> set[int]:
@@ -187,12 +250,17 @@ def _used_imports(
 
 @lru_cache(maxsize=20_000)
 def _unit(source: str) -> tuple[Unit, frozenset[str]]:
-    """Return a unit with the given source, and all names that it loads."""
+    """Return a unit with the given source, and all names that it loads. Names that occur only in types do not count."""
     with gc_paused():
         statements = ast.parse(source).body
-        names = (node for node in walk(statements) if isinstance(node, ast.Name))
-        loaded = frozenset(name.id for name in names if isinstance(name.ctx, ast.Load))
-        return make_unit(source, statements, 1), loaded
+        nodes = walk(statements)
+        types = {id(part) for node in nodes for part in _type_in(node)}
+        names = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        loaded = frozenset(name.id for name in names if id(name) not in types)
+        in_types = frozenset(name.id for name in names) - loaded
+        unit = make_unit(source, statements, 1)
+        unit = replace(unit, reads=unit.reads - in_types, at_once=unit.at_once - in_types)
+        return unit, loaded
 
 
 def _path(chain: Chain, paths: Mapping[str, str]) -> str:

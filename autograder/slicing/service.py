@@ -165,7 +165,7 @@ class NotebookSlicer:
             [pieces.number(unit) for unit in code.units],
             reached,
             tuple(bounded(map(printable, code.problems))),
-            () if is_stub else _forbidden_uses(code, exercise.not_allowed, self._course.vocabulary),
+            () if is_stub else _forbidden_uses(code, exercise, self._course.vocabulary),
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
@@ -212,14 +212,12 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit], wide: bool) -> bool:
     return not (extended and any(unit.is_class for unit in own))
 
 
-def _forbidden_uses(
-    code: Code, not_allowed: Collection[str], vocabulary: Vocabulary
-) -> tuple[str, ...]:
+def _forbidden_uses(code: Code, exercise: Exercise, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Return the forbidden functions mentioned in the student's code for an exercise, resolving the course's imports."""
     own = [unit.source for unit in code.units if not unit.given]
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
-    found = find_forbidden([*imports, *own], not_allowed, vocabulary)
-    found += _builtin_uses(code, not_allowed)
+    found = find_forbidden([*imports, *own], exercise.not_allowed, vocabulary, exercise.stub)
+    found += _builtin_uses(code, exercise.not_allowed)
     return tuple(bounded(map(printable, found)))
 
 
