@@ -14,7 +14,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from autograder.in_notebook import checks, hints, material, progress
+from autograder.in_notebook import builtin_names, checks, hints, material, progress
 from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
 
 DOUBLE = "def double(x):\n    return x + x\n"
@@ -62,7 +62,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     monkeypatch.setitem(sys.modules, "__main__", main)
     material.load_material(EXERCISES, material.pack(STAND_IN), material.pack({}))
     yield Notebook()
-    for state in (checks.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
+    for state in (builtin_names.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
         state.clear()
 
 
@@ -111,6 +111,37 @@ def test_an_exercise_counts_as_finished_after_it_was_corrected(
     assert "stand-in" not in printed(capsys, notebook.names["check_quadruple"])
     notebook.run(EMPTY_DOUBLE)
     assert "stand-in" in printed(capsys, notebook.names["check_quadruple"])
+
+
+SHADOWS = "list = [1]; str = 'a'; sum = isinstance = bool = vars = map = 0; dir = len = None"
+
+
+def test_variables_with_the_names_of_built_ins_do_not_disturb_the_checks(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks_with_sum = CHECKS.replace("def check_quadruple():", "def check_quadruple():\n    sum([1])")
+    notebook.run(EMPTY_DOUBLE, QUADRUPLE, checks_with_sum, SHADOWS)
+    shadowed = dict(notebook.names)
+    assert "quadruple passes" in printed(capsys, notebook.names["check_quadruple"])
+    with pytest.raises(NotImplementedError, match="double"):
+        notebook.names["check_double"]()
+    shown = printed(capsys, progress.progress)
+    assert "1 of 2 done" in shown
+    assert notebook.names == shadowed
+
+
+def test_student_code_keeps_its_variables(notebook: Notebook) -> None:
+    own = "float = 2\ndef double(x):\n    return x * float\n"
+    notebook.run(own, QUADRUPLE, CHECKS)
+    notebook.names["check_double"]()
+
+
+def test_code_that_expects_more_of_a_stand_in_gets_a_hint(notebook: Notebook) -> None:
+    own = "def double(x, times=3):\n    return times * x\n"
+    caller = "def quadruple(x):\n    return double(double(x, times=2), times=2)\n"
+    notebook.run(own, caller, CHECKS)
+    with pytest.raises(AssertionError, match="This check used a stand-in for `double`"):
+        notebook.names["check_quadruple"]()
 
 
 def test_the_exercise_itself_is_never_replaced(notebook: Notebook) -> None:

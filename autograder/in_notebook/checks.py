@@ -13,6 +13,7 @@ import math
 import re
 import sys
 import traceback
+import types
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -20,11 +21,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from autograder.in_notebook.builtin_names import (
+    EXERCISES,
+    hide_variables,
+    only_builtins,
+    show_variables,
+)
 from autograder.in_notebook.hints import find_mistake
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-EXERCISES: dict[str, tuple[str, float, int]] = {}  # name → chapter, points, minutes
 STAND_INS: dict[str, Any] = {}
 EMPTY, NO_CHECK = "is not filled in", "has not been checked"
 _outcomes: dict[str, tuple[list[object], str]] = {}  # exercise → the code that was checked, result
@@ -36,10 +42,11 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
+    @only_builtins()
     def run() -> None:
         with stand_ins(before=exercise) as replaced:
             error = _run(exercise, check)
-            hint = find_mistake(exercise, check) if error else ""
+            hint = (find_mistake(exercise, check) or _hint_on_stand_ins(error)) if error else ""
         _report(replaced)
         if error is None:
             return
@@ -54,6 +61,7 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
 class NotFilledIn(NotImplementedError):
     """An exercise that is still a stub. Jupyter shows this sentence instead of a traceback."""
 
+    @only_builtins()
     def _render_traceback_(self) -> list[str]:
         return [f"✗ `{self}` {EMPTY}."]
 
@@ -61,6 +69,7 @@ class NotFilledIn(NotImplementedError):
 class CheckFailed(AssertionError):
     """A failed check. Instead of a traceback, Jupyter shows the student's own lines and the message."""
 
+    @only_builtins()
     def _render_traceback_(self) -> list[str]:
         lines = _own_lines(self.__cause__) if self.__cause__ else []
         return [*lines, f"✗ {self}"]
@@ -69,14 +78,17 @@ class CheckFailed(AssertionError):
 @contextlib.contextmanager
 def demonstration() -> Iterator[None]:
     """Use stand-ins for all unfinished exercises while a demonstration runs."""
-    with stand_ins() as replaced:
+    with only_builtins(), stand_ins() as replaced:
+        show_variables()
         try:
             yield
         except NotImplementedError as error:
             if not _is_stub(error):
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
-    _report(replaced)
+        finally:
+            hide_variables()
+        _report(replaced)
 
 
 @contextlib.contextmanager
@@ -154,15 +166,38 @@ def _run(exercise: str, check: Callable[[], None]) -> Exception | None:
     """Run a check and store its result. An interrupted check counts as failed."""
     code = _code(exercise)
     _outcomes[exercise] = code, "the checks did not finish"
+    own = types.FunctionType(check.__code__, dict(check.__globals__))
     try:
-        check()
+        _call(own)
     except Exception as error:
         empty = isinstance(error, NotImplementedError) and str(error) == exercise
         _outcomes[exercise] = code, EMPTY if empty else _message(error)
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        for _ in (_run, _call):
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
         return error
     _outcomes[exercise] = code, ""
     return None
+
+
+def _call(check: Callable[[], None]) -> None:
+    """Run a check with the student's variables."""
+    show_variables()
+    try:
+        check()
+    finally:
+        hide_variables()
+
+
+def _hint_on_stand_ins(error: Exception) -> str:
+    """Return a hint if code may have failed because it expects more of a stand-in than the exercise promises."""
+    cause = error.__cause__ or error
+    if not _used or not isinstance(cause, (TypeError, AttributeError)):
+        return ""
+    names = ", ".join(f"`{name}`" for name in sorted(_used))
+    return (
+        f"This check used a stand-in for {names}, which takes the arguments and returns the results that the "
+        "exercise describes, and no others. If yours does more, finish it first."
+    )
 
 
 def _code(exercise: str) -> list[object]:

@@ -8,7 +8,8 @@ import sys
 import zlib
 from typing import Any
 
-from autograder.in_notebook.checks import EXERCISES, STAND_INS, noted_stand_in
+from autograder.in_notebook.builtin_names import EXERCISES
+from autograder.in_notebook.checks import STAND_INS, noted_stand_in
 from autograder.in_notebook.hints import OUTPUTS
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from IPython.display import display
 
-from autograder.in_notebook.checks import EMPTY, EXERCISES, NO_CHECK, outcome
+from autograder.in_notebook.builtin_names import EXERCISES, only_builtins
+from autograder.in_notebook.checks import EMPTY, NO_CHECK, outcome
 
 _SIGNS = {"done": "✓", "failing": "✗", "not checked": "?", "not started": "·"}
 _COLOURS = {
@@ -68,6 +69,7 @@ class ProgressTable:
         return "\n".join(parts)
 
 
+@only_builtins()
 def progress() -> None:
     """Show your progress. Checks rerun for exercises that have changed."""
     display(ProgressTable([_progress_row(name) for name in EXERCISES]))  # type: ignore[no-untyped-call]

@@ -13,15 +13,15 @@ from types import ModuleType
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.course.text_files import read_text
-from autograder.in_notebook import checks, hints, material, progress
+from autograder.in_notebook import builtin_names, checks, hints, material, progress
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
-HELPERS = (hints, checks, progress, material)
+HELPERS = (builtin_names, hints, checks, progress, material)
 INTRODUCTION = """\
 ### Provided code
 
-Run the next five cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
+Run the next six cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
 also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
