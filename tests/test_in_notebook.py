@@ -14,7 +14,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from autograder.in_notebook import builtin_names, checks, hints, material, progress
+from autograder.in_notebook import checks, helper_names, hints, material, progress
 from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
 
 DOUBLE = "def double(x):\n    return x + x\n"
@@ -62,7 +62,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     monkeypatch.setitem(sys.modules, "__main__", main)
     material.load_material(EXERCISES, material.pack(STAND_IN), material.pack({}))
     yield Notebook()
-    for state in (builtin_names.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
+    for state in (helper_names.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
         state.clear()
 
 
@@ -113,13 +113,15 @@ def test_an_exercise_counts_as_finished_after_it_was_corrected(
     assert "stand-in" in printed(capsys, notebook.names["check_quadruple"])
 
 
-SHADOWS = "list = [1]; str = 'a'; sum = isinstance = bool = vars = map = 0; dir = len = None"
+SHADOWS = "list = [1]; outcome = re = 3; str = 'a'; sum = isinstance = bool = vars = map = 0; dir = len = None"
 
 
-def test_variables_with_the_names_of_built_ins_do_not_disturb_the_checks(
+def test_variables_with_the_names_of_built_ins_or_helpers_do_not_disturb_the_checks(
     notebook: Notebook, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks_with_sum = CHECKS.replace("def check_quadruple():", "def check_quadruple():\n    sum([1])")
+    checks_with_sum = CHECKS.replace(
+        "def check_quadruple():", "def check_quadruple():\n    sum([1])"
+    )
     notebook.run(EMPTY_DOUBLE, QUADRUPLE, checks_with_sum, SHADOWS)
     shadowed = dict(notebook.names)
     assert "quadruple passes" in printed(capsys, notebook.names["check_quadruple"])

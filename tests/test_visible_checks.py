@@ -160,3 +160,27 @@ def test_norms_with_parameters_in_a_dit_block_are_found(
 
     with pytest.raises(AssertionError, match=r"your block has parameters in .*'norm'"):
         check(notebook, "DiTBlock", DiTBlock=Larger)
+
+
+@pytest.mark.parametrize(("day", "exercise"), [("day1", "sequence_loss"), ("day2", "generate")])
+def test_variables_may_have_the_names_of_built_ins_and_helpers(
+    day: str,
+    exercise: str,
+    notebooks: Callable[[str], Notebook],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = vars(notebooks(day).module)
+    shadows = ("list", "str", "sum", "isinstance", "outcome", "results", "re", "zlib")
+    before = {name: names[name] for name in shadows if name in names}
+    own = dict(names)
+    names.update(dict.fromkeys(shadows, [1]))
+    shadowed = dict(names)
+    try:
+        names[f"check_{exercise}"]()
+        assert names == shadowed
+    finally:
+        for name in shadows:
+            names.pop(name, None)
+        names.update(before)
+    assert names == own
+    assert "all visible checks pass" in capsys.readouterr().out

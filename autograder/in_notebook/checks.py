@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from autograder.in_notebook.builtin_names import (
+from autograder.in_notebook.helper_names import (
     EXERCISES,
+    helper_names,
     hide_variables,
-    only_builtins,
     show_variables,
 )
 from autograder.in_notebook.hints import find_mistake
@@ -42,7 +42,7 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
-    @only_builtins()
+    @helper_names()
     def run() -> None:
         with stand_ins(before=exercise) as replaced:
             error = _run(exercise, check)
@@ -61,7 +61,7 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
 class NotFilledIn(NotImplementedError):
     """An exercise that is still a stub. Jupyter shows this sentence instead of a traceback."""
 
-    @only_builtins()
+    @helper_names()
     def _render_traceback_(self) -> list[str]:
         return [f"✗ `{self}` {EMPTY}."]
 
@@ -69,7 +69,7 @@ class NotFilledIn(NotImplementedError):
 class CheckFailed(AssertionError):
     """A failed check. Instead of a traceback, Jupyter shows the student's own lines and the message."""
 
-    @only_builtins()
+    @helper_names()
     def _render_traceback_(self) -> list[str]:
         lines = _own_lines(self.__cause__) if self.__cause__ else []
         return [*lines, f"✗ {self}"]
@@ -78,7 +78,7 @@ class CheckFailed(AssertionError):
 @contextlib.contextmanager
 def demonstration() -> Iterator[None]:
     """Use stand-ins for all unfinished exercises while a demonstration runs."""
-    with only_builtins(), stand_ins() as replaced:
+    with helper_names(), stand_ins() as replaced:
         show_variables()
         try:
             yield

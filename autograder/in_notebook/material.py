@@ -8,8 +8,8 @@ import sys
 import zlib
 from typing import Any
 
-from autograder.in_notebook.builtin_names import EXERCISES
 from autograder.in_notebook.checks import STAND_INS, noted_stand_in
+from autograder.in_notebook.helper_names import EXERCISES, HELPERS
 from autograder.in_notebook.hints import OUTPUTS
 
 
@@ -25,12 +25,17 @@ def unpack(packed: str) -> Any:
 
 
 def load_material(
-    exercises: dict[str, tuple[str, float, int]], stand_ins: str, outputs: str
+    exercises: dict[str, tuple[str, float, int]], stand_ins: str, outputs: str, helpers: str = ""
 ) -> None:
-    """Load the exercises (chapter, points, minutes), packed stand-ins, and packed results of known mistakes."""
+    """Load the exercises (chapter, points, minutes), packed stand-ins, and packed results of known mistakes.
+
+    `helpers` lists the names that the helpers in the notebook use.
+    """
+    notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)
+    HELPERS.update({name: notebook[name] for name in helpers.split() if name in notebook})
     OUTPUTS.update(unpack(outputs))
     loaded: dict[str, Any] = {}
     # Stand-ins call each other through the notebook, where a finished exercise replaces its stand-in.
-    exec(unpack(stand_ins), vars(sys.modules["__main__"]), loaded)
+    exec(unpack(stand_ins), notebook, loaded)
     STAND_INS.update({n: noted_stand_in(n, loaded[n]) for n in exercises if n in loaded})

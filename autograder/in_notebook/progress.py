@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from IPython.display import display
 
-from autograder.in_notebook.builtin_names import EXERCISES, only_builtins
 from autograder.in_notebook.checks import EMPTY, NO_CHECK, outcome
+from autograder.in_notebook.helper_names import EXERCISES, helper_names
 
 _SIGNS = {"done": "✓", "failing": "✗", "not checked": "?", "not started": "·"}
 _COLOURS = {
@@ -69,7 +69,7 @@ class ProgressTable:
         return "\n".join(parts)
 
 
-@only_builtins()
+@helper_names()
 def progress() -> None:
     """Show your progress. Checks rerun for exercises that have changed."""
     display(ProgressTable([_progress_row(name) for name in EXERCISES]))  # type: ignore[no-untyped-call]

@@ -13,16 +13,17 @@ from types import ModuleType
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.course.text_files import read_text
-from autograder.in_notebook import builtin_names, checks, hints, material, progress
+from autograder.in_notebook import checks, helper_names, hints, material, progress
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
-HELPERS = (builtin_names, hints, checks, progress, material)
+HELPERS = (helper_names, hints, checks, progress, material)
 INTRODUCTION = """\
 ### Provided code
 
 Run the next six cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
 also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
+OWN_IMPORT = re.compile(r"^from (?:__future__|autograder)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')
@@ -38,6 +39,9 @@ load_material(
     \"\"\",
     outputs=\"\"\"
 {outputs}
+    \"\"\",
+    helpers=\"\"\"
+{helpers}
     \"\"\",
 )"""
 
@@ -71,6 +75,7 @@ def data(day: Day, outputs: str) -> str:
         exercises="\n".join(exercises),
         stand_ins=_wrapped(material.pack(_without_docstring(stand_ins))),
         outputs=_wrapped(outputs or material.pack({})),
+        helpers=_wrapped(" ".join(sorted(_helper_names()))),
     )
 
 
@@ -99,9 +104,15 @@ def version(day: Day) -> str:
     return digest.hexdigest()[:12]
 
 
+def _helper_names() -> set[str]:
+    return {n for module in HELPERS for n in vars(module) if not n.startswith("__")} - {
+        "annotations"
+    }
+
+
 def _cell_source(module: ModuleType) -> str:
     source = inspect.getsource(module)
-    source = re.sub(r"^from (__future__|autograder)\b.*\n", "", source, flags=re.MULTILINE)
+    source = OWN_IMPORT.sub("", source)
     return re.sub(r"\n{4,}", "\n\n\n", source).strip()
 
 
