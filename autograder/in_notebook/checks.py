@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from autograder.in_notebook.helper_names import (
     EXERCISES,
     helper_names,
-    hide_variables,
-    show_variables,
+    student_names,
 )
 from autograder.in_notebook.hints import find_mistake
 
@@ -79,15 +78,13 @@ class CheckFailed(AssertionError):
 def demonstration() -> Iterator[None]:
     """Use stand-ins for all unfinished exercises while a demonstration runs."""
     with helper_names(), stand_ins() as replaced:
-        show_variables()
         try:
-            yield
+            with student_names():
+                yield
         except NotImplementedError as error:
             if not _is_stub(error):
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
-        finally:
-            hide_variables()
         _report(replaced)
 
 
@@ -97,9 +94,11 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_stub(error) or _is_failed_check(error):
-            raise
-        raise AssertionError(f"{result}; yours raises {_message(error)}\n{look}".strip()) from error
+        with helper_names():
+            if _is_stub(error) or _is_failed_check(error):
+                raise
+            message = f"{result}; yours raises {_message(error)}\n{look}".strip()
+        raise AssertionError(message) from error
 
 
 @contextlib.contextmanager
@@ -110,11 +109,12 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
         with expecting(f"{case} should raise a ValueError"):
             yield
     except AssertionError as error:
-        if not isinstance(error.__cause__, ValueError):
-            raise
-        message = str(error.__cause__)
-        named = set(re.findall(r"\w+", message)) & set(names)
-        problem = "" if named else f"your message is '{message}'"
+        with helper_names():
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            message = str(error.__cause__)
+            named = set(re.findall(r"\w+", message)) & set(names)
+            problem = "" if named else f"your message is '{message}'"
     if problem:
         raise AssertionError(
             f"{case} should raise a ValueError that names {' or '.join(names[:2])}; {problem}"
@@ -180,12 +180,8 @@ def _run(exercise: str, check: Callable[[], None]) -> Exception | None:
 
 
 def _call(check: Callable[[], None]) -> None:
-    """Run a check with the student's variables."""
-    show_variables()
-    try:
+    with student_names():
         check()
-    finally:
-        hide_variables()
 
 
 def _hint_on_stand_ins(error: Exception) -> str:
@@ -272,12 +268,14 @@ def noted_stand_in(name: str, stand_in: Any) -> Any:
     return noted
 
 
+@helper_names()
 def fixed_numbers(*shape: int) -> Tensor:
     """Return a tensor of distinct numbers between −1 and 1, which are the same on every machine."""
     count = torch.arange(math.prod(shape), dtype=torch.float64)
     return torch.sin(1 + 2.3 * count).float().reshape(shape)
 
 
+@helper_names()
 def filled(module: ModuleT) -> ModuleT:
     """Fill each parameter of a module with numbers that depend only on its shape and its shortest name."""
     names: dict[torch.nn.Parameter, str] = {}

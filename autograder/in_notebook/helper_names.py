@@ -13,32 +13,47 @@ from typing import Any
 
 EXERCISES: dict[str, tuple[str, float, int]] = {}  # name → chapter, points, minutes
 HELPERS: dict[str, Any] = {}  # what the helpers use, by name
-_hidden: dict[str, Any] = {}
+_hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are hidden
 
 
 @contextlib.contextmanager
 def helper_names() -> Iterator[None]:
     """Hide the notebook's variables that have the names of built-ins or helpers, except exercises."""
-    hide_variables()
+    was_hidden = bool(_hidden)
+    if not was_hidden:
+        _hide()
     try:
         yield
     finally:
-        show_variables()
+        if not was_hidden:
+            _show()
 
 
-def hide_variables() -> None:
-    """Replace the variables with the built-ins and helpers until `show_variables` is called."""
+@contextlib.contextmanager
+def student_names() -> Iterator[None]:
+    """Show the hidden variables while student code runs."""
+    was_hidden = bool(_hidden)
+    if was_hidden:
+        _show()
+    try:
+        yield
+    finally:
+        if was_hidden:
+            _hide()
+
+
+def _hide() -> None:
     notebook = builtins.vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {}
     for name in {*builtins.dir(builtins), *HELPERS} - {*EXERCISES}:
         if name.startswith("__"):
             continue
         if name in notebook and (name not in HELPERS or notebook[name] is not HELPERS[name]):
-            _hidden[name] = notebook.pop(name)
+            hidden[name] = notebook.pop(name)
         if name in HELPERS:
             notebook[name] = HELPERS[name]
+    _hidden.append(hidden)
 
 
-def show_variables() -> None:
-    """Put the hidden variables back into the notebook."""
-    builtins.vars(sys.modules["__main__"]).update(_hidden)
-    _hidden.clear()
+def _show() -> None:
+    builtins.vars(sys.modules["__main__"]).update(_hidden.pop())
