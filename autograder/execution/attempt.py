@@ -23,7 +23,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
 
-MAX_RESTARTS = 2
+TRIES = 3
 # torch raises this error only if the tensor requires gradients.
 CHANGED_LEAF = re.compile(r"leaf Variable that requires grad .{0,40}in-place operation")
 CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
@@ -46,10 +46,10 @@ class Outcome:
 
 
 class Attempt:
-    """A worker that runs one exercise's code and is restarted up to `MAX_RESTARTS` times after a timeout or a crash.
+    """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `tries` times in total.
 
     Resource usage counts against `budget`, the submission's budget. A test that must run alone holds the course-wide
-    `lock` exclusively.
+    `lock` exclusively. With only one try, no test does.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Attempt:
         seed: str,
         budget: Budget | None = None,
         lock: RunLock | None = None,
+        tries: int = TRIES,
     ) -> None:
         self._server = server
         self._exercise = exercise
@@ -69,7 +70,7 @@ class Attempt:
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)
         self._lock = lock or RunLock(None)
         self._alone = False
-        self._restarts = 0
+        self._tries = tries
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
         # The outcome of all remaining tests, or None to run them.
@@ -227,12 +228,12 @@ class Attempt:
         if isinstance(error, ServerLost):
             raise error
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
-        if idle and not self._alone and self._budget.excess is None:
+        if idle and not self._alone and self._tries > 1 and self._budget.excess is None:
             raise error
         outcome = _failure(error)
         self.stop()
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS or self._budget.excess is not None:
+        self._tries -= 1
+        if self._tries <= 0 or self._budget.excess is not None:
             self._final = outcome
         return outcome
 

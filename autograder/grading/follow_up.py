@@ -6,7 +6,7 @@ Entry point: `FollowUp`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from msgspec import structs
 
@@ -16,68 +16,89 @@ from autograder.grading.own_code import own_statements
 from autograder.grading.runner import Job
 from autograder.grading.substitution import Graded, substitute_references
 from autograder.marks.model import Status
-from autograder.slicing.client import Slicer
+from autograder.protocol.limits import Allowance, Budget
+from autograder.slicing.client import Slice, Slicer, SlicingError
 
 # More statements cannot help an exercise with these statuses.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
 
 
-@dataclass(frozen=True)
+# All runs with wider code together, because such code may contain slow experiments.
+WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
+
+
 class FollowUp:
     """Regrades exercises of one submission. Adds internal errors to `problems`."""
 
-    grader: ExerciseGrader
-    slicer: Slicer
-    job: Job
-    problems: list[str]
+    def __init__(
+        self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]
+    ) -> None:
+        self._grader, self._slicer, self._job, self._problems = grader, slicer, job, problems
+        self._wider_runs = Budget(WIDER_RUNS, "submission")
+        self._can_widen = True
 
     def regrade(self, graded: Sequence[Graded]) -> list[Graded]:
         """Regrade exercises that lost points, replacing earlier ones with reference solutions, and look for known mistakes.
 
         Exercises are processed in order. If an exercise earns full points when regraded, later exercises use the
-        student's code for it.
+        student's code for it. If points are still missing, the exercise is graded once more with all statements that may
+        affect it.
         """
         result = {first.code.exercise: first for first in graded}
-        for exercise in self.grader.day.exercises:
+        for exercise in self._grader.day.exercises:
             first = result[exercise.name]
-            if first.marks.points == first.marks.max_points:
-                continue
-            original = self._with_wider_code(exercise, first)
-            if original.marks.status != "not_attempted":
-                best = self._substituted(exercise, original, result)
-                mistake = self.grader.name_mistake(exercise, best, self.job, self.problems)
-                statements = own_statements(best.code, self.grader.day)
+            best = self._substituted(exercise, first, result, self._job)
+            if _lost_points(best) and first.marks.status not in NOT_WIDENED:
+                best = self._widened(exercise, first, best, result)
+            if _lost_points(first) and best.marks.status != "not_attempted":
+                mistake = self._grader.name_mistake(exercise, best, self._job, self._problems)
+                statements = own_statements(best.code, self._grader.day)
                 marks = structs.replace(best.marks, mistake=mistake, statements=statements)
                 result[exercise.name] = replace(best, marks=marks)
         return list(result.values())
 
-    def _with_wider_code(self, exercise: Exercise, first: Graded) -> Graded:
-        """Regrade an exercise with all statements that may affect it. Return the better result."""
-        if first.marks.status in NOT_WIDENED:
-            return first
-        code = self.slicer.slice_again(exercise.name, wide=True)
-        if code.state != "written" or code.pieces == first.code.pieces:
-            return first
-        wider = self.grader.grade_slice(exercise, code, replace(self.job, observe=None))
-        if wider.marks.points <= first.marks.points:
-            return first
-        if self.job.observe:
-            self.grader.grade_slice(exercise, code, self.job)
-        return replace(wider, wide=True)
+    def _widened(
+        self, exercise: Exercise, first: Graded, best: Graded, others: Mapping[str, Graded]
+    ) -> Graded:
+        """Regrade an exercise with all statements that may affect it. Return the best result."""
+        code = self._wider_code(exercise)
+        if code is None or code.state != "written" or code.pieces == first.code.pieces:
+            return best
+        job = Job(self._job.seed, self._wider_runs, is_trial=True)
+        wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
+        # Without these statements, code that needs them hardly passes any tests, with or without references.
+        if wider.marks.points > first.marks.points or 2 * best.marks.points < best.marks.max_points:
+            wider = self._substituted(exercise, wider, others, job)
+        if wider.marks.points <= best.marks.points:
+            return best
+        if self._job.observe:
+            observed = replace(job, observe=self._job.observe)
+            self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
+        return wider
+
+    def _wider_code(self, exercise: Exercise) -> Slice | None:
+        """Return all statements that may affect an exercise, or None if too much time was spent on such code."""
+        if not self._can_widen or self._wider_runs.excess is not None:
+            return None
+        try:
+            return self._slicer.slice_again(exercise.name, wide=True)
+        except SlicingError:
+            self._can_widen = False
+            return None
 
     def _substituted(
-        self, exercise: Exercise, original: Graded, others: Mapping[str, Graded]
+        self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
     ) -> Graded:
         """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""
-        if not _lost_points(original):
+        if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
         def grade_with(replaced: tuple[str, ...]) -> Graded:
-            code = self.slicer.slice_again(exercise.name, replaced, original.wide)
-            result = self.grader.grade_slice(exercise, code, self.job, replaced)
+            code = self._slicer.slice_again(exercise.name, replaced, original.wide)
+            result = self._grader.grade_slice(exercise, code, job, replaced)
             return replace(result, problems=original.problems, wide=original.wide)
 
-        earlier = self.grader.day.names[: self.grader.day.names.index(exercise.name)]
+        earlier = self._grader.day.names[: self._grader.day.names.index(exercise.name)]
         lost = [name for name in earlier if _lost_points(others[name])]
         dependent = [
             name
@@ -86,7 +107,7 @@ class FollowUp:
             and not others[name].replaced
             and not set(others[name].code.reached).isdisjoint(lost)
         ]
-        sentences = {test.name: test.sentence for test in self.grader.key.tests[exercise.name]}
+        sentences = {test.name: test.sentence for test in self._grader.key.tests[exercise.name]}
         return substitute_references(original, lost, dependent, grade_with, sentences)
 
 

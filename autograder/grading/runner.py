@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autograder.course.config import Exercise
 from autograder.execution.answer_key import AnswerKey
@@ -22,11 +22,15 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 
 @dataclass(frozen=True)
 class Job:
-    """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test."""
+    """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
+
+    A trial ends at the first time limit, and its limits are low.
+    """
 
     seed: str
     budget: Budget | None = None
     observe: Observer | None = None
+    is_trial: bool = False
 
 
 class Runner:
@@ -39,7 +43,11 @@ class Runner:
 
     def attempt(self, exercise: Exercise, source: Source, job: Job) -> Attempt:
         """Return a new attempt, which the caller must stop."""
-        return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
+        if not job.is_trial:
+            return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
+        limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
+        exercise = replace(exercise, limits=limits)
+        return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock, tries=1)
 
     def outcomes(
         self,

@@ -111,7 +111,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 class Slicer:
     """Client that slices one notebook in a single process, which it starts when first needed.
 
-    After an error, later calls raise the same error.
+    After an error, later calls raise the same error, unless it was raised by a wide slice.
     """
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
@@ -153,9 +153,9 @@ class Slicer:
             answer = process.decode(process.ask(m.Again(exercise, list(replaced), wide)), ANSWERS)
             return self._slices(process, answer, [exercise])[exercise]
 
-        return self._ask(ask)
+        return self._ask(ask, is_final=not wide)
 
-    def _ask(self, ask: Callable[[ReaderProcess], T]) -> T:
+    def _ask(self, ask: Callable[[ReaderProcess], T], is_final: bool = True) -> T:
         """Call `ask` with the process that sliced the notebook, or with a new process if the fork server died."""
         if self._failure:
             raise SlicingError(self._failure)
@@ -163,8 +163,9 @@ class Slicer:
             return retry_server_loss(lambda: ask(self._running()))
         except ReadError as error:
             self.close()
-            self._failure = printable(str(error))
-            raise SlicingError(self._failure) from None
+            problem = printable(str(error))
+            self._failure = problem if is_final else ""
+            raise SlicingError(problem) from None
 
     def _running(self) -> ReaderProcess:
         if self._process is None or not self._process.is_running:

@@ -18,9 +18,9 @@ class NotebookIndex:
 
     `preferred` contains the names for which the student's own functions and classes replace the course's.
 
-    If `wide` is the name of an exercise, every binding of that name is a definition of the exercise, and all of the
-    student's names replace those of the course and of statements that occur in the release (`released`). Code under
-    `if __name__ == "__main__":` counts, but no demonstration.
+    If `wide` is the name of an exercise, every binding of that name is a definition of the exercise, and the student's
+    names replace those of statements that occur in the release (`released`) and, where possible, those of the course. Code
+    under `if __name__ == "__main__":` counts, but no demonstration.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class NotebookIndex:
         self.units = [*given, *own]
         given_names = {n for u in given for n in u.binds} - exercises
         if wide:
-            redefined = {n for u in own if u.source not in released for n in u.binds}
+            replaceable = {n for u in given if u.is_replaceable for n in u.binds}
+            redefined = {n for u in own if u.source not in released for n in u.binds & replaceable}
         else:
             redefined = _redefined(own, given, student) if prefer_own else set()
         self.preferred = given_names & redefined
