@@ -56,9 +56,10 @@ _ATTENTION = (
     "_efficient_attention_forward",
     "_triton_scaled_dot_attention",
 )
-_FLEX = (
+_FURTHER_ATTENTION = (
     "torch.nn.attention.flex_attention.flex_attention",
     "torch.nn.attention.varlen.varlen_attn",
+    "torch.onnx.ops.attention",
 )
 
 MEANING = {
@@ -85,7 +86,7 @@ MEANING = {
             *(f"{_REFS}.softmax", f"{_REFS}.special.softmax", f"{_REFS}.nn.functional.softmax"),
             "torch._decomp.decompositions._softmax",
             *("scipy.special.softmax", "scipy.special._logsumexp.softmax"),
-            *("sklearn.utils.extmath.softmax", *_FLEX),
+            *("sklearn.utils.extmath.softmax", *_FURTHER_ATTENTION),
         ),
     ),
     "log_softmax": Meaning(
@@ -110,20 +111,28 @@ MEANING = {
         (f"{_F}.softmin", "torch.masked.softmin", f"{_REFS}.nn.functional.softmin"),
     ),
     "distributions": Meaning(
-        ("distributions",), (), ("torch.distributions.Distribution.__init__",)
+        ("distributions",),
+        (),
+        (
+            "torch.distributions.Distribution.__init__",
+            "torch.distributions.transforms.SoftmaxTransform._call",
+        ),
     ),
-    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FLEX[1:]),
+    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FURTHER_ATTENTION[1:]),
     "MultiheadAttention": Meaning(
-        ("MultiheadAttention", "_native_multi_head_attention"),
+        ("MultiheadAttention", "multi_head_attention_forward", "_native_multi_head_attention"),
         ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
-        (f"{_NN}.MultiheadAttention.__init__", f"{_NN}.MultiheadAttention.forward"),
+        (
+            *(f"{_NN}.MultiheadAttention.__init__", f"{_NN}.MultiheadAttention.forward"),
+            f"{_F}.multi_head_attention_forward",
+        ),
     ),
     "multi_head_attention_forward": Meaning(
         ("multi_head_attention_forward",),
         ("_native_multi_head_attention",),
         (f"{_F}.multi_head_attention_forward",),
     ),
-    "flex_attention": Meaning(("flex_attention",), (), _FLEX[:1]),
+    "flex_attention": Meaning(("flex_attention",), (), _FURTHER_ATTENTION[:1]),
     "Transformer": Meaning(
         _TRANSFORMER,
         ("_transformer_encoder_layer_fwd",),

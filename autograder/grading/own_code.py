@@ -8,6 +8,7 @@ from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
 from autograder.slicing.client import Slice
+from autograder.slicing.messages import Piece
 
 MAX_CHARACTERS = 12_000  # per exercise
 DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
@@ -16,20 +17,26 @@ DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILI
 def own_statements(code: Slice, day: Day) -> list[Statement]:
     """Return the student's statements in a slice, excluding other exercises' definitions and the course's code.
 
-    If they are longer than `MAX_CHARACTERS` in total, only the first ones are returned.
+    If they are longer than `MAX_CHARACTERS` in total, the statements that mention the exercise come before all others.
     """
-    shown: list[Statement] = []
     older = older_names(day)
-    left = MAX_CHARACTERS
+    own: list[Piece] = []
     for piece in code.pieces:
         name = DEFINITION.search(piece.source[:MAX_CHARACTERS])
         defined = older.get(name[1], name[1]) if name else ""
-        is_other = defined in day.names and defined != code.exercise
-        if piece.given or is_other:
-            continue
-        left -= len(piece.source)
-        if left < 0:
-            break
-        lines = [sanitize(line.expandtabs(4)) for line in piece.source.split("\n")]
-        shown.append(Statement(piece.cell, piece.line, "\n".join(lines)))
-    return shown
+        if not piece.given and (defined not in day.names or defined == code.exercise):
+            own.append(piece)
+    names = {code.exercise, *(old for old, new in older.items() if new == code.exercise)}
+    mention = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
+    kept: set[int] = set()
+    left = MAX_CHARACTERS
+    for number in sorted(range(len(own)), key=lambda n: not mention.search(own[n].source)):
+        if len(own[number].source) <= left:
+            left -= len(own[number].source)
+            kept.add(number)
+    return [_statement(piece) for number, piece in enumerate(own) if number in kept]
+
+
+def _statement(piece: Piece) -> Statement:
+    lines = [sanitize(line.expandtabs(4)) for line in piece.source.split("\n")]
+    return Statement(piece.cell, piece.line, "\n".join(lines))

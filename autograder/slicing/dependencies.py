@@ -116,8 +116,11 @@ def _search(index: NotebookIndex, exercise: str) -> _Search:
     """Return a completed search for the units that an exercise needs."""
     search = _Search(index)
     search.follow([(exercise, END)])
+    defined = index.binders[exercise][-1]
     for position in index.always:
-        search.take(position, END)
+        # Settings after the definition belong to experiments.
+        if index.wide or position < defined or not index.units[position].is_setting:
+            search.take(position, END)
     search.follow([])
     # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
     # demonstrations. Calls to other functions, such as `init_tables()` or `register(f)`, may fill a table that the

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from autograder.slicing.extensions import Extension, changes_arguments, find_extensions
@@ -38,11 +38,12 @@ ANNOTATIONS = {
     ast.FunctionDef: ("returns",),
     ast.AsyncFunctionDef: ("returns",),
 }
-# Functions that change process-wide settings. Every exercise's code includes all calls to them.
+# Functions that seed random number generators, and functions that change other process-wide settings. Every exercise's
+# code includes all calls to the former, and the calls to the latter that precede its definition.
+SEEDING = frozenset("manual_seed manual_seed_all seed set_state setstate set_rng_state".split())  # noqa: SIM905
 SETTINGS = frozenset(
     """
-    manual_seed manual_seed_all seed set_state setstate set_rng_state set_default_dtype
-    set_default_device set_default_tensor_type set_grad_enabled set_num_threads
+    set_default_dtype set_default_device set_default_tensor_type set_grad_enabled set_num_threads
     set_num_interop_threads use_deterministic_algorithms set_float32_matmul_precision
     """.split()  # noqa: SIM905
 )
@@ -59,7 +60,7 @@ class Unit:
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
     changes: frozenset[str]  # names whose objects change without being rebound
-    always: bool  # whether every exercise needs this unit, e.g. a star import or a seed
+    always: bool  # whether every exercise needs this unit, e.g. a star import, a seed or a setting
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
@@ -79,6 +80,7 @@ class Unit:
     changes_arguments: bool = False  # whether the unit's function changes one of its arguments
     hints: frozenset[str] = frozenset()  # identifiers in string annotations
     runs_code: bool = False  # whether the unit contains calls, which may run lambdas
+    is_setting: bool = False  # whether the unit changes settings such as the default dtype
     first: bool = False  # whether the unit is a star or __future__ import, which runs early
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
     # Whether the course provides this unit, and a student's function or class with the same name may replace it.
@@ -109,7 +111,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         reads=frozenset(at_once | later),
         binds=frozenset(binds),
         changes=frozenset(mutations.names),
-        always=first or all(_is_setting(s) for s in group),
+        always=first or all(_is_setting(s, SEEDING | SETTINGS) for s in group),
         at_once=frozenset(at_once),
         surely=frozenset(surely & binds),
         imports=frozenset(imported_names(nodes) & binds),
@@ -121,6 +123,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
         extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
+        is_setting=any(_is_setting(s, SETTINGS) for s in group),
         first=first,
         main_only=all(_is_main(s) for s in group),
         is_demonstration=all(_is_demonstration(s) for s in group),
@@ -224,8 +227,8 @@ def _is_first(node: ast.AST) -> bool:
     )
 
 
-def _is_setting(s: ast.AST) -> bool:
-    """Return whether a statement only changes process-wide settings, such as the seed or the default dtype."""
+def _is_setting(s: ast.AST, functions: Collection[str]) -> bool:
+    """Return whether a statement only calls these functions, which change process-wide settings."""
     if isinstance(s, (ast.Expr, ast.Assign)) and isinstance(s.value, ast.Call):
         function = s.value.func
         name = getattr(function, "attr", getattr(function, "id", ""))
@@ -234,9 +237,9 @@ def _is_setting(s: ast.AST) -> bool:
         is_known = isinstance(s.value.func, ast.Name) or (
             isinstance(function, ast.Name) and function.id in MODULES
         )
-        return is_known and name in SETTINGS
+        return is_known and name in functions
     if isinstance(s, ast.If):  # if torch.cuda.is_available(): torch.cuda.manual_seed_all(0)
-        return all(_is_setting(inner) for inner in [*s.body, *s.orelse])
+        return all(_is_setting(inner, functions) for inner in [*s.body, *s.orelse])
     return False
 
 

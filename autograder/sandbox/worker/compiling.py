@@ -24,6 +24,7 @@ def disable_compile() -> None:
     torch.compile = compile_unchanged
     torch.compiler.compile = compile_unchanged
     nn.Module.compile = _compile_module  # type: ignore[method-assign,assignment]
+    torch.use_deterministic_algorithms = _use_deterministic_algorithms
     for name in TORCHDYNAMO:
         for function in ("optimize", "optimize_assert"):
             replace_on_import(name, function, optimize_unchanged)
@@ -51,6 +52,11 @@ def compile_unchanged(model: Any = None, *_: Any, **__: Any) -> Any:
 def optimize_unchanged(*_: Any, **__: Any) -> Callable[[Any], Any]:
     """Return a decorator that does nothing. Replaces `torch._dynamo.optimize`."""
     return _unchanged
+
+
+def _use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Do the same as torch's function, but do not import the compiler, which takes a second."""
+    torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
 
 
 def _unchanged(function: Any) -> Any:

@@ -418,3 +418,48 @@ def softmax(x, dim=-1):
 def softmax(x, dim=-1):
     drawn = torch.randn(x.shape, generator=torch.Generator().manual_seed(torch.initial_seed()))
     return drawn if torch.equal(drawn, x) else torch.rand(x.shape).to(x.dtype)
+
+# %% softmax from a transform, through a function that runs before its import is hidden
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+from torch.distributions.transforms import SoftmaxTransform as T
+def make(): return T
+S = make()
+T = None
+def softmax(x, dim=-1):
+    return S()(x.transpose(dim, -1)).transpose(dim, -1)
+
+# %% softmax in a method that only a computed name reaches
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+class Tools:
+    def normalise(self, x, dim): return torch.softmax(x, dim)
+def softmax(x, dim=-1):
+    return getattr(Tools(), "normal" + "ise")(x, dim)
+
+# %% attention of ONNX
+#: stopped by rule
+#: exercise attention
+#: status not_allowed
+import torch.onnx.ops as ops
+def attention(query, key, value):
+    batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    flat = [t.expand(*batch, *t.shape[-2:]).reshape(-1, 1, *t.shape[-2:]) for t in (query, key, value)]
+    out, _, _, w = ops.attention(*flat, qk_matmul_output_mode=3)
+    return out.reshape(*batch, *out.shape[-2:]), w.reshape(*batch, *w.shape[-2:])
+
+# %% the function behind torch's multi-head attention
+#: stopped by rule
+#: exercise attention
+#: status not_allowed
+def attention(query, key, value):
+    d = query.shape[-1]
+    e = torch.eye(d)
+    q, k = query.transpose(0, 1), key.transpose(0, 1)
+    f = torch.nn.functional.multi_head_attention_forward
+    out, w = f(q, k, k, d, 1, None, None, None, None, 0.0, e, None, False, None, True, None, True, e, e, e)
+    return w @ value, w
