@@ -1005,6 +1005,11 @@ class TestNextTokenProbabilities:
             seen = student.next_token_probabilities(logits.to(dtype), **options)
             expected = probabilities_oracle(logits, **options)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
+            greedy = student.next_token_probabilities(logits.to(dtype), temperature=0)
+            expected = F.one_hot(logits.argmax(dim=-1), 6)
+            close(
+                greedy, expected.double(), f"the result in {dtype} for temperature=0", dtype=dtype
+            )
         for options in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.7}):
             given, upstream = logits.clone().requires_grad_(), draw.normal(3, 2, 6)
             seen = shaped(student.next_token_probabilities(given, **options), (3, 2, 6))
@@ -1027,7 +1032,7 @@ class TestNextTokenProbabilities:
     def test_device(self, student):
         """The result is on the same device as the logits."""
         logits = torch.zeros(3, 6, device="meta")
-        for options in ({}, {"top_k": 2}, {"top_p": 0.5}):
+        for options in ({}, {"top_k": 2}, {"top_p": 0.5}, {"temperature": 0}):
             on_meta(
                 lambda options=options: student.next_token_probabilities(logits, **options),
                 (3, 6),
