@@ -990,6 +990,8 @@ class TestNextTokenProbabilities:
         self._check(student, logits, "logits of up to ±900 and filters", 1e-3, top_k=4, top_p=0.9)
         logits = shuffled_logits(draw, 3)
         self._check(student, logits, "temperature=0.01", temperature=0.01)
+        what = "logits below −100, temperature=0.01 and top_k=2"
+        self._check(student, logits - 150, what, temperature=0.01, top_k=2)
         near = 2e-3 * draw.normal(3, 5)
         seen = student.next_token_probabilities(near, temperature=1e-3)
         what = "the result for logits close together and temperature=0.001"
