@@ -245,7 +245,7 @@ class TestCausalSelfAttention:
     def test_cache_in_pieces(self, student, seed):
         """With a cache, each position attends to all cached positions and to the positions up to itself in its own chunk."""
         draw = Draw(seed)
-        layer, _ = self._layer(student, draw)
+        layer, weights = self._layer(student, draw)
         x = draw.normal(2, 7, D)
         whole = finite(shaped(layer(x), x.shape, what="the result without a cache"))
         # A mask that is kept for each chunk length would be wrong for the second chunk of 3.
@@ -253,6 +253,11 @@ class TestCausalSelfAttention:
             seen = run_in_chunks(layer, x, sizes, student.KeyValueCache())
             unchanged(student)
             close(seen, whole, f"the result for chunks of {sizes} positions", atol=ATOL)
+        layer = student.CausalSelfAttention(D, HEADS, dropout=0.0)
+        layer.load(weights)
+        seen = run_in_chunks(layer.train(), x, (3, 4), student.KeyValueCache())
+        what = "the result for chunks of (3, 4) positions in training mode with dropout=0.0"
+        close(seen, whole, what, atol=ATOL)
 
     @weight(0.5)
     def test_lengths(self, student, seed):
@@ -418,11 +423,12 @@ class TestGPTBlock:
     def test_cache(self, student, seed):
         """The block passes the cache to attention: processing x in chunks gives the same result as a single call."""
         draw = Draw(seed)
-        block, x = self._block(student, block_weights(draw)), draw.normal(2, 6, D)
+        block, x = self._block(student, block_weights(draw), dropout=0.0), draw.normal(2, 6, D)
         whole = finite(shaped(block(x), x.shape, what="the result without a cache"))
-        for sizes in ((1, 2, 3), (1,) * 6):
-            cache = student.KeyValueCache()
-            seen, what = run_in_chunks(block, x, sizes, cache), f"the result for chunks of {sizes}"
+        for sizes, mode in (((1, 2, 3), "evaluation"), ((1,) * 6, "training")):
+            cache, block = student.KeyValueCache(), block.train(mode == "training")
+            seen = run_in_chunks(block, x, sizes, cache)
+            what = f"the result for chunks of {sizes} in {mode} mode with dropout=0.0"
             close(seen, whole, what, atol=2 * ATOL)
             n_cached = len(cache)
             assert n_cached == 6, f"after 6 positions, len(cache) should be 6, not {n_cached}"
@@ -598,10 +604,13 @@ class TestGPT:
                 f"after {LENGTH} tokens, each of the 2 caches should hold {LENGTH} positions; "
                 f"yours hold {n_cached[0]} and {n_cached[1]}"
             )
-        model = self._model(student, gpt_weights(draw, 1), 1)
+        model = self._model(student, gpt_weights(draw, 1), 1, dropout=0.0)
         whole = finite(shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches"))
-        seen = run_in_chunks(model, tokens, (2, 5), student.KeyValueCache(), n_caches=True)
-        close(seen, whole, "the logits for chunks with n_layers=1", 1e-3, 1e-3)
+        for mode in ("evaluation", "training"):
+            model.train(mode == "training")
+            seen = run_in_chunks(model, tokens, (2, 5), student.KeyValueCache(), n_caches=True)
+            what = f"the logits for chunks with n_layers=1 and dropout=0.0 in {mode} mode"
+            close(seen, whole, what, 1e-3, 1e-3)
 
     @weight(1)
     def test_max_length(self, student, seed):
