@@ -1139,12 +1139,12 @@ class TestGenerate:
             seen = student.generate(model, prompt, 6, temperature=0)
             equal(seen, greedy_oracle(model, prompt, 6), what)
 
-    def _check_samples(self, student, seed: int, use_cache: bool, **options) -> None:
+    def _check_samples(self, student, seed: int, use_cache: bool, b: int = 3, **options) -> None:
         draw = Draw(seed)
-        model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 2)
+        model, prompt = Storyteller(draw), draw.integers(0, VOCAB, b, 2)
         source = torch.Generator().manual_seed(seed)
         seen = student.generate(model, prompt, 8, **options, use_cache=use_cache, generator=source)
-        shaped(seen, (3, 10), torch.int64, "the tokens")
+        shaped(seen, (b, 10), torch.int64, "the tokens")
         # `torch.multinomial` consumes the generator differently for float64 probabilities.
         for dtype in (torch.float32, torch.float64):
             expected = sampling_oracle(model, prompt, 8, source.manual_seed(seed), dtype, **options)
@@ -1190,6 +1190,8 @@ class TestGenerate:
     @weight(0.75)
     def test_filters(self, student, seed):
         """`temperature`, `top_k` and `top_p` apply to every token."""
+        # The batch is so large that at temperature 1 or 0, at least one token would be different.
+        self._check_samples(student, seed, use_cache=False, b=12, temperature=0.5)
         self._check_samples(student, seed, use_cache=False, temperature=3.0, top_k=3)
         self._check_samples(student, seed, use_cache=False, temperature=3.0, top_k=8, top_p=0.4)
 
