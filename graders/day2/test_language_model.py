@@ -1169,11 +1169,15 @@ class TestGenerate:
         """
         draw = Draw(seed)
         model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 2)
-        for temperature in (0, 2.0):
+        for temperature, top_k in ((0, None), (2.0, None), (2.0, 1)):
             source = torch.Generator().manual_seed(seed)
             options = {"use_cache": False, "generator": source}
-            student.generate(model, prompt, 3, temperature, **options)
-            seen = student.generate(model, prompt, 8, 2.0, **options)
+            for n_tokens, more in (
+                (3, {"temperature": temperature, "top_k": top_k}),
+                (8, {"temperature": 2.0}),
+            ):
+                model._lengths.clear()  # each call may fill caches of its own
+                seen = student.generate(model, prompt, n_tokens, **more, **options)
             shaped(seen, (3, 10), torch.int64, "the tokens")
             for dtype in (torch.float32, torch.float64):
                 source.manual_seed(seed)
@@ -1183,7 +1187,8 @@ class TestGenerate:
                     break
             else:
                 what = (
-                    f"the tokens sampled after a call for 3 tokens at temperature {temperature:g}"
+                    "the tokens sampled after a call for 3 tokens "
+                    f"with temperature={temperature:g} and top_k={top_k}"
                 )
                 equal(seen, expected, what)
 
