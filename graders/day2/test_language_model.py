@@ -693,14 +693,30 @@ class TestNextTokenLoss:
     def test_shift(self, student, seed):
         """The logits at each position are scored against the next token."""
         draw = Draw(seed)
-        # The logits strongly favour the next token, so any other alignment gives a large loss.
-        tokens = torch.arange(5).repeat(2, 2)[:, :7] + torch.tensor([[1], [3]])
-        favoured = tokens.roll(-1, dims=1)
-        favoured[:, -1] = 0  # not the first token: there is nothing to predict at the last position
-        logits = 9.0 * F.one_hot(favoured, 8) + draw.normal(2, 7, 8)
-        seen = student.next_token_loss(logits, tokens)
-        unchanged(student)
-        close(seen, loss_oracle(logits, tokens), "the loss", dtype=torch.float32)
+        # The tokens of a row are distinct, and token 9 does not occur.
+        tokens = draw.uniform(2, 9).argsort(dim=-1)[:, :6]
+        losses = {}
+        for name, ahead in (
+            ("the next token", 1),
+            ("the token at the same position", 0),
+            ("the previous token", -1),
+            ("the token after the next one", 2),
+            ("a token that does not occur", None),
+        ):
+            favoured = torch.full((2, 6), 9)
+            for t in range(5):  # there is nothing to predict at the last position
+                if ahead is not None and 0 <= t + ahead < 6:
+                    favoured[:, t] = tokens[:, t + ahead]
+            seen = student.next_token_loss(9.0 * F.one_hot(favoured, 10), tokens)
+            unchanged(student)
+            losses[name] = finite(shaped(seen, (), what="the loss"), "the loss").item()
+        correct = losses.pop("the next token")
+        # Other tests check whether the loss is a mean, and whether it has the right sign and scale.
+        lowest = min(losses, key=losses.__getitem__)
+        assert correct < losses[lowest] - 1e-3 or correct > max(losses.values()) + 1e-3, (
+            f"your loss is {correct:.4g} for logits that favour the next token, "
+            f"and {losses[lowest]:.4g} for logits that favour {lowest}"
+        )
 
     @weight(1)
     def test_mean(self, student, seed):
