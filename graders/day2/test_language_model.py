@@ -215,7 +215,7 @@ class TestCausalSelfAttention:
         """With a single head, `qkv` computes queries, keys and values in this order, and `out` is applied last."""
         draw = Draw(seed)
         layer, weights = self._layer(student, draw, 1, 5)
-        x = draw.normal(1, 4, 5)
+        x = draw.normal(2, 4, 5)
         close(layer(x), attention_oracle(x, weights, 1), atol=ATOL, dtype=torch.float32)
 
     @weight(1.5)
@@ -261,7 +261,9 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """The number of positions may differ from call to call, and a cache may hold thousands of positions."""
+        """The batch size may be 1, the number of positions may differ from call to call,
+        and a cache may hold thousands of positions.
+        """
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 9, D)
