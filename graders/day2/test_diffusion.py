@@ -715,6 +715,16 @@ class TestDDIMStep:
             seen = student.ddim_step(x, noise, 0.4, one)
             close(seen, picture, f"the result from ᾱ = 0.4 to ᾱ′ = {one}", atol=1e-4)
 
+    @weight(0.25)
+    def test_no_noise(self, student, seed):
+        """For ᾱ = 1, x contains no noise, so x̂₀ is x."""
+        draw = Draw(seed)
+        x, noise = draw.normal(2, 7), draw.normal(2, 7)
+        for there in (0.5, 1.0):
+            expected = ddim_oracle(x, noise, [1.0] * 2, [there] * 2)
+            seen = student.ddim_step(x, noise, 1.0, there)
+            close(seen, expected, f"the result from ᾱ = 1 to ᾱ′ = {there}", dtype=torch.float32)
+
     @weight(1)
     def test_without_axes(self, student, seed):
         """ᾱ and ᾱ′ may be zero-dimensional tensors."""
