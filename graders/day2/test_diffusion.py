@@ -666,12 +666,21 @@ class TestGuidedNoise:
 
     @weight(0.5)
     def test_arguments_unchanged(self, student, seed):
-        """The arguments, including the labels, are not modified, and the result has the dtype of x."""
+        """The arguments, including the labels and the model's mode, are not modified, and the result has the dtype of x."""
         x, t, labels = self._draw(seed, 3, 4)
-        for dtype, tolerance in ((torch.float64, 1e-6), (torch.float16, 5e-2)):
-            inputs = Draw(seed).strided(x.to(dtype))
-            seen = student.guided_noise(Denoiser((3, 4)), inputs, t, labels, 2.0, 9)
+        for dtype, tolerance, training in (
+            (torch.float64, 1e-6, True),
+            (torch.float16, 5e-2, False),
+        ):
+            inputs, model = Draw(seed).strided(x.to(dtype)), Denoiser((3, 4)).train(training)
+            seen = student.guided_noise(model, inputs, t, labels, 2.0, 9)
             unchanged(student)
+            before, after = (
+                "training" if mode else "evaluation" for mode in (training, model.training)
+            )
+            assert before == after, (
+                f"the model was in {before} mode before the call but in {after} mode after it"
+            )
             expected = guidance_oracle(inputs.double(), t, labels, 2.0, 9)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
 
