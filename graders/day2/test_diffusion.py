@@ -381,7 +381,7 @@ class TestDiTBlock:
         """Return a block, its random weights (overridden by `weights`), a random x and a random condition."""
         draw = Draw(seed)
         weights = block_weights(draw) | (weights or {})
-        layer = student.DiTBlock(D, HEADS, D_FF)
+        layer = student.DiTBlock(D, HEADS, D_FF).eval()
         layer.load(weights)
         return layer, weights, draw.normal(B, N, D), draw.normal(B, D)
 
@@ -465,7 +465,7 @@ class TestDiTBlock:
             self._check(layer, weights, x, condition, "the result for non-contiguous inputs")
         unchanged(student)
         draw = Draw(seed)
-        weights, layer = block_weights(draw, 18, 4), student.DiTBlock(18, 9, 4)
+        weights, layer = block_weights(draw, 18, 4), student.DiTBlock(18, 9, 4).eval()
         layer.load(weights)
         x, condition = draw.normal(B, N, 18), draw.normal(B, 18)
         expected, what = (
