@@ -172,6 +172,16 @@ class TestAddNoise:
         expected = noise_oracle(x0.float(), t, noise.float(), alpha_bar)
         close(seen, expected, "the result with a float64 alpha_bar", dtype=torch.float32)
 
+    @weight(0.5)
+    def test_arguments_unchanged(self, student, seed):
+        """The arguments are not modified, and they may be non-contiguous."""
+        draw = Draw(seed)
+        x0, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
+        alpha_bar, t = schedule(draw, 4), torch.tensor([1, 4, 2])
+        seen = student.add_noise(x0, t, noise, alpha_bar)
+        unchanged(student)
+        close(seen, noise_oracle(x0, t, noise, alpha_bar), dtype=torch.float32)
+
     @weight(0.75)
     def test_gradients(self, student, seed):
         """The gradients of x0 and noise are the formula's coefficients √ᾱ(t) and √(1 − ᾱ(t))."""
@@ -182,16 +192,6 @@ class TestAddNoise:
         kept = alpha_bar[t].reshape(3, 1).expand(3, 5)
         close(leaf_gradient(x0, "x0"), kept.sqrt(), "the gradient of x0")
         close(leaf_gradient(noise, "noise"), (1 - kept).sqrt(), "the gradient of noise")
-
-    @weight(0.5)
-    def test_arguments_unchanged(self, student, seed):
-        """The arguments are not modified, and they may be non-contiguous."""
-        draw = Draw(seed)
-        x0, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
-        alpha_bar, t = schedule(draw, 4), torch.tensor([1, 4, 2])
-        seen = student.add_noise(x0, t, noise, alpha_bar)
-        unchanged(student)
-        close(seen, noise_oracle(x0, t, noise, alpha_bar), dtype=torch.float32)
 
     @weight(0.25)
     def test_device(self, student):
@@ -278,7 +278,7 @@ class TestTimestepEmbedding:
 
     @weight(0.75)
     def test_large_steps(self, student):
-        """The table is accurate up to t = 10,000."""
+        """The table is accurate up to t = 10,000, for a single step and for many."""
         t = torch.arange(10_000, 5_000, -160)
         for steps in (t, t.float(), t[:1]):
             seen = student.timestep_embedding(steps, 8)
@@ -406,15 +406,6 @@ class TestDiTBlock:
             )
             close(weights[name].detach(), torch.zeros(shape), f"`{name}` of a new block")
 
-    @weight(0.25)
-    def test_one_picture(self, student, seed):
-        """The batch size may be 1, or equal to the number of patches per image."""
-        layer, weights, x, condition = self._draw(student, seed)
-        self._check(layer, weights, x[:1], condition[:1], "the result for one image")
-        self._check(
-            layer, weights, x[:, :B], condition, f"the result for {B} images of {B} patches"
-        )
-
     @weight(0.75)
     def test_parameters(self, student, seed):
         """Only attention, `linear1`, `linear2` and `modulation` have parameters."""
@@ -486,6 +477,15 @@ class TestDiTBlock:
         condition[0] = 0.0
         what = "the result if the first condition and modulation.bias are zero"
         self._check(layer, weights, x, condition, what)
+
+    @weight(0.25)
+    def test_one_picture(self, student, seed):
+        """The batch size may be 1, or equal to the number of patches per image."""
+        layer, weights, x, condition = self._draw(student, seed)
+        self._check(layer, weights, x[:1], condition[:1], "the result for one image")
+        self._check(
+            layer, weights, x[:, :B], condition, f"the result for {B} images of {B} patches"
+        )
 
     @weight(0.75)
     def test_eps(self, student, seed):
@@ -617,6 +617,13 @@ class TestGuidedNoise:
         for scale in (2.5, 0.3, 7.0, -1.5):
             self._check(student, inputs, scale, 9, f"the result for scale = {scale:g}")
 
+    @weight(1.5)
+    def test_rows(self, student, seed):
+        """The noise for each row is predicted from that row's own x, t and label."""
+        for shape in ((3, 5), (4, 4), (5, 2, 3)):
+            inputs = self._draw(seed, *shape)
+            self._check(student, inputs, 1.7, 9, f"the result for shape {shape}")
+
     @weight(1)
     def test_null_label(self, student, seed):
         """`null_label` may be any integer, even one that also occurs in `labels`."""
@@ -625,13 +632,6 @@ class TestGuidedNoise:
         for null_label in (4, 0, 12, -1):
             what = f"the result for null_label = {null_label} and labels {labels.tolist()}"
             self._check(student, (x, t, labels), 2.5, null_label, what)
-
-    @weight(1.5)
-    def test_rows(self, student, seed):
-        """The noise for each row is predicted from that row's own x, t and label."""
-        for shape in ((3, 5), (4, 4), (5, 2, 3)):
-            inputs = self._draw(seed, *shape)
-            self._check(student, inputs, 1.7, 9, f"the result for shape {shape}")
 
     @weight(1)
     def test_axes(self, student, seed):
@@ -828,6 +828,16 @@ class TestDDIMStep:
         on_meta(lambda: student.ddim_step(x, x, 0.5, 0.7), (3, 4))
 
     @weight(0.5)
+    def test_arguments_unchanged(self, student, seed):
+        """The arguments are not modified, and they may be non-contiguous."""
+        draw = Draw(seed)
+        x, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
+        here, there = torch.tensor([0.5, 0.7, 0.3]), torch.tensor([0.6, 0.9, 0.4])
+        seen = student.ddim_step(x, noise, here, there)
+        unchanged(student)
+        close(seen, ddim_oracle(x, noise, here.tolist(), there.tolist()), dtype=torch.float32)
+
+    @weight(0.5)
     def test_gradients(self, student, seed):
         """The gradients of x and predicted_noise are correct, and finite for ᾱ′ = 1."""
         draw = Draw(seed)
@@ -840,13 +850,3 @@ class TestDDIMStep:
             expected.fill_(math.sqrt(1 - there) - kept * math.sqrt(0.75))
             seen = leaf_gradient(noise, "predicted_noise")
             close(seen, expected, f"the gradient of predicted_noise for ᾱ′ = {there}")
-
-    @weight(0.5)
-    def test_arguments_unchanged(self, student, seed):
-        """The arguments are not modified, and they may be non-contiguous."""
-        draw = Draw(seed)
-        x, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
-        here, there = torch.tensor([0.5, 0.7, 0.3]), torch.tensor([0.6, 0.9, 0.4])
-        seen = student.ddim_step(x, noise, here, there)
-        unchanged(student)
-        close(seen, ddim_oracle(x, noise, here.tolist(), there.tolist()), dtype=torch.float32)
