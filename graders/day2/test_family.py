@@ -306,7 +306,9 @@ class TestSlidingWindowMask:
     @weight(0.5)
     def test_dtype(self, student):
         """The mask is boolean: True where attention is allowed."""
-        shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool, "the mask")
+        for n, window in ((4, 2), (4, 1), (4, 4), (3, 9), (1, 1)):
+            what = f"the mask for n = {n} and window = {window}"
+            shaped(student.sliding_window_mask(n, window), (n, n), torch.bool, what)
 
     @weight(1)
     def test_future(self, student):
