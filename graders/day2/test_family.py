@@ -444,6 +444,14 @@ class TestLinearAttention:
             "the result for entries around −2.9",
             1e-2,
         )
+        # With causal=True, the first denominator is a single product, which is above 0.04 here.
+        query, key = (
+            draw.uniform(3, 2, low=-1.9, high=-1.7),
+            draw.uniform(3, 2, low=-1.9, high=-1.7),
+        )
+        result = student.linear_attention(query, key, value[:3], causal=True)
+        expected = quadratic_oracle(query, key, value[:3], True)
+        near(result, expected, "the result for entries around −1.8 with causal=True", 1e-2)
 
     @weight(1)
     def test_no_matrix(self, student, seed):
