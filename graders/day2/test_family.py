@@ -671,4 +671,8 @@ class TestGroupedQueryAttention:
 
         check_dtypes(call, grouped_oracle(*inputs, mask), *inputs)
         unchanged(student)
+        mask = torch.zeros(5, 7, dtype=torch.bool)
+        seen = student.grouped_query_attention(*inputs, mask)
+        what = "the result for float64 and a mask that is False everywhere"
+        close(seen, torch.zeros(2, 4, 5, 8, dtype=torch.float64), what)
         check_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)
