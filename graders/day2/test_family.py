@@ -72,9 +72,11 @@ class TestRotaryEmbedding:
     @weight(2)
     def test_neighbours_are_a_pair(self, student):
         """Columns 2i and 2i + 1 are rotated together and do not affect other columns."""
-        x = torch.eye(8)[2:6]
-        seen = finite(shaped(student.rotary_embedding(x, torch.tensor([3, 3, 3, 3])), (4, 8)))
-        for column, row in enumerate(seen, 2):
+        # Every row is rotated, even by code that uses the row's index as its position.
+        x = torch.eye(8)[1:6]
+        positions = torch.tensor([3, 3, 3, 3, 3])
+        seen = finite(shaped(student.rotary_embedding(x, positions), (5, 8)))
+        for column, row in enumerate(seen[1:], 2):
             nonzero = row.abs().gt(1e-5).nonzero().flatten().tolist()
             pair = [column // 2 * 2, column // 2 * 2 + 1]
             assert nonzero == pair, (
@@ -138,8 +140,8 @@ class TestRotaryEmbedding:
         draw = Draw(seed)
         query, key = draw.normal(2, 1, 8)
         shifts, distance = draw.integers(0, 40, 6), int(draw.integers(3, 9, 1))
-        queries = shaped(student.rotary_embedding(query.expand(6, 8), shifts + distance), (6, 8))
-        keys = shaped(student.rotary_embedding(key.expand(6, 8), shifts), (6, 8))
+        queries = shaped(student.rotary_embedding(query.repeat(6, 1), shifts + distance), (6, 8))
+        keys = shaped(student.rotary_embedding(key.repeat(6, 1), shifts), (6, 8))
         scores = (queries.double() * keys.double()).sum(dim=-1)
         near(
             scores,
