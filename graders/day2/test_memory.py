@@ -425,12 +425,19 @@ class TestKnnProbabilities:
         queries = draw.normal(3, 4)
         keys, tokens = separated_keys(draw, 6, 4, queries), torch.tensor([2, 0, 1, 3, 4, 5])
         queries, keys = queries / 2, keys / 2  # every key has a noticeable weight
-        inputs = {"probabilities": random_predictions(draw, 3, 6), "queries": queries, "keys": keys}
+        # The gradient of the logits is that of `probabilities` along the directions in which they sum to 1.
+        inputs = {
+            "the logits of `probabilities`": draw.normal(3, 6),
+            "queries": queries,
+            "keys": keys,
+        }
         exact = {name: x.double().requires_grad_() for name, x in inputs.items()}
         upstream = draw.normal(3, 6)
-        backpropagate(knn_oracle(*exact.values(), tokens, 6, 2.0, 0.5), upstream)
+        logits, *vectors = exact.values()
+        backpropagate(knn_oracle(logits.softmax(-1), *vectors, tokens, 6, 2.0, 0.5), upstream)
         leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
-        result = student.knn_probabilities(*leaves.values(), tokens, 6, 2.0, 0.5)
+        logits, *vectors = leaves.values()
+        result = student.knn_probabilities(logits.softmax(-1), *vectors, tokens, 6, 2.0, 0.5)
         backpropagate(result, upstream)
         for name, leaf in leaves.items():
             assert leaf.grad is not None, f"no gradient reaches {name}"
