@@ -11,6 +11,7 @@ from autograder.execution.checks import (
     close,
     finite,
     gradient,
+    leaf_gradient,
     on_meta,
     shaped,
     unchanged,
@@ -250,6 +251,10 @@ class TestRecurrentAttention:
         ):
             check_output(layer, parameters, x, memory, f"for shape {tuple(x.shape)}")
             unchanged(student)
+        # Code that turns off the gradient of the memory also turns off that of x here.
+        x = draw.normal(2, 4, 6).requires_grad_()
+        backpropagate(shaped(layer(x, x), x.shape), draw.normal(2, 4, 6), "the output")
+        leaf_gradient(x, "x if the same tensor is also the memory")
 
 
 def knn_oracle(
@@ -319,18 +324,6 @@ class TestKnnProbabilities:
             seen = student.knn_probabilities(p, queries, keys, tokens, k, mix=1.0)
             close(seen, expected, f"the result for k = {k} and mix = 1", 1e-3, 0, p.dtype)
 
-    @weight(1.5)
-    def test_same_token(self, student, seed):
-        """If several neighbours have the same token, their weights are added."""
-        draw = Draw(seed)
-        queries = draw.normal(3, 2)
-        keys, tokens = separated_keys(draw, 7, 2, queries), torch.tensor([2, 0, 2, 2, 3, 0, 2])
-        p = random_predictions(draw, 3, 4)
-        # At such a temperature, every key has a noticeable weight.
-        expected = knn_oracle(p, queries, keys, tokens, 7, 20.0, mix=1.0)
-        seen = student.knn_probabilities(p, queries, keys, tokens, 7, 20.0, mix=1.0)
-        close(seen, expected, "the result for k = 7 and mix = 1", 1e-3, 0, p.dtype)
-
     @weight(1)
     def test_temperature(self, student, seed):
         """The squared distances are divided by `temperature`."""
@@ -342,6 +335,18 @@ class TestKnnProbabilities:
             expected = knn_oracle(p, queries, keys, tokens, 4, temperature, 0.5)
             seen = student.knn_probabilities(p, queries, keys, tokens, 4, temperature, 0.5)
             close(seen, expected, f"the result for temperature = {temperature}", 1e-3, 0, p.dtype)
+
+    @weight(1.5)
+    def test_same_token(self, student, seed):
+        """If several neighbours have the same token, their weights are added."""
+        draw = Draw(seed)
+        queries = draw.normal(3, 2)
+        keys, tokens = separated_keys(draw, 7, 2, queries), torch.tensor([2, 0, 2, 2, 3, 0, 2])
+        p = random_predictions(draw, 3, 4)
+        # At such a temperature, every key has a noticeable weight.
+        expected = knn_oracle(p, queries, keys, tokens, 7, 20.0, mix=1.0)
+        seen = student.knn_probabilities(p, queries, keys, tokens, 7, 20.0, mix=1.0)
+        close(seen, expected, "the result for k = 7 and mix = 1", 1e-3, 0, p.dtype)
 
     @weight(1)
     def test_mix(self, student, seed):
