@@ -608,15 +608,16 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of the weights is correct."""
+        """The gradient of the weights is correct along the directions in which their rows sum to 1."""
         draw = Draw(seed)
-        weights = draw.normal(2, 3, 4, 4).softmax(dim=-1).requires_grad_()
+        scores = draw.normal(2, 3, 4, 4).requires_grad_()
         upstream = draw.normal(3)
-        seen = gradient(student.attention_distance(weights, 2, 3), weights, upstream, "the weights")
-        expected = (
-            upstream.reshape(1, 3, 1, 1) * patch_distances(2, 3).float().expand(2, 3, 4, 4) / 8
-        )
-        close(seen, expected, "the gradient of the weights", atol=1e-4)
+        distances = student.attention_distance(scores.softmax(dim=-1), 2, 3)
+        seen = gradient(distances, scores, upstream, "the scores behind the weights")
+        copy = scores.detach().double().requires_grad_()
+        backpropagate(distance_oracle(copy.softmax(dim=-1), 2, 3), upstream)
+        what = "the gradient of the scores whose softmax is the weights"
+        close(seen, copy.grad, what, atol=1e-4, dtype=torch.float32)
 
 
 def cka_oracle(x: Tensor, y: Tensor) -> Tensor:
