@@ -237,7 +237,7 @@ class TestPatchEmbedding:
         """The first token is the class token, which does not depend on the image."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
-        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         layer.load(weights)
         for b in (4, 1):
             seen = shaped(layer(draw.normal(b, CHANNELS, IMAGE, IMAGE)), (b, 10, D))
@@ -249,7 +249,7 @@ class TestPatchEmbedding:
         """The tokens after the class token are the projected patches, in the order of `patchify`."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
-        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         layer.load(weights)
         images = draw.normal(4, CHANNELS, IMAGE, IMAGE)
         seen = shaped(layer(images), (4, 10, D))
@@ -262,7 +262,7 @@ class TestPatchEmbedding:
         """One row of `position` is added to each token, including the class token."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
-        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
         layer.load(weights | {"position": torch.zeros(1, 10, D)})
         without = finite(shaped(layer(images), (2, 10, D)))
@@ -277,7 +277,7 @@ class TestPatchEmbedding:
     def test_gradients(self, student, seed):
         """The gradients of the class token, position embedding, projection and images are correct."""
         draw = Draw(seed)
-        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         weights = embedding_weights(draw)
         layer.load(weights)
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE).requires_grad_()
@@ -302,13 +302,25 @@ class TestPatchEmbedding:
         draw = Draw(seed)
         for image, p, c, d in ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3)):
             weights = embedding_weights(draw, image, p, c, d)
-            layer = student.PatchEmbedding(image_size=image, patch_size=p, channels=c, d_model=d)
+            layer = student.PatchEmbedding(
+                image_size=image, patch_size=p, channels=c, d_model=d
+            ).eval()
             layer.load(weights)
             images = draw.strided(draw.normal(2, c, image, image))
             what = f"the result for image_size = {image}, patch_size = {p} and channels = {c}"
             close(
                 layer(images), embedding_oracle(images, weights, p), what, 1e-4, 1e-4, torch.float32
             )
+
+    @weight(0.25)
+    def test_modes(self, student, seed):
+        """The result is the same in training and evaluation mode."""
+        draw = Draw(seed)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer.load(embedding_weights(draw))
+        images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
+        expected = finite(shaped(layer.eval()(images), (2, 10, D)), "the result in evaluation mode")
+        close(layer.train()(images), expected, "the result in training mode")
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
@@ -317,7 +329,7 @@ class TestPatchEmbedding:
         weights = embedding_weights(draw)
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE, dtype=torch.float64)
         for dtype in HALF_AND_DOUBLE:
-            layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).to(dtype)
+            layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval().to(dtype)
             rounded = {name: value.to(dtype) for name, value in weights.items()}
             layer.load(rounded)
             expected = embedding_oracle(images.to(dtype), rounded)
@@ -326,7 +338,7 @@ class TestPatchEmbedding:
     @weight(0.25)
     def test_device(self, student):
         """After `.to(device)`, the layer works with images on that device."""
-        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         images = torch.zeros(2, CHANNELS, IMAGE, IMAGE, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(images), (2, 10, D))
 
