@@ -43,8 +43,8 @@ def unpatchify_oracle(patches: Tensor, p: int, height: int, width: int) -> Tenso
 
 
 def numbered_image(rows: int, columns: int, p: int) -> Tensor:
-    """Return an image in which the value of every pixel is the index of its patch."""
-    image = torch.zeros(1, 1, rows * p, columns * p)
+    """Return a batch of two equal images in which the value of every pixel is the index of its patch."""
+    image = torch.zeros(2, 1, rows * p, columns * p)
     for number in range(rows * columns):
         top, left = number // columns * p, number % columns * p
         image[..., top : top + p, left : left + p] = number
@@ -59,7 +59,7 @@ class TestPatchify:
         """Each patch is a square of p × p neighbouring pixels."""
         _, rows, columns, p = GRIDS[1]
         seen = student.patchify(numbered_image(rows, columns, p), p)
-        seen = shaped(seen, (1, rows * columns, p * p))
+        seen = shaped(seen, (2, rows * columns, p * p))
         for number, patch in enumerate(seen[0].tolist()):
             assert len(set(patch)) == 1, (
                 f"for {rows} × {columns} patches of {p} × {p} pixels, patch {number} of your result "
@@ -71,7 +71,7 @@ class TestPatchify:
         """Patches are ordered from left to right, then from top to bottom."""
         for _, rows, columns, p in (GRIDS[2], (1, 1, 3, 2), (1, 3, 1, 2)):
             seen = student.patchify(numbered_image(rows, columns, p), p)
-            seen = shaped(seen, (1, rows * columns, p * p))[0].mean(dim=-1).tolist()
+            seen = shaped(seen, (2, rows * columns, p * p))[0].mean(dim=-1).tolist()
             expected = list(range(rows * columns))
             assert seen == expected, (
                 f"for {rows} × {columns} patches, the order should be {expected}; "
@@ -139,7 +139,7 @@ class TestUnpatchify:
         p = 2
         for rows, columns in ((3, 4), (4, 3), (1, 12), (12, 1)):
             image = numbered_image(rows, columns, p)
-            patches = torch.arange(12.0).reshape(1, 12, 1).expand(1, 12, p * p).clone()
+            patches = torch.arange(12.0).reshape(1, 12, 1).expand(2, 12, p * p).clone()
             seen = student.unpatchify(patches, p, rows * p, columns * p)
             what = f"the image from 12 patches, height = {rows * p} and width = {columns * p}"
             equal(seen, image, what)
@@ -529,7 +529,7 @@ class TestAttentionDistance:
 
     @weight(1)
     def test_straight_line(self, student):
-        """Distances are measured in pixels, along straight lines between patch centres."""
+        """The result is a mean distance in pixels, along straight lines between patch centres."""
         p = 7
         # In head 0, query 1 of a 3 × 3 grid attends to itself; in the other heads, to keys at other distances.
         targets = {"1 (itself)": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
