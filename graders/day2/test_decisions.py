@@ -244,7 +244,7 @@ class TestDecisionTransformer:
 
     @weight(1)
     def test_one_step(self, student, seed):
-        """For a one-step episode, the logits are computed from the state token, which attends to the return and the state."""
+        """For a one-step episode, the logits are correct: the state token attends to the return and the state."""
         draw, sizes = Draw(seed), Sizes(n_layers=1)
         model, parameters = sizes.model(student, draw)
         episode = sizes.episode(draw, 5, 1)
@@ -269,18 +269,6 @@ class TestDecisionTransformer:
             ATOL,
             dtype=torch.float32,
         )
-
-    @weight(0.25)
-    def test_eps(self, student, seed):
-        """`norm` uses eps = 1e-5, the default of `nn.LayerNorm`, which matters for small embeddings."""
-        draw, sizes = Draw(seed), Sizes(n_layers=1)
-        model, parameters = sizes.model(student, draw)
-        parameters |= {n: 2e-3 * p for n, p in parameters.items() if "_embedding" in n}
-        model.load(parameters)
-        episode = sizes.episode(draw, 3, 4)
-        expected = sizes.expected(parameters, *episode)
-        what = "the logits (if the embeddings are small)"
-        close(model(*episode), expected, what, 1e-3, 1e-3, torch.float32)
 
     @weight(1.5)
     def test_actions_do_not_leak(self, student, seed):
@@ -341,6 +329,18 @@ class TestDecisionTransformer:
             expected = sizes.expected(parameters, *episode)
             what = f"the logits for b = {b} and t = {t}"
             close(model(*episode), expected, what, ATOL, 1e-4, torch.float32)
+
+    @weight(0.25)
+    def test_eps(self, student, seed):
+        """`norm` uses eps = 1e-5, the default of `nn.LayerNorm`, which matters for small embeddings."""
+        draw, sizes = Draw(seed), Sizes(n_layers=1)
+        model, parameters = sizes.model(student, draw)
+        parameters |= {n: 2e-3 * p for n, p in parameters.items() if "_embedding" in n}
+        model.load(parameters)
+        episode = sizes.episode(draw, 3, 4)
+        expected = sizes.expected(parameters, *episode)
+        what = "the logits (if the embeddings are small)"
+        close(model(*episode), expected, what, 1e-3, 1e-3, torch.float32)
 
     @weight(1)
     def test_longest(self, student, seed):
