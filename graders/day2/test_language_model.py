@@ -571,7 +571,7 @@ class TestGPT:
     def test_whole(self, student, seed):
         """Given the same weights, the model computes the same logits as GPT-2, for one block and for several blocks."""
         draw = Draw(seed)
-        for b, n_layers, n in ((1, 1, LENGTH), (2, 3, 5)):
+        for b, n_layers, n in ((1, 1, 6), (2, 3, 5)):
             weights = gpt_weights(draw, n_layers)
             tokens = draw.integers(0, VOCAB, b, n)
             model = self._model(student, weights, n_layers)
@@ -590,6 +590,17 @@ class TestGPT:
         changed[:, 4] += 1
         before, after = (finite(shaped(model(t), (2, 6, VOCAB))) for t in (tokens, changed))
         check_causal(before, after, 4)
+
+    @weight(1)
+    def test_max_length(self, student, seed):
+        """Up to `max_length` tokens are accepted; one more token raises a ValueError."""
+        draw = Draw(seed)
+        model = self._model(student, gpt_weights(draw))
+        shaped(model(draw.integers(0, VOCAB, 2, LENGTH)), (2, LENGTH, VOCAB), what="the logits")
+        with value_error(
+            *TOO_LONG, when=f"there are {LENGTH + 1} tokens and max_length is {LENGTH}"
+        ):
+            model(draw.integers(0, VOCAB, 2, LENGTH + 1))
 
     @weight(1.5)
     def test_caches(self, student, seed):
@@ -613,17 +624,6 @@ class TestGPT:
             seen = run_in_chunks(model, tokens, (2, 5), student.KeyValueCache(), n_caches=True)
             what = f"the logits for chunks with n_layers=1 and dropout=0.0 in {mode} mode"
             close(seen, whole, what, 1e-3, 1e-3)
-
-    @weight(1)
-    def test_max_length(self, student, seed):
-        """Up to `max_length` tokens are accepted; one more token raises a ValueError."""
-        draw = Draw(seed)
-        model = self._model(student, gpt_weights(draw))
-        shaped(model(draw.integers(0, VOCAB, 2, LENGTH)), (2, LENGTH, VOCAB), what="the logits")
-        with value_error(
-            *TOO_LONG, when=f"there are {LENGTH + 1} tokens and max_length is {LENGTH}"
-        ):
-            model(draw.integers(0, VOCAB, 2, LENGTH + 1))
 
     @weight(1)
     def test_max_length_with_caches(self, student, seed):
@@ -1146,13 +1146,17 @@ class TestGenerate:
         seen = student.generate(model, prompt, 6, temperature=0, use_cache=False)
         unchanged(student)
         equal(seen, greedy_oracle(model, prompt, 6), "the tokens without a cache")
+        prompt = draw.integers(0, VOCAB, 1, 4)
+        model._lengths.clear()
+        seen = student.generate(model, prompt, 6, temperature=0, use_cache=False)
+        equal(seen, greedy_oracle(model, prompt, 6), "the tokens for a batch of one prompt")
 
     @weight(1.25)
     def test_temperature_0_with_cache(self, student, seed):
         """At temperature 0, the tokens are the same with and without caches, and every call starts with empty caches."""
         draw = Draw(seed)
         model = Storyteller(draw)
-        for shape, what in (((3, 4), "the tokens"), ((1, 1), "the tokens of a second call")):
+        for shape, what in (((3, 4), "the tokens"), ((2, 1), "the tokens of a second call")):
             prompt = draw.integers(0, VOCAB, *shape)
             model._lengths.clear()
             seen = student.generate(model, prompt, 6, temperature=0)
@@ -1259,7 +1263,7 @@ class TestGenerate:
         # At this temperature, the probability that 40 equal tokens are drawn twice is below 1e-30.
         prompt, drawn = draw.integers(0, VOCAB, 10, 5), []
         for use_cache in (True, False):
-            model = Storyteller(Draw(seed), 9)
+            model = Storyteller(Draw(seed), 10)
             seen = student.generate(model, prompt, 0, use_cache=use_cache)
             equal(seen, prompt, "the result for n_tokens=0")
             model._lengths.clear()  # a call on the prompt is unnecessary but accepted
