@@ -729,10 +729,9 @@ class TestDDIMStep:
         """For ᾱ = 1, x contains no noise, so x̂₀ is x."""
         draw = Draw(seed)
         x, noise = draw.normal(2, 7), draw.normal(2, 7)
-        for there in (0.5, 1.0):
-            expected = ddim_oracle(x, noise, [1.0] * 2, [there] * 2)
-            seen = student.ddim_step(x, noise, 1.0, there)
-            close(seen, expected, f"the result from ᾱ = 1 to ᾱ′ = {there}", dtype=torch.float32)
+        expected = ddim_oracle(x, noise, [1.0] * 2, [0.5] * 2)
+        seen = student.ddim_step(x, noise, 1.0, 0.5)
+        close(seen, expected, "the result from ᾱ = 1 to ᾱ′ = 0.5", dtype=torch.float32)
 
     @weight(1)
     def test_without_axes(self, student, seed):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from autograder.execution.student import StudentError
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -308,9 +310,12 @@ class TestSlidingWindowMask:
     @weight(0.5)
     def test_dtype(self, student):
         """The mask is boolean: True where attention is allowed."""
-        for n, window in ((4, 2), (4, 1), (4, 4), (3, 9), (1, 1)):
-            what = f"the mask for n = {n} and window = {window}"
-            shaped(student.sliding_window_mask(n, window), (n, n), torch.bool, what)
+        shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool, "the mask")
+        for n, window in ((4, 1), (4, 4), (3, 9), (1, 1)):
+            # Other tests check whether these windows are accepted.
+            with suppress(StudentError):
+                mask = student.sliding_window_mask(n, window)
+                shaped(mask, (n, n), torch.bool, f"the mask for n = {n} and window = {window}")
 
     @weight(1)
     def test_future(self, student):
@@ -446,14 +451,10 @@ class TestLinearAttention:
             "the result for entries around −2.9",
             1e-2,
         )
-        # With causal=True, the first denominator is a single product, which is above 0.04 here.
-        query, key = (
-            draw.uniform(3, 2, low=-1.9, high=-1.7),
-            draw.uniform(3, 2, low=-1.9, high=-1.7),
-        )
-        result = student.linear_attention(query, key, value[:3], causal=True)
-        expected = quadratic_oracle(query, key, value[:3], True)
-        near(result, expected, "the result for entries around −1.8 with causal=True", 1e-2)
+        # With a single entry, only an ε can change the result. The denominator is above 0.04.
+        query, key = (draw.uniform(1, 1, low=-1.5, high=-1.4) for _ in range(2))
+        result = student.linear_attention(query, key, value[:1], causal=True)
+        near(result, value[:1], "the result for one entry around −1.45 with causal=True", 1e-2)
 
     @weight(1)
     def test_no_matrix(self, student, seed):
@@ -676,5 +677,5 @@ class TestGroupedQueryAttention:
         mask = torch.zeros(5, 7, dtype=torch.bool)
         seen = student.grouped_query_attention(*inputs, mask)
         what = "the result for float64 and a mask that is False everywhere"
-        close(seen, torch.zeros(2, 4, 5, 8, dtype=torch.float64), what)
+        shaped(seen, (2, 4, 5, 8), torch.float64, what)
         check_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)
