@@ -547,6 +547,9 @@ if __name__ == "__main__":
     def check_DiTBlock():
         torch.manual_seed(0)
         block = DiTBlock(4, 2, 8)
+        with torch.no_grad():  # fill all parameters except those of `modulation`
+            for parameter in {*block.parameters()} - {*block.modulation.parameters()}:
+                parameter.copy_(fixed_numbers(*parameter.shape))
         x, condition = torch.randn(2, 3, 4), torch.randn(2, 4)
         with expecting(
             "x of shape (2, 3, 4) and a condition of shape (2, 4) should work",
@@ -572,6 +575,14 @@ if __name__ == "__main__":
         assert parts == named, (
             "Only attention, linear1, linear2 and modulation should have parameters; your block has "
             f"parameters in {sorted(parts)}. Pass `elementwise_affine=False` to LayerNorm."
+        )
+        with torch.no_grad():
+            block.modulation.bias.fill_(1.0)
+        x, condition = fixed_numbers(20, 3, 4), fixed_numbers(20, 4)
+        result = block(x, condition)
+        assert torch.allclose(block.eval()(x, condition), result, atol=1e-4, equal_nan=True), (
+            "This block has no dropout, so training and evaluation mode should give the same result; yours "
+            "differ."
         )
 
         # One patch of two features: LN maps (3, 1) to (1, −1), and attention returns its input.

@@ -614,6 +614,10 @@ if __name__ == "__main__":
         assert result.shape == (2, 5, 8), (
             f"The shape should be (2, 5, 8); yours is {tuple(result.shape)}."
         )
+        assert torch.allclose(layer.eval()(x), result, atol=1e-5, equal_nan=True), (
+            "This layer has no dropout, so training and evaluation mode should give the same result; yours "
+            "differ."
+        )
         changed = x.clone()
         changed[:, 3:] = 0
         moved = (layer(changed) - result).abs().amax(dim=(0, 2))

@@ -209,16 +209,16 @@ if __name__ == "__main__":
             "One below the other, the patches should form\n1 2\n3 4\n5 6\n7 8\n"
             f"yours form\n{image[0, 0]}"
         )
-        # One patch with three channels, each filled with one number.
-        patch = torch.tensor([7.0, 8, 9]).repeat_interleave(4).reshape(1, 1, 12)
+        # Two patches with three channels, each filled with one number.
+        patches = torch.tensor([7.0, 8, 9]).repeat_interleave(4).expand(1, 2, 12)
         with expecting(
-            "A patch of 12 numbers, with patch_size 2, should form an image with 3 channels",
+            "Patches of 12 numbers, with patch_size 2, should form an image with 3 channels",
             "The size of a patch gives the number of channels.",
         ):
-            image = unpatchify(patch, 2, height=2, width=2)
-        assert image.shape == (1, 3, 2, 2), (
+            image = unpatchify(patches, 2, height=2, width=4)
+        assert image.shape == (1, 3, 2, 4), (
             "A patch of 12 numbers with patch_size 2 has 3 channels, so the shape should be "
-            f"(1, 3, 2, 2); yours is {tuple(image.shape)}."
+            f"(1, 3, 2, 4); yours is {tuple(image.shape)}."
         )
         assert image[0, :, 0, 0].tolist() == [7, 8, 9], (
             f"The channels should be all 7, all 8 and all 9; yours are\n{image[0]}"
@@ -367,6 +367,10 @@ if __name__ == "__main__":
         assert tokens is not None, "forward returns None. Does it end with `return`?"
         assert tokens.shape == (2, 5, 3), (
             f"Two images should give the shape (2, 5, 3); yours is {tuple(tokens.shape)}."
+        )
+        assert torch.equal(embedding.eval()(images), tokens), (
+            "This layer has no dropout, so training and evaluation mode should give the same tokens; yours "
+            "differ."
         )
         for index, image in enumerate(tokens):
             assert image[0].tolist() == [150, 150, 150], (
@@ -550,6 +554,10 @@ if __name__ == "__main__":
         assert logits.shape == (6, 3), (
             f"6 images and 3 classes should give the shape (6, 3); yours is {tuple(logits.shape)}. "
             "The class token is token 0 of each image."
+        )
+        assert torch.allclose(model.eval()(images), logits, atol=1e-4, equal_nan=True), (
+            "This model has no dropout, so training and evaluation mode should give the same logits; yours "
+            "differ."
         )
         assert not torch.allclose(logits[0], logits[1]), (
             "Different images should get different logits; yours are equal."
