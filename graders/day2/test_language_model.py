@@ -696,7 +696,7 @@ class TestNextTokenLoss:
         """The logits at each position are scored against the next token."""
         draw = Draw(seed)
         # The tokens of a row are distinct, and token 9 does not occur.
-        tokens = draw.uniform(2, 9).argsort(dim=-1)[:, :6]
+        tokens = draw.uniform(2, 9).argsort(dim=-1)[:, :6].contiguous()
         losses = {}
         for name, ahead in (
             ("the next token", 1),

@@ -210,7 +210,7 @@ if __name__ == "__main__":
             f"yours form\n{image[0, 0]}"
         )
         # Two patches with three channels, each filled with one number.
-        patches = torch.tensor([7.0, 8, 9]).repeat_interleave(4).expand(1, 2, 12)
+        patches = torch.tensor([7.0, 8, 9]).repeat_interleave(4).repeat(1, 2, 1)
         with expecting(
             "Patches of 12 numbers, with patch_size 2, should form an image with 3 channels",
             "The size of a patch gives the number of channels.",
