@@ -157,6 +157,17 @@ def test_truncated_notebook_keeps_its_complete_cells() -> None:
     )
 
 
+@pytest.mark.parametrize("base", ["", '||||||| base\n    "source": "x = 0"\n'])
+def test_the_first_version_of_parts_in_conflict_is_read(base: str) -> None:
+    lines = json.dumps(json.loads(notebook(code("x = 1"), code("y = 1"))), indent=1).split("\n")
+    place = next(i for i, line in enumerate(lines) if "x = 1" in line)
+    other = lines[place].replace("1", "2")
+    lines[place] = f"<<<<<<< HEAD\n{lines[place]}\n{base}=======\n{other}\n>>>>>>> theirs"
+    cells, problems = read_cells("\n".join(lines).encode(), "a.ipynb")
+    assert [cell.source for cell in cells] == ["x = 1", "y = 1"]
+    assert [problem[:40] for problem in problems] == ["the file contains a merge conflict of Gi"]
+
+
 def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
     whole = notebook(code("x = 1"), code("y = 2"))
     cuts = [count_or_message(whole[:end]) for end in range(1, len(whole))]
@@ -168,8 +179,8 @@ def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
     assert all("the file is truncated" in message for message in messages)
 
 
-def test_merge_conflict_is_reported_with_its_line() -> None:
-    data = b'{"cells": [\n{"cell_type": "code", "source": "x"},\n<<<<<<< HEAD\n{}]}'
+def test_damage_is_reported_with_its_line() -> None:
+    data = b'{"cells": [\n{"cell_type": "code", "source": "x"},\n>>>>>>> HEAD\n{}]}'
     _, problems = read_cells(data, "a.ipynb")
     (problem,) = problems
     assert problem.startswith("the file is damaged at line 3: only 1 cell could be read.")
@@ -189,6 +200,7 @@ def test_merge_conflict_is_reported_with_its_line() -> None:
         (b'{"cells": ' + b"[" * 100_000, "nested too deeply"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"%PDF-1.7", "a PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS"),
         (bytes(MAX_BYTES + 1), "too large"),
         (notebook(*[{}] * (MAX_CELLS + 1)), "100,001 cells"),
         (b"# %%\n" * (MAX_CELLS + 1), "100,001 cells"),

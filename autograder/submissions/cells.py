@@ -27,7 +27,7 @@ BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
-NOT_TEXT = [
+NOT_A_NOTEBOOK = [
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive or an Office document"),
     (b"\x89PNG", "an image"),
@@ -36,7 +36,15 @@ NOT_TEXT = [
     (b"7z\xbc\xaf", "a 7z archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"\xd0\xcf\x11\xe0", "an Office document"),
+    (
+        b"version https://git-lfs.github.com/",
+        "a pointer of Git LFS to a file that was not downloaded",
+    ),
 ]
+CONFLICT = (
+    "the file contains a merge conflict of Git, and only the first version of each part in conflict was read. "
+    "Resolve the conflict and submit the notebook again"
+)
 
 
 def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
@@ -49,7 +57,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
         raise Unreadable(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
     if not data or data.isspace():
         raise Unreadable(EMPTY_FILE)
-    for start, kind in NOT_TEXT:
+    for start, kind in NOT_A_NOTEBOOK:
         if data.startswith(start):
             raise Unreadable(f"the file is {kind}, not a notebook")
     problems: list[str] = []
@@ -61,8 +69,11 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
         if beginning.startswith("<") and not is_named_script:
             raise Unreadable("the file is a web page or XML, not a notebook")
         if beginning.startswith("{"):
+            if "\n<<<<<<< " in text:
+                problems.append(CONFLICT)
+                text = _first_versions(text)
             try:
-                cells = parse_tolerant(text, problems)
+                cells = parse_strict(text.encode(), problems) or parse_tolerant(text, problems)
             except Unreadable:
                 if not is_named_script:
                     raise
@@ -92,6 +103,22 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
                 "the file is not UTF-8; it was read as Windows-1252, so some characters may be wrong"
             )
     return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _first_versions(text: str) -> str:
+    """Return a text with the first version of each part that is in conflict."""
+    kept: list[str] = []
+    version = 0  # 0 outside a conflict
+    for line in text.split("\n"):
+        if line.startswith("<<<<<<< "):
+            version = 1
+        elif version and line.startswith(("=======", "|||||||")):
+            version = 2
+        elif version and line.startswith(">>>>>>> "):
+            version = 0
+        elif version < 2:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _reject_other_json(text: str) -> None:
