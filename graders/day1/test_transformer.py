@@ -629,6 +629,8 @@ class TestSequenceLoss:
             actual = student.sequence_loss(logits.to(dtype), targets, 0, 0.1)
             expected = _cross_entropy(logits.to(dtype), targets, 0, 0.1)
             close(actual, expected, f"the loss in {dtype}", tolerance, tolerance, dtype)
+        actual = student.sequence_loss(logits, torch.zeros_like(targets), 0)
+        shaped(actual, (), torch.float64, "the float64 loss if every target is padding")
 
     @weight(0.5)
     def test_strides(self, student, seed):

@@ -508,11 +508,12 @@ if __name__ == "__main__":
             seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
         assert seen == 0, f"If every target is padding, the loss should be 0; yours is {seen}."
         assert seen.requires_grad, (
-            "If every target is padding, `backward` should still work, so the loss has to depend on the "
-            "logits; yours does not."
+            "If every target is padding, `backward` should still work, so the loss has to require "
+            "gradients; yours does not."
         )
         seen.backward()
-        assert torch.equal(logits.grad, torch.zeros_like(logits)), (
+        # A loss that does not depend on the logits has no gradient, which counts as 0.
+        assert logits.grad is None or not logits.grad.any(), (
             f"If every target is padding, the gradients should be 0; yours are\n{logits.grad}"
         )
         print("sequence_loss: all visible checks pass.")
