@@ -357,15 +357,29 @@ class TestMaskedAttention:
     exercise = "masked_attention"
 
     def test_no_mask(self, student, seed):
-        """Without a mask, or with `mask=None`, every key is allowed."""
-        inputs = random_qkv(Draw(seed), 2)
-        expected = masked_oracle(*inputs, torch.ones(3, 5).bool())
+        """Without a mask, the weights are softmax(QKᵀ/√d) and the output is weights · V, with correct gradients and dtypes."""
+        draw, everything = Draw(seed), torch.ones(3, 5).bool()
+        inputs = random_qkv(draw, 2)
+        expected = masked_oracle(*inputs, everything)
         check_attention(student.masked_attention(*inputs), expected, "without a mask")
         check_attention(student.masked_attention(*inputs, mask=None), expected, "with mask=None")
+        upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
+        exact, given = leaves(*(x.double() for x in inputs)), leaves(*inputs)
+        found = gradients(student.masked_attention(*given), given, upstream)
+        wanted = gradients(list(masked_oracle(*exact, everything)), exact, upstream)
+        for name, actual, want in zip(("queries", "keys", "values"), found, wanted, strict=True):
+            what = f"the gradient of the {name} without a mask"
+            close(actual, want, what, **LOOSE, dtype=torch.float32)
+        for dtype in (torch.float64, torch.float16, torch.bfloat16):
+            actual = student.masked_attention(*(x.to(dtype) for x in inputs))
+            parts = zip(("output", "weights"), pair(actual, "output", "weights"), strict=True)
+            for (name, part), width in zip(parts, (6, 5), strict=True):
+                what = f"the {name} without a mask for {str(dtype)[6:]} inputs"
+                shaped(part, (2, 3, width), dtype, what)
 
     @weight(0.5)
     def test_everything_allowed(self, student, seed):
-        """A mask that is True everywhere gives the same result as no mask."""
+        """A mask that is True everywhere gives the same softmax(QKᵀ/√d) V as no mask."""
         inputs, mask = random_qkv(Draw(seed), 2), torch.ones(2, 3, 5).bool()
         expected = masked_oracle(*inputs, mask)
         check_attention(
