@@ -572,6 +572,11 @@ class TestMaskedAttention:
                 f"the weights of masked keys should be exactly 0 in {dtype}; "
                 f"your largest absolute value is {worst:.3g}"
             )
+        inputs, nothing = random_qkv(draw, 2, dtype=torch.float64), torch.zeros(3, 5).bool()
+        actual = pair(student.masked_attention(*inputs, nothing), "output", "weights")
+        for name, part, width in zip(("output", "weights"), actual, (6, 5), strict=True):
+            what = f"the {name} in float64 with a mask that is False everywhere"
+            shaped(part, (2, 3, width), torch.float64, what)
 
     @weight(0.5)
     def test_half_precision_beside_empty_rows(self, student, seed):
