@@ -293,7 +293,9 @@ class TestTransformer:
         )
         logits = finite(shaped(model(source, target), (2, 6, TARGET_VOCAB), what="the logits"))
         close(model(padded, target), logits, "the logits for the padded source", atol=1e-4)
-        # The memory's values at padding positions must not affect the logits.
+        # The memory's values at padding positions must not affect the logits, even if the model has encoded
+        # a different source since.
+        model.encode(_draw_ids(draw, SOURCE_VOCAB, 2, 9))
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
         actual = model.decode(target, memory, padded)
         unchanged(student)
