@@ -258,15 +258,18 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """The mask is also correct for n = 1 and n = 0, with the same dtype for both sizes."""
-        one = student.causal_mask(1)
+        """The mask is also correct for n = 1 and n = 0, with the same dtype as for n = 2."""
+        dtype = shaped(student.causal_mask(2), (2, 2), what="the mask for n=2").dtype
+        one = shaped(student.causal_mask(1), (1, 1), dtype, "the mask for n=1")
         equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
-        shaped(student.causal_mask(0), (0, 0), one.dtype, "the mask for n=0")
+        shaped(student.causal_mask(0), (0, 0), dtype, "the mask for n=0")
 
     def test_device(self, student):
-        """The mask is created on the given device, which may be a string or a `torch.device`."""
+        """The mask is created on the given device, a string or a `torch.device`, with the same dtype as without `device`."""
         expected = torch.tensor([[True, False], [True, True]])
-        equal(as_bool(student.causal_mask(2, "cpu"), (2, 2)), expected, "the mask on 'cpu'")
+        dtype = shaped(student.causal_mask(2), (2, 2), what="the mask without `device`").dtype
+        given = shaped(student.causal_mask(2, "cpu"), (2, 2), dtype, "the mask on 'cpu'")
+        equal(as_bool(given, (2, 2)), expected, "the mask on 'cpu'")
         for device in ("meta", torch.device("meta")):
             on_meta(lambda device=device: student.causal_mask(3, device=device), (3, 3), "the mask")
 
