@@ -437,7 +437,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In training mode, hidden values and gradients are set to 0 with probability p = `dropout`, or divided by 1 − p."""
+        """In training mode, hidden values and gradients are independently set to 0 with probability p or divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
@@ -467,6 +467,13 @@ class TestFeedForward:
             f"with dropout=0.2, about 20% of the hidden values should be dropped; "
             f"your layer drops {share:.0%}"
         )
+        # With independent draws, about 32% of the entries differ from their neighbours.
+        for axis, name in enumerate(("positions", "features")):
+            differing = (zero != zero.roll(1, axis)).double().mean().item()
+            assert differing > 0.1, (
+                "each hidden value should be dropped independently of the others; "
+                f"your dropout treats all {name} alike"
+            )
         backpropagate(result, torch.ones(50, d))
         expected = torch.where(zero, 0.0, 1 / 0.8)
         close(leaf_gradient(x, "x"), expected, "the gradient of x in training mode", atol=1e-4)

@@ -31,6 +31,16 @@ def oracle(positions: Iterable[int], d_model: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def check_independent(dropped: Tensor, axes: Iterable[str]) -> None:
+    """Check that dropout does not drop the same entries for all indices along an axis."""
+    for axis, name in enumerate(axes):
+        # With independent draws, about 2p(1 − p) of the entries differ from their neighbours: 48% for p = 0.4.
+        differing = (dropped != dropped.roll(1, axis)).double().mean().item()
+        assert differing > 0.1, (
+            f"each value should be dropped independently of the others; your dropout treats all {name} alike"
+        )
+
+
 def compare(actual: Tensor, expected: Tensor, what: str = "the result") -> None:
     """Compare the shape and values of two tensors. A separate test checks the dtype, so a wrong dtype is penalised only once."""
     close(shaped(actual, expected.shape, what=what).double(), expected, what, atol=ATOL)
@@ -319,7 +329,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_training(self, student, seed):
-        """In training mode, dropout is applied to x plus the encoding: each value is set to 0 or divided by 1 − dropout."""
+        """In training mode, dropout acts on x plus the encoding: each value is independently set to 0 or divided by 1 − p."""
         x = Draw(seed).normal(7, 20, 16)
         module = student.PositionalEncoding(16, max_length=30, dropout=0.4)
         module.eval()(x)
@@ -333,6 +343,7 @@ class TestPositionalEncoding:
             "with dropout=0.4, about 40% of the values should be 0 in training mode; "
             f"{share:.0%} of yours are"
         )
+        check_independent(dropped, ("sequences", "positions", "features"))
         compare(
             torch.where(dropped, total / 0.6, actual), total / 0.6, "the values that dropout kept"
         )
