@@ -410,7 +410,7 @@ class TestFeedForward:
         draw = Draw(seed)
         x, upstream = draw.normal(2, 9, 5, dtype=torch.float64)
         layer, weights = _loaded_network(student, draw)
-        parameters = layer.to(torch.float64).train().weights()
+        parameters = layer.to(torch.float64).weights()
         x.requires_grad_()
         actual = shaped(layer(x), (9, 5), torch.float64)
         backpropagate(actual, upstream)
