@@ -319,13 +319,13 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_evaluation(self, student, seed):
-        """Dropout has no effect in evaluation mode, nor in training mode with dropout=0."""
+        """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
         x = Draw(seed).normal(3, 10, 12)
         expected = x + oracle(range(10), 12)
         module = student.PositionalEncoding(12, max_length=30, dropout=0.6).eval()
         compare(module(x), expected, "the result in evaluation mode")
         module = student.PositionalEncoding(12, max_length=30).train()
-        compare(module(x), expected, "the result in training mode with dropout=0")
+        compare(module(x), expected, "the result in training mode without a dropout argument")
 
     @weight(1)
     def test_training(self, student, seed):

@@ -403,7 +403,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_PositionalEncoding():
-        module = PositionalEncoding(4, max_length=6)
+        module = PositionalEncoding(4, max_length=6).eval()
         with expecting(
             "Vectors of shape (2, 3, 4) should work with max_length 6",
             "Which axis of x is the position axis?",
@@ -443,8 +443,12 @@ if __name__ == "__main__":
             f"The state_dict should be empty; yours contains {list(module.state_dict())}. "
             "To keep a buffer out of it, look at the arguments of `register_buffer`."
         )
-        noisy = PositionalEncoding(4, dropout=0.5)
         x = torch.ones(5, 6, 4)
+        assert torch.allclose(module.train()(x), module.eval()(x), atol=1e-4), (
+            "If `dropout` is not given, training mode should not change the result; in your module, it does. "
+            "Which probability do you use?"
+        )
+        noisy = PositionalEncoding(4, dropout=0.5)
         assert not torch.equal(noisy.train()(x), noisy(x)), (
             "In training mode, dropout should make two results differ; yours are equal."
         )
