@@ -218,7 +218,7 @@ if __name__ == "__main__":
     @visible_check
     def check_FeedForward():
         # Use one feature and two hidden units, x and −x. After the ReLU, their sum is |x|.
-        network = FeedForward(1, 2)
+        network = FeedForward(1, 2).eval()
         shapes = {
             name: tuple(parameter.shape)
             for name, parameter in network.named_parameters(remove_duplicate=False)
@@ -245,7 +245,7 @@ if __name__ == "__main__":
             "With these weights, FeedForward computes |x| − 4, so 2 and −3 should give −2 and −1; yours "
             f"gives {seen.flatten().tolist()}. There is no activation after the second linear map."
         )
-        network, x = filled(FeedForward(6, 5)), fixed_numbers(2, 3, 6)
+        network, x = filled(FeedForward(6, 5)).eval(), fixed_numbers(2, 3, 6)
         with expecting("Inputs of shape (2, 3, 6) should work"):
             together, alone = network(x)[1, 2], network(x[1, 2])
         assert torch.allclose(together, alone, atol=1e-4), (
@@ -267,6 +267,10 @@ if __name__ == "__main__":
             "In training mode, dropout should make two results differ; yours are equal."
         )
         kept, dropped = filled(FeedForward(6, 5)), filled(FeedForward(6, 5, dropout=0.9999999))
+        assert torch.allclose(kept.train()(x), kept.eval()(x), atol=1e-4), (
+            "If `dropout` is not given, training mode should not change the result; in your module, it does. "
+            "Which probability do you use?"
+        )
         seen, expected = dropped.train()(x), dropped.linear2.bias.expand(2, 3, 6)
         assert torch.allclose(seen, expected, atol=1e-4), (
             "If dropout sets all hidden values to 0, the result should be the bias of linear2, "
