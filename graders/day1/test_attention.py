@@ -168,6 +168,16 @@ class TestSoftmax:
         totals = result.float().sum(dim=-1)
         close(totals, torch.ones(2), "the sum of float16 weights for entries near 20 and −25", 0.1)
 
+    def test_argument(self, student, seed):
+        """`x` may be non-contiguous and is not modified in place."""
+        draw = Draw(seed)
+        x = draw.strided(draw.normal(3, 4, 5))
+        for y in (x, draw.normal(3, 1, 5).expand(3, 4, 5)):
+            result = student.softmax(y, dim=1)
+            unchanged(student)
+            what = "softmax of a non-contiguous tensor"
+            close(result, softmax_oracle(y, 1), what, dtype=y.dtype)
+
     def test_gradient(self, student, seed):
         """The gradient is correct for finite entries, even if other entries in the slice are −∞."""
         draw = Draw(seed)
@@ -195,16 +205,6 @@ class TestSoftmax:
         found = gradients([result], [given], [upstream])[0].masked_fill(x == -math.inf, 0.0)
         finite(found, f"the gradient of softmax{where}")
         close(found, expected, f"the gradient of softmax{where}", atol, atol, dtype=torch.float32)
-
-    def test_argument(self, student, seed):
-        """`x` may be non-contiguous and is not modified in place."""
-        draw = Draw(seed)
-        x = draw.strided(draw.normal(3, 4, 5))
-        for y in (x, draw.normal(3, 1, 5).expand(3, 4, 5)):
-            result = student.softmax(y, dim=1)
-            unchanged(student)
-            what = "softmax of a non-contiguous tensor"
-            close(result, softmax_oracle(y, 1), what, dtype=y.dtype)
 
     @weight(0.25)
     def test_device(self, student):
@@ -298,6 +298,17 @@ class TestAttentionScores:
         actual = student.attention_scores(query, key)
         close(actual, scores_oracle(query, key), what, dtype=torch.float16)
 
+    @weight(0.5)
+    def test_arguments(self, student, seed):
+        """The inputs may be non-contiguous and are not modified in place."""
+        draw = Draw(seed)
+        query, key = draw.strided(draw.normal(2, 3, 5)), draw.strided(draw.normal(2, 4, 5))
+        for k in (key, draw.normal(4, 5).expand(2, 4, 5)):
+            result = student.attention_scores(query, k)
+            unchanged(student)
+            what = "the scores for non-contiguous inputs"
+            close(result, scores_oracle(query, k), what, dtype=torch.float32)
+
     def test_gradient(self, student, seed):
         """The gradients of the queries and the keys are correct."""
         draw = Draw(seed)
@@ -309,17 +320,6 @@ class TestAttentionScores:
             ("queries", "keys"), gradients([result], given, [upstream]), expected, strict=True
         ):
             close(actual, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
-
-    @weight(0.5)
-    def test_arguments(self, student, seed):
-        """The inputs may be non-contiguous and are not modified in place."""
-        draw = Draw(seed)
-        query, key = draw.strided(draw.normal(2, 3, 5)), draw.strided(draw.normal(2, 4, 5))
-        for k in (key, draw.normal(4, 5).expand(2, 4, 5)):
-            result = student.attention_scores(query, k)
-            unchanged(student)
-            what = "the scores for non-contiguous inputs"
-            close(result, scores_oracle(query, k), what, dtype=torch.float32)
 
     @weight(0.25)
     def test_device(self, student):

@@ -310,7 +310,7 @@ class TestDecoderMask:
     def test_padded_queries(self, student, seed):
         """A query that is padding can still attend to the real tokens before it, so its row is not all False."""
         tokens = Draw(seed).integers(1, 9, 2, 6)
-        tokens[0, 3:] = tokens[1, 4] = 0
+        tokens[0, 3:] = tokens[1, 4:] = 0
         actual = as_bool(student.decoder_mask(tokens, 0), (2, 6, 6))
         for row, i, before in ((0, 3, 3), (0, 5, 3), (1, 4, 4)):
             assert bool(actual[row, i, :before].all()), (
@@ -434,7 +434,7 @@ class TestMaskedAttention:
     def test_low_allowed_scores(self, student, seed):
         """The result is correct even if all allowed keys have scores near −10⁴."""
         draw = Draw(seed)
-        mask = (torch.arange(5) != draw.integers(0, 5, 1)).expand(3, 5)
+        mask = (torch.arange(5) != draw.integers(0, 5, 1)).repeat(3, 1)
         value = draw.normal(5, 6)
         # Allowed keys have scores of −10,000 + r/2 for integers r; masked keys have scores of 0.
         # float32 represents all of these scores exactly.

@@ -296,7 +296,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_mask_of_queries_and_keys(self, student, seed):
-        """A mask of shape (n, m) or (1, n, m) applies to every sequence and every head, even if b = n."""
+        """A mask of shape (n, m) or (1, n, m) is True where attention is allowed, in every sequence and head, even if b = n."""
         draw = Draw(seed)
         layer, _ = loaded_layer(student, draw, 12, 4)
         query, key = draw.normal(5, 5, 12), draw.normal(5, 7, 12)

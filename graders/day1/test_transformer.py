@@ -160,7 +160,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """For source and target, embeddings are multiplied by √d_model before the positional encoding is added."""
+        """Without sublayers, √d_model · embedding + positional encoding passes only the norms of the layers and `output`."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
@@ -182,7 +182,7 @@ class TestTransformer:
 
     @weight(1.5)
     def test_encode(self, student, seed):
-        """`encode` embeds the source and applies all encoder layers to the embeddings."""
+        """`encode` embeds the source and applies all encoder layers; without padding, no position is masked."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         source = _draw_ids(draw, SOURCE_VOCAB, 3, 7)
@@ -192,7 +192,7 @@ class TestTransformer:
 
     @weight(1.5)
     def test_decode(self, student, seed):
-        """`decode` embeds the target, applies all decoder layers with the given memory, and then applies `output`."""
+        """`decode` embeds the target, applies all decoder layers with the memory and a causal mask, and then applies `output`."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
@@ -808,18 +808,9 @@ class TestGreedyDecode:
             expected[row, 1 : length + 2] = source[row, : length + 1]
         equal(actual, expected, "the tokens")
 
-    @weight(1.5)
-    def test_all_that_is_written(self, student, seed):
-        """Each token is chosen based on all previous tokens and the source of its own row."""
-        draw = Draw(seed)
-        source = draw.integers(0, 9, 5, 4)
-        model = _random_prefix_model(draw, source, 9)
-        expected = _greedy_oracle(model, source, 9)
-        equal(student.greedy_decode(model, source, BOS, EOS, 9), expected, "the tokens")
-
     @weight(1)
     def test_max_length(self, student, seed):
-        """No row is longer than `max_length`, including `bos_id`; if `max_length` is 1, the result is only `bos_id`."""
+        """Unfinished rows have exactly `max_length` tokens, including `bos_id`; if it is 1, the result is only `bos_id`."""
         draw = Draw(seed)
         source = _random_sources(draw, 6, 2, 7)
         full = torch.cat([torch.full((3, 1), BOS), source], dim=1)
@@ -827,19 +818,6 @@ class TestGreedyDecode:
         for length in (5, 2, 1):
             actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, length)
             equal(actual, full[:, :length], f"the tokens for max_length={length}")
-
-    @weight(0.5)
-    def test_stops(self, student, seed):
-        """Decoding stops once all rows are finished, even if `max_length` is much larger."""
-        draw = Draw(seed)
-        source = _random_sources(draw, 1, 2, size=40)
-        model = CopyModel(draw)
-        actual = student.greedy_decode(model, source, BOS, EOS, 40)
-        shaped(actual, (2, 4), what="the tokens")
-        # Three steps are enough. Decoding each row separately or taking one extra step is also accepted.
-        assert model._decode_calls <= 8, (
-            f"both rows are finished after 3 steps, but model.decode was called {model._decode_calls} times"
-        )
 
     @weight(1.25)
     def test_what_ends_a_row(self, student, seed):
@@ -857,6 +835,28 @@ class TestGreedyDecode:
         equal(actual, expected, "the tokens when pad_id and then bos_id are the most likely tokens")
         actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, 3)
         equal(actual, expected[:, :3], "the tokens when the last generated token is pad_id")
+
+    @weight(1.5)
+    def test_all_that_is_written(self, student, seed):
+        """Each token is chosen based on all previous tokens and the source of its own row."""
+        draw = Draw(seed)
+        source = draw.integers(0, 9, 5, 4)
+        model = _random_prefix_model(draw, source, 9)
+        expected = _greedy_oracle(model, source, 9)
+        equal(student.greedy_decode(model, source, BOS, EOS, 9), expected, "the tokens")
+
+    @weight(0.5)
+    def test_stops(self, student, seed):
+        """Decoding stops once all rows are finished, even if `max_length` is much larger."""
+        draw = Draw(seed)
+        source = _random_sources(draw, 1, 2, size=40)
+        model = CopyModel(draw)
+        actual = student.greedy_decode(model, source, BOS, EOS, 40)
+        shaped(actual, (2, 4), what="the tokens")
+        # Three steps are enough. Decoding each row separately or taking one extra step is also accepted.
+        assert model._decode_calls <= 8, (
+            f"both rows are finished after 3 steps, but model.decode was called {model._decode_calls} times"
+        )
 
     @weight(1)
     def test_evaluation_mode(self, student, seed):
