@@ -1,6 +1,7 @@
 """Hidden tests for the attention chapter. The oracles compute the expected results in float64."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,11 @@ def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor
 def leaves(*tensors: Tensor) -> list[Tensor]:
     """Return detached copies of the tensors, with gradients enabled."""
     return [tensor.detach().clone().requires_grad_() for tensor in tensors]
+
+
+def check_dtype(actual: Any, dtype: torch.dtype, what: str) -> None:
+    """Check the dtype of a tensor; a separate test checks its shape."""
+    shaped(actual, actual.shape if isinstance(actual, Tensor) else (), dtype, what)
 
 
 class TestSoftmax:
@@ -152,6 +158,8 @@ class TestSoftmax:
         """A float64 input gives a float64 result."""
         x = Draw(seed).normal(3, 5, dtype=torch.float64)
         close(student.softmax(x), softmax_oracle(x, -1), "softmax in float64", 1e-5, 1e-5)
+        what = "softmax of slices of length 1 in float64"
+        check_dtype(student.softmax(x[:, :1]), torch.float64, what)
 
     @weight(1.5)
     def test_half_precision(self, student, seed):
@@ -437,6 +445,9 @@ class TestAttention:
                 ("output", "weights"), actual, attention_oracle(query, key, value), strict=True
             ):
                 close(part, expected, f"the {name} in {dtype}", *tolerance, dtype=dtype)
+            parts = pair(student.attention(query, key[:, :1], value[:, :1]), "output", "weights")
+            for name, part in zip(("output", "weights"), parts, strict=True):
+                check_dtype(part, dtype, f"the {name} for a single key in {dtype}")
 
     def test_gradient(self, student, seed):
         """The gradients of the queries, keys and values are correct."""

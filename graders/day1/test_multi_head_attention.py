@@ -454,6 +454,10 @@ class TestMultiHeadAttention:
         # Computing the softmax in float32 for every dtype is also correct.
         close(weights, expected_weights, "the weights", ATOL)
         close(output, expected_output, "the output", ATOL)
+        nothing = torch.zeros(1, 4, 5, dtype=torch.bool)
+        output, weights = pair(layer(x, memory, memory, nothing), "output", "weights")
+        for name, part, shape in (("output", output, (4, 6)), ("weights", weights, (3, 4, 5))):
+            shaped(part, (len(x), *shape), torch.float64, f"the {name} if no key is allowed")
 
     @weight(0.5)
     def test_half_precision(self, student, seed):
