@@ -75,7 +75,7 @@ def data(day: Day, outputs: str) -> str:
         exercises="\n".join(exercises),
         stand_ins=_wrapped(material.pack(_without_docstring(stand_ins))),
         outputs=_wrapped(outputs or material.pack({})),
-        helpers=_wrapped(" ".join(sorted(_helper_names()))),
+        helpers=_wrapped(" ".join(sorted(set(_helper_names())))),
     )
 
 
@@ -104,10 +104,12 @@ def version(day: Day) -> str:
     return digest.hexdigest()[:12]
 
 
-def _helper_names() -> set[str]:
-    return {n for module in HELPERS for n in vars(module) if not n.startswith("__")} - {
-        "annotations"
-    }
+def _helper_names() -> Iterator[str]:
+    """Yield the names that the helpers define and import. pytest adds names that are not identifiers."""
+    for module in HELPERS:
+        for name in vars(module):
+            if name.isidentifier() and not name.startswith("__") and name != "annotations":
+                yield name
 
 
 def _cell_source(module: ModuleType) -> str:
