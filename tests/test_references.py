@@ -12,6 +12,7 @@ import torch
 from autograder.execution import answer_key
 from autograder.execution.answer_key import load_solution
 from autograder.execution.attempt import reference_process
+from autograder.execution.references import describe_reference
 from autograder.execution.source import join_units, load_request
 from autograder.execution.student import Student, StudentError
 from autograder.grading.grader import Grader
@@ -364,3 +365,25 @@ def test_an_invalid_answer_to_a_load_request_is_rejected(answer: Any) -> None:
 
     with pytest.raises(m.WireError):
         Student(Compromised()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]
+
+
+def test_arguments_that_only_the_students_version_accepts_are_left_out(load: Load) -> None:
+    student = load(
+        "day1",
+        "f",
+        """
+def f(x):
+    layer = MultiHeadAttention(d_model=4, n_heads=2, dropout=0.1)
+    return layer(x, x, x, need_weights=True)[1], softmax(x, dim=-1, stable=True)
+""",
+        ["MultiHeadAttention", "softmax"],
+    )
+    weights, result = student.f(torch.ones(1, 3, 4))
+    assert weights.shape == (1, 2, 3, 3)
+    assert torch.allclose(result, torch.full((1, 3, 4), 0.25))
+
+
+def test_parameters_of_references_are_found() -> None:
+    source = "class A:\n    def __init__(self, x, *, y=1): ...\n    def f(self, **more): ...\n"
+    assert describe_reference("A", source) == m.Reference("A", ["self", "x", "y"], {"f": None})
+    assert describe_reference("f", "f = print") == m.Reference("f")

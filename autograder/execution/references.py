@@ -44,10 +44,14 @@ class ReferenceSet:
 
 
 def describe_reference(name: str, source: str) -> m.Reference:
-    """Describe a reference solution by its name and, for a class, its public methods."""
+    """Describe a reference solution by its name, its parameters and, for a class, its public methods."""
     for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return m.Reference(name, _parameters(node))
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return m.Reference(name, [n for n in _methods(node) if not n.startswith("_")])
+            own = {method.name: _parameters(method) for method in _methods(node)}
+            public = {method: names for method, names in own.items() if not method.startswith("_")}
+            return m.Reference(name, own.get("__init__"), public)
     return m.Reference(name)
 
 
@@ -60,13 +64,25 @@ def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
         if isinstance(node, ast.ClassDef)
     )
     return {
-        node.name: [n for n in _methods(node) if not n.startswith("_") or n in SPECIAL_METHODS]
+        node.name: [
+            method.name
+            for method in _methods(node)
+            if not method.name.startswith("_") or method.name in SPECIAL_METHODS
+        ]
         for node in classes
     }
 
 
-def _methods(node: ast.ClassDef) -> list[str]:
-    return [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    return [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
+
+
+def _parameters(function: ast.FunctionDef) -> list[str] | None:
+    """Return the names of a function's parameters, or None if it accepts any."""
+    arguments = function.args
+    if arguments.kwarg:
+        return None
+    return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
 
 
 @dataclass

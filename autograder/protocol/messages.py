@@ -1,7 +1,4 @@
-"""Define the messages that may cross the sandbox boundary and the values they contain.
-
-`encoding` and `decoding` convert these values from and to Python objects, and `frames` sends and receives the messages.
-"""
+"""Define the messages that may cross the sandbox boundary and their values. `encoding` and `decoding` convert the values."""
 
 from __future__ import annotations
 
@@ -106,10 +103,11 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Reference(Tagged, frozen=True):
-    """A function or class from the reference solution. Calls to it from student code run in another process."""
+    """A function or class from the reference solution, with parameters. Calls from student code run in another process."""
 
     name: str
-    methods: list[str] | None = None
+    parameters: list[str] | None = None  # None for any
+    methods: dict[str, list[str] | None] | None = None  # a class's methods with their parameters
 
 
 class Load(Tagged, frozen=True):

@@ -93,30 +93,31 @@ class StandIns:
         """Return a function or class that forwards its calls to the reference solution."""
         name, methods = reference.name, reference.methods
         if methods is None:
-            return self._function(name)
-        space = {method: self._method(method) for method in methods}
-        init = self._init(name)
+            return self._function(name, reference.parameters)
+        space = {method: self._method(method, names) for method, names in methods.items()}
+        init = self._init(name, reference.parameters)
         return type(name, (nn.Module,), {**space, "__init__": init, "__module__": MODULE})
 
-    def _function(self, name: str) -> Callable[..., Any]:
+    def _function(self, name: str, parameters: list[str] | None) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:
-            return self._refer(name, "", [list(args), kwargs])
+            return self._refer(name, "", [list(args), _known(kwargs, parameters)])
 
         function.__name__ = function.__qualname__ = name
         function.__module__ = MODULE
         return function
 
-    def _init(self, name: str) -> Callable[..., None]:
+    def _init(self, name: str, parameters: list[str] | None) -> Callable[..., None]:
         def __init__(handle: nn.Module, *args: Any, **kwargs: Any) -> None:
             nn.Module.__init__(handle)
-            _build(handle, self._refer_randomly(name, "", [list(args), kwargs]))
+            arguments = [list(args), _known(kwargs, parameters)]
+            _build(handle, self._refer_randomly(name, "", arguments))
 
         return __init__
 
-    def _method(self, method: str) -> Callable[..., Any]:
+    def _method(self, method: str, parameters: list[str] | None) -> Callable[..., Any]:
         def call(handle: nn.Module, *args: Any, **kwargs: Any) -> Any:
             made: dict[str, Any] = handle._reference  # type: ignore[assignment]
-            arguments = [list(args), kwargs, *_state(handle)]
+            arguments = [list(args), _known(kwargs, parameters), *_state(handle)]
             return self._refer_randomly(made["id"], method, arguments)
 
         call.__name__ = method
@@ -169,6 +170,13 @@ class StandIns:
             kind = reply.type if reply.type in ERRORS else "RuntimeError"
             raise getattr(builtins, kind)(reply.error)
         return reply, payload
+
+
+def _known(kwargs: dict[str, Any], parameters: list[str] | None) -> dict[str, Any]:
+    """Leave out arguments that only the student's own version accepts."""
+    if parameters is None:
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name in parameters}
 
 
 def _build(handle: nn.Module, made: dict[str, Any]) -> None:
