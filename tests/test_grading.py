@@ -385,3 +385,18 @@ def merge_heads(x):
     for _ in range(15):
         merge_heads = grade(notebook, only="merge_heads").exercises[0]
         assert merge_heads.status == "passed", merge_heads.message
+
+
+def test_a_solution_in_a_text_cell_is_pointed_out(server: Server, tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell(small_course.CHAPTERS["masking"].split("# %%")[-1]),
+            nbformat.v4.new_code_cell(small_course.CHAPTERS["heads"].split("# %%")[-1]),
+            nbformat.v4.new_markdown_cell("## `padding_mask`\n\nWrite `def split_heads`."),
+        ]
+    )
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(notebook))
+    assert marks.points == 40
+    (problem,) = marks.problems
+    assert problem.startswith("cell 1: this is a text cell, so `padding_mask` was not graded.")

@@ -5,6 +5,7 @@ Entry point: `Grader`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +33,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
+from autograder.submissions.cell import Cell
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 
@@ -101,6 +103,7 @@ class Grader:
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
+            problems += _in_text_cells(graded, submission.cells)
             problems += _nothing_attempted(self.day, graded)
         max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
@@ -145,6 +148,20 @@ def _hash_graded(notebook: NotebookSlices) -> str:
     written = [code for code in notebook.slices.values() if code.state == "written"]
     pieces = (piece.source for code in written for piece in code.pieces if not piece.given)
     return hash_code(pieces) if written else ""
+
+
+def _in_text_cells(graded: Sequence[Graded], cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield a problem for each exercise that is missing because its cell is not a code cell."""
+    missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
+    names = "|".join(map(re.escape, missing))
+    definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
+    texts = [cell for cell in cells if cell.kind != "code"] if missing else []
+    for cell in texts:
+        if found := definition.search(cell.source):
+            yield (
+                f"cell {cell.number}: this is a text cell, so `{found[1]}` was not graded. Change it to a code cell, "
+                "and submit the notebook again"
+            )
 
 
 def _nothing_attempted(day: Day, graded: Sequence[Graded]) -> Iterator[str]:

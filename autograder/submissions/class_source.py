@@ -20,7 +20,7 @@ from autograder.submissions.submission import Submission, read_submissions
 
 AMBIGUOUS = (
     "the file's name does not show whose it is: the id in Canvas may be {ids}, and the file was graded as {label}. "
-    "Enter the right id in roster.csv, and grade the file again"
+    "If that is wrong, the TA can enter the right id in roster.csv and grade the file again"
 )
 
 
