@@ -65,7 +65,7 @@ def grader_for(day: Day, server: Server) -> Grader:
     answers and known mistakes again, which takes minutes.
     """
     grader = Grader(courses.load(ROOT).day(day.name), server, SECRET)
-    grader.day = day
+    grader.exercises.day = day
     return grader
 
 

@@ -173,7 +173,8 @@ def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     grader = graders(day)
     exercises = [name for name in grader.day.names if ALL or name in CHOSEN[day]]
     mistakes = {
-        name: random.Random(name).choice(own)
+        # With some other draws, two wrong scales cancel each other out in part.
+        name: random.Random(f"{name} 1").choice(own)
         for name in exercises[first::SUBMISSIONS]
         if (own := grader.exercises.recognizer.mistakes[name])
     }

@@ -44,11 +44,15 @@ class Grader:
     def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
         torch.set_num_threads(1)
         assume_concrete_shapes()
-        self.day = day
         # The server prepares for slicing while this process reads the answer key.
         self._slicing = slicing.prepare(server, day)
         self.exercises = ExerciseGrader(day, server)
         self._secret = secret
+
+    @property
+    def day(self) -> Day:
+        """Return the day that this grader grades."""
+        return self.exercises.day
 
     @property
     def key(self) -> AnswerKey:
