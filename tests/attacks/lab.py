@@ -67,7 +67,7 @@ class Lab:
 
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
         """Submit an attack, and grade only the exercise that it targets."""
-        self.grader.day = self._day_for(attack, not_allowed)
+        self.grader.exercises.day = self._day_for(attack, not_allowed)
         self._prepare("" if not_allowed else attack.exercise)
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
@@ -83,7 +83,7 @@ class Lab:
 
         Also count this process's open descriptors.
         """
-        self.grader.day = self._day
+        self.grader.exercises.day = self._day
         self._prepare()
         marks = self.grader.grade(self._handed_in(self.finder), only="causal_mask")
         self.descriptors = len(os.listdir("/proc/self/fd"))
