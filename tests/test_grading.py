@@ -399,4 +399,4 @@ def test_a_solution_in_a_text_cell_is_pointed_out(server: Server, tmp_path: Path
     marks = Grader(day, server, b"tests").grade(handed_in(notebook))
     assert marks.points == 40
     (problem,) = marks.problems
-    assert problem.startswith("cell 1: this is a text cell, so `padding_mask` was not graded.")
+    assert problem.startswith("cell 1: this is not a code cell, so `padding_mask` was not graded.")

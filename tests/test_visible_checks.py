@@ -170,7 +170,7 @@ def test_variables_may_have_the_names_of_built_ins_and_helpers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = vars(notebooks(day).module)
-    shadows = ("list", "str", "sum", "isinstance", "outcome", "results", "re", "zlib")
+    shadows = ("bool", "list", "str", "sum", "isinstance", "outcome", "results", "re", "zlib")
     before = {name: names[name] for name in shadows if name in names}
     own = dict(names)
     names["HELPERS"].update(before)  # as `load_material` does

@@ -46,10 +46,11 @@ class Outcome:
 
 
 class Attempt:
-    """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `tries` times in total.
+    """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `TRIES` times in total.
 
     Resource usage counts against `budget`, the submission's budget. A test that must run alone holds the course-wide
-    `lock` exclusively. With only one try, no test does.
+    `lock` exclusively. In a trial, no test does, and the worker is started again only without statements that were slow
+    to load.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Attempt:
         seed: str,
         budget: Budget | None = None,
         lock: RunLock | None = None,
-        tries: int = TRIES,
+        is_trial: bool = False,
     ) -> None:
         self._server = server
         self._exercise = exercise
@@ -70,7 +71,8 @@ class Attempt:
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)
         self._lock = lock or RunLock(None)
         self._alone = False
-        self._tries = tries
+        self._is_trial = is_trial
+        self._tries = 1 if is_trial else TRIES
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
         # The outcome of all remaining tests, or None to run them.
@@ -208,6 +210,7 @@ class Attempt:
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need that statement."""
         location = self._source.location(error.line)
+        self._tries += self._is_trial
         outcome = self._interrupted(error)
         if not location or self._final is not None:
             self._final = self._final or outcome
@@ -228,7 +231,7 @@ class Attempt:
         if isinstance(error, ServerLost):
             raise error
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
-        if idle and not self._alone and self._tries > 1 and self._budget.excess is None:
+        if idle and not self._alone and not self._is_trial and self._budget.excess is None:
             raise error
         outcome = _failure(error)
         self.stop()

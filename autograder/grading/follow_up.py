@@ -21,8 +21,6 @@ from autograder.slicing.client import Slice, Slicer, SlicingError
 
 # More statements cannot help an exercise with these statuses.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
-
-
 # All runs with wider code together, because such code may contain slow experiments.
 WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
@@ -65,16 +63,26 @@ class FollowUp:
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
         job = Job(self._job.seed, self._wider_runs, is_trial=True)
-        wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
-        # Without these statements, code that needs them hardly passes any tests, with or without references.
-        if wider.marks.points > first.marks.points or 2 * best.marks.points < best.marks.max_points:
-            wider = self._substituted(exercise, wider, others, job)
+        wider = self._graded_wide(exercise, code, others, job)
+        if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
+            job = replace(self._job, observe=None)  # the tests need more time than a trial has
+            wider = self._graded_wide(exercise, code, others, job)
         if wider.marks.points <= best.marks.points:
             return best
         if self._job.observe:
             observed = replace(job, observe=self._job.observe)
             self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
         return wider
+
+    def _graded_wide(
+        self, exercise: Exercise, code: Slice, others: Mapping[str, Graded], job: Job
+    ) -> Graded:
+        wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
+        try:
+            return self._substituted(exercise, wider, others, job)
+        except SlicingError:
+            self._can_widen = False
+            return wider
 
     def _wider_code(self, exercise: Exercise) -> Slice | None:
         """Return all statements that may affect an exercise, or None if too much time was spent on such code."""

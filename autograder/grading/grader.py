@@ -161,9 +161,9 @@ def _in_text_cells(graded: Sequence[Graded], cells: Sequence[Cell]) -> Iterator[
     definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
     texts = [cell for cell in cells if cell.kind != "code"] if missing else []
     for cell in texts:
-        if found := definition.search(cell.source):
+        for name in definition.findall(cell.source):
             yield (
-                f"cell {cell.number}: this is a text cell, so `{found[1]}` was not graded. Change it to a code cell, "
+                f"cell {cell.number}: this is not a code cell, so `{name}` was not graded. Change it to a code cell, "
                 "and submit the notebook again"
             )
 

@@ -24,7 +24,7 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 class Job:
     """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
 
-    A trial ends at the first time limit, and its limits are low.
+    A trial has low limits and ends at the first timeout or crash in a test.
     """
 
     seed: str
@@ -47,7 +47,9 @@ class Runner:
             return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
         exercise = replace(exercise, limits=limits)
-        return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock, tries=1)
+        return Attempt(
+            self.server, exercise, source, job.seed, job.budget, self._lock, is_trial=True
+        )
 
     def outcomes(
         self,

@@ -70,7 +70,7 @@ def substitute_references(
         best = original if timed_out else _one_by_one(original, called, trial)
     if best.marks.points < best.marks.max_points and best.marks.status != "timed_out":
         further = [name for name in dependent if name in original.code.reached]
-        result = trial({*called, *further}) if further else best
+        result = trial({*(best.replaced or called), *further}) if further else best
         if result.marks.points > best.marks.points:
             best = result
     if not best.replaced:

@@ -19,27 +19,27 @@ _hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are
 @contextlib.contextmanager
 def helper_names() -> Iterator[None]:
     """Hide the notebook's variables that have the names of built-ins or helpers, except exercises."""
-    was_hidden = bool(_hidden)
-    if not was_hidden:
-        _hide()
+    if _hidden:
+        yield
+        return
+    _hide()  # until then, even `bool` may be a variable
     try:
         yield
     finally:
-        if not was_hidden:
-            _show()
+        _show()
 
 
 @contextlib.contextmanager
 def student_names() -> Iterator[None]:
     """Show the hidden variables while student code runs."""
-    was_hidden = bool(_hidden)
-    if was_hidden:
-        _show()
+    if not _hidden:
+        yield
+        return
+    _show()
     try:
         yield
     finally:
-        if was_hidden:
-            _hide()
+        _hide()
 
 
 def _hide() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from autograder.in_notebook.helper_names import student_names
+
 # Exercise → methods to record, summaries of calls, and the calls of the solution and of known mistakes as indices.
 OUTPUTS: dict[str, Any] = {}
 
@@ -112,7 +114,8 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                result = function(*args, **kwargs)
+                with student_names():
+                    result = function(*args, **kwargs)
         except Exception as error:
             record.append(type(error).__name__)
             raise

@@ -33,7 +33,9 @@ def load_material(
     """
     notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)
-    HELPERS.update({name: notebook[name] for name in helpers.split() if name in notebook})
+    for name in helpers.split():
+        if name in notebook:  # keep what this cell found when it ran first
+            HELPERS.setdefault(name, notebook[name])
     OUTPUTS.update(unpack(outputs))
     loaded: dict[str, Any] = {}
     # Stand-ins call each other through the notebook, where a finished exercise replaces its stand-in.

@@ -94,9 +94,8 @@ class _Facts:
     # Paths of star imports and of imports in functions and classes, expressions that may refer to a library, and any
     # use of the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
-    in_methods: tuple[
-        tuple[str, str | Chain], ...
-    ] = ()  # (method, mention) pairs, not part of `mentions`
+    # Pairs (method, mention), which are not part of `mentions`.
+    in_methods: tuple[tuple[str, str | Chain], ...] = ()
 
     def without(self, methods: Collection[str]) -> _Facts:
         """Return the facts without the given methods, and with the mentions in all other methods."""
@@ -144,6 +143,9 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     if not (imports or aliases or mentions):
         return NOTHING
     methods = _methods(statements) if mentions else {}
+    for node, _ in mentions:
+        if isinstance(node, ast.keyword):
+            methods.pop(id(node), None)  # the worker does not catch `enable_gqa`
     in_methods = [(methods[id(node)], what) for node, what in mentions if id(node) in methods]
     others = [what for node, what in mentions if id(node) not in methods]
     parts = (imports, module_level, aliases, others, in_methods)

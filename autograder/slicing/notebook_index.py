@@ -112,40 +112,35 @@ class NotebookIndex:
             return True
         if name in unit.defines:
             return name not in unit.imports
-        return self._is_made_from_own(unit, name)
+        return _is_made_from(unit, name, self.defined_here)
 
-    def _without_experiments(self, name: str, binders: Sequence[int]) -> list[int]:
-        """Leave out units that bind the name of a function, import or built-in to data, as in `for step in range(3)`.
+    def _without_experiments(self, name: str) -> set[int]:
+        """Return the units that bind or change a name, without those that bind a function, import or built-in to data.
 
-        Functions that run at the end of the notebook ignore such units, because experiments must not change marks. If an
+        Functions that run at the end of the notebook ignore such experiments, for example `for step in range(3)`. If an
         exercise needs one after all, its wider slice has it.
         """
-        kept: list[int] = []
+        kept: set[int] = set()
         is_data = (
-            False  # whether the name refers to an experiment's data, which the next unit may change
+            False  # whether the name refers to an experiment's data, which later units may change
         )
-        for position in binders:
+        for position in sorted({*self.binders[name], *self.changers[name]}):
             unit = self.units[position]
-            is_data = self._is_experiment(unit, name) or (is_data and name in unit.at_once)
+            if name in unit.binds:
+                is_data = self._is_experiment(unit, name) or (is_data and name in unit.at_once)
             if not is_data:
-                kept.append(position)
+                kept.add(position)
         return kept
 
     def _is_experiment(self, unit: Unit, name: str) -> bool:
+        helpers = self.defined_here - self.exercises  # results of exercises are data
         if name in self.defined_here:
             if name in unit.defines:
                 return name in unit.imports
-            return name not in unit.at_once and not self._is_made_from_own(unit, name)
-        if name in unit.defines or self._is_made_from_own(unit, name):
+            return name not in unit.at_once and not _is_made_from(unit, name, helpers)
+        if name in unit.defines or _is_made_from(unit, name, helpers):
             return False
         return name in self.imported_here or name in BUILTINS
-
-    def _is_made_from_own(self, unit: Unit, name: str) -> bool:
-        """Return whether a unit binds the name to the object or a result of something that the student defined."""
-        return any(
-            target == name and not sources.isdisjoint(self.defined_here)
-            for target, sources in unit.made_from
-        )
 
     def _index_changers(self) -> dict[str, list[int]]:
         """For each name, return the positions of the units that change its object.
@@ -223,10 +218,12 @@ class NotebookIndex:
             return ()
         key = name, moment == END
         if key not in self._bindings:
-            binders = self.binders[name]
+            binders, changers = self.binders[name], self.changers[name]
             if moment == END and not self.wide and name not in self.exercises:
-                binders = self._without_experiments(name, binders)
-            self._bindings[key] = index_bindings(name, binders, self.changers[name], self.units)
+                kept = self._without_experiments(name)
+                binders = [position for position in binders if position in kept]
+                changers = [position for position in changers if position in kept]
+            self._bindings[key] = index_bindings(name, binders, changers, self.units)
         return self._bindings[key].units_at(moment)
 
     def reads(self, position: int) -> tuple[list[str], list[str]]:
@@ -243,6 +240,11 @@ class NotebookIndex:
             }
             self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
         return self._reads[position]
+
+
+def _is_made_from(unit: Unit, name: str, own: Collection[str]) -> bool:
+    """Return whether a unit binds a name to the object or a result of one of the student's own definitions."""
+    return any(target == name and not sources.isdisjoint(own) for target, sources in unit.made_from)
 
 
 def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Unit]) -> set[str]:

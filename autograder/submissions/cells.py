@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 
 from autograder.submissions.cell import EMPTY_FILE, MAX_CELLS, Cell, Unreadable
 from autograder.submissions.notebooks import parse_strict, parse_tolerant
@@ -41,6 +42,7 @@ NOT_A_NOTEBOOK = [
         "a pointer of Git LFS to a file that was not downloaded",
     ),
 ]
+CONFLICT_MARK = re.compile(r"^<{7}(?: |$)", re.MULTILINE)
 CONFLICT = (
     "the file contains a merge conflict of Git, and only the first version of each part in conflict was read. "
     "Resolve the conflict and submit the notebook again"
@@ -64,14 +66,14 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
     cells = parse_strict(data, problems)
     if cells is None:
         text = _decode(data, problems)
+        if CONFLICT_MARK.search(text):
+            problems.append(CONFLICT)
+            text = _first_versions(text)
         beginning = text[:1000].lstrip()
         is_named_script = name.lower().endswith(".py")
         if beginning.startswith("<") and not is_named_script:
             raise Unreadable("the file is a web page or XML, not a notebook")
         if beginning.startswith("{"):
-            if "\n<<<<<<< " in text:
-                problems.append(CONFLICT)
-                text = _first_versions(text)
             try:
                 cells = parse_strict(text.encode(), problems) or parse_tolerant(text, problems)
             except Unreadable:
@@ -110,11 +112,11 @@ def _first_versions(text: str) -> str:
     kept: list[str] = []
     version = 0  # 0 outside a conflict
     for line in text.split("\n"):
-        if line.startswith("<<<<<<< "):
+        if CONFLICT_MARK.match(line):
             version = 1
         elif version and line.startswith(("=======", "|||||||")):
             version = 2
-        elif version and line.startswith(">>>>>>> "):
+        elif version and line.startswith(">>>>>>>"):
             version = 0
         elif version < 2:
             kept.append(line)
