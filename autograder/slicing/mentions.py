@@ -1,9 +1,9 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
 The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
-Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments, strings and
-types (`x: nn.LayerNorm`, `isinstance(x, nn.LayerNorm)`) are ignored, and so are methods that nothing calls. An import at
-module level counts only if the code reads a name that it binds. Entry points: `Vocabulary` and `find_forbidden`.
+Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments, strings, types
+(`isinstance(x, nn.LayerNorm)`) and methods that nothing calls are ignored. An import at module level counts only if the code
+reads a name that it binds. Entry points: `Vocabulary` and `find_forbidden`.
 """
 
 from __future__ import annotations
