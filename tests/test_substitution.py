@@ -114,13 +114,17 @@ def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     assert failed == ["causal_mask", "masked_attention"]
 
 
-def test_code_that_needs_a_changed_signature_keeps_its_dependency(
+def test_code_that_needs_more_than_the_reference_offers_keeps_its_dependency(
     grade: Grade, solution: NotebookNode, day1: Day
 ) -> None:
-    """The layer passes an argument that the reference solution for attention does not accept, so only softmax is replaced."""
+    """The layer reads an attribute that the reference solution for attention lacks, so only softmax is replaced."""
     cells = {cell.id: cell.source for cell in solution.cells}
+    init = "super().__init__()"
     attention = cells["MultiHeadAttention"].replace("n_heads: int", "n_heads: int, own: bool")
-    layer = cells["EncoderLayer"].replace("(d_model, n_heads)", "(d_model, n_heads, own=True)")
+    attention = attention.replace(init, f"{init}\n        self.own = own")
+    layer = cells["EncoderLayer"].replace(
+        "(d_model, n_heads)", "(d_model, n_heads, own=True)\n        assert self.self_attention.own"
+    )
     names = day1.names[: day1.names.index("EncoderLayer") + 1]
     wrong = with_cells(
         with_exercises(solution, day1, names),

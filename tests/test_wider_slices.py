@@ -17,7 +17,7 @@ from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, SlicingError
+from autograder.slicing.client import Slice, Slicer, SlicingError
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.submissions.cells import Cell
 from tests import small_course
@@ -297,6 +297,60 @@ def test_wider_code_is_graded_with_references_to_earlier_mistakes(
     marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
     messages = {e.name: e.message for e in marks.exercises if e.points < e.max_points}
     assert list(messages)[: -len(day1.names) + len(names)] == ["softmax"], messages
+
+
+@pytest.mark.slow
+def test_wider_code_is_tried_with_references_even_if_it_alone_gains_nothing(
+    grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
+) -> None:
+    """`softmax` always fails, and `masked_attention` needs its table only in some tests."""
+    sources = {cell.id: cell.source for cell in solution.cells}
+    lines = sources["masked_attention"].splitlines()
+    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
+    lines.insert(last, "    assert query.dim() != 2 or TABLE")
+    wrong = {
+        "softmax": "def softmax(x, dim=-1): raise ValueError('x')",
+        "masked_attention": CLOSURE + "\n".join(lines),
+    }
+    names = day1.names[: day1.names.index("masked_attention") + 1]
+    marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
+    last_exercise = marks.exercises[len(names) - 1]
+    assert (last_exercise.points, last_exercise.reference_for) == (8, ["softmax"])
+
+
+@pytest.mark.slow
+def test_a_slow_statement_is_left_out_of_the_wider_code(server: Server, tmp_path: Path) -> None:
+    slow = "\nwhile True: TABLE.update(more=padding_mask(torch.ones(2, 3), 0))\n"
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(ALIAS + slow))
+    assert marks.exercises[0].points == marks.exercises[0].max_points
+    assert marks.seconds < 20
+
+
+@pytest.mark.slow
+def test_marks_survive_if_wider_code_cannot_be_sliced_with_references(
+    grade: Callable[..., SubmissionMarks],
+    solution: NotebookNode,
+    day1: Day,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slice_again = Slicer.slice_again
+
+    def fail(self: Slicer, exercise: str, replaced: Any = (), wide: bool = False) -> Slice:
+        if wide and replaced:
+            raise SlicingError("out of time")
+        return slice_again(self, exercise, replaced, wide)
+
+    monkeypatch.setattr(Slicer, "slice_again", fail)
+    names = day1.names[: day1.names.index("attention") + 1]
+    wrong = {
+        "softmax": FIRST_AXIS + "print(softmax(torch.ones(2, 2)))",
+        "attention": "def attention(query, key, value): return softmax(query @ key.mT), value",
+    }
+    marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
+    assert marks.exercises[0].points < 4
+    assert marks.exercises[1].points == 4
+    assert marks.problems == []
 
 
 @pytest.mark.slow
