@@ -407,7 +407,7 @@ def test_code_without_results_is_not_recognised(
     status: str, body: str, grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = [replace(e, limits=replace(e.limits, cpu_seconds=0.5)) for e in grader.day.exercises]
-    monkeypatch.setattr(grader, "day", replace(grader.day, exercises=tuple(quick)))
+    monkeypatch.setattr(grader.exercises, "day", replace(grader.day, exercises=tuple(quick)))
     source = f"def causal_mask(n, device=None):\n    {body}"
     marks = by_name(grader.grade(handed_in(source)))["causal_mask"]
     assert (marks.status, marks.mistake) == (status, None)
