@@ -106,8 +106,12 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _loaded(path: str) -> Any:
-    """Return the module or class at a dotted path, or None if it has not been imported."""
-    target: Any = sys
-    for part in path.split("."):
-        target = sys.modules.get(part) if target is sys else getattr(target, part, None)
+    """Return the module or class at a dotted path, or None if it has not been imported.
+
+    This reads `vars`, because `torch.onnx`, for example, is imported when the attribute is read.
+    """
+    first, *others = path.split(".")
+    target: Any = sys.modules.get(first)
+    for part in others:
+        target = vars(target).get(part) if target is not None else None
     return target
