@@ -23,12 +23,8 @@ from autograder.slicing.unit import Unit, make_unit
 MAX_SHOWN = 20  # maximum number of functions reported per exercise
 MAX_PARTS = 200  # maximum number of components per dotted path
 MAX_ROOT = 10_000  # maximum number of characters in an alias's path
-TYPE_FIELDS = {
-    ast.arg: "annotation",
-    ast.AnnAssign: "annotation",
-    ast.FunctionDef: "returns",
-    ast.AsyncFunctionDef: "returns",
-}
+TYPE_FIELDS = dict.fromkeys((ast.arg, ast.AnnAssign), "annotation")
+TYPE_FIELDS |= dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef), "returns")
 MAY_CONTAIN_TYPE = {*TYPE_FIELDS, ast.Call}
 # What a type may consist of, such as `Callable[[nn.LayerNorm], Tensor] | None`.
 TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp)

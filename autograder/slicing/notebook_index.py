@@ -121,9 +121,8 @@ class NotebookIndex:
         exercise needs one after all, its wider slice has it.
         """
         kept: set[int] = set()
-        is_data = (
-            False  # whether the name refers to an experiment's data, which later units may change
-        )
+        # Whether the name refers to an experiment's data, which later units may change.
+        is_data = False
         for position in sorted({*self.binders[name], *self.changers[name]}):
             unit = self.units[position]
             if name in unit.binds:
