@@ -249,6 +249,12 @@ def test_script_with_overlong_options_is_one_cell() -> None:
     assert "read as one cell" in problems[0]
 
 
+@pytest.mark.parametrize("name", ["a.py", "a.PY", "a.py.txt", "a.py (2).txt"])
+def test_script_is_read_without_a_problem(name: str) -> None:
+    cells, problems = read_cells(b"x = 1\n", name)
+    assert (cells[0].source, problems) == ("x = 1\n", ())
+
+
 def test_script_named_ipynb_is_read_and_reported() -> None:
     cells, problems = read_cells(b"x = 1\n", "a.ipynb")
     assert cells[0].source == "x = 1\n"

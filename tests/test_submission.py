@@ -87,6 +87,8 @@ def students(*paths: Path) -> list[str]:
         ("class/ada.ipynb.txt", "ada"),
         ("class/ada/day1.ipynb.json", "ada"),
         ("class/ada/Day 1.ipynb (2).TXT", "ada"),
+        ("class/ada.py.txt", "ada"),
+        ("class/ada/day1.py (2).txt", "ada"),
         ("class/ada_4211_70001_day1.ipynb-3.txt", "ada"),
         ("class/Ada Lovelace_12_assignsubmission_file_/day1.py", None),
     ],
@@ -262,6 +264,7 @@ def test_files_that_cannot_be_read_are_one_submission_with_all_reasons(tmp_path:
 def test_documents_are_submissions_and_other_files_are_not(tmp_path: Path) -> None:
     files = {"ada.ipynb": notebook(), "bob.docx": b"x", "cyd.html": b"x", "README.txt": b"x"}
     write(tmp_path, files | {"grades.csv": b"x", "zoe/data.csv": b"1", "requirements.txt": b"x"})
+    write(tmp_path, {"~$bob.docx": b"x"})  # Word's lock file
     problems = {one.student: one.problems for one in chosen(tmp_path)}
     assert problems == {
         "ada": (),

@@ -42,6 +42,7 @@ NOT_A_NOTEBOOK = [
         "a pointer of Git LFS to a file that was not downloaded",
     ),
 ]
+NAMED_SCRIPT = re.compile(r"\.py\b[^.]*(?:\.txt)?$", re.IGNORECASE)
 CONFLICT_MARK = re.compile(r"^<{7}(?: |$)", re.MULTILINE)
 CONFLICT = (
     "the file contains a merge conflict of Git, and only the first version of each part in conflict was read. "
@@ -70,7 +71,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
             problems.append(CONFLICT)
             text = _first_versions(text)
         beginning = text[:1000].lstrip()
-        is_named_script = name.lower().endswith(".py")
+        is_named_script = NAMED_SCRIPT.search(name) is not None
         if beginning.startswith("<") and not is_named_script:
             raise Unreadable("the file is a web page or XML, not a notebook")
         if beginning.startswith("{"):

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
-# Browsers add .txt or .json to notebooks that they display as text, and numbers to names that exist already.
-NOTEBOOK = re.compile(r"\.(?:ipynb|py)$|\.ipynb(?:-\d+| ?\(\d+\))?\.(?:txt|json)$", re.IGNORECASE)
+# Browsers add .txt or .json to files that they display as text, and numbers to names that exist already.
+NOTEBOOK = re.compile(r"\.(?:ipynb|py)(?:(?:-\d+| ?\(\d+\))?\.(?:txt|json))?$", re.IGNORECASE)
 # Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 # In a folder with one file per student, files with these suffixes are reported as submissions that cannot be graded.
@@ -26,7 +26,7 @@ MAX_NAMED = 3  # maximum number of file names in a message
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden, or was created by an operating system, an editor or Python."""
-    return name.startswith(".") or name in SKIPPED_FOLDERS
+    return name.startswith((".", "~$")) or name in SKIPPED_FOLDERS
 
 
 def is_gradable(name: str) -> bool:
