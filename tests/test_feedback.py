@@ -254,7 +254,7 @@ def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
     page = Page(page_of(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), texts))
-    assert "defines no function or class with this name" in page.text
+    assert "no function or class with this name was found in your notebook" in page.text
     assert "not found" in page.text
     assert "not attempted" not in page.text
 

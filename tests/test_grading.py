@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -400,3 +401,24 @@ def test_a_solution_in_a_text_cell_is_pointed_out(server: Server, tmp_path: Path
     assert marks.points == 40
     (problem,) = marks.problems
     assert problem.startswith("cell 1: this is not a code cell, so `padding_mask` was not graded.")
+
+
+def test_an_exercise_in_a_cell_that_python_cannot_read_is_pointed_out(
+    server: Server, tmp_path: Path
+) -> None:
+    heads = small_course.CHAPTERS["heads"].split("# %%")[-1]
+    masking = small_course.CHAPTERS["masking"].split("# %%")[-1]
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(masking.replace("return", "return return")),
+            nbformat.v4.new_code_cell(heads),
+        ]
+    )
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(notebook))
+    assert marks.points == 40
+    error, explanation = marks.problems
+    assert error.startswith("cell 1: SyntaxError: invalid syntax")
+    assert re.match(
+        r"cell 1: Python 3\.\d+ cannot read this cell, so `padding_mask` was not", explanation
+    )

@@ -6,6 +6,7 @@ Entry point: `Grader`.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -36,6 +37,8 @@ from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
 from autograder.submissions.cell import Cell
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Grader:
@@ -107,7 +110,7 @@ class Grader:
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
-            problems += _in_text_cells(graded, submission.cells)
+            problems += [*_unread(graded, submission.cells, problems)]
             problems += _nothing_attempted(self.day, graded)
         max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
@@ -154,18 +157,25 @@ def _hash_graded(notebook: NotebookSlices) -> str:
     return hash_code(pieces) if written else ""
 
 
-def _in_text_cells(graded: Sequence[Graded], cells: Sequence[Cell]) -> Iterator[str]:
-    """Yield a problem for each exercise that is missing because its cell is not a code cell."""
+def _unread(
+    graded: Sequence[Graded], cells: Sequence[Cell], problems: Sequence[str]
+) -> Iterator[str]:
+    """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed."""
     missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
     names = "|".join(map(re.escape, missing))
     definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
-    texts = [cell for cell in cells if cell.kind != "code"] if missing else []
-    for cell in texts:
+    for cell in cells if missing else ():
         for name in definition.findall(cell.source):
-            yield (
-                f"cell {cell.number}: this is not a code cell, so `{name}` was not graded. Change it to a code cell, "
-                "and submit the notebook again"
-            )
+            if cell.kind != "code":
+                yield (
+                    f"cell {cell.number}: this is not a code cell, so `{name}` was not graded. Change it to a code cell, "
+                    "and submit the notebook again"
+                )
+            elif any(problem.startswith(f"cell {cell.number}: ") for problem in problems):
+                yield (
+                    f"cell {cell.number}: Python {PYTHON} cannot read this cell, so `{name}` was not graded. Correct the cell, "
+                    "and submit the notebook again"
+                )
 
 
 def _nothing_attempted(day: Day, graded: Sequence[Graded]) -> Iterator[str]:
