@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import linecache
 import sys
@@ -14,7 +15,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from autograder.in_notebook import checks, helper_names, hints, material, progress
+from autograder.in_notebook import checks, helper_names, hints, material, not_allowed, progress
 from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
 
 DOUBLE = "def double(x):\n    return x + x\n"
@@ -60,9 +61,17 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     main = types.ModuleType("__main__")
     vars(main).update(torch=torch, visible_check=checks.visible_check, expecting=expecting)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    material.load_material(EXERCISES, material.pack(STAND_IN), material.pack({}))
+    material.load_material(
+        EXERCISES, {"double": "mul addmm"}, material.pack(STAND_IN), material.pack({}), ""
+    )
     yield Notebook()
-    for state in (helper_names.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
+    for state in (
+        helper_names.EXERCISES,
+        checks.STAND_INS,
+        checks._outcomes,
+        hints.OUTPUTS,
+        not_allowed.NOT_ALLOWED,
+    ):
         state.clear()
 
 
@@ -190,6 +199,55 @@ def test_running_checks_does_not_change_the_random_state(notebook: Notebook) -> 
     torch.manual_seed(5)
     assert checks.outcome("double") == ""
     assert torch.equal(torch.rand(3), expected)
+
+
+# ---- functions that are not allowed
+
+HELPER = "def _twice(x):\n    return x.mul(2)\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def double(x):\n    return torch.mul(x, 2)\n",
+        "def double(x):\n    return x.mul(2)\n",
+        "from torch import mul as f\ndef double(x):\n    return f(x, 2)\n",
+        "double = lambda x: (lambda: torch.mul(x, 2))()\n",
+        f"{HELPER}def double(x):\n    return _twice(x)\n",
+        "class double:\n    def __new__(cls, x):\n        return cls.twice(x)\n"
+        "    @classmethod\n    def twice(cls, x):\n        return x.mul(2)\n",
+        "def double(x):\n    return 3 * x.mul(1)\n",
+    ],
+)
+def test_a_check_names_a_function_that_is_not_allowed(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
+) -> None:
+    notebook.run(code, CHECKS)
+    capsys.readouterr()
+    with contextlib.suppress(checks.CheckFailed):
+        notebook.names["check_double"]()
+    assert "no points if your code calls `mul`, which is not allowed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        DOUBLE,
+        "def mul(x):\n    return x + x\ndef double(x):\n    return mul(x)\n",
+        "def double(x, mul=2):\n    return x * mul\n",
+        "class double:\n    def __new__(cls, x):\n        self = object.__new__(cls)\n"
+        "        self.mul = x + x\n        return self.mul\n",
+        EMPTY_DOUBLE + f"{HELPER}def other(x):\n    return _twice(x)\n",
+    ],
+)
+def test_a_check_says_nothing_about_the_students_own_names(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
+) -> None:
+    notebook.run(code, CHECKS)
+    capsys.readouterr()
+    with contextlib.suppress(checks.NotFilledIn):
+        notebook.names["check_double"]()
+    assert "not allowed" not in capsys.readouterr().out
 
 
 # ---- messages

@@ -186,3 +186,13 @@ def test_variables_may_have_the_names_of_built_ins_and_helpers(
         names["HELPERS"].clear()
     assert names == own
     assert "all visible checks pass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_no_solution_mentions_what_its_exercise_forbids(
+    notebooks: Callable[[str], Notebook], day: str
+) -> None:
+    names, exercises = vars(notebooks(day).module), COURSE.day(day).exercises
+    names["NOT_ALLOWED"].update({e.name: frozenset(e.forbidden.names) for e in exercises})
+    found = {exercise.name: names["not_allowed"](exercise.name) for exercise in exercises}
+    assert not any(found.values()), found

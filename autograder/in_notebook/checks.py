@@ -27,6 +27,7 @@ from autograder.in_notebook.helper_names import (
     student_names,
 )
 from autograder.in_notebook.hints import find_mistake
+from autograder.in_notebook.not_allowed import not_allowed
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -37,7 +38,7 @@ _used: set[str] = set()  # the stand-ins that the current check or demonstration
 
 
 def visible_check(check: Callable[[], None]) -> Callable[[], None]:
-    """Let a check use stand-ins for earlier exercises, and add a hint to its message if it fails."""
+    """Let a check use stand-ins for earlier exercises, add a hint if it fails, and warn of functions that are not allowed."""
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
@@ -47,6 +48,10 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
             error = _run(exercise, check)
             hint = (find_mistake(exercise, check) or _hint_on_stand_ins(error)) if error else ""
         _report(replaced)
+        for name in not_allowed(exercise):
+            print(
+                f"Note: this exercise earns no points if your code calls `{name}`, which is not allowed here."
+            )
         if error is None:
             return
         if _is_stub(error):
@@ -185,7 +190,7 @@ def _call(check: Callable[[], None]) -> None:
 
 
 def _hint_on_stand_ins(error: Exception) -> str:
-    """Return a hint if code may have failed because it expects more of a stand-in than the exercise promises."""
+    """Return a hint if code may have failed because it uses a stand-in in a way that the exercise does not describe."""
     cause = error.__cause__ or error
     if not _used or not isinstance(cause, (TypeError, AttributeError)):
         return ""

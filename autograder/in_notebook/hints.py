@@ -21,7 +21,7 @@ OUTPUTS: dict[str, Any] = {}
 
 def find_mistake(exercise: str, check: Any) -> str:
     """Return the hint for the known mistake with the same results, if exactly one matches, or ""."""
-    with _ignoring_errors():  # hints are optional: the check's message is always shown
+    with ignoring_errors():  # hints are optional: the check's message is always shown
         known = OUTPUTS[exercise]
         return explain(observe(exercise, check, known["methods"]), known)
     return ""
@@ -81,12 +81,12 @@ def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
         calls: list[Any] = []
         scope = dict(vars(sys.modules["__main__"]))
         scope[exercise] = _recorded(scope[exercise], methods, calls, seed)
-        scope |= dict.fromkeys(("expecting", "expecting_value_error"), _ignoring_errors)
+        scope |= dict.fromkeys(("expecting", "expecting_value_error"), ignoring_errors)
         with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
             torch.manual_seed(0)
             for statement in tree.body[0].body:
                 calls.clear()
-                with _ignoring_errors():
+                with ignoring_errors():
                     exec(compile(ast.Module([statement], []), exercise, "exec"), scope)
                 statements.append(calls[:])
     return [
@@ -95,7 +95,7 @@ def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
     ]
 
 
-def _ignoring_errors(*_: str) -> contextlib.suppress:
+def ignoring_errors(*_: str) -> contextlib.suppress:
     return contextlib.suppress(Exception)
 
 
@@ -123,7 +123,7 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
             del calls[number + 1 :]  # only the outermost call counts
         after = _summary(inputs)
         record[:] = [_summary(result), [] if _alike(before, after) else after]
-        with _ignoring_errors():
+        with ignoring_errors():
             leaves = [x for x in inputs if x.requires_grad]
             total = sum(map(torch.norm, result if isinstance(result, list | tuple) else [result]))
             record.append(_summary(torch.autograd.grad(total, leaves, retain_graph=True)))

@@ -11,6 +11,7 @@ from typing import Any
 from autograder.in_notebook.checks import STAND_INS, noted_stand_in
 from autograder.in_notebook.helper_names import EXERCISES, HELPERS
 from autograder.in_notebook.hints import OUTPUTS
+from autograder.in_notebook.not_allowed import NOT_ALLOWED
 
 
 def pack(data: Any) -> str:
@@ -25,17 +26,22 @@ def unpack(packed: str) -> Any:
 
 
 def load_material(
-    exercises: dict[str, tuple[str, float, int]], stand_ins: str, outputs: str, helpers: str = ""
+    exercises: dict[str, tuple[str, float, int]],
+    not_allowed: dict[str, str],
+    stand_ins: str,
+    outputs: str,
+    helpers: str,
 ) -> None:
     """Load the exercises (chapter, points, minutes), packed stand-ins, and packed results of known mistakes.
 
-    `helpers` lists the names that the helpers in the notebook use.
+    `not_allowed` lists the names that an exercise forbids, and `helpers` those that the helpers in the notebook use.
     """
     notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)
     for name in helpers.split():
         if name in notebook:  # keep what this cell found when it ran first
             HELPERS.setdefault(name, notebook[name])
+    NOT_ALLOWED.update({name: frozenset(names.split()) for name, names in not_allowed.items()})
     OUTPUTS.update(unpack(outputs))
     loaded: dict[str, Any] = {}
     # Stand-ins call each other through the notebook, where a finished exercise replaces its stand-in.

@@ -13,15 +13,15 @@ from types import ModuleType
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.course.text_files import read_text
-from autograder.in_notebook import checks, helper_names, hints, material, progress
+from autograder.in_notebook import checks, helper_names, hints, material, not_allowed, progress
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
-HELPERS = (helper_names, hints, checks, progress, material)
+HELPERS = (helper_names, hints, not_allowed, checks, progress, material)
 INTRODUCTION = """\
 ### Provided code
 
-Run the next six cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
+Run the next seven cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
 also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
 OWN_IMPORT = re.compile(r"^from (?:__future__|autograder)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
@@ -33,6 +33,9 @@ DATA = """\
 load_material(
     exercises={{
 {exercises}
+    }},
+    not_allowed={{
+{not_allowed}
     }},
     stand_ins=\"\"\"
 {stand_ins}
@@ -70,9 +73,16 @@ def data(day: Day, outputs: str) -> str:
         f'        "{e.name}": ({titles[e.chapter]}, {e.credit:.12g}, {minutes[e.name]}),'
         for e in day.exercises
     ]
+    forbidden = {
+        e.name: [name for name in e.forbidden.names if not name.startswith("_")]
+        for e in day.exercises
+    }
     return DATA.format(
         version=version(day),
         exercises="\n".join(exercises),
+        not_allowed="\n".join(
+            f'        "{name}": "{" ".join(names)}",' for name, names in forbidden.items() if names
+        ),
         stand_ins=_wrapped(material.pack(_without_docstring(stand_ins))),
         outputs=_wrapped(outputs or material.pack({})),
         helpers=_wrapped(" ".join(sorted(set(_helper_names())))),
