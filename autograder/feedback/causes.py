@@ -51,7 +51,7 @@ def shared_message(messages: Sequence[str]) -> str:
 
 
 def order_by_cause(
-    messages: Sequence[str], visible: int, mark_repeats: bool = True
+    messages: Sequence[str], visible: int, mark_repeats: bool
 ) -> list[tuple[int, str]]:
     """Return the index and message of each failure. If possible, the first `visible` failures have different causes.
 

@@ -67,10 +67,10 @@ class ExerciseFeedback:
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
-    missing: bool = False  # whether the exercise is not defined in the submission
-    by_hand: str = ""  # how a TA changed the points, and the TA's comment
-    code: Sequence[CodeBlock] = ()  # the student's code, if the exercise lost points
-    optional: bool = False
+    missing: bool  # whether the exercise is not defined in the submission
+    by_hand: str  # how a TA changed the points, and the TA's comment
+    code: Sequence[CodeBlock]  # the student's code, if the exercise lost points
+    optional: bool
 
     @property
     def is_full(self) -> bool:

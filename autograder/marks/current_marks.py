@@ -34,7 +34,7 @@ class Current:
     marks: SubmissionMarks
     path: str
     found_under: Path
-    grading: int = 0  # the marks' number in the store; later marks have higher numbers
+    grading: int  # the marks' number in the store; later marks have higher numbers
 
 
 @dataclass(frozen=True)

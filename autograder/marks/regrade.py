@@ -18,7 +18,7 @@ from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.protocol.plain_text import format_number
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
-from autograder.submissions.roster import NO_ROSTER, Roster
+from autograder.submissions.roster import Roster
 
 ROUNDING = 0.01  # maximum error of a test's points, which are rounded
 
@@ -73,7 +73,7 @@ class Change:
 
 
 def find_again(
-    stored: Sequence[Current], day: Day, reader: Reader, roster: Roster = NO_ROSTER
+    stored: Sequence[Current], day: Day, reader: Reader, roster: Roster
 ) -> Iterator[FoundSubmission]:
     """Reread the files of all submissions that have stored marks. Skip submissions whose files no longer exist."""
     places = {current.path for current in stored}

@@ -45,7 +45,7 @@ class ChapterRun:
     elapsed: float
 
 
-def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[ChapterRun]:
+def demonstrate(day: Day, folder: Path, steps: int | None) -> Iterator[ChapterRun]:
     """Run a day's chapters in parallel and yield each run. If `steps` is given, each training loop runs for that many steps.
 
     Raises:

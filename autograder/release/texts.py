@@ -54,7 +54,7 @@ def exercise_minutes(day: Day) -> dict[str, int]:
 class Texts:
     """A day's texts. `opening` is the day's own introduction, which may contain a timetable."""
 
-    def __init__(self, day: Day, opening: Sequence[Chapter] = ()) -> None:
+    def __init__(self, day: Day, opening: Sequence[Chapter]) -> None:
         self._day = day
         self._minutes = exercise_minutes(day)
         self._given = {exercise.name for exercise in day.unassigned}

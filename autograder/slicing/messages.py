@@ -26,7 +26,7 @@ class Exercise(msgspec.Struct, frozen=True):
     stub: str
     not_allowed: tuple[str, ...]
     libraries: frozenset[str]
-    renamed_from: tuple[str, ...] = ()
+    renamed_from: tuple[str, ...]
 
 
 class Course(msgspec.Struct, frozen=True):

@@ -102,7 +102,7 @@ class Again(msgspec.Struct, frozen=True, tag=True):
 
     exercise: str
     replaced: list[str]
-    wide: bool = False
+    wide: bool
 
 
 class Pulled(msgspec.Struct, frozen=True, tag=True):
@@ -157,7 +157,7 @@ class ListedFile(msgspec.Struct, frozen=True):
     notes: Sentences
     problem: Sentence
     number: int
-    wrapper: Place = ""
+    wrapper: Place
 
 
 FILES: Decoder[list[File]] = Decoder(Annotated[list[File], Meta(max_length=MAX_NOTEBOOKS)])

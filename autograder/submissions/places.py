@@ -230,9 +230,7 @@ def find_for_student(
     return _gradable(list(_walk(top, day, student, handed_in)))
 
 
-def _walk(
-    top: Folder, day: str, student: str, handed_in: HandedIn | None = None
-) -> Iterator[FoundFile]:
+def _walk(top: Folder, day: str, student: str, handed_in: HandedIn | None) -> Iterator[FoundFile]:
     """Yield a student's files for the day, or for other days if there are none.
 
     If there are no such files at all, yield one entry with the names of any files that cannot be graded.

@@ -50,7 +50,7 @@ def die_with_parent() -> None:
     syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
-def die_first(proc: int | None = None) -> None:
+def die_first(proc: int | None) -> None:
     """Make this process the first to be killed when memory runs out. `proc` is an open file descriptor for /proc."""
     with contextlib.suppress(OSError):  # /proc is hidden
         path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
