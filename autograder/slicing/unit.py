@@ -80,9 +80,7 @@ class Unit:
     changes_arguments: bool = False  # whether the unit's function changes one of its arguments
     hints: frozenset[str] = frozenset()  # identifiers in string annotations
     runs_code: bool = False  # whether the unit contains calls, which may run lambdas
-    is_setting: bool = (
-        False  # whether a unit that is always needed changes settings such as the default dtype
-    )
+    is_setting: bool = False  # whether the unit changes settings such as the default dtype
     first: bool = False  # whether the unit is a star or __future__ import, which runs early
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
     # Whether the course provides this unit, and a student's function or class with the same name may replace it.
@@ -105,6 +103,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
     decorators = set(_decorator_names(group))
     first = any(_is_first(n) for n in nodes)
+    is_process_wide = all(_is_setting(s, SEEDING | SETTINGS) for s in group)
     unit = Unit(
         source=text,
         cell=0,
@@ -113,7 +112,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         reads=frozenset(at_once | later),
         binds=frozenset(binds),
         changes=frozenset(mutations.names),
-        always=first or all(_is_setting(s, SEEDING | SETTINGS) for s in group),
+        always=first or is_process_wide,
         at_once=frozenset(at_once),
         surely=frozenset(surely & binds),
         imports=frozenset(imported_names(nodes) & binds),
@@ -125,7 +124,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
         extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
-        is_setting=not first and not all(_is_setting(s, SEEDING) for s in group),
+        is_setting=is_process_wide and not all(_is_setting(s, SEEDING) for s in group),
         first=first,
         main_only=all(_is_main(s) for s in group),
         is_demonstration=all(_is_demonstration(s) for s in group),
