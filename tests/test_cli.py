@@ -153,7 +153,6 @@ def test_marks_are_kept_if_feedback_cannot_be_written(graded: Path, run: Run) ->
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("option", [["--seed", "1f"], ["--no-store"], []])
 def test_only_marks_that_become_current_enter_the_gradebook(
     option: list[str], course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -173,6 +172,7 @@ def test_only_marks_that_become_current_enter_the_gradebook(
     assert bool(copied) == (not option)
 
 
+@pytest.mark.slow
 def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run) -> None:
     done = run(graded, "feedback", "day1", "--for", "moodle")
     assert (done.returncode, done.stdout) == (1, "")
