@@ -240,15 +240,12 @@ def _remove(day: Day, student: str, exercise: str) -> None:
     from autograder.marks import overrides
     from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
-    from autograder.marks.override_requests import find_marks
+    from autograder.marks.override_requests import find_keys
 
+    with History(day.root) as history:
+        class_ = history.current(day.name)
     with overrides.OverrideStore(day.root) as store:
-        keys = {one.key for one in store.read(day.name) if student in (one.key, one.student)}
-        if not keys:
-            with History(day.root) as history:
-                class_ = history.current(day.name)
-            marks = find_marks(student, class_, day, roster_for(day))
-            keys = set(overrides.keys(marks))
+        keys = find_keys(student, store.read(day.name), class_, day, roster_for(day))
         present = older_names(day).get(exercise, exercise)
         names = [present, *(older for older, name in older_names(day).items() if name == present)]
         if not sum(store.remove(day.name, keys, name) for name in names):

@@ -19,7 +19,7 @@ from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import to_feedback
 from autograder.marks.adjustments import Adjustments
 from autograder.marks.model import Override, SubmissionMarks
-from autograder.marks.override_requests import Request, resolve
+from autograder.marks.override_requests import Request, find_keys, resolve
 from autograder.marks.overrides import OverrideStore, StudentOverride
 from autograder.nbgrader_plugin.rounded_export import round_numbers
 from autograder.submissions.people import HandedIn, Person
@@ -199,6 +199,38 @@ def test_the_command_keeps_and_prints_what_is_set(
     assert first.startswith("ada: padding_mask 50 instead of 20 points (kim")
     assert "50 instead of 20 points" in second
     assert second.endswith(": See the forum.; 50 of 100 points in total")
+
+
+def test_a_name_that_two_students_share_removes_no_override(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path / "course")
+    (root / "class").mkdir()
+    for id_ in ("501", "502"):
+        (root / f"class/liwei_{id_}_90{id_}_day1.ipynb").write_bytes(book(20))
+    fake_grading.grade(root, root / "class")
+    monkeypatch.chdir(root)
+    for id_ in ("501", "502"):
+        ta_commands.override("day1", id_, "padding_mask", points="50")
+    with pytest.raises(CourseError, match="several students match"):
+        ta_commands.override("day1", "liwei", "padding_mask", remove=True)
+    ta_commands.override("day1", "501", "padding_mask", remove=True)
+    with OverrideStore(root) as store:
+        assert [one.key for one in store.read("day1")] == ["502"]
+
+
+def test_an_override_is_removed_for_the_whole_group(day: Day) -> None:
+    people = HandedIn((Person("Ada", "1"), Person("Bob", "2")))
+    marks = submission(sentences.read(day), student="Ada, Bob")
+    group = [replace(marks, handed_in=people)]
+    stored = resolve([Request("Bob", "softmax", "0", "")], group, day, NO_ROSTER, "kim")
+    for student in ("Ada", "1", "Ada, Bob"):
+        assert find_keys(student, stored, group, day, NO_ROSTER) == {"1", "2"}
+    # The marks were deleted.
+    assert find_keys("1", stored, [], day, NO_ROSTER) == {"1"}
+    assert find_keys("Ada, Bob", stored, [], day, NO_ROSTER) == {"1", "2"}
+    with pytest.raises(CourseError, match="no marks for 'eve'"):
+        find_keys("eve", stored, [], day, NO_ROSTER)
 
 
 def test_a_user_without_a_name_is_recorded_by_id(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Check the overrides that a TA requests, and convert them to overrides to store. Entry point: `resolve`."""
+"""Check the overrides that a TA requests, and convert them to overrides to store. Entry points: `resolve` and `find_keys`."""
 
 from __future__ import annotations
 
@@ -86,6 +86,27 @@ def find_marks(
         closest = f"; the closest name is {near}" if near else ""
         raise CourseError(f"the store has no marks for {student!r} in {day.name}{closest}")
     return found[0]
+
+
+def find_keys(
+    student: str,
+    stored: Sequence[StudentOverride],
+    class_: Sequence[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+) -> set[str]:
+    """Return the keys of the student with this name, id or email address, and of the other members of the group.
+
+    If the student has no marks any more, only their key or name in the `stored` overrides counts.
+
+    Raises:
+        CourseError: No student matches, or several students do.
+    """
+    by_name = {one.key for one in stored if student in (one.key, one.student)}
+    if by_name and not lookup.find(student, class_, roster):
+        return by_name
+    own = set(overrides.keys(find_marks(student, class_, day, roster)))
+    return own if any(one.key in own for one in stored) else by_name
 
 
 def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
