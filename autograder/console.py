@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -202,8 +202,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
         console.print(Text(escaped(note)))
     for note in graded.notes:
         print_error(note)
-    for marks in graded.ungraded:
-        print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
+    print_ungraded(graded.ungraded)
     warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
     number = len(graded.submissions) - len(graded.ungraded)
     counts = [f"{counted(number, 'submission')} graded"]
@@ -211,6 +210,12 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
         counts.append("with warnings" if number == 1 else f"{warnings} of them with warnings")
     counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
     console.print(", ".join(counts), highlight=False)
+
+
+def print_ungraded(class_: Iterable[SubmissionMarks]) -> None:
+    """Print why each of these submissions could not be graded."""
+    for marks in class_:
+        print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
 
 
 def _points(marks: SubmissionMarks) -> str:

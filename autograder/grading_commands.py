@@ -22,6 +22,7 @@ from autograder.console import (
     print_errors_once,
     print_summary,
     print_text,
+    print_ungraded,
     submitted_folders,
     warn_without_sandbox,
     write_marks,
@@ -171,21 +172,30 @@ def regrade(
 
     chosen = load_day(day)
     warn_without_sandbox(sandbox)
-    with open_session(chosen, jobs, sandbox, print_errors_once()) as session:
+    with (
+        exit_on_interrupt(is_stored=True),
+        open_session(chosen, jobs, sandbox, print_errors_once()) as session,
+    ):
         from autograder.marks.regrade import report
 
-        changes, gone = session.regrade()
-        for line in report(changes, day):
+        regraded = session.regrade()
+        for line in report(regraded.changes, day):
             print_text(line)
-        for marks in gone:
+        for marks in regraded.gone:
             print_error(
                 f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
             )
+        print_ungraded(regraded.ungraded)
         if write:
-            session.regrade(is_current=True)  # reuses the marks that the first call stored
+            # This reuses the marks that the first call stored.
+            regraded = session.regrade(is_current=True)
         else:
             print(
                 "\nThe current marks are unchanged. Run the command with --write to replace them."
             )
-    if gone:
+    if regraded.unstored:
+        print_error(
+            f"the new marks of {counted(regraded.unstored, 'submission')} could not be stored. Run the command again"
+        )
+    if regraded.gone or regraded.ungraded or regraded.unstored:
         raise typer.Exit(1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from msgspec.structs import replace
 
+from autograder.course.state_folder import StoreError
+from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.history import History
 from autograder.marks.regrade import Change, report
@@ -112,6 +114,45 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path, run: Run) -> N
     done = run(tmp_path, "regrade", "day1", "--write")
     assert "student01: 60 → 100 (+40)" in done.stdout
     assert sorted(points()) == [100, 100, 100, 100]
+
+
+@pytest.fixture
+def changed_course(tmp_path: Path, run: Run) -> Path:
+    """Return the folder of a small course with two graded submissions, in which a test has changed since then."""
+    make(tmp_path)
+    hand_in(tmp_path / "in", 2)
+    assert run(tmp_path, "grade", "day1", "in").returncode == 0
+    grader = tmp_path / "graders" / "day1" / "test_masking.py"
+    grader.write_text(grader.read_text().replace("@weight(2)", "@weight(3)"))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_regrade_names_submissions_that_could_not_be_graded(
+    changed_course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OverflowError
+
+    monkeypatch.setattr(Grader, "grade", fail)
+    done = run(changed_course, "regrade", "day1", "--write")
+    assert done.returncode == 1
+    assert "student00 could not be graded: grading the submission of student00" in done.stderr
+    with History(changed_course) as history:
+        assert [marks.points for marks in history.current("day1")] == [100, 60]
+
+
+@pytest.mark.slow
+def test_regrade_says_that_marks_could_not_be_stored(
+    changed_course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise StoreError("marks.db cannot be written: disk full")
+
+    monkeypatch.setattr(History, "add", fail)
+    done = run(changed_course, "regrade", "day1", "--write")
+    assert done.returncode == 1
+    assert "the new marks of 2 submissions could not be stored" in done.stderr
 
 
 @pytest.mark.slow

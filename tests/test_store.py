@@ -129,8 +129,8 @@ def test_a_member_who_submits_alone_later_leaves_the_marks_of_the_group(root: Pa
     grade(root, gradescope(root / "c", (3, "11:00", ["ada", "bob", "cyd"], 30)))
     assert current(root) == {"ada (ada1)": 50, "bob (bob1)": 30, "cyd (cyd1)": 30}
     with session(root) as opened:
-        changes, gone = opened.regrade(is_current=True)
-        assert (len(changes), gone) == (2, [])
+        regraded = opened.regrade(is_current=True)
+        assert (len(regraded.changes), regraded.gone) == (2, [])
     assert current(root) == {"ada (ada1)": 50, "bob (bob1)": 30, "cyd (cyd1)": 30}
 
 

@@ -70,6 +70,26 @@ class GradedClass:
 
 
 @dataclass(frozen=True)
+class RegradedClass:
+    """The marks of a class before and after regrading.
+
+    Attributes:
+        changes: The marks of each submission before and after regrading.
+        gone: The stored marks of submissions that no longer exist.
+        unstored: The number of submissions whose new marks could not be stored.
+    """
+
+    changes: list[Change]
+    gone: list[SubmissionMarks]
+    unstored: int
+
+    @property
+    def ungraded(self) -> list[SubmissionMarks]:
+        """Return the new marks of submissions that could not be read or graded."""
+        return [change.after for change in self.changes if not change.after.exercises]
+
+
+@dataclass(frozen=True)
 class Session:
     """A grading run for one day. It owns an executor, a reader and, unless `history` is None, the lock on the day's marks."""
 
@@ -136,15 +156,11 @@ class Session:
         codes = [(", ".join(own), one.code) for own, one in zip(labels, class_, strict=True)]
         return class_list.identical([*stored, *codes], self.roster)
 
-    def regrade(self, is_current: bool = False) -> tuple[list[Change], list[SubmissionMarks]]:
+    def regrade(self, is_current: bool = False) -> RegradedClass:
         """Regrade the submissions in the store.
 
         Args:
             is_current: Whether the new marks become current. Otherwise, they are only stored.
-
-        Returns:
-            The marks of each submission before and after regrading, and the stored marks of submissions that no longer
-            exist.
 
         Raises:
             CourseError: The store contains no marks for the day.
@@ -157,9 +173,10 @@ class Session:
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."
             )
         found = self._timed(regrade.find_again(stored, self.day, self.reader, self.roster))
-        result = regrade.compare(stored, self._run(is_current=is_current).grade(found))
+        run = self._run(is_current=is_current)
+        changes, gone = regrade.compare(stored, run.grade(found))
         self.relabel()
-        return result
+        return RegradedClass(changes, gone, run.unstored)
 
     def _timed(
         self, found: Iterable[FoundSubmission], corrects_times: bool = False
