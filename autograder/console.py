@@ -74,8 +74,9 @@ def check_submissions(paths: Sequence[Path]) -> None:
     """Check that each path could contain submissions, so that a mistyped path is reported and not graded.
 
     Raises:
-        typer.BadParameter: A path does not exist, is an empty folder, or has an unsupported file type.
+        typer.BadParameter: A path does not exist, is an empty folder or a course, or has an unsupported file type.
     """
+    from autograder.course.config import FILE
     from autograder.submissions.filenames import is_gradable
 
     for path in paths:
@@ -87,6 +88,10 @@ def check_submissions(paths: Sequence[Path]) -> None:
             )
         if path.is_dir() and _is_empty(path):
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
+        if (
+            path / FILE
+        ).is_file():  # an empty argument, such as "$ZIP", means the working directory
+            raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
 
 
 def _is_empty(folder: Path) -> bool:

@@ -60,6 +60,7 @@ WRONG = {
         ["grade", "day1", "x", "--tls-cert", "c.pem"],
         "work only with --cluster",
     ),
+    "the course as a class": (["grade", "day1", ""], "the folder '.' contains a course"),
     "no such sandbox": (["grade", "day1", "x", "--sandbox", "some"], "'some'"),
 }
 
