@@ -666,6 +666,10 @@ USAGE = {
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
         "--into works only with canvas and moodle",
     ),
+    "a column for a new file": (
+        ["--to", "canvas", "--out", "x.csv", "--marks", "marks.json", "--column", "Homework 1"],
+        "--column works only with --to canvas and --into",
+    ),
     "an invalid roster": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--roster", "marks.json"],
         "line 1: column 'id' is missing",

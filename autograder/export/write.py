@@ -39,11 +39,13 @@ def export(
         group: Which submission counts for a group on the roster, or for a line of `into` that matches several.
 
     Raises:
-        CourseError: The roster or `into` is invalid, or the format does not support `into`.
+        CourseError: The roster or `into` is invalid, or the format does not support `into` or `column`.
         StoreError: The output cannot be written.
     """
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
+    if column and not (into and to == "canvas"):
+        raise CourseError("--column works only with --to canvas and --into")
     class_ = list(class_)
     students = roster_for(day, roster_file)
     if into and to == "canvas" and not students.entries:
