@@ -13,8 +13,10 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.grading.follow_up import WIDER_RUNS, FollowUp
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
+from autograder.grading.substitution import Graded
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.client import Slice, Slicer, SlicingError
@@ -248,6 +250,24 @@ def test_statements_that_the_slicer_does_not_follow_cost_no_points(
     assert run_.marks.points == 100
     assert any("mask_of" in piece.source for piece in run_.pieces)
     assert run_.marks.problems == []
+
+
+@pytest.mark.slow
+def test_a_wider_run_is_explained_even_if_the_budget_is_used_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded_wide = FollowUp._graded_wide
+
+    def spend(self: FollowUp, *arguments: Any) -> Graded:
+        result = graded_wide(self, *arguments)
+        self._wider_runs.charge(WIDER_RUNS.cpu_seconds, 0)
+        return result
+
+    monkeypatch.setattr(FollowUp, "_graded_wide", spend)
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    run_ = Run.of(Grader(day, server, b"tests"), handed_in(ALIAS), "padding_mask")
+    assert run_.marks.exercises[0].status == "passed"
+    assert [test.message for test in run_.tests[()].values()] == ["", ""]
 
 
 ALIAS = """
