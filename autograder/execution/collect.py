@@ -6,6 +6,7 @@ Pytest collects the tests once. They are then called directly, because running p
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import sys
@@ -140,10 +141,12 @@ def collect(day: Day) -> dict[str, list[Test]]:
                 f"{item.nodeid}: add a docstring that tells the student what the test checks"
             )
         sentence = " ".join(function.__doc__.split())
-        weight = float(getattr(function, "weight", 1))
+        weight = getattr(function, "weight", 1)
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise CourseError(f"{item.nodeid}: the weight {weight!r} should be a number, 0 or more")
         if weight == 0:  # Weight 0 disables a test.
             continue
-        tests[name].append(Test(name, item.name, sentence, weight, owner, function))
+        tests[name].append(Test(name, item.name, sentence, float(weight), owner, function))
     for name, found in tests.items():
         if not found:
             raise CourseError(
