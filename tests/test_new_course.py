@@ -155,6 +155,14 @@ def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_pytest_says_that_a_submission_cannot_be_read(tmp_path: Path) -> None:
+    root = make(tmp_path / "course")
+    done = command(root, "-q", "--submission", "nosuch.py", program="pytest")
+    assert done.returncode == 1
+    assert "nosuch.py: the file or folder does not exist" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_project_with_its_own_seed_option_can_use_pytest(tmp_path: Path) -> None:
     option = "def pytest_addoption(parser):\n    parser.addoption('--seed')\n"
     (tmp_path / "conftest.py").write_text(option)

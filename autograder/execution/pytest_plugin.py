@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autograder.execution.attempt import Attempt
     from autograder.execution.student import Student
     from autograder.sandbox.client import Server
+    from autograder.slicing.client import Slice
     from autograder.slicing.unit import Unit
     from autograder.submissions.client import Reader
 
@@ -108,12 +109,12 @@ def _submitted(
     """Return a submission's code, or fail the test if grading would not run it."""
     from autograder.execution.attempt import Attempt, not_allowed_message
     from autograder.execution.source import join_units
-    from autograder.slicing.client import TOO_LONG, Slicer, prepare
-    from autograder.submissions.submission import read_submissions
+    from autograder.slicing.client import TOO_LONG, SlicingError
 
-    submission = next(read_submissions([file], day.name, reader))
-    with Slicer(reader.server, prepare(reader.server, day), submission.cells) as slicer:
-        code = slicer.slice_all().slices[exercise.name]
+    try:
+        code = _slices(day, file, reader)[exercise.name]
+    except SlicingError as error:
+        pytest.fail(f"{file}: {error}", pytrace=False)
     if code.state == "too_long":
         pytest.fail(TOO_LONG, pytrace=False)
     if code.state != "written":
@@ -122,6 +123,23 @@ def _submitted(
     if code.used:
         pytest.fail(not_allowed_message(code.used), pytrace=False)
     return Attempt(server, exercise, join_units(code.pieces), seed)
+
+
+@cache
+def _slices(day: Day, file: Path, reader: Reader) -> dict[str, Slice]:
+    """Return the code of each exercise in a submission.
+
+    Raises:
+        SlicingError: The submission cannot be read or sliced.
+    """
+    from autograder.slicing.client import Slicer, SlicingError, prepare
+    from autograder.submissions.submission import read_submissions
+
+    submission = next(read_submissions([file], day.name, reader))
+    if not submission.readable:
+        raise SlicingError("; ".join(submission.problems))
+    with Slicer(reader.server, prepare(reader.server, day), submission.cells) as slicer:
+        return slicer.slice_all().slices
 
 
 @cache
