@@ -48,7 +48,7 @@ class Grader:
         torch.set_num_threads(1)
         assume_concrete_shapes()
         # The server prepares for slicing while this process reads the answer key.
-        self._slicing = slicing.prepare(server, day)
+        self.slicing_course = slicing.prepare(server, day)
         self.exercises = ExerciseGrader(day, server)
         self._secret = secret
 
@@ -94,7 +94,7 @@ class Grader:
         code = ""
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
-            with Slicer(self.server, self._slicing, submission.cells) as slicer:
+            with Slicer(self.server, self.slicing_course, submission.cells) as slicer:
                 try:
                     notebook = slicer.slice_all()
                     problems += notebook.problems

@@ -15,7 +15,7 @@ from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
-from autograder.slicing.client import Slicer, SlicingError, prepare
+from autograder.slicing.client import Slicer, SlicingError
 from autograder.slicing.messages import Piece
 from autograder.submissions.submission import Submission
 
@@ -58,10 +58,9 @@ class Run:
 
 def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
     """Return the code that was graded in the run that determined the points."""
-    course = prepare(grader.server, grader.day)
     with (
         contextlib.suppress(SlicingError),  # grading has already reported this error
-        Slicer(grader.server, course, submission.cells) as slicer,
+        Slicer(grader.server, grader.slicing_course, submission.cells) as slicer,
     ):
         for wide in (False, True):
             code = slicer.slice_again(exercise.name, exercise.reference_for, wide)

@@ -76,7 +76,7 @@ class Lab:
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
-        self.grader._slicing = self._prepared[key]
+        self.grader.slicing_course = self._prepared[key]
 
     def honest_after(self) -> float:
         """Grade an honest submission that looks for traces of earlier submissions, and return its points.
@@ -93,7 +93,7 @@ class Lab:
         """Slice a submission without grading it. Return its cells and their slices."""
         self._prepare()
         cells = self._handed_in(source).cells
-        with Slicer(self.grader.server, self.grader._slicing, cells) as slicer:
+        with Slicer(self.grader.server, self.grader.slicing_course, cells) as slicer:
             return tuple(cells), slicer.slice_all()
 
     def _handed_in(self, source: str) -> Submission:
