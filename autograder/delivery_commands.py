@@ -18,7 +18,7 @@ from autograder.console import (
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted
-from autograder.ta_commands import remember_times, stored_class, update_times
+from autograder.stored_marks import remember_times, stored_class, update_times
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",

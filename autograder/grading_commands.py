@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder import ta_commands
 from autograder.console import (
     check_file,
     check_folder,
@@ -41,6 +40,7 @@ from autograder.options import (
 )
 from autograder.protocol.plain_text import counted, format_number
 from autograder.sandbox.clock import cpu_count
+from autograder.stored_marks import adjustments_or_warning, print_overrides, remember_times
 
 if TYPE_CHECKING:
     from autograder.grading.session import GradedClass
@@ -99,7 +99,7 @@ def grade(
     class_paths = paths or submitted_folders(chosen)
     warn_without_sandbox(sandbox)
     if worksheet:
-        ta_commands.remember_times(chosen, worksheet)
+        remember_times(chosen, worksheet)
     stderr = plain_console(stderr=True)
     place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
@@ -112,7 +112,7 @@ def grade(
         exit_on_interrupt(is_stored=use_store),
         open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
-        by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
+        by_hand = adjustments_or_warning(chosen, quiet=not paths)
         adjust = replace(by_hand, times=None).apply  # the session adds the times
         graded = session.grade(
             class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
@@ -155,7 +155,7 @@ def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -
     width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
     console.print(terminal_table.table(graded.rows, width))
     console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
-    ta_commands.print_overrides(graded.submissions, by_hand)
+    print_overrides(graded.submissions, by_hand)
     print_summary(console, graded, json)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from autograder.console import load_day, output, print_error, print_text
 from autograder.options import DayArgument
-from autograder.ta_commands import stored_class
+from autograder.stored_marks import stored_class
 
 StudentArgument = Annotated[
     str, typer.Argument(metavar="STUDENT", help="a student's name, id or email address")

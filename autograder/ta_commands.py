@@ -2,118 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.console import load_day, print_error, print_text
+from autograder.console import load_day, print_text
 from autograder.options import DayArgument, SeedOption
 from autograder.protocol.plain_text import format_number
+from autograder.stored_marks import adjustments, stored_class
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
-    from autograder.marks.adjustments import Adjustments
-    from autograder.marks.model import SubmissionMarks
     from autograder.marks.override_requests import Request
-
-
-def adjustments(day: Day) -> Adjustments:
-    """Return the manual points and comments, including those from nbgrader's gradebook.
-
-    Raises:
-        StoreError: The overrides or the gradebook cannot be read.
-    """
-    from autograder.marks.adjustments import Adjustments, read_stored
-
-    stored = read_stored(day)
-    if not any((day.root / "submitted").glob(f"*/{day.name}")):
-        return stored
-    from autograder.nbgrader_plugin import manual_grades
-
-    return Adjustments(stored.stored, manual_grades.read(day), stored.times)
-
-
-def remember_times(day: Day, worksheet: Path) -> None:
-    """Store the submission times from Moodle's worksheet, and print how many were read and in which time zone.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
-    """
-    from autograder.export import worksheet_times
-
-    message, notes = worksheet_times.store(day, worksheet)
-    for note in notes:
-        print_error(note)
-    print_text(message)
-
-
-def update_times(
-    day: Day, worksheet: Path, class_: Iterable[SubmissionMarks]
-) -> list[SubmissionMarks]:
-    """Store the times from Moodle's worksheet like `remember_times`, and return the class with these times.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
-    """
-    from autograder.export import worksheet_times
-
-    updated, message, notes = worksheet_times.update(day, worksheet, class_)
-    for note in notes:
-        print_error(note)
-    print_text(message)
-    return updated
-
-
-def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
-    """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet`."""
-    from autograder.course.state_folder import StoreError
-    from autograder.marks.adjustments import read_stored
-
-    try:
-        return adjustments(day)
-    except StoreError as error:
-        if not quiet:
-            print_error(error)
-        return read_stored(day)
-
-
-def stored_class(day: Day) -> list[SubmissionMarks]:
-    """Return the current marks in the store, with manual points and comments applied.
-
-    Raises:
-        StoreError: The store cannot be read.
-        CourseError: The store has no marks for the day.
-    """
-    from autograder.course.config import CourseError
-    from autograder.course.renames import older_names
-    from autograder.marks.history import History
-
-    with History(day.root) as history:
-        class_ = history.current(day.name, older_names(day))
-    if not class_:
-        raise CourseError(
-            f"there are no marks for {day.name}. Run `autograder grade {day.name} PATH` first."
-        )
-    by_hand = adjustments(day)
-    for note in by_hand.unused(class_):
-        print_error(note)
-    return [by_hand.apply(marks) for marks in class_]
-
-
-def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
-    """Print the manual points and comments in these marks, and those that have no effect."""
-    from autograder.marks.adjustments import describe
-
-    for note in by_hand.outdone(class_):
-        print_error(note)
-    for marks in class_:
-        for exercise in marks.exercises:
-            if exercise.override:
-                print_text(f"by hand: {marks.label}: {describe(exercise)}")
 
 
 def explain(

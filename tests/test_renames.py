@@ -212,7 +212,7 @@ def stored(before: Grader, tmp_path: Path) -> tuple[Day, SubmissionMarks]:
 
 
 def test_stored_marks_and_overrides_get_the_new_names(stored: tuple[Day, SubmissionMarks]) -> None:
-    from autograder.ta_commands import stored_class
+    from autograder.stored_marks import stored_class
 
     day, marks = stored
     (found,) = stored_class(day)

@@ -24,8 +24,8 @@ from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.submission_times import corrections
+from autograder.stored_marks import stored_class
 from autograder.submissions.roster import NO_ROSTER
-from autograder.ta_commands import stored_class
 from tests import downloads
 from tests.downloads import HandIn, hand_in
 from tests.fake_grading import current, grade, session
