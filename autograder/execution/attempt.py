@@ -104,7 +104,16 @@ class Attempt:
         """Return whether no more tests will run."""
         return self._final is not None
 
-    def start(self) -> Outcome | None:
+    def stop(self) -> None:
+        """Stop the student's worker and the worker that runs the reference solutions."""
+        if self._references is not None:
+            self._references.stop()
+            self._references = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def _start(self) -> Outcome | None:
         """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""
         if self._budget.excess is not None:
             return Outcome(False, str(self._budget.excess), "timed_out")
@@ -134,15 +143,6 @@ class Attempt:
                 self.problems.append(f"{location}: {kind}: {text}")
         return None
 
-    def stop(self) -> None:
-        """Stop the student's worker and the worker that runs the reference solutions."""
-        if self._references is not None:
-            self._references.stop()
-            self._references = None
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
     def _run(self, test: Test) -> Outcome:
         """Run one test.
 
@@ -152,7 +152,7 @@ class Attempt:
         """
         try:
             if self._final is None and self._process is None:
-                self._final = self.start()
+                self._final = self._start()
             return self._final or self._run_in_worker(test)
         except ServerLost:
             self.stop()
@@ -219,7 +219,7 @@ class Attempt:
             f"{location}: the statement did not finish within {error.excess.amount}"
         )
         self._source = self._source.without(error.line)
-        return self.start()
+        return self._start()
 
     def _interrupted(self, error: Exception) -> Outcome:
         """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get that outcome.

@@ -68,7 +68,7 @@ class Cost:
 class Connection:
     """A connection to one worker. It converts values, keeps autograd graphs alive and answers calls from the worker."""
 
-    def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
+    def __init__(self, process: Process, references: ReferenceProcess | None) -> None:
         self._process = process
         self._references = references
         # Keeps generators alive, because the id of a freed generator could be reused.

@@ -52,7 +52,6 @@ def substitute_references(
         grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.
     """
-
     trials: dict[tuple[str, ...], Graded] = {}
 
     def trial(names: Collection[str]) -> Graded:

@@ -124,8 +124,8 @@ class _ModelObserver:
 def replay(
     calls: Sequence[RecordedCall],
     process: Process,
-    references: ReferenceProcess | None = None,
-    max_size: int = MAX_SIZE,
+    references: ReferenceProcess | None,
+    max_size: int,
 ) -> list[Observations]:
     """Repeat recorded calls in another process and return each call's observations.
 
