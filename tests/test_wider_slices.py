@@ -256,14 +256,14 @@ def test_statements_that_the_slicer_does_not_follow_cost_no_points(
 def test_a_wider_run_is_explained_even_if_the_budget_is_used_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graded_wide = FollowUp._graded_wide
+    grade_wide = FollowUp._grade_wide
 
     def spend(self: FollowUp, *arguments: Any) -> Graded:
-        result = graded_wide(self, *arguments)
+        result = grade_wide(self, *arguments)
         self._wider_runs.charge(WIDER_RUNS.cpu_seconds, 0)
         return result
 
-    monkeypatch.setattr(FollowUp, "_graded_wide", spend)
+    monkeypatch.setattr(FollowUp, "_grade_wide", spend)
     day = courses.load(small_course.make(tmp_path)).day("day1")
     run_ = Run.of(Grader(day, server, b"tests"), handed_in(ALIAS), "padding_mask")
     assert run_.marks.exercises[0].status == "passed"

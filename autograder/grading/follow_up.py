@@ -45,9 +45,9 @@ class FollowUp:
         result = {first.code.exercise: first for first in graded}
         for exercise in self._grader.day.exercises:
             first = result[exercise.name]
-            best = self._substituted(exercise, first, result, self._job)
+            best = self._substitute(exercise, first, result, self._job)
             if _lost_points(best) and first.marks.status not in NOT_WIDENED:
-                best = self._widened(exercise, first, best, result)
+                best = self._widen(exercise, first, best, result)
             if _lost_points(first) and best.marks.status != "not_attempted":
                 mistake = self._grader.name_mistake(exercise, best, self._job, self._problems)
                 statements = own_statements(best.code, self._grader.day)
@@ -55,7 +55,7 @@ class FollowUp:
                 result[exercise.name] = replace(best, marks=marks)
         return list(result.values())
 
-    def _widened(
+    def _widen(
         self, exercise: Exercise, first: Graded, best: Graded, others: Mapping[str, Graded]
     ) -> Graded:
         """Regrade an exercise with all statements that may affect it. Return the best result."""
@@ -63,10 +63,10 @@ class FollowUp:
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
         job = Job(self._job.seed, self._wider_runs, is_trial=True)
-        wider = self._graded_wide(exercise, code, others, job)
+        wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
             job = replace(self._job, observe=None)  # the tests need more time than a trial has
-            wider = self._graded_wide(exercise, code, others, job)
+            wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.points <= best.marks.points:
             return best
         if self._job.observe:
@@ -75,12 +75,12 @@ class FollowUp:
             self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
         return wider
 
-    def _graded_wide(
+    def _grade_wide(
         self, exercise: Exercise, code: Slice, others: Mapping[str, Graded], job: Job
     ) -> Graded:
         wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
         try:
-            return self._substituted(exercise, wider, others, job)
+            return self._substitute(exercise, wider, others, job)
         except SlicingError:
             self._can_widen = False
             return wider
@@ -95,7 +95,7 @@ class FollowUp:
             self._can_widen = False
             return None
 
-    def _substituted(
+    def _substitute(
         self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
     ) -> Graded:
         """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""

@@ -110,7 +110,7 @@ class Grader:
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
-            problems += [*_unread(graded, submission.cells, problems)]
+            problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
             problems += _nothing_attempted(self.day, graded)
         max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
@@ -157,7 +157,7 @@ def _hash_graded(notebook: NotebookSlices) -> str:
     return hash_code(pieces) if written else ""
 
 
-def _unread(
+def _problems_in_unread_cells(
     graded: Sequence[Graded], cells: Sequence[Cell], problems: Sequence[str]
 ) -> Iterator[str]:
     """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed."""
