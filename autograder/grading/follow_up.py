@@ -39,8 +39,8 @@ class FollowUp:
         """Regrade exercises that lost points, replacing earlier ones with reference solutions, and look for known mistakes.
 
         Exercises are processed in order. If an exercise earns full points when regraded, later exercises use the
-        student's code for it. If points are still missing, the exercise is graded once more with all statements that may
-        affect it.
+        student's code for it. If points are still missing, the exercise is also graded with all statements that may affect
+        it, alone and with references.
         """
         result = {first.code.exercise: first for first in graded}
         for exercise in self._grader.day.exercises:
