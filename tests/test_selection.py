@@ -8,8 +8,7 @@ import pytest
 
 from autograder import course_commands
 from autograder.course import config as courses
-from autograder.course.chapters import ChapterError
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.course.editing import including
 
 TOML = """\
@@ -137,7 +136,7 @@ def test_a_given_exercise_needs_a_reference(tmp_path: Path) -> None:
     toml = (
         TOML + 'given = true\n[day1.exercises.typo]\nchapter = "second"\npoints = 1\ngiven = true\n'
     )
-    with pytest.raises(ChapterError, match="no chapter contains the exercise typo"):
+    with pytest.raises(CourseError, match="no chapter contains the exercise typo"):
         _ = load(tmp_path, toml).chapters
 
 

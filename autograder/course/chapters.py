@@ -15,13 +15,10 @@ from typing import Literal
 
 from autograder.course.percent import split_cells, uncomment
 from autograder.course.tables import CourseError
+from autograder.course.text_files import read_text
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 Role = Literal["text", "exercise", "checks", "demonstration", "given"]
-
-
-class ChapterError(CourseError):
-    """Raised when a chapter is invalid. The message names the file and, if possible, the cell."""
 
 
 @dataclass(frozen=True)
@@ -64,28 +61,28 @@ class Chapter:
         """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks.
 
         Raises:
-            ChapterError: The message names the first exercise that fails the check.
+            CourseError: The message names the first exercise that fails the check.
         """
         for name in exercises:
             cells = [c for c in self.cells if c.role == "exercise" and c.name == name]
             checks = [c for c in self.cells if c.role == "checks" and c.name == name]
             if len(cells) != 1:
-                raise ChapterError(
+                raise CourseError(
                     f"{self.path}: {name} has {len(cells)} exercise cells instead of 1"
                 )
             if len(checks) != 1 or checks[0].number < cells[0].number:
-                raise ChapterError(
+                raise CourseError(
                     f"{self.path}: {name} needs one cell of visible checks after its exercise cell. "
                     f"Define check_{name} under if __name__ == '__main__'."
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
-                raise ChapterError(
+                raise CourseError(
                     f"{self.path}, cell {cells[0].number}: mark the solution to {name} with "
                     f"{BEGIN!r} and {END!r}"
                 )
         for cell in self.cells:
             if cell.role in ("exercise", "checks") and cell.name not in exercises:
-                raise ChapterError(
+                raise CourseError(
                     f"{self.path}, cell {cell.number}: {cell.name} is not an exercise in this chapter"
                 )
 
@@ -94,14 +91,10 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
     """Read a chapter. A cell that defines one of `exercises` is an exercise cell.
 
     Raises:
-        ChapterError: The file cannot be read, or a cell is not valid Python.
+        CourseError: The file cannot be read, or a cell is not valid Python.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChapterError(f"{path}: {error}") from None
     cells: list[ChapterCell] = []
-    _, parts = split_cells(text)
+    _, parts = split_cells(read_text(path))
     for number, (options, body) in enumerate(parts, 1):
         source = body.strip("\n")
         if "[markdown]" in options:
@@ -110,7 +103,7 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
         try:
             tree = ast.parse(source)
         except SyntaxError as error:
-            raise ChapterError(f"{path}, cell {number}: {error}") from None
+            raise CourseError(f"{path}, cell {number}: {error}") from None
         role, name = _role(tree, exercises)
         cells.append(ChapterCell(role, name, source, number))
     return Chapter(path, tuple(cells))

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell, ChapterError
+from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell
+from autograder.course.tables import CourseError
 
 HEADING = re.compile(r"#{1,6} ")
 # A cell of hints begins with one of these. Answers to questions are kept, because they follow their questions.
@@ -30,12 +31,12 @@ def select(
         others: Maps each other exercise to whether students get its reference solution even if nothing uses it.
 
     Raises:
-        ChapterError: No chapter contains one of the other exercises.
+        CourseError: No chapter contains one of the other exercises.
     """
     if not others:
         return tuple(chapters)
     for name in others.keys() - {cell.name for cell in _exercises(chapters)}:
-        raise ChapterError(
+        raise CourseError(
             f"no chapter contains the exercise {name}, so its solution cannot be given to students"
         )
     given = [name for name, is_given in others.items() if is_given]

@@ -15,5 +15,7 @@ def read_text(file: Path) -> str:
     """
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise CourseError(f"{file} cannot be read: {error}") from None

@@ -60,8 +60,7 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
         outputs: The packed results of known mistakes. Without them, the visible checks give no hints.
 
     Raises:
-        ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
-        CourseError: A figure is missing or invalid.
+        CourseError: `opening.py`, `closing.py` or a chapter is invalid, or a figure is missing or invalid.
     """
     cells = list(_cells(day, outputs))
     notebook: NotebookNode = v4.new_notebook(
