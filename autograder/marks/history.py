@@ -38,10 +38,6 @@ NO_NAMES: Mapping[str, str] = {}
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
 
-class Busy(StoreError):
-    """Raised when another run is grading the same day."""
-
-
 @dataclass(frozen=True)
 class Basis:
     """Everything that determines a submission's marks. Marks with the same basis can be reused."""
@@ -231,8 +227,7 @@ class History:
         """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
 
         Raises:
-            Busy: Another run holds the lock. The message says who started that run, and when.
-            StoreError: The store is damaged, or its folder is read-only.
+            StoreError: Another run holds the lock, the store is damaged, or its folder is read-only.
         """
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
@@ -248,7 +243,7 @@ class History:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise Busy(
+                raise StoreError(
                     f"{day} is already being graded. The other run was started {lock.read()}"
                 ) from None
             except OSError as error:  # some network file systems
