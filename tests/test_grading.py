@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import nbformat
 import pytest
@@ -19,6 +20,7 @@ from autograder.grading.seeds import seed_of
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
+from autograder.slicing.client import Slicer, SlicingError
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests import small_course
@@ -94,6 +96,20 @@ def test_an_endless_loop_costs_an_exercise_that_calls_it_no_points(small: Grader
     mask, heads = small.grade(with_mask(ENDLESS, "padding_mask(x, 0)")).exercises
     assert (mask.status, heads.status) == ("timed_out", "passed")
     assert heads.reference_for == ["padding_mask"]
+
+
+def test_marks_of_the_first_run_survive_if_references_cannot_be_used(
+    small: Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise SlicingError("out of time")
+
+    monkeypatch.setattr(Slicer, "slice_again", fail)
+    wrong = "def padding_mask(tokens, pad_id):\n    return 1 / 0"
+    marks = small.grade(with_mask(wrong, "padding_mask(x, 0)"))
+    assert [exercise.status for exercise in marks.exercises] == ["failed", "failed"]
+    assert marks.problems == ["exercises could not be graded again: out of time"]
+    assert marks.code
 
 
 def test_code_that_is_too_long_to_run_is_reported(small: Grader) -> None:

@@ -98,15 +98,17 @@ class Grader:
                 try:
                     notebook = slicer.slice_all()
                     problems += notebook.problems
+                    code = _hash_graded(notebook)
                     graded = [
                         self.exercises.grade_slice(exercise, notebook.slices[exercise.name], job)
                         for exercise in exercises
                     ]
                     if not only:
                         graded = FollowUp(self.exercises, slicer, job, problems).regrade(graded)
-                    code = _hash_graded(notebook)
                 except SlicingError as error:
-                    problems.append(f"the submission's code could not be read: {error}")
+                    what = "exercises" if graded else "the submission's code"
+                    done = "graded again" if graded else "read"
+                    problems.append(f"{what} could not be {done}: {error}")
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
