@@ -153,19 +153,21 @@ def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points
     assert by_name(marks)["Transformer"].reference_for == ["padding_mask", "decoder_mask"]
 
 
-def test_messages_reveal_nothing_about_the_reference_code(
+def test_messages_reveal_nothing_that_a_reference_returned(
     grade: Grade, masks: NotebookNode
 ) -> None:
-    """The student code tries to read the globals of a reference solution and to leak them in an error message."""
+    """The student's code leaks what `causal_mask` returns, and earns points only with the reference to it."""
     spy = """def decoder_mask(tokens, pad_id):
-    import sys
-    module = sys.modules[__name__]
-    found = getattr(causal_mask, "__globals__", {})
-    if found.get("__name__") == "reference":
-        raise RuntimeError('SPI' + 'ED ' + str(list(found)))
-    return causal_mask(tokens.shape[1])"""
+    own = causal_mask(tokens.shape[1])
+    if pad_id not in (0, 6):
+        raise RuntimeError(f"SPIED {bool(own.all())}")
+    return own & (tokens != pad_id)[:, None, :]"""
     marks = grade(with_cells(masks, {"causal_mask": ALL_VISIBLE, "decoder_mask": spy}))
-    assert "SPIED" not in str(marks)
+    exercise = by_name(marks)["decoder_mask"]
+    assert (exercise.status, exercise.reference_for) == ("partial", ["causal_mask"])
+    # The first run shows what the student's own version returns.
+    assert "SPIED True" in str(marks)
+    assert "SPIED False" not in str(marks)
 
 
 @pytest.mark.parametrize("day", list(COURSE.days))
