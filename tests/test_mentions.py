@@ -77,6 +77,13 @@ def test_an_import_alone_is_no_use(code: str) -> None:
             "import torch.nn.functional as F\n\nG = F\n\ns = G.softmax",
             "torch.nn.functional.softmax",
         ),
+        # Names in strings count only where the string is the name of a module or an attribute.
+        ("import torch\n\ndef f(x): return getattr(torch, 'softmax')(x)", "torch.softmax"),
+        (
+            "import importlib\n\ndef f(x): return importlib.import_module('torch.special').softmax(x)",
+            "torch.special.softmax",
+        ),
+        ("def f(x): return __import__('torch').softmax(x)", "torch.softmax"),
     ],
 )
 def test_uses_of_imported_names_are_found(code: str, path: str) -> None:
@@ -114,6 +121,21 @@ def test_types_and_methods_that_nothing_calls_are_no_use(code: str) -> None:
 )
 def test_other_uses_in_signatures_and_methods_are_found(code: str) -> None:
     assert uses(code) == ["torch.softmax"]
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("enable_gqa=True", ["enable_gqa"]),
+        ("enable_gqa=flag", ["enable_gqa"]),
+        ("enable_gqa=False", []),
+        ("is_causal=True", []),
+    ],
+)
+def test_an_option_is_found_unless_it_is_off(option: str, found: list[str]) -> None:
+    """Even in a method that nothing calls, because the worker does not catch it."""
+    code = f"class A:\n    def compare(self, q, flag): return attend(q, q, q, {option})"
+    assert find_forbidden([code], ("enable_gqa",), VOCABULARY) == found
 
 
 def test_methods_that_the_stub_mentions_count_as_called() -> None:
