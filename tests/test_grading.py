@@ -110,6 +110,8 @@ def test_marks_of_the_first_run_survive_if_references_cannot_be_used(
     assert [exercise.status for exercise in marks.exercises] == ["failed", "failed"]
     assert marks.problems == ["exercises could not be graded again: out of time"]
     assert marks.code
+    # The first run is also evaluated: its code is shown, and a known mistake is named.
+    assert all(exercise.statements for exercise in marks.exercises)
 
 
 def test_code_that_is_too_long_to_run_is_reported(small: Grader) -> None:

@@ -26,7 +26,7 @@ WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
 class FollowUp:
-    """Regrades exercises of one submission. Adds internal errors to `problems`."""
+    """Regrades exercises of one submission. Adds errors to `problems`."""
 
     def __init__(
         self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]
@@ -44,8 +44,11 @@ class FollowUp:
         """
         result = {first.code.exercise: first for first in graded}
         for exercise in self._grader.day.exercises:
-            first = result[exercise.name]
-            best = self._substitute(exercise, first, result, self._job)
+            first = best = result[exercise.name]
+            try:
+                best = self._substitute(exercise, first, result, self._job)
+            except SlicingError as error:
+                self._problems.append(f"exercises could not be graded again: {error}")
             if _lost_points(best) and first.marks.status not in NOT_WIDENED:
                 best = self._widen(exercise, first, best, result)
             if _lost_points(first) and best.marks.status != "not_attempted":

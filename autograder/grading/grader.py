@@ -106,9 +106,7 @@ class Grader:
                     if not only:
                         graded = FollowUp(self.exercises, slicer, job, problems).regrade(graded)
                 except SlicingError as error:
-                    what = "exercises" if graded else "the submission's code"
-                    done = "graded again" if graded else "read"
-                    problems.append(f"{what} could not be {done}: {error}")
+                    problems.append(f"the submission's code could not be read: {error}")
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
