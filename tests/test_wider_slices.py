@@ -289,6 +289,22 @@ def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path:
     assert marks.problems == []
 
 
+@pytest.mark.slow
+def test_tests_may_take_longer_with_wider_code_than_a_trial_has(
+    server: Server, tmp_path: Path
+) -> None:
+    """A call in a trial may take 2 s of CPU time, and otherwise 5 s."""
+    slow = """
+    axis, end = AXIS, time.process_time() + 2.2
+    while time.process_time() < end: pass
+    return (tokens != pad_id).unsqueeze(axis)
+"""
+    code = "import time" + ALIAS.replace(" return (tokens != pad_id).unsqueeze(AXIS)\n", slow)
+    day = courses.load(small_course.make(tmp_path)).day("day1")
+    marks = Grader(day, server, b"tests").grade(handed_in(code))
+    assert marks.exercises[0].points == marks.exercises[0].max_points
+
+
 CLOSURE = """
 def make():
     table = {}
