@@ -29,7 +29,7 @@ class LightServer:
 class LightGrader:
     """A grader that does what a submission's last word says."""
 
-    def grade(self, submission: Submission, seed: str) -> SubmissionMarks:
+    def grade(self, submission: Submission, observe: object, seed: str) -> SubmissionMarks:
         word = submission.cells[0].source.split()[-1]
         if word == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

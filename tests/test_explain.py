@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -170,6 +171,23 @@ def test_stored_results_are_shown_when_the_file_is_gone_or_the_course_has_change
     for shown, reason in ((gone, explain.NOT_FOUND), (changed, explain.CHANGED_COURSE)):
         check(shown, marks, "padding_mask")
         assert reason in shown
+
+
+@pytest.mark.slow
+def test_an_internal_error_is_a_reason_and_no_traceback(
+    course: Day, explained: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OverflowError
+
+    monkeypatch.setattr(Grader, "grade", fail)
+    problem = "internal error in the autograder (OverflowError)"
+    stored = explained("student01", "padding_mask")
+    assert "Stored results (without the inputs: grading the submission of student01: " in stored
+    assert problem in stored
+    from_file = explained("class.zip", "padding_mask", student="student01")
+    assert problem in from_file
+    assert "--seed" not in from_file
 
 
 def test_a_new_exercise_of_the_course_is_missing_in_stored_marks(

@@ -115,7 +115,8 @@ def _explain_stored(
         grade_again = _start_grader(day, server)
         run = grade_again(found.submission, exercise, seed or marks.seed) if found else None
     if run is None or not run.marks.exercises:
-        yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE if run else NOT_FOUND)
+        reason = "; ".join(run.marks.problems) if run else NOT_FOUND
+        yield from _without_run(day, adjust(marks), exercise, reason)
     elif seed:
         yield from details(day, adjust(run.marks), exercise, run)
     elif found and found.submission.sha256 != marks.sha256:
@@ -159,7 +160,8 @@ def _explain_path(
                 yield from details(day, adjust(run.marks), exercise, run)
             else:
                 yield from show(run.marks)
-            yield f"\nTo repeat this run, add --seed {run.marks.seed}"
+            if run.marks.seed:  # there is none after an internal error
+                yield f"\nTo repeat this run, add --seed {run.marks.seed}"
 
 
 def _choose(

@@ -35,7 +35,7 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     """Yield one line per exercise, and the total before and after the late penalty."""
     yield from _heading(marks)
     if not marks.exercises:
-        yield "\nThe submission could not be read, so nothing was graded."
+        yield "\nThe submission could not be graded."
         return
     width = max(len(exercise.name) for exercise in marks.exercises)
     yield ""
