@@ -13,6 +13,7 @@ from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.history import History
 from autograder.marks.regrade import Change, report
+from autograder.slicing.client import Slicer, SlicingError
 from tests.conftest import Run
 from tests.small_course import hand_in, make
 
@@ -140,6 +141,21 @@ def test_regrade_names_submissions_that_could_not_be_graded(
     assert "student00 could not be graded: grading the submission of student00" in done.stderr
     with History(changed_course) as history:
         assert [marks.points for marks in history.current("day1")] == [100, 60]
+
+
+@pytest.mark.slow
+def test_a_submission_whose_code_cannot_be_read_replaces_earlier_marks(
+    changed_course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise SlicingError("out of time")
+
+    monkeypatch.setattr(Slicer, "slice_all", fail)
+    done = run(changed_course, "regrade", "day1", "--write")
+    assert done.returncode == 1
+    assert "student00 could not be graded: the submission's code could not be read" in done.stderr
+    with History(changed_course) as history:
+        assert [marks.points for marks in history.current("day1")] == [None, None]
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ class ClassRun:
                 marks = future.result()
                 # Do not store marks after an internal error, so that the next run grades the submission again.
                 # Such marks have no seed.
-                if marks.exercises or (marks.seed and not found.submission.readable):
+                if marks.seed:
                     # The course may have been edited since this run began. The marks record which version was used,
                     # and how the code was isolated.
                     isolation = " ".join(marks.isolation)
