@@ -161,6 +161,21 @@ def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.listdir(tmp_path / ".autograder") == ["secret"]
 
 
+def test_a_secret_that_is_empty_or_unreadable_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    secret(tmp_path)
+    file = tmp_path / ".autograder" / "secret"
+    file.write_text("\n")
+    with pytest.raises(StoreError, match="secret is empty"):
+        secret(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(StoreError, match="secret cannot be read: Is a directory"):
+        secret(tmp_path)
+
+
 # ---- disk errors
 
 

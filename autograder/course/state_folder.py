@@ -64,7 +64,7 @@ def secret(root: Path) -> bytes:
     The secret is the value of `AUTOGRADER_SECRET`, or else the content of a file (mode 0600) that is created on first use.
 
     Raises:
-        StoreError: The file cannot be read or created.
+        StoreError: The file is empty, or it cannot be read or created.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -74,9 +74,18 @@ def secret(root: Path) -> bytes:
         if not file.exists():
             with contextlib.suppress(FileExistsError):  # Another process created the file first.
                 write_atomically(file, secrets.token_hex(32).encode(), os.link)
-        return file.read_bytes()
     except OSError as error:
         raise write_error(file, error) from None
+    try:
+        found = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
+    if not found.strip():
+        raise StoreError(
+            f"{file} is empty, so students could predict the inputs of tests. Restore it from a backup to keep the inputs of "
+            "earlier runs, or delete it to create a new one"
+        )
+    return found
 
 
 def read_cache(root: Path, name: str) -> bytes | None:
