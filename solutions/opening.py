@@ -12,8 +12,8 @@
 # **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
 # plots and experiments do not matter.
 #
-# * Support float16 (half precision) through float64, and non-contiguous inputs, such as `x.mT`.
-#   Results must have the inputs' dtype and device. Gradients must be finite and reach all
+# * Support half precision (float16, bfloat16) through float64, and non-contiguous inputs like
+#   `x.mT`. Results must have the inputs' dtype and device. Gradients must be finite and reach all
 #   floating-point arguments. Do not modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d =
 #   10 is not divisible by n_heads = 3".

@@ -69,13 +69,13 @@ def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"
     """Return the exponentials of `x`, normalised to sum to 1 along `dim`.
 
     Args:
-        x: scores in any dtype from float16 to float64. An entry of −inf gets a weight of exactly 0
+        x: scores in half, single or double precision. An entry of −inf gets a weight of exactly 0
             if its slice has at least one finite entry.
         dim: the axis along which to normalise. It may be negative.
 
     Returns:
-        weights with the shape and dtype of `x`. There is no overflow for entries of ±10⁴ in
-        float32, or for any finite entries in half precision, in slices of at most 65,504.
+        weights with the shape and dtype of `x`. In slices of at most 65,504 entries, there is no
+        overflow for entries of ±10⁴ in float32, or for any finite entries in half precision.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 4.1.
     """
