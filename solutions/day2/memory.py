@@ -451,7 +451,7 @@ def knn_probabilities(
     Args:
         probabilities: the predictions of the model.
         queries: one vector to look up per prediction.
-        keys: the stored vectors.
+        keys: the stored vectors. The result is finite for queries and keys with norms up to 1,000.
         tokens: the token that follows each key.
         k: the number of keys to use; if it is larger than N, all keys are used.
         temperature: a number above 0.
@@ -642,6 +642,7 @@ def performer_features(
     """Return the positive random features exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r of the Performer.
 
     For standard normal rows ω, features(q) · features(k) is an unbiased estimate of exp(q · k / √d).
+    No constant is subtracted from the exponents for stability.
 
     Args:
         x: queries or keys.

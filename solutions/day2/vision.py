@@ -652,10 +652,11 @@ def attention_distance(
         patch_size: the side length of a patch in pixels.
 
     Returns:
-        for each head, the distance in pixels between the centres of the query's and the key's
-        patch, averaged over queries and images.
+        for each head, the straight-line distance in pixels between the centres of the query's and
+        the key's patch, averaged over queries and images.
 
-    Source: Raghu et al. (2021), "Local and Global Information"; Dosovitskiy et al. (2021), appendix D.7.
+    Source: Raghu et al. (2021), "Local and Global Information in Layer Representations";
+        Dosovitskiy et al. (2021), appendix D.7.
     """
     ### BEGIN SOLUTION
     places = torch.arange(grid, device=weights.device) * patch_size
