@@ -529,10 +529,10 @@ class GPT(nn.Module):
     """A decoder-only language model that returns the logits of the next token at each position.
 
     Attributes to define: `token_embedding`, `position_embedding` (`nn.Embedding`), `blocks` (an
-    `nn.ModuleList` of `n_layers` `GPTBlock`s with d_ff = 4·d_model), `norm` (after the last block),
-    `max_length` and `n_layers`. The logits are norm(x) times the transposed token embedding,
-    without a bias or other parameters. Embeddings are not multiplied by √d_model. Dropout is active
-    in training mode only; GPT-2 applies it in the blocks and to the sum of the embeddings.
+    `nn.ModuleList` of `n_layers` `GPTBlock`s with d_ff = 4·d_model), `norm` (an `nn.LayerNorm` after
+    the last block), `max_length` and `n_layers`. The logits are norm(x) times the transposed token
+    embedding, without a bias or other parameters. Embeddings are not multiplied by √d_model. Dropout
+    is active in training mode only; GPT-2 applies it in the blocks and to the sum of the embeddings.
 
     With GPT-2's weights, the model returns GPT-2's logits.
 
