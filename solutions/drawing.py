@@ -1,7 +1,7 @@
 """Draw the figures of all days in one style. Entry points: `Picture`, `Figures`.
 
-A picture is a white card, so it is readable on light and dark pages. Its colours are told apart by readers with colour
-blindness, and mean the same everywhere: queries and the target are blue, keys and the source orange, values green.
+A picture is a white card, so it is readable on light and dark pages. Colour-blind readers can distinguish its colours, which
+mean the same everywhere: queries and the target are blue, keys and the source orange, values green.
 """
 
 from __future__ import annotations
