@@ -1111,12 +1111,14 @@ if __name__ == "__main__":
                 "The model should run without gradients; yours tracks them. Use `torch.no_grad()`."
             )
             assert model.training, (
-                "A model in training mode should be back in it after generate; yours is not."
+                "The model was in training mode before, so you should restore that mode; your function "
+                "leaves it in evaluation mode."
             )
         model = CountingModel().eval()
         generate(model, prompt, 1, temperature=0)
         assert not model.training, (
-            "A model in evaluation mode should still be in it after generate; yours is not."
+            "The model was in evaluation mode before, so you should restore that mode; your function "
+            "leaves it in training mode."
         )
         assert torch.equal(generate(CountingModel(), prompt, 0), prompt), (
             "n_tokens=0 should return the prompt."
