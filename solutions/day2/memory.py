@@ -680,7 +680,9 @@ if __name__ == "__main__":
         )
         with expecting("Leading axes (2, 3) should work"):
             many = performer_features(fixed_numbers(2, 3, 5, 6), fixed_numbers(7, 6))
-        assert many.shape == (2, 3, 5, 7), f"The shape should be (2, 3, 5, 7), not {many.shape}."
+        assert many.shape == (2, 3, 5, 7), (
+            f"The shape should be (2, 3, 5, 7), not {tuple(many.shape)}."
+        )
         one = performer_features(fixed_numbers(2, 3, 5, 6)[1, 2], fixed_numbers(7, 6))
         assert torch.allclose(many[1, 2], one, atol=1e-5), (
             "Each row should have the same features in a batch as it does alone; yours differ."
