@@ -106,8 +106,8 @@ def brackets() -> Picture:
     picture = Picture(700, 330)
     long, short = 110, 30
     for top, title, first in (
-        (20, "Queries with keys first: *n* × *m* numbers", True),
-        (176, "Keys with values first: *d* × *d*_{v} numbers", False),
+        (20, "Queries times keys first: *n* × *m* numbers", True),
+        (176, "Keys times values first: *d* × *d*_{v} numbers", False),
     ):
         picture.text(20, top + 14, title, at="start", bold=True)
         y = top + 26

@@ -146,7 +146,7 @@ def kv_cache() -> Picture:
     picture.line([(546, 192), (546, 208)])
     picture.text(546, 226, "the last *n* rows of the *m* × *m* triangle", size=13)
     picture.text(430, 256, "×", size=20, colour=RED)
-    picture.text(446, 255, "A triangle that starts in the corner", at="start", size=13)
+    picture.text(446, 255, "A triangle in the upper-left corner", at="start", size=13)
     picture.text(446, 273, "would hide positions 1 to 3 from query 3:", at="start", size=13)
     wrong = [["✓", None, None, None, None], ["✓", "✓", None, None, None]]
     fills = [[PALE[RED] if cell else "#fff" for cell in row] for row in wrong]
