@@ -33,12 +33,12 @@ NAMES = ("images", "patch_size", "H", "W", "height", "width", "h", "w", "p")
 
 
 def patchify_oracle(images: Tensor, p: int) -> Tensor:
-    """Cut images into patches with `F.unfold`, which needs float32 or float64."""
+    """Cut images into patches with `F.unfold`, in float64."""
     return F.unfold(images.double(), p, stride=p).mT.to(images.dtype)
 
 
 def unpatchify_oracle(patches: Tensor, p: int, height: int, width: int) -> Tensor:
-    """Assemble images from patches with `F.fold`."""
+    """Assemble images from patches with `F.fold`, in float64."""
     return F.fold(patches.double().mT, (height, width), p, stride=p).to(patches.dtype)
 
 
