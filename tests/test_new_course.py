@@ -203,6 +203,25 @@ def test_a_trial_shows_each_fault_of_an_exercise(trials: dict[str, Trial]) -> No
 
 
 @pytest.mark.slow
+def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
+    server: Server, tmp_path: Path
+) -> None:
+    root = make(tmp_path)
+    graders = root / "graders/day1/test_cleaning.py"
+    graders.write_text(graders.read_text().replace("x.std(correction", "x.stdd(correction"))
+    day = courses.load(root).day("day1")
+    (trial,) = try_exercises(day, ["standardize"])
+    assert trial.faults == ("the known mistakes were not tried, because the solution fails",)
+    (solution,) = trial.results
+    assert "test_one_row" in solution.faults[0]
+    marks = Grader(day, server, b"secret").grade(answering("x - x.mean()"))
+    assert (
+        "the course's own solution to standardize fails a hidden test, so the points for standardize may be too low. "
+        "`autograder try day1 standardize` shows the cause"
+    ) in marks.problems
+
+
+@pytest.mark.slow
 def test_given_code_that_exits_silently_is_an_error_of_the_course(tmp_path: Path) -> None:
     root = make(tmp_path)
     chapter = root / "solutions/day1/cleaning.py"

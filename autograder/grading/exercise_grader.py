@@ -92,7 +92,7 @@ class ExerciseGrader:
     ) -> str | None:
         """Return the known mistake in a wrong answer, or None.
 
-        Internal errors are logged, added to `problems`, and do not affect marks.
+        Errors are added to `problems` and do not affect marks. Internal errors are also logged.
         """
         if graded.marks.status not in ("partial", "failed"):
             return None
@@ -100,6 +100,13 @@ class ExerciseGrader:
         failed = [test.name for test in graded.marks.tests if not test.passed]
         try:
             return self.recognizer.recognize(exercise, source, failed, job.budget)
+        except CourseError:
+            # Students may read the problem, so it contains neither the test's name nor its message.
+            problems.append(
+                f"the course's own solution to {exercise.name} fails a hidden test, so the points for {exercise.name} may "
+                f"be too low. `autograder try {self.day.name} {exercise.name}` shows the cause"
+            )
+            return None
         except Exception as error:
             activity = f"naming the mistake in {exercise.name}"
             problems.append(internal_errors.log(self.day.root, activity, error))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import torch
 
-from autograder.course.config import Exercise
+from autograder.course.config import CourseError, Exercise
 from autograder.course.state_folder import computation_lock, open_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
@@ -59,6 +59,9 @@ class Recognizer:
 
         `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
         inputs for which mistakes are known, and charges the time to `budget`.
+
+        Raises:
+            CourseError: The exercise's solution fails a test.
         """
         similar = {
             name: signature
@@ -95,6 +98,9 @@ class Recognizer:
         """Return the signatures of an exercise's mistakes, keyed by name. Omit signatures that are not specific enough.
 
         The signatures are learned once per course and cached in the course's folder.
+
+        Raises:
+            CourseError: The exercise's solution fails a test.
         """
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
@@ -163,7 +169,11 @@ class Recognizer:
                 references.stop()
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Run an exercise's tests on the reference solution and return the calls that each test makes."""
+        """Run an exercise's tests on the reference solution and return the calls that each test makes.
+
+        Raises:
+            CourseError: The solution fails a test.
+        """
         if exercise.name not in self._recordings:
             self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
         return self._recordings[exercise.name]
@@ -176,7 +186,14 @@ class Recognizer:
             for test in self._key.tests[exercise.name]:
                 recorder.student.load(load)
                 recorder.calls = []
-                test.run(recorder.student, _seed(test))
+                try:
+                    test.run(recorder.student, _seed(test))
+                except (LimitExceeded, WorkerDied, ServerLost, m.WireError):
+                    raise
+                except Exception as error:  # The test may raise any exception if it is wrong.
+                    raise CourseError(
+                        f"the solution to {exercise.name} fails {test.name}: {type(error).__name__}: {error}"
+                    ) from error
                 recordings[test.name] = list(recorder.calls)
         finally:
             recorder.stop()

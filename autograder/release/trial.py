@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autograder.course.config import Day, Exercise
+from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.consistency import check_day
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome
@@ -80,9 +80,9 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
         for exercise in exercises:
             name = exercise.name
             tried = zip(answers[name], slices[name], checks[name], strict=True)
-            results = tuple(attempts.result(exercise, *each) for each in tried)
+            results, faults = attempts.results(exercise, list(tried))
             sentences = {test.name: test.sentence for test in attempts.key.tests[name]}
-            yield Trial(exercise, sentences, results, tuple(attempts.trivial_faults(exercise)))
+            yield Trial(exercise, sentences, results, (*faults, *attempts.trivial_faults(exercise)))
 
 
 class _Attempts:
@@ -125,6 +125,25 @@ class _Attempts:
         """Return the part of the answer's code that the exercise needs."""
         with Slicer(self._server, self._course, answer.cells) as slicer:
             return slicer.slice_all().slices[name]
+
+    def results(
+        self, exercise: Exercise, tried: Sequence[tuple[Answer, Slice, str]]
+    ) -> tuple[tuple[Result, ...], tuple[str, ...]]:
+        """Run the hidden tests on each answer, the solution first. Return the results and the exercise's own faults.
+
+        Mistakes are recognised by comparing them with the solution, so they are left out if the solution fails a test.
+        """
+        correct = [self.result(exercise, *each) for each in tried if not each[0].mistake]
+        mistakes = [each for each in tried if each[0].mistake]
+        solution = correct[0]
+        if mistakes and (solution.failed or (solution.faults and not solution.check)):
+            return tuple(correct), (
+                "the known mistakes were not tried, because the solution fails",
+            )
+        try:
+            return (*correct, *(self.result(exercise, *each) for each in mistakes)), ()
+        except CourseError as error:  # The solution passes only with some inputs.
+            return tuple(correct), (str(error),)
 
     def result(self, exercise: Exercise, answer: Answer, code: Slice, check: str) -> Result:
         """Run an exercise's hidden tests on an answer."""
