@@ -578,6 +578,7 @@ def test_a_note_about_unknown_times_says_where_to_find_them(late_day: Day) -> No
         return "".join(class_list.rows([one], late_day, NO_ROSTER)[1])
 
     assert "top folder must be named `submitted`" in note("class/ada/day1/day1.ipynb")
+    assert "submitted/STUDENT/day1/timestamp.txt" in note("submitted/ada/day1/day1.ipynb")
     moodle = note("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada")
     assert "pass it with --worksheet, or enter late_hours_day1 in roster.csv" in moodle
     # Canvas marks late files, and there is nothing to deduct from a text entry.

@@ -192,8 +192,8 @@ def _source_of_times(rows: Iterable[Row], day: Day) -> str:
         )
     if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
         return (
-            "In nbgrader's tree, the top folder must be named `submitted`. "
-            f"Otherwise, enter late_hours_{day.name} in roster.csv"
+            f"In nbgrader's tree, they are in submitted/STUDENT/{day.name}/timestamp.txt, and the top folder must be named "
+            f"`submitted`. Otherwise, enter late_hours_{day.name} in roster.csv"
         )
     return f"Enter late_hours_{day.name} in roster.csv"
 
