@@ -41,7 +41,7 @@ INVALID = {
     "a total with three decimals": (
         'title = "One"',
         'title = "One"\ntotal_points = 77.125',
-        "line 5: day1.total_points: 77.125 should be a number up to 100,000",
+        "line 5: day1.total_points: 77.125 should be greater than 0 and at most 100,000",
     ),
     "a total of 0": (
         'title = "One"',

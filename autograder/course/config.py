@@ -239,7 +239,7 @@ class _Reader(Tables):
             day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
         )
         if not 0 < total <= MAX_POINTS or Fraction(str(total)) * 100 % 1:
-            problem = f"{format_number(total)} should be a number up to {MAX_POINTS:,} with at most two decimals"
+            problem = f"{format_number(total)} should be greater than 0 and at most {MAX_POINTS:,}, with at most two decimals"
             raise self.error(day, "total_points", problem)
         weights = [exercise.points for exercise in assigned if not exercise.optional]
         if not weights:
