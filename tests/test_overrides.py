@@ -132,7 +132,8 @@ def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
     renamed = replace(class_[1], student="ada")  # as if a roster had been added
     assert Adjustments(new).apply(renamed).points == 97
     assert Adjustments(new).unused([class_[0]]) == [
-        "the override of softmax for Ada Lovelace has no effect: there are no marks"
+        "the override of softmax for Ada Lovelace has no effect: no submission has the id 22. "
+        "If the student has marks under another id, enter the override again"
     ]
 
 

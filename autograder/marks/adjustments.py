@@ -49,7 +49,7 @@ class Adjustments:
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "
-            + ("the submission has no such exercise" if one.key in graded else "there are no marks")
+            + ("the submission has no such exercise" if one.key in graded else _no_marks(one))
             for one in self.stored
             if one.exercise not in graded.get(one.key, ())
         ] + self.outdone(class_)
@@ -65,6 +65,13 @@ class Adjustments:
             if exercise.name == one.exercise and exercise.override is None
             if one.is_outdone_by(exercise)
         ]
+
+
+def _no_marks(one: StudentOverride) -> str:
+    """Return why no marks match an override. A student on the roster may have marks under another id."""
+    if one.key == one.student:
+        return f"no submission is from {one.student}"
+    return f"no submission has the id {one.key}. If the student has marks under another id, enter the override again"
 
 
 def read_stored(day: Day) -> Adjustments:
