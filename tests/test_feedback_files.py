@@ -176,6 +176,39 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_
             assert f"<h1><bdi>{person}</bdi></h1>" in archive.read(name).decode()
 
 
+def test_members_who_submitted_separately_get_only_their_own_pages(
+    texts: Texts, tmp_path: Path
+) -> None:
+    people = (
+        Entry("", "ada", "Ada Lovelace", "", "3"),
+        Entry("", "bob", "Bob Byron", "", "3"),
+        Entry("", "eve", "Eve Xu", "", "3"),
+    )
+    class_ = [
+        from_moodle(texts, "Ada Lovelace", "11", texts.day.names[0]),
+        from_moodle(texts, "Bob Byron", "12"),
+    ]
+    pages, done = written(class_, texts, "moodle", tmp_path / "f.zip", Roster(people))
+    assert list(pages) == ["Bob Byron_12_assignfeedback_file_day1-feedback.html"]
+    assert [note.partition(":")[0] for note in done.notes] == [
+        "ada (Ada Lovelace)",
+        "eve (Eve Xu)",
+    ]
+    class_ = [
+        from_canvas(texts, "lovelaceada_11_99001_day1.ipynb", texts.day.names[0]),
+        from_canvas(texts, "byronbob_12_99002_day1.ipynb"),
+    ]
+    people = (
+        Entry("11", "ada", "Ada Lovelace", "", "3"),
+        Entry("12", "bob", "Bob Byron", "", "3"),
+        Entry("13", "eve", "Eve Xu", "", "3"),
+    )
+    pages, done = written(class_, texts, "canvas", tmp_path / "f.zip", Roster(people))
+    assert list(pages) == ["byronbob_12_99002_day1-feedback.html"]
+    (note,) = done.notes
+    assert note.startswith("ada (Ada Lovelace, 11): the group's page is attached to the submission")
+
+
 def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Texts, tmp_path: Path) -> None:
     numbered = from_moodle(texts, "Róbert Byron", "42114", "softmax")
     other = replace(submission(texts, student="byronrobert", path="byronrobert.ipynb"))

@@ -12,6 +12,7 @@ import contextlib
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,6 +133,12 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
     for name, group in shared.items():
         first, *others = student_page.recipients(group)
         named[name] = replace(first, name=", ".join([first.name, *(o.name for o in others)]))
+        notes += [
+            f"{row.entry.label}: the group's page is attached to the submission that counts. Canvas shows it to this student "
+            "only if the students are also a group in Canvas"
+            for row in group
+            if row.person and not _is_submitter(row)
+        ]
         if len({row.points for row in group}) > 1:
             points = ", ".join(
                 f"{row.entry.student} {format_number(row.points or 0)}" for row in group
@@ -189,11 +196,25 @@ def _participants(
     """Return the rows that get a page, each with its participant number or "", and notes about the rows left out."""
     submitted = [row for row in rows if row.marks]
     if worksheet is None:
-        return [(row, moodle.participant(row)) for row in submitted], []
+        numbers = Counter(map(moodle.participant, submitted))
+        # A number that several members of a group share belongs to the one whose file counts.
+        return [
+            (row, number if numbers[number] == 1 or _is_submitter(row) else "")
+            for row in submitted
+            for number in (moodle.participant(row),)
+        ], []
     sheet = moodle.Worksheet.read(worksheet)
     chosen, notes = sheet.choose(submitted, group)
     found = [(row, sheet.participant(line)) for line, row in chosen.items()]
     return found + [(row, "") for row in submitted if sheet.line(row) is None], notes
+
+
+def _is_submitter(row: Row) -> bool:
+    """Return whether the platform names the row's student as one who submitted the file that counts."""
+    source = row.marks.handed_in if row.marks else None
+    people = source.people if source else ()
+    own = row.person
+    return own is not None and any((p.name, p.id) == (own.name, own.id) for p in people)
 
 
 def _moodle_person(name: str) -> str:
