@@ -436,6 +436,18 @@ def test_a_faulty_grader_is_an_error_of_the_course(
         collect(courses.load(tmp_path).day("day1"))
 
 
+def test_a_syntax_error_in_a_grader_is_reported_with_its_place(tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / "graders" / "day1" / "test_masking.py"
+    lines = len(file.read_text().splitlines())
+    file.write_text(file.read_text() + "def f(:\n")
+    day = courses.load(tmp_path).day("day1")
+    with pytest.raises(CourseError, match=rf"test_masking\.py, line {lines + 1}: SyntaxError"):
+        collect(day)
+    with pytest.raises(CourseError, match=rf"\(test_masking\.py, line {lines + 1}\)"):
+        graded_exercises(day)
+
+
 def test_a_folder_that_pytest_cannot_read_is_an_error_of_the_course(tmp_path: Path) -> None:
     folder = tmp_path / "course[1]"
     folder.mkdir()

@@ -63,7 +63,7 @@ def graded_exercises(day: Day) -> dict[str, Path]:
 def _named_exercises(file: Path) -> Iterator[str]:
     """Yield the string assigned to `exercise` in each class of a grader."""
     try:
-        tree = ast.parse(read_text(file))
+        tree = ast.parse(read_text(file), file.name)
     except (SyntaxError, ValueError) as error:  # ValueError: the file contains null bytes
         raise CourseError(f"{file} cannot be imported: {error}") from None
     for test_class in ast.walk(tree):

@@ -65,6 +65,8 @@ class _Collector:
 def _describe(traceback: str) -> str:
     """Return the last location and the error in pytest's traceback, as one line."""
     places = re.findall(r"^(\S+):(\d+): ", traceback, re.MULTILINE)
+    # A syntax error is not in the last file of the traceback, which is pytest's.
+    places = re.findall(r'^E +File "(.+)", line (\d+)$', traceback, re.MULTILINE) or places
     errors = re.findall(r"^E +(.+)", traceback, re.MULTILINE) or [" ".join(traceback.split())]
     return f"{places[-1][0]}, line {places[-1][1]}: {errors[-1]}" if places else errors[-1]
 
