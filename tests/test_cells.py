@@ -338,6 +338,10 @@ def test_plain_python_is_unchanged(source: str) -> None:
         ("!ls\nx = (a\n% b\n)\ny = a \\\n% b\n", "pass\nx = (a\n% b\n)\ny = a \\\n% b\n"),
         ("    x = 1\n    y = 2\n", "x = 1\ny = 2\n"),
         (">>> def f():\n...     return 1\n", "def f():\n    return 1\n"),
+        ("\n    >>> if a:\n    ...     b\n    ...\n", "\nif a:\n    b\n\n"),
+        ("In [1]: def f():\n   ...:     return 1\n   ...: \n", "def f():\n    return 1\n\n"),
+        ("[ins] In [9]: x = [\n         ...:  1]\n\nIn [10]: y = 2", "x = [\n 1]\n\ny = 2"),
+        ("In [3]: %%time\n   ...: x = 1", "\nx = 1"),
     ],
 )
 def test_magics_become_harmless(source: str, expected: str) -> None:

@@ -33,7 +33,11 @@ MAX_PARTS = 1000
 # them is `%%timeit`, because IPython runs its body in a function, where assignments are local.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time"}
 
-PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)", re.MULTILINE)
+# Prompts of Python, such as `>>> ` and `... `, and of IPython, such as `In [1]: ` and `   ...: `.
+PROMPT = re.compile(
+    r"^(?:(?:>>>|\.\.\.)(?: |$)|(?:(?:\[(?:nav|ins)\])? )?In \[\d+\]:(?: |$)|[ \t]*+\.{3,}+: ?)",
+    re.MULTILINE,
+)
 INDENT = re.compile(r"(?:[ \t]*\n)*([ \t]+)(?=\S)")
 CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
 TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
@@ -131,14 +135,20 @@ def logical_lines(source: str) -> Iterator[str]:
 
 
 def _strip_cell_syntax(source: str) -> str:
-    """Remove the syntax that IPython removes from a whole cell: prompts, common indentation and a cell magic."""
-    if PROMPT.match(source):
-        source = PROMPT.sub("", source)
-    if indent := INDENT.match(source):
-        source = re.sub(f"^{indent[1]}", "", source, flags=re.MULTILINE)
+    """Remove the syntax that IPython removes from a whole cell: indentation, prompts and a cell magic."""
+    source = _dedent(source)
+    if PROMPT.match(source, len(source) - len(source.lstrip("\n"))):
+        source = _dedent(PROMPT.sub("", source))
     if magic := CELL_MAGIC.match(source):
         rest = source[magic.end() :]
         return _blank(magic[0]) + (rest if magic[1] in PYTHON_MAGICS else _blank(rest))
+    return source
+
+
+def _dedent(source: str) -> str:
+    """Remove the indentation of the first line from all lines."""
+    if indent := INDENT.match(source):
+        return re.sub(f"^{indent[1]}", "", source, flags=re.MULTILINE)
     return source
 
 
