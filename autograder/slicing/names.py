@@ -225,7 +225,9 @@ class _Flow:
             return
         for name in stored:
             self._by_heads[name] = self._by_heads.get(name, 0) + 1
-        bound_by = [self._branch(block) for block in blocks]
+        # `except E as e` binds e in the handler alone.
+        caught = {id(h.body): h.name for h in getattr(s, "handlers", []) if h.name}
+        bound_by = [self._branch(block, caught.get(id(block))) for block in blocks]
         for name in stored:
             self._by_heads[name] -= 1
             if not self._by_heads[name]:
@@ -243,13 +245,20 @@ class _Flow:
         elif isinstance(s, ast.ClassDef):
             self._bind([s.name])
 
-    def _branch(self, block: list[ast.stmt]) -> set[str]:
-        """Process a block. Return the names that it newly binds on every path and remove them from `bound`."""
+    def _branch(self, block: list[ast.stmt], caught: str | None = None) -> set[str]:
+        """Process a block. Return the names that it newly binds on every path and remove them from `bound`.
+
+        `caught` is the exception's name if the block handles an exception.
+        """
         before = len(self.bound)
+        if caught:
+            self._bind([caught])
         self.run(block)
         names = set()
         while len(self.bound) > before:
             names.add(self.bound.popitem()[0])
+        if caught:
+            names.discard(caught)  # Python deletes it at the end of the handler
         return names
 
 
