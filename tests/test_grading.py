@@ -250,6 +250,27 @@ def softmax(x, dim=-1):
     assert softmax.status == "passed", softmax.message
 
 
+def test_a_decorator_in_common_forbids_nothing(grade: Grade, solution: NotebookNode) -> None:
+    """The solution of sequence_loss calls log_softmax, which softmax may not."""
+    count = """
+from collections import Counter
+CALLS = Counter()
+def counted(function):
+    def call(*args, **kwargs):
+        CALLS[function.__name__] += 1
+        return function(*args, **kwargs)
+    return call
+"""
+    own = {c.id: c.source for c in solution.cells if c.id in ("softmax", "sequence_loss")}
+    decorated = {name: f"@counted\n{source}" for name, source in own.items()}
+    decorated["softmax"] = count + decorated["softmax"]
+    marks = grade(with_cells(solution, decorated))
+    assert {e.name: e.message for e in marks.exercises if e.status != "passed"} == {}
+    decorated["softmax"] += "\n    return sequence_loss"
+    softmax = grade(with_cells(solution, decorated), only="softmax").exercises[0]
+    assert (softmax.status, softmax.points) == ("not_allowed", 0)
+
+
 def test_the_same_submission_gets_the_same_marks(grade: Grade, solution: NotebookNode) -> None:
     wrong = with_cells(
         solution, {"causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n)"}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -165,7 +166,9 @@ class NotebookSlicer:
             [pieces.number(unit) for unit in code.units],
             reached,
             tuple(bounded(map(printable, code.problems))),
-            () if is_stub else _forbidden_uses(code, exercise, self._course.vocabulary),
+            ()
+            if is_stub
+            else _forbidden_uses(code, exercise, self._course.vocabulary, notebook[2]),
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
@@ -212,18 +215,45 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit], wide: bool) -> bool:
     return not (extended and any(unit.is_class for unit in own))
 
 
-def _forbidden_uses(code: Code, exercise: Exercise, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _forbidden_uses(
+    code: Code, exercise: Exercise, vocabulary: Vocabulary, exercises: Collection[str]
+) -> tuple[str, ...]:
     """Return the forbidden functions mentioned in the student's code for an exercise, resolving the course's imports."""
-    own = [unit.source for unit in code.units if not unit.given]
+    own = _without_unread(code, {exercise.name, *exercise.renamed_from}, exercises)
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
-    found = find_forbidden([*imports, *own], exercise.not_allowed, vocabulary, exercise.stub)
-    found += _builtin_uses(code, exercise.not_allowed)
+    sources = [*imports, *(unit.source for unit in own)]
+    found = find_forbidden(sources, exercise.not_allowed, vocabulary, exercise.stub)
+    found += _builtin_uses(code, own, exercise.not_allowed)
     return tuple(bounded(map(printable, found)))
 
 
-def _builtin_uses(code: Code, not_allowed: Collection[str]) -> list[str]:
+def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
+    """Return the student's units, except definitions of other exercises that the code of an exercise does not read.
+
+    The slice contains them if they share a decorator that fills a table.
+
+    Args:
+        own: The names of the exercise.
+        exercises: The names of all exercises.
+    """
+    defining: dict[str, list[Unit]] = defaultdict(list)
+    kept: list[Unit] = []
+    for unit in code.units:
+        names = unit.binds.intersection(exercises)
+        for name in names:
+            defining[name].append(unit)
+        if not names or names & own:
+            kept.append(unit)
+    for unit in kept:  # the list grows
+        for name in unit.reads & defining.keys():
+            kept += defining.pop(name)
+    read = set(map(id, kept))
+    return [unit for unit in code.units if id(unit) in read and not unit.given]
+
+
+def _builtin_uses(code: Code, own: Sequence[Unit], not_allowed: Collection[str]) -> list[str]:
     """Return the forbidden Python built-ins that the student's code reads and the notebook does not redefine."""
-    reads = {name for unit in code.units if not unit.given for name in unit.reads}
+    reads = {name for unit in own for name in unit.reads}
     binds = {name for unit in code.units for name in unit.binds}
     return sorted(name for name in reads & set(not_allowed) - binds if hasattr(builtins, name))
 
