@@ -59,6 +59,28 @@ class Layer(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no")
 
+class Table(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.zeros(2)
+
+    def _apply(self, fn):  # torch's method has another argument, which only `to_empty` passes
+        self.table = fn(self.table)
+        return super()._apply(fn)
+
+    def forward(self, x):
+        return x + self.table
+
+class Buffer(Table):
+    _apply = torch.nn.Module._apply
+
+    def to(self, *args):
+        self.table = self.table.to(*args)
+        return super().to(*args)
+
+def scripted():
+    return torch.jit.script(torch.nn.Linear(2, 2))
+
 def called(model):
     model(torch.ones(1, 1))
 
@@ -161,9 +183,15 @@ def test_a_handle_keeps_its_object_and_calls_its_methods(student: Student) -> No
 
 
 def test_a_module_that_a_method_returns_keeps_its_name(student: Student) -> None:
-    layer = student.Layer().to_empty(device="meta")
+    layer = student.Layer().half()
     with pytest.raises(StudentError, match=r"^`Layer` raised RuntimeError"):
         layer(torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", ["Table", "Buffer", "scripted"])
+def test_modules_move_to_another_device_in_their_own_way(student: Student, kind: str) -> None:
+    x = torch.ones(2, device="meta")
+    assert getattr(student, kind)().to("meta")(x).is_meta
 
 
 def test_a_generator_starts_from_the_same_seed(student: Student) -> None:

@@ -205,7 +205,7 @@ class Connection:
 
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle) and item.module:
-                # A method such as `to_empty` returns the module itself, which keeps the name of its class.
+                # A method such as `half` returns the module itself, which keeps the name of its class.
                 return RemoteModule(self, item.id, name.partition(".")[0])
             if isinstance(item, m.Handle):
                 return RemoteObject(self, item.id, escaped(item.type[:MAX_NAME]))

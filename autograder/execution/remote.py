@@ -91,10 +91,13 @@ class RemoteModule:
         """Set evaluation mode, as `nn.Module.eval` does."""
         return self.train(False)
 
-    def to(self, dtype: torch.dtype) -> RemoteModule:
-        """Convert the parameters to `dtype`, as `nn.Module.to` does."""
+    def to(self, target: torch.dtype | str) -> RemoteModule:
+        """Convert the parameters to a dtype or move them to a device, as `nn.Module.to` does."""
         self._leaves = {}
-        self._request(m.Set(self.id, dtype=NAMES[dtype]))
+        if isinstance(target, str):
+            self._caller.call(self.id, "to", ((target,), {}), f"{self._name}.to")
+        else:
+            self._request(m.Set(self.id, dtype=NAMES[target]))
         return self
 
     def _request(self, request: m.Request, out: Outgoing | None = None) -> Any:

@@ -354,7 +354,7 @@ class TestLayerNorm:
     def test_device(self, student):
         """After `.to(device)`, the layer works with inputs on that device."""
         layer, x = student.LayerNorm(7), torch.zeros(3, 7, device="meta")
-        on_meta(lambda: layer.to_empty(device="meta")(x), x.shape)
+        on_meta(lambda: layer.to("meta")(x), x.shape)
 
 
 def _dropout_case(dropout: dict[str, float]) -> str:
@@ -485,7 +485,7 @@ class TestFeedForward:
     def test_device(self, student):
         """After `.to(device)`, the layer works with inputs on that device, including in training mode."""
         layer, x = student.FeedForward(5, 11, dropout=0.5), torch.zeros(3, 5, device="meta")
-        on_meta(lambda: layer.train().to_empty(device="meta")(x), x.shape)
+        on_meta(lambda: layer.train().to("meta")(x), x.shape)
 
 
 class TestEncoderLayer:
@@ -636,7 +636,7 @@ class TestEncoderLayer:
         """After `.to(device)`, the layer works with x and mask on that device."""
         layer, x = student.EncoderLayer(D, HEADS, D_FF), torch.zeros(B, N, D, device="meta")
         mask = torch.ones(B, 1, N, dtype=torch.bool, device="meta")
-        on_meta(lambda: layer.to_empty(device="meta")(x, mask), x.shape)
+        on_meta(lambda: layer.to("meta")(x, mask), x.shape)
 
 
 class TestDecoderLayer:
@@ -855,4 +855,4 @@ class TestDecoderLayer:
         layer = student.DecoderLayer(D, HEADS, D_FF)
         x, memory = (torch.zeros(B, n, D, device="meta") for n in (N, M))
         masks = [torch.ones(B, 1, n, dtype=torch.bool, device="meta") for n in (N, M)]
-        on_meta(lambda: layer.to_empty(device="meta")(x, memory, *masks), x.shape)
+        on_meta(lambda: layer.to("meta")(x, memory, *masks), x.shape)

@@ -513,6 +513,6 @@ class TestMultiHeadAttention:
         mask = torch.ones(2, 1, 5, dtype=torch.bool, device="meta")
 
         def moved():
-            return layer.to_empty(device="meta")(x, x, x, mask)
+            return layer.to("meta")(x, x, x, mask)
 
         pair_on_meta(moved, (2, 5, 6), (2, 3, 5, 5))

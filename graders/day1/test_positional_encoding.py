@@ -305,7 +305,7 @@ class TestPositionalEncoding:
         """After `.to(device)`, the module works with inputs on that device."""
         module = student.PositionalEncoding(6, max_length=20).eval()
         x = torch.zeros(2, 3, 6, device="meta")
-        on_meta(lambda: module.to_empty(device="meta")(x), (2, 3, 6))
+        on_meta(lambda: module.to("meta")(x), (2, 3, 6))
 
     @weight(1)
     def test_nothing_to_learn(self, student, seed):

@@ -483,7 +483,7 @@ class TestTransformer:
         model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES, n_layers=1)
         source, target = (torch.ones(2, n, dtype=torch.long, device="meta") for n in (7, 5))
         what = "the logits"
-        on_meta(lambda: model.to_empty(device="meta")(source, target), (2, 5, TARGET_VOCAB), what)
+        on_meta(lambda: model.to("meta")(source, target), (2, 5, TARGET_VOCAB), what)
 
 
 def _make_unlikely(logits: Tensor, targets: Tensor, padding: Tensor) -> Tensor:

@@ -238,7 +238,7 @@ class TestRecurrentAttention:
         """After `.to(device)`, the layer works with inputs on that device."""
         layer = student.RecurrentAttention(6, 2, 8)
         x, memory = torch.zeros(2, 4, 6, device="meta"), torch.zeros(2, 3, 6, device="meta")
-        on_meta(lambda: layer.to_empty(device="meta")(x, memory), x.shape, "the output")
+        on_meta(lambda: layer.to("meta")(x, memory), x.shape, "the output")
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):

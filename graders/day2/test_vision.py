@@ -340,7 +340,7 @@ class TestPatchEmbedding:
         """After `.to(device)`, the layer works with images on that device."""
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
         images = torch.zeros(2, CHANNELS, IMAGE, IMAGE, device="meta")
-        on_meta(lambda: layer.to_empty(device="meta")(images), (2, 10, D))
+        on_meta(lambda: layer.to("meta")(images), (2, 10, D))
 
 
 def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
