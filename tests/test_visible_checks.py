@@ -147,6 +147,23 @@ def test_decoding_may_use_a_copy_of_the_model(
     check(notebook, exercise, **{exercise: decode_with_copy})
 
 
+@pytest.mark.parametrize(
+    ("day", "exercise"), [("day1", "greedy_decode"), ("day2", "generate"), ("day2", "guided_noise")]
+)
+def test_the_model_has_a_parameter(
+    notebooks: Callable[[str], Notebook], day: str, exercise: str
+) -> None:
+    """Many programs find the device of a model with `next(model.parameters()).device`."""
+    notebook = notebooks(day)
+    solution = vars(notebook.module)[exercise]
+
+    def call_on_device(model: nn.Module, *args: Any, **options: Any) -> Any:
+        model.to(next(model.parameters()).device)
+        return solution(model, *args, **options)
+
+    check(notebook, exercise, **{exercise: call_on_device})
+
+
 def test_norms_with_parameters_in_a_dit_block_are_found(
     notebooks: Callable[[str], Notebook],
 ) -> None:

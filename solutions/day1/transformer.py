@@ -595,6 +595,7 @@ if __name__ == "__main__":
         def __init__(self, pad_id=0):
             super().__init__()
             self.pad_id, self.calls = pad_id, []
+            self.weight = nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` works
 
         def __deepcopy__(self, memo):
             copied = type(self).__new__(type(self))

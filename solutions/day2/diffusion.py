@@ -715,6 +715,10 @@ if __name__ == "__main__":
     class LabelPlusStep(nn.Module):
         """A model whose prediction is label + step at every entry."""
 
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` works
+
         def forward(self, x, t, labels):
             assert len(x) == len(t) == len(labels), (
                 f"x, t and labels should have the same length; your lengths are {len(x)}, {len(t)} and "

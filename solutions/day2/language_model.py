@@ -1067,6 +1067,7 @@ if __name__ == "__main__":
         def __init__(self):
             super().__init__()
             self.blocks = nn.ModuleList(nn.Identity() for _ in range(self.n_layers))
+            self.weight = nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` works
             self.n_read, self.modes, self.gradients, self.calls = [], set(), set(), []
 
         def __deepcopy__(self, memo):
