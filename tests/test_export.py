@@ -667,6 +667,10 @@ USAGE = {
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
         "--into works only with canvas and moodle",
     ),
+    "the gradebook as output": (
+        ["--to", "canvas", "--out", "marks.json", "--marks", "marks.json", "--into", "marks.json"],
+        "--out would overwrite marks.json, the file of --into",
+    ),
     "a column for a new file": (
         ["--to", "canvas", "--out", "x.csv", "--marks", "marks.json", "--column", "Homework 1"],
         "--column works only with --to canvas and --into",

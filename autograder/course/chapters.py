@@ -103,7 +103,8 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
         try:
             tree = ast.parse(source)
         except SyntaxError as error:
-            raise CourseError(f"{path}, cell {number}: {error}") from None
+            where = f"{path}, cell {number}, line {error.lineno}"
+            raise CourseError(f"{where}: {error.msg}") from None
         role, name = _role(tree, exercises)
         cells.append(ChapterCell(role, name, source, number))
     return Chapter(path, tuple(cells))

@@ -46,6 +46,8 @@ def export(
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
     if column and not (into and to == "canvas"):
         raise CourseError("--column works only with --to canvas and --into")
+    if into and out.exists() and out.samefile(into):
+        raise CourseError(f"--out would overwrite {into}, the file of --into. Choose another name")
     class_ = list(class_)
     students = roster_for(day, roster_file)
     if into and to == "canvas" and not students.entries:
