@@ -88,9 +88,8 @@ def check_submissions(paths: Sequence[Path]) -> None:
             )
         if path.is_dir() and _is_empty(path):
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
-        if (
-            path / FILE
-        ).is_file():  # an empty argument, such as "$ZIP", means the working directory
+        # An empty argument, such as "$ZIP", means the working directory.
+        if (path / FILE).is_file():
             raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
 
 

@@ -204,6 +204,18 @@ def test_running_checks_does_not_change_the_random_state(notebook: Notebook) -> 
 # ---- functions that are not allowed
 
 HELPER = "def _twice(x):\n    return x.mul(2)\n"
+BASE = "class mul:\n    __module__ = 'torch'\n"  # stands for a class of torch
+
+
+def checked(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -> str:
+    """Run the check of `double` on this code, and return what it prints. The check may fail."""
+    notebook.run(code, CHECKS)
+
+    def check() -> None:
+        with contextlib.suppress(checks.CheckFailed, checks.NotFilledIn):
+            notebook.names["check_double"]()
+
+    return printed(capsys, check)
 
 
 @pytest.mark.parametrize(
@@ -217,16 +229,14 @@ HELPER = "def _twice(x):\n    return x.mul(2)\n"
         "class double:\n    def __new__(cls, x):\n        return cls.twice(x)\n"
         "    @classmethod\n    def twice(cls, x):\n        return x.mul(2)\n",
         "def double(x):\n    return 3 * x.mul(1)\n",
+        f"{BASE}class double(mul):\n    def __new__(cls, x):\n        return x + x\n",
     ],
 )
 def test_a_check_names_a_function_that_is_not_allowed(
     notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
 ) -> None:
-    notebook.run(code, CHECKS)
-    capsys.readouterr()
-    with contextlib.suppress(checks.CheckFailed):
-        notebook.names["check_double"]()
-    assert "no points if your code calls `mul`, which is not allowed" in capsys.readouterr().out
+    shown = checked(notebook, capsys, code)
+    assert "no points if your code calls `mul`, which is not allowed" in shown
 
 
 @pytest.mark.parametrize(
@@ -237,17 +247,15 @@ def test_a_check_names_a_function_that_is_not_allowed(
         "def double(x, mul=2):\n    return x * mul\n",
         "class double:\n    def __new__(cls, x):\n        self = object.__new__(cls)\n"
         "        self.mul = x + x\n        return self.mul\n",
+        "class double:\n    def __new__(cls, x):\n        return object.__new__(cls).mul(x)\n"
+        "    def mul(self, x):\n        return x + x\n",
         EMPTY_DOUBLE + f"{HELPER}def other(x):\n    return _twice(x)\n",
     ],
 )
 def test_a_check_says_nothing_about_the_students_own_names(
     notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
 ) -> None:
-    notebook.run(code, CHECKS)
-    capsys.readouterr()
-    with contextlib.suppress(checks.NotFilledIn):
-        notebook.names["check_double"]()
-    assert "not allowed" not in capsys.readouterr().out
+    assert "not allowed" not in checked(notebook, capsys, code)
 
 
 # ---- messages

@@ -107,10 +107,11 @@ class Grader:
                         graded = FollowUp(self.exercises, slicer, job, problems).regrade(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
+        if not only:
+            problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         if not only:
-            problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
             problems += _nothing_attempted(self.day, graded)
         max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)

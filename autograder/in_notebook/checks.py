@@ -38,7 +38,7 @@ _used: set[str] = set()  # the stand-ins that the current check or demonstration
 
 
 def visible_check(check: Callable[[], None]) -> Callable[[], None]:
-    """Let a check use stand-ins for earlier exercises, add a hint if it fails, and warn of functions that are not allowed."""
+    """Run a check with stand-ins for earlier exercises. Add a hint if it fails, and name forbidden functions in the code."""
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
@@ -190,7 +190,7 @@ def _call(check: Callable[[], None]) -> None:
 
 
 def _hint_on_stand_ins(error: Exception) -> str:
-    """Return a hint if code may have failed because it uses a stand-in in a way that the exercise does not describe."""
+    """Return a hint if code may have failed because a stand-in has only the interface that the exercise describes."""
     cause = error.__cause__ or error
     if not _used or not isinstance(cause, (TypeError, AttributeError)):
         return ""

@@ -23,13 +23,17 @@ def not_allowed(exercise: str) -> list[str]:
 
 
 def _names_read(exercise: str) -> set[str]:
-    """Return the names of functions and attributes that code reads, except the student's own."""
+    """Return the names of functions, base classes and attributes that code reads, except the student's own."""
     notebook = vars(sys.modules["__main__"])
     read: set[str] = set()
-    own: set[str] = set()  # the student's attributes, such as `self.layer_norm`
+    own: set[str] = set()  # the student's attributes and methods, such as `self.layer_norm`
     functions = [exercise]
     for function in functions:
-        for step in _instructions(notebook.get(function)):
+        definition = notebook.get(function)
+        if isinstance(definition, type):
+            own.update(dir(definition))
+            read |= {c.__name__ for c in definition.__mro__ if c.__module__ != "__main__"}
+        for step in _instructions(definition):
             name = step.argval
             if step.opname == "STORE_ATTR":
                 own.add(name)

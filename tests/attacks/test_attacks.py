@@ -62,13 +62,13 @@ ENVIRONMENT = {
 
 
 # Without namespaces, the limit on threads is shared by everything that a user runs. An attack that starts threads without
-# this limit would make honest code of the same user fail, so each user has one run at a time.
-ONE_AT_A_TIME = {user: Lock() for user in ("root", "nobody")}
+# this limit would make honest code of the same user fail, so the runs of a user do not overlap.
+RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 
 @pytest.fixture(scope="module")
 def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str, Any]]]]:
-    """Run the attacks for every user and sandbox configuration, one run for each user at a time."""
+    """Run the attacks for every user and sandbox configuration, without overlapping runs of the same user."""
     trivial = json.dumps(grader.exercises.trivial_passes)
     cases = [*WALLS, *OFF.values()]
     with ThreadPoolExecutor(len(cases)) as pool:
@@ -76,7 +76,7 @@ def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str,
 
 
 def run(user: str, wall: str, which: str, trivial: str) -> dict[str, Any]:
-    with ONE_AT_A_TIME[user]:
+    with RUNNING[user]:
         done = subprocess.run(
             [sys.executable, "-m", "tests.attacks.run", user, wall, which],
             env=ENVIRONMENT,
