@@ -87,6 +87,7 @@ def grade(
     If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks made with
     --seed or --no-store are not copied.
     """
+    from autograder.course.renames import older_names
     from autograder.grading.cluster.place import Place
     from autograder.grading.open_session import open_session
 
@@ -117,6 +118,10 @@ def grade(
         graded = session.grade(
             class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
         )
+        if session.history and by_hand.stored:
+            class_ = session.history.current(chosen.name, older_names(chosen))
+            for note in by_hand.unmatched(class_):
+                print_error(note)
         copied = None
         if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook

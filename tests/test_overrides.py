@@ -117,6 +117,26 @@ def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path, run: R
     assert "Well done" in listed
 
 
+@pytest.mark.slow
+def test_grade_reports_an_override_of_a_student_who_now_has_another_id(
+    tmp_path: Path, run: Run
+) -> None:
+    root = make(tmp_path / "course")
+    (root / "roster.csv").write_text("student,name,id\ndana,Dana Li,11\n")
+    for name in ("class/lidana_11_50001_day1.py", "class/kobob_12_50002_day1.py", "mail/dana.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(WRONG)
+    assert run(root, "grade", "day1", "class").returncode == 0
+    assert run(root, "override", "day1", "dana", "padding_mask", "--points", "20").returncode == 0
+    done = run(root, "grade", "day1", "class")
+    assert (done.stdout.count("by hand: dana"), done.stderr.count("no effect")) == (1, 0)
+    done = run(root, "grade", "day1", "mail")
+    assert done.returncode == 0
+    assert "the override of padding_mask for dana has no effect: no submission has the id 11" in (
+        done.stderr
+    )
+
+
 def of(marks: SubmissionMarks, id_: str) -> SubmissionMarks:
     return replace(marks, handed_in=HandedIn((Person(marks.student, id_),)))
 

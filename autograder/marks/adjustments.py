@@ -46,13 +46,17 @@ class Adjustments:
 
     def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
         """Return notes about overrides without effect, given all marks, to which overrides may have been applied."""
+        return self.unmatched(class_) + self.outdone(class_)
+
+    def unmatched(self, class_: Iterable[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides of students or exercises without marks, given the marks of all students."""
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "
             + ("the submission has no such exercise" if one.key in graded else _no_marks(one))
             for one in self.stored
             if one.exercise not in graded.get(one.key, ())
-        ] + self.outdone(class_)
+        ]
 
     def outdone(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides without effect, because the code that counts now has earned more points."""
