@@ -89,6 +89,20 @@ def test_parameters_may_have_second_names(
     check(notebook, exercise, **{n: with_second_names(names[n]) for n in DAYS[day]})
 
 
+def test_layers_in_another_container_are_named(notebooks: Callable[[str], Notebook]) -> None:
+    notebook = notebooks("day1")
+    kind: Any = notebook.module.Transformer
+
+    class WithDict(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            layers: nn.ModuleList = super().__getattr__("encoder")
+            self.encoder = nn.ModuleDict({str(i): layer for i, layer in enumerate(layers)})
+
+    with pytest.raises(AssertionError, match=r"encoder should be an nn\.ModuleList .* ModuleDict"):
+        check(notebook, "Transformer", Transformer=WithDict)
+
+
 @pytest.mark.parametrize(
     ("exercise", "path", "other"),
     [

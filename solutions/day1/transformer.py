@@ -181,6 +181,11 @@ if __name__ == "__main__":
             f"The model's parameters should be in {sorted(wanted)}; yours are in {sorted(names)}. "
             "torch does not find modules in a plain list: use nn.ModuleList."
         )
+        for name in ("encoder", "decoder"):
+            layers = getattr(model, name)
+            assert isinstance(layers, nn.ModuleList | nn.Sequential), (
+                f"{name} should be an nn.ModuleList of layers; yours is of type {type(layers).__name__}."
+            )
         assert len(model.encoder) == len(model.decoder) == 2, (
             "encoder and decoder should contain n_layers = 2 layers each; yours contain "
             f"{len(model.encoder)} and {len(model.decoder)}."
