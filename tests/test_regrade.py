@@ -50,7 +50,7 @@ CASES = {
     ),
     "a test that fails now": (
         [result("shape", 0, 1, "The mask has an axis."), FIRST[1]],
-        ["(-1)", "shape passed before and fails now", "The mask has an axis."],
+        ["(−1)", "shape passed before and fails now", "The mask has an axis."],
     ),
     "a new test": (
         [*FIRST, result("dtype", 0, 1, "It is boolean.")],

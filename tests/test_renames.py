@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from autograder.console import read_marks, write_marks
 from autograder.course import config as courses
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
 from autograder.grading.grader import Grader
 from autograder.grading.seeds import seed_of
@@ -221,6 +221,8 @@ def test_stored_marks_and_overrides_get_the_new_names(stored: tuple[Day, Submiss
     assert (exercises["twice"].points, exercises["quadruple"].points) == (33, 30)
     assert exercises["quadruple"].reference_for == ["twice"]
     assert read_stored(day).unused([found]) == []
+    with pytest.raises(CourseError, match="'double' is an older name of 'twice'"):
+        day.check_exercise("double")
     file = day.root / "marks.json"
     write_marks(file, "day1", [marks])
     (read,) = read_marks(file, day).submissions

@@ -172,7 +172,8 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
     before, after = change.before, change.after
-    yield f"\n{after.label}: {format_number(before.earned)} → {format_number(after.earned)} ({change.points:+.12g})"
+    difference = f"{change.points:+.12g}".replace("-", "−")
+    yield f"\n{after.label}: {format_number(before.earned)} → {format_number(after.earned)} ({difference})"
     if before.sha256 != after.sha256:
         yield f"  {after.path} has changed since it was graded"
     if not after.exercises:
