@@ -45,7 +45,10 @@ PathsArgument = Annotated[
 JobsOption = Annotated[
     int,
     typer.Option(
-        min=1, metavar="N", help="number of processes or cluster workers (default: one per core)"
+        min=1,
+        metavar="N",
+        help="number of submissions to grade in parallel (default: one per core)",
+        show_default=False,
     ),
 ]
 ClusterOption = Annotated[

@@ -22,7 +22,8 @@ def explain(
     who: Annotated[
         str,
         typer.Argument(
-            metavar="STUDENT|PATH", help="the name of a graded student, or the path of a submission"
+            metavar="STUDENT|PATH",
+            help="a graded student's name, id or email address, or the path of a submission",
         ),
     ],
     exercise: Annotated[

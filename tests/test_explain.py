@@ -206,7 +206,7 @@ def test_a_new_exercise_of_the_course_is_missing_in_stored_marks(
 def test_wrong_names_are_reported(explained: Callable[..., str]) -> None:
     for arguments, more, message in (
         (("student1",), {}, "the closest name is student01"),
-        (("nothere.zip", "padding_mask"), {}, "there is no file 'nothere.zip'"),
+        (("nothere.zip", "padding_mask"), {}, "'nothere.zip' is neither a file nor a student"),
         (("student01", "nosuch"), {}, "no exercise 'nosuch'"),
         (("class.zip", "padding_mask"), {}, "choose one with --student: student00, student01"),
         (("student01",), {"student": "student02"}, "--student works only with the PATH of a file"),

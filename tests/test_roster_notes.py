@@ -57,7 +57,7 @@ def test_a_row_that_matches_no_submission_is_reported_first(
     assert graded.notes[1:] == [
         "students on the roster without a submission (1): ada (Ada, 1)",
         "novakhana (2014): marked late, but the time is unknown; counted as one day late. If it was later, "
-        "enter the hours after the due date in roster.csv",
+        "enter late_hours in roster.csv: the hours after the due date",
     ]
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])

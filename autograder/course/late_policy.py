@@ -112,13 +112,13 @@ def lateness(
     if extension:
         return Lateness(
             note="marked late, but the student has an extension; counted as on time. "
-            "If it was after the extension, enter the hours after the due date in roster.csv"
+            "If it was after the extension, enter late_hours in roster.csv: the hours after the due date"
         )
     return Lateness(
         1,
         policy.percentage(1),
         "marked late, but the time is unknown; counted as one day late. "
-        "If it was later, enter the hours after the due date in roster.csv",
+        "If it was later, enter late_hours in roster.csv: the hours after the due date",
     )
 
 

@@ -13,7 +13,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
 from autograder.marks.roster_notes import list_names
 from autograder.marks.submission_times import corrections
-from autograder.protocol.plain_text import utc_offset
+from autograder.protocol.plain_text import counted, utc_offset
 
 
 def store(day: Day, file: Path) -> tuple[str, list[str]]:
@@ -64,10 +64,11 @@ def update(
             different += [] if is_same else [marks.label]
     _store_files(day, updated)
     if shifts:
-        notes.append(f"{file} corrects the submission times of {len(shifts)} graded files")
+        files = counted(len(shifts), "graded file")
+        notes.append(f"{file} corrects the submission times of {files}")
     if different:
         notes.append(
-            f"{file} contains different times for these students than the graded files {list_names(different)}. "
+            f"the submission times in {file} differ from those of the graded files {list_names(different)}. "
             "The times of the graded files count. If the students submitted again, grade a new download. If the times "
             f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
         )

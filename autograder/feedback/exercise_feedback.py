@@ -131,7 +131,7 @@ class ExerciseFeedback:
         heading = "1 check passed" if count == 1 else f"{count} checks passed"
         if self.points:
             return heading
-        return f"{heading}, but earned no points: even an empty answer passes {'it' if count == 1 else 'them'}"
+        return f"{heading}, but earned no points: even a trivial answer passes {'it' if count == 1 else 'them'}"
 
     @property
     def substitution_note(self) -> str:

@@ -92,7 +92,7 @@ def explain(
     else:
         near = lookup.closest(who, class_, class_roster)
         raise CourseError(
-            f"there is no file {who!r}, and the store has no {day.name} marks for a student with this name"
+            f"{who!r} is neither a file nor a student with {day.name} marks in the store"
             + (f"; the closest name is {near}" if near else "")
         )
 

@@ -90,7 +90,7 @@ def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator
     """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
     shown = observed or Observed("", "" if test.passed else test.message)
     is_worthless = test.passed and test.max_points and not test.points
-    reason = ", because an answer that does nothing of its own also passes" if is_worthless else ""
+    reason = ", because a trivial answer also passes" if is_worthless else ""
     points = f" ({format_number(test.points)} of {format_number(test.max_points)} points){reason}"
     yield from _test_lines(test.name, shown, points)
 

@@ -68,7 +68,8 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
         names = list_names([str(one) for one in worse])
         newest = "The newest submission counts. " if group == "latest" else ""
         yield (
-            f"resubmissions that lower the final points {names}. {newest}The guide explains how to make an earlier one count"
+            f"resubmissions that lower the final points {names}. {newest}To make an earlier one count, run "
+            f"`autograder forget {day.name} STUDENT`, and grade the earlier download again"
         )
     timed = [one.row.entry.label for one in again if one.row.entry.hours_late(day.name) is not None]
     if timed:

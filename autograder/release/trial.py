@@ -151,7 +151,9 @@ class _Attempts:
             return Result(answer, check, faults=("the exercise is not filled in",))
         if code.used:
             return Result(
-                answer, check, faults=(f"it uses {', '.join(code.used)}, which is not allowed",)
+                answer,
+                check,
+                faults=(f"this answer uses {', '.join(code.used)}, which is not allowed",),
             )
         source = join_units(code.pieces)
         failed: dict[str, str] = {}
