@@ -224,7 +224,7 @@ def _students(
 ) -> list[tuple[Entry, Person]]:
     """Return a submission's students, excluding the other members of their groups on the roster.
 
-    A contested student is matched only by id or e-mail address.
+    A contested student is matched only by id or email address.
     """
     found = []
     for person, label, entry in zip(

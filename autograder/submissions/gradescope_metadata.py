@@ -119,7 +119,7 @@ def _people(listed: Any) -> tuple[Person, ...]:
 
 
 def _with_ids(found: Mapping[str, HandedIn]) -> dict[str, HandedIn]:
-    """Give an id to people who have neither an id nor an e-mail address.
+    """Give an id to people who have neither an id nor an email address.
 
     A folder's name identifies a person only if several people have the same name, because each submission has a new one.
     """

@@ -44,7 +44,7 @@ class Roster:
     def find(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person on the roster by id, e-mail address, `label` or participant number, or otherwise by full name.
+        """Find a person on the roster by id, email address, `label` or participant number, or otherwise by full name.
 
         If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
         case if there is a `participant` number or `has_own_name` is set, because students choose their own names on a
@@ -67,7 +67,7 @@ class Roster:
     def find_by_key(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person by id, e-mail address or participant number, by a label, or by a folder's name; see `find`."""
+        """Find a person by id, email address or participant number, by a label, or by a folder's name; see `find`."""
         is_folder = not (has_own_name or participant or person.id or person.email)
         keys = (person.id, person.email, person.name if is_folder else "")
         found = next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
@@ -130,7 +130,7 @@ class Roster:
 
     @cached_property
     def _by_key(self) -> Mapping[str, Entry]:
-        """Map e-mail addresses, nbgrader names and ids to students.
+        """Map email addresses, nbgrader names and ids to students.
 
         Ids take precedence over names, and names over addresses.
         """
@@ -162,7 +162,7 @@ class Roster:
 
     @cached_property
     def _by_only_name(self) -> Mapping[str, Sequence[Entry]]:
-        """Map the user names in `student` to rows that contain no other name, id or e-mail address."""
+        """Map the user names in `student` to rows that contain no other name, id or email address."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             if USER_NAME.fullmatch(entry.student) and not (entry.id or entry.name or entry.email):

@@ -10,7 +10,7 @@ from autograder.submissions import platforms
 from autograder.submissions.people import Person
 
 USER_NAME = re.compile(r"[\w.@+-]+", re.ASCII)
-LABEL = re.compile(r".* \([^()]*[\d@][^()]*\)")  # a name with an id or e-mail address
+LABEL = re.compile(r".* \([^()]*[\d@][^()]*\)")  # a name with an id or email address
 
 
 @dataclass(frozen=True)
