@@ -109,7 +109,7 @@ def _read_requests(file: Path) -> list[Request]:
     from autograder.export import csv_table
     from autograder.marks.override_requests import Request
 
-    table = csv_table.read(file)
+    table = csv_table.read(file, "a table of overrides")
     columns = [table.column(name) for name in ("student", "exercise", "points", "comment")]
     requests = []
     for number, line in enumerate(table.rows, 2):

@@ -224,7 +224,11 @@ def test_a_new_gradebook_is_written_for_canvas(day: Day) -> None:
 COLUMNS = {
     "none": ("Day 1: attention (901)", "Homework (901)", "no column matches"),
     "several": ("Day 2 (902)", "Day 1 again (902)", "several columns match"),
-    "not a gradebook": ("Section", "Group", "no column 'Section'"),
+    "not a gradebook": (
+        "Section",
+        "Group",
+        "is not a Canvas gradebook: it has no column 'Section'",
+    ),
 }
 
 
@@ -751,4 +755,4 @@ def test_an_export_with_very_long_text_can_be_read_again(tmp_path: Path) -> None
     file.write_text(
         csv_table.to_csv([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8"
     )
-    assert len(csv_table.read(file).rows) == 1
+    assert len(csv_table.read(file, "a table").rows) == 1

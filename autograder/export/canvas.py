@@ -25,6 +25,7 @@ STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 IDS = ("ID", "SIS User ID", "SIS Login ID")
 KEYS = (*IDS, "Student")
 POSSIBLE = "Points Possible"
+KIND = "a Canvas gradebook"
 
 
 def new_gradebook(rows: Sequence[Row], day: Day) -> str:
@@ -50,7 +51,7 @@ def fill_in(
     Raises:
         CourseError: The file is not a gradebook, or the day's column is missing or ambiguous.
     """
-    table = csv_table.read(file)
+    table = csv_table.read(file, KIND)
     section = table.column("Section")
     for name in ("Student", "ID"):
         table.column(name)
@@ -78,7 +79,7 @@ def fill_in(
 
 def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
     """Read the students in an exported gradebook as a roster. Its ids are those in `class_` only if it is from Canvas."""
-    table = csv_table.read(file)
+    table = csv_table.read(file, KIND)
     student, id_ = table.column("Student"), table.column("ID")
     has_ids = any(marks.handed_in and marks.handed_in.upload for marks in class_)
     listed = [(line[id_] if has_ids else "", line[student]) for _, line in _students(table)]

@@ -17,9 +17,10 @@ from autograder.submissions.roster_file import guess_delimiter
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file from another system: its column names, rows and delimiter."""
+    """A CSV file from another system: its column names, rows and delimiter. Messages call it `kind`."""
 
     file: Path
+    kind: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     delimiter: str
@@ -32,13 +33,15 @@ class Table:
         """
         if name not in self.head:
             raise CourseError(
-                f"{self.file}: there is no column {name!r}; its columns are {', '.join(self.head)}"
+                f"{self.file} is not {self.kind}: it has no column {name!r}. Its columns are {', '.join(self.head)}"
             )
         return list(self.head).index(name)
 
 
-def read(file: Path) -> Table:
+def read(file: Path, kind: str) -> Table:
     """Read a CSV file whose first row contains the column names. Short rows are padded with empty cells.
+
+    `kind` describes the file that a user should pass, such as "a Canvas gradebook".
 
     Raises:
         CourseError: The file cannot be read or is not a CSV file in UTF-8.
@@ -53,7 +56,7 @@ def read(file: Path) -> Table:
         raise CourseError(f"{file} is not a CSV file in UTF-8: {error}") from None
     head, *rows = lines or [[]]
     padded = [row + [""] * (len(head) - len(row)) for row in rows if row]
-    return Table(file, [name.strip() for name in head], padded, delimiter)
+    return Table(file, kind, [name.strip() for name in head], padded, delimiter)
 
 
 def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:

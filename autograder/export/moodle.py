@@ -70,7 +70,7 @@ class Worksheet:
         Raises:
             CourseError: The file is not a worksheet.
         """
-        table = csv_table.read(file)
+        table = csv_table.read(file, "a Moodle grading worksheet")
         for name in REQUIRED:
             table.column(name)
         return cls(table)
