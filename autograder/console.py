@@ -207,11 +207,11 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     for note in graded.notes:
         print_error(note)
     print_ungraded(graded.ungraded)
-    warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
+    with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
     number = len(graded.submissions) - len(graded.ungraded)
     counts = [f"{counted(number, 'submission')} graded"]
-    if warnings:
-        counts.append("with warnings" if number == 1 else f"{warnings} of them with warnings")
+    if with_problems:
+        counts.append("with problems" if number == 1 else f"{with_problems} of them with problems")
     counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
     console.print(", ".join(counts), highlight=False)
 

@@ -421,7 +421,7 @@ def test_a_byte_order_mark_in_grading_toml_is_ignored(
     assert (code, "no marks for day1" in err) == (2, True)
 
 
-def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
+def test_each_problem_is_printed_once_and_the_summary_counts_problems(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {"ada_11_50001_day1.ipynb": book(10), "bob_LATE_12_50002_a.docx": b"x"}
@@ -430,7 +430,7 @@ def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
     print_summary(Console(), graded, None)
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == (
-        "2 submissions graded, 1 of them with warnings, 1 could not be graded"
+        "2 submissions graded, 1 of them with problems, 1 could not be graded"
     )
     assert shown.err.count("\n") == 1
     assert "bob (12) could not be graded: " in shown.err
@@ -444,7 +444,7 @@ def test_the_summary_of_one_submission_is_in_the_singular(
     for _ in range(2):
         print_summary(Console(), grade(root, written(root / "a.zip", files)), None)
     first, *again = capsys.readouterr().out.splitlines()
-    assert first == "1 submission graded, with warnings"
+    assert first == "1 submission graded, with problems"
     assert again == [
         "1 of 1 submission has not changed since it was graded; --force grades it again",
         first,
