@@ -34,7 +34,10 @@ def build(
         list[str] | None, typer.Argument(metavar="[DAY]...", help="days to build (default: all)")
     ] = None,
     solutions: Annotated[
-        bool, typer.Option("--solutions", help="also build the notebook with the solutions")
+        bool,
+        typer.Option(
+            "--solutions", help="also write the notebook with solutions, source/DAY-solutions.ipynb"
+        ),
     ] = False,
     include: Annotated[
         Include | None,
