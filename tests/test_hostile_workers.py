@@ -19,8 +19,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from autograder.execution.attempt import reference_process
+from autograder.execution.connection import Connection
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
@@ -354,6 +356,38 @@ def test_tensors_without_elements_are_limited(monkeypatch: pytest.MonkeyPatch) -
     errors = reply_errors([question([0], keep) for keep in range(1, 9)])
     assert errors[0] == ""
     assert "far more than needed" in errors[-1]
+
+
+class Broadcasting(nn.Module):
+    """A model whose result is far larger than its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, None, None] + x[:, None] + x).sin()
+
+
+def test_the_memory_of_models_is_limited() -> None:
+    connection, model = Connection(Mock(), None), Broadcasting()
+    models = connection.models
+    models.encode(model)
+
+    def error(n: int, keep: int = 0) -> str:
+        meta = m.TensorMeta("float32", [n], [0], 0, True)
+        arguments = m.Data(m.Items([m.Items([m.TensorAt(0)]), m.Pairs([])]), [meta])
+        asked = m.Ask(id(model), "forward", arguments, False, True, keep)
+        return models.answer(asked, bytearray(64), connection)[0].error
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert error(100) == ""
+    assert "can't allocate memory" in error(1000)  # 4 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    # Each call keeps two tensors of 16 MB.
+    kept = [error(160, keep) for keep in range(1, 41)]
+    assert kept[0] == ""
+    assert "can't allocate memory" in kept[-1]
+    models.forget_graphs()
+    assert error(160, 1) == ""
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
 
 
 def test_descriptors_sent_by_a_worker_are_not_kept() -> None:

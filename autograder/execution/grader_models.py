@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +15,11 @@ from autograder.protocol.autograd import KeptGraph
 from autograder.protocol.decoding import decode_tensors
 from autograder.protocol.encoding import Outgoing
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
+from autograder.sandbox.walls.rlimits import address_space, limited_memory
+
+# Maximum number of bytes that the models may use for all calls of one exercise, including kept graphs. The limits on the
+# inputs of a call are not enough, because small inputs can broadcast to huge results.
+MAX_MEMORY = 1 << 30
 
 
 class Codec(Protocol):
@@ -32,6 +39,7 @@ class GraderModels:
         self.by_id: dict[int, nn.Module] = {}
         self.answering = False
         self.failure: AssertionError | None = None  # an assertion that failed inside a model
+        self._memory: int | None = None  # the limit on this process's address space during calls
 
     def encode(self, model: nn.Module) -> m.Model:
         """Register a model and describe its public methods and plain attributes."""
@@ -71,14 +79,8 @@ class GraderModels:
         out = Outgoing()
         self.answering = True
         try:
-            if isinstance(question, m.AskBackward):
-                return m.Reply(codec.encode(self._gradients(question, payload, codec), out)), out
-            outputs: list[Tensor] = []
-            result, inputs = self._call(question, payload, codec)
-            data = codec.encode(result, out, outputs)
-            if question.keep:
-                self._graphs[question.keep] = KeptGraph(inputs, outputs)
-            return m.Reply(data), out
+            with self._limited_memory():
+                return m.Reply(self._result(question, payload, codec, out)), out
         except (m.WireError, LimitExceeded, WorkerDied, ServerLost):
             raise
         except AssertionError as error:
@@ -89,6 +91,24 @@ class GraderModels:
             return m.Reply(m.Data(None, []), text), Outgoing()
         finally:
             self.answering = False
+
+    def _limited_memory(self) -> AbstractContextManager[None]:
+        """Limit this process's memory. The limit includes what earlier calls keep."""
+        if self._memory is None and Path("/proc/self/statm").exists():
+            self._memory = address_space() + MAX_MEMORY
+        return nullcontext() if self._memory is None else limited_memory(self._memory)
+
+    def _result(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Codec, out: Outgoing
+    ) -> m.Data:
+        if isinstance(question, m.AskBackward):
+            return codec.encode(self._gradients(question, payload, codec), out)
+        outputs: list[Tensor] = []
+        result, inputs = self._call(question, payload, codec)
+        data = codec.encode(result, out, outputs)
+        if question.keep:
+            self._graphs[question.keep] = KeptGraph(inputs, outputs)
+        return data
 
     def _call(self, question: m.Ask, payload: bytearray, codec: Codec) -> tuple[Any, list[Tensor]]:
         model = self.by_id.get(question.model)

@@ -1,19 +1,35 @@
-"""Limit a process's memory, CPU time, files, descriptors and threads. Entry point: `apply`."""
+"""Limit a process's memory, CPU time, files, descriptors and threads. Entry points: `apply` and `limited_memory`."""
 
 from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 THREADS = 64
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20
+# Read once, because threads may use `limited_memory` at the same time.
+_SOFT_MEMORY, _ = resource.getrlimit(resource.RLIMIT_AS)
 
 
 def address_space() -> int:
     """Return the size of this process's address space in bytes. Requires /proc."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
+
+
+@contextmanager
+def limited_memory(memory: int) -> Iterator[None]:
+    """Limit this process's total address space to `memory` bytes while the body of the `with` statement runs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (_SOFT_MEMORY, hard))
 
 
 def threads_of(uid: int) -> int:
