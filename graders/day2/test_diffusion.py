@@ -562,9 +562,9 @@ class Denoiser(nn.Module):
             )
         self._rows += len(x)
         self._labels += labels.tolist()
-        return self.predict(x, t, labels)
+        return self._predict(x, t, labels)
 
-    def predict(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         ones = [1] * (x.dim() - 1)
         label, step = labels.to(x.dtype).reshape(-1, *ones), t.to(x.dtype).reshape(-1, *ones)
         return torch.sin(x + label) * 2 + x * torch.cos(step + label)
@@ -583,7 +583,7 @@ class Elsewhere(nn.Module):
 
 def guidance_oracle(x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int) -> Tensor:
     """Apply the guidance formula to the predictions of `Denoiser`."""
-    predict = Denoiser(tuple(x.shape)).predict
+    predict = Denoiser(tuple(x.shape))._predict
     unconditional = predict(x, t, torch.full_like(labels, null_label))
     return unconditional + scale * (predict(x, t, labels) - unconditional)
 
