@@ -1,7 +1,11 @@
 """Test which uses of forbidden functions are found in the code of an exercise."""
 
-import pytest
+import re
 
+import pytest
+import torch
+
+from autograder.course.forbidden import MEANING, union
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 
 FORBIDDEN = ("LayerNorm", "softmax", "distributions")
@@ -143,3 +147,28 @@ def test_methods_that_the_stub_mentions_count_as_called() -> None:
     stub = "class A:\n    def encode(self, x): raise NotImplementedError"
     assert find_forbidden(code, FORBIDDEN, VOCABULARY) == []
     assert find_forbidden(code, FORBIDDEN, VOCABULARY, stub) == ["torch.softmax"]
+
+
+# Operators that do not compute the result on a CPU in full precision: gradients, statistics, and kernels for other devices,
+# for nested tensors and for quantised ones.
+OTHER = re.compile(
+    r"backward|stats|elemt|cudnn|miopen|_mps|flash_attention_forward_no|quantized|nested_tensor"
+)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("softmax", "log_softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm"),
+        *("instance_norm", "scaled_dot_product_attention", "kl_div"),
+    ],
+)
+def test_all_operators_named_like_an_entry_are_forbidden(entry: str) -> None:
+    aten = {
+        schema.name.removeprefix("aten::")
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("aten::")
+    }
+    operators = {operator.partition(".")[0] for operator in union(MEANING, {}).operators}
+    missing = {name for name in aten if entry in name and not OTHER.search(name)} - operators
+    assert not missing

@@ -149,7 +149,10 @@ MEANING = {
     "layer_norm": Meaning(
         ("layer_norm", "native_layer_norm", "LayerNorm"),
         ("layer_norm", "native_layer_norm", "native_layer_norm.out"),
-        (f"{_REFS}.native_layer_norm", f"{_REFS}.nn.functional.layer_norm"),
+        (
+            *(f"{_REFS}.native_layer_norm", f"{_REFS}.nn.functional.layer_norm"),
+            f"{_REFS}._normalize",
+        ),
     ),
     "rms_norm": Meaning(
         ("rms_norm", "_fused_rms_norm", "RMSNorm"), ("rms_norm", "_fused_rms_norm")
@@ -160,8 +163,11 @@ MEANING = {
     "batch_norm": Meaning(
         ("batch_norm", "native_batch_norm", *(f"BatchNorm{n}d" for n in "123"), "SyncBatchNorm"),
         (
-            *("batch_norm", "native_batch_norm", "_native_batch_norm_legit"),
-            *("_native_batch_norm_legit.no_stats", "_batch_norm_impl_index"),
+            *("batch_norm", "native_batch_norm", "_batch_norm_impl_index"),
+            *("_native_batch_norm_legit", "_native_batch_norm_legit.no_stats"),
+            *("_native_batch_norm_legit_functional", "_native_batch_norm_legit_no_training"),
+            *("_batch_norm_with_update", "_batch_norm_with_update_functional"),
+            "_batch_norm_no_update",
         ),
     ),
     "instance_norm": Meaning(

@@ -463,3 +463,34 @@ def attention(query, key, value):
     f = torch.nn.functional.multi_head_attention_forward
     out, w = f(q, k, k, d, 1, None, None, None, None, 0.0, e, None, False, None, True, None, True, e, e, e)
     return w @ value, w
+
+# %% batch norm under a newer name
+#: stopped by rule
+#: effect marks
+#: exercise LayerNorm
+#: status not_allowed
+from torch import nn
+class LayerNorm(nn.Module):
+    def __init__(self, d, eps=1e-5):
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d)), eps
+    def forward(self, x):
+        y = x.reshape(1, -1, x.shape[-1])
+        mean, variance = torch.zeros(y.shape[1], dtype=x.dtype), torch.ones(y.shape[1], dtype=x.dtype)
+        f = getattr(torch.ops.aten, "_batch_" + "norm_with_update_functional")
+        y = f(y, None, None, mean, variance, 0.1, self.eps)[0]
+        return y.reshape(x.shape) * self.weight + self.bias
+
+# %% a helper of torch's Python reference for layer norm
+#: stopped by rule
+#: effect marks
+#: exercise LayerNorm
+#: status not_allowed
+from torch import nn
+import torch._refs
+class LayerNorm(nn.Module):
+    def __init__(self, d, eps=1e-5):
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d)), eps
+    def forward(self, x):
+        return getattr(torch._refs, "_normal" + "ize")(x, [x.dim() - 1], self.eps)[0] * self.weight + self.bias
