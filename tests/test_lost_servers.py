@@ -99,6 +99,21 @@ def test_a_hidden_test_runs_again_after_its_server_was_lost(server: Server) -> N
     assert tests.counts == [2, 1]
 
 
+def test_a_hidden_test_runs_again_after_its_worker_was_killed(server: Server) -> None:
+    def killed(student: Any, run: int, runs: int) -> None:
+        student.f(0)
+        if run <= runs:
+            worker = student.connection._process._worker
+            signal.pidfd_send_signal(server._running[worker], signal.SIGKILL)
+            student.f(1)
+
+    tests = Scripted(*(lambda student, run, n=n: killed(student, run, n) for n in (1, 2, 0)))
+    outcomes = tests.outcomes(attempt_of(server, QUICK))
+    assert [outcome.status for outcome in outcomes if not outcome.passed] == ["crashed"]
+    assert [outcome.passed for outcome in outcomes] == [True, False, True]
+    assert tests.counts == [2, 2, 1]
+
+
 def test_losing_a_server_repeatedly_is_an_error() -> None:
     tried = []
 

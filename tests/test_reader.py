@@ -23,7 +23,7 @@ from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped
-from autograder.sandbox.errors import ServerLost
+from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
@@ -176,12 +176,12 @@ def test_silent_process_is_stopped() -> None:
     ("code", "cpu", "why"),
     [
         (-9, 20.0, "more than 20 s of CPU time"),
-        (-9, 1.0, "more than 2 GB of memory"),
+        (-9, 1.0, "killed repeatedly. Check whether this machine ran out of memory"),
         (-11, 1.0, "exit code -11"),
     ],
 )
 def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> None:
-    server = FakeServer(lambda wire: None, code=code, cpu=cpu)
+    server = FakeServer(*[lambda wire: None] * ATTEMPTS, code=code, cpu=cpu)
     with pytest.raises(ReadError, match=why):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
@@ -189,6 +189,12 @@ def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> No
 def test_file_is_read_again_if_the_fork_server_dies() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
+    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    assert file.cells == (Cell(1, "code", "x"),)
+
+
+def test_file_is_read_again_if_its_process_is_killed() -> None:
+    server = FakeServer(lambda wire: None, answering([GOOD]), code=-signal.SIGKILL)
     (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
     assert file.cells == (Cell(1, "code", "x"),)
 

@@ -82,7 +82,7 @@ class Attempt:
         self._failed_import = ""  # the message of the last import that failed
 
     def run_test(self, test: Test) -> Outcome:
-        """Run one test. If the code hits the idle-time limit, rerun the test while no other tests are running.
+        """Run one test. If the code hits the idle-time limit or is killed, rerun the test while no other tests are running.
 
         Raises:
             ServerLost: Several fork servers died in a row.
@@ -90,7 +90,7 @@ class Attempt:
         try:
             with self._lock.shared():
                 return retry_if_server_lost(lambda: self._run(test))
-        except LimitExceeded:
+        except (LimitExceeded, WorkerDied):
             self.stop()
         self._alone = True
         try:
@@ -148,6 +148,7 @@ class Attempt:
 
         Raises:
             LimitExceeded: The code hit the idle-time limit while other tests may have been running.
+            WorkerDied: The worker was killed while other tests may have been running.
             ServerLost: The fork server died, which also killed the worker.
         """
         try:
@@ -225,13 +226,20 @@ class Attempt:
         """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get that outcome.
 
         Raises:
-            LimitExceeded: The test must be rerun while no other tests are running.
+            LimitExceeded, WorkerDied: The test must be rerun while no other tests are running.
             ServerLost: The fork server died, so the test must be rerun.
         """
         if isinstance(error, ServerLost):
             raise error
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
-        if idle and not self._alone and not self._is_trial and self._budget.excess is None:
+        # Other submissions may have used up the machine's memory.
+        killed = isinstance(error, WorkerDied) and error.was_killed
+        if (
+            (idle or killed)
+            and not self._alone
+            and not self._is_trial
+            and self._budget.excess is None
+        ):
             raise error
         outcome = _failure(error)
         self.stop()

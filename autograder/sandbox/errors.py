@@ -37,6 +37,11 @@ class WorkerDied(Exception):
         super().__init__(why or f"exit code {code}" + (f": {signal_name}" if signal_name else ""))
         self.code = code
 
+    @property
+    def was_killed(self) -> bool:
+        """Return whether another process or the kernel killed the process, for example because memory ran out."""
+        return self.code == -signal.SIGKILL
+
 
 class LimitExceeded(Exception):
     """Raised when a process reaches a limit. `line` is the source line that was being loaded, or 0."""

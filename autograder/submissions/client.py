@@ -115,7 +115,10 @@ class ReaderProcess:
         return bool(self._number)
 
     def _exit_error(self) -> ReadError:
-        """Return an exception that explains why the process exited. Raises ServerLost if the fork server has died."""
+        """Return an exception that explains why the process exited.
+
+        Raises ServerLost if the fork server has died, or if the process was killed, for example because memory ran out.
+        """
         number, self._number = self._number, 0
         self._connection.close()
         ended = self._server.end(number)
@@ -123,7 +126,7 @@ class ReaderProcess:
         if excess is not None:
             return _limit_error(excess)
         if ended.code == -signal.SIGKILL:
-            return ReadError(f"reading the file used more than {MEMORY // 10**9} GB of memory")
+            raise ServerLost
         return ReadError(
             f"the reader process crashed while reading the file (exit code {ended.code})"
         )
@@ -273,11 +276,13 @@ class ArchiveListing:
 
 
 def retry_server_loss(ask: Callable[[], T]) -> T:
-    """Call `ask` and retry if the fork server dies. Raises ReadError if it keeps dying."""
+    """Call `ask` and retry if the fork server or the reader process is killed. Raises ReadError if that happens repeatedly."""
     try:
         return retry_if_server_lost(ask)
     except ServerLost:
-        raise ReadError("the reader's fork server died repeatedly") from None
+        raise ReadError(
+            "the reader process was killed repeatedly. Check whether this machine ran out of memory"
+        ) from None
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
