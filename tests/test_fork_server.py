@@ -116,3 +116,27 @@ def test_the_kernel_kills_student_code_first_when_memory_runs_out(server: Server
     with working(server, QUICK) as student:
         pid = student.connection._process._meter._clock._pid  # type: ignore[attr-defined]
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
+THREADS = """
+import threading, time
+held = threading.Event()
+def start(count, seconds):
+    for _ in range(count): threading.Thread(target=held.wait, daemon=True).start()
+    time.sleep(seconds)
+    return count
+"""
+
+
+def test_threads_of_one_process_do_not_prevent_those_of_another_without_namespaces() -> None:
+    layers = ["landlock", "seccomp", "limits"]
+    with (
+        Server(layers=layers) as server,
+        loaded(server, THREADS) as honest,
+        loaded(server, THREADS) as hostile,
+    ):
+        assert hostile.start(60, 0.1) == 60
+        assert honest.start(8, 0) == 8
+        with pytest.raises(WorkerDied, match="Killed"):
+            hostile.start(60, 5)
+        assert honest.start(8, 0) == 8

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from autograder.sandbox.walls.rlimits import THREADS
 from tests.attacks.as_user import become_nobody, deny_namespaces
 
 pytestmark = pytest.mark.slow
@@ -77,10 +78,10 @@ ATTACKS = {
         try:
             for count in range(2000): threading.Thread(target=done.wait, daemon=True).start()
         except RuntimeError: pass
-        finally: done.set()
+        import time; time.sleep(0.5)
+        done.set()
         return count
         """,
-    "the limit on threads": "return resource.getrlimit(resource.RLIMIT_NPROC)[0]",
     "fill the disk": """
         for count in range(300):
             with open(f"{os.environ['HOME']}/{count}", 'wb') as file: file.write(bytes(1 << 20))
@@ -307,23 +308,13 @@ HAD_EFFECT: dict[str, Callable[[dict[str, Any]], Any]] = {
         not _refused(seen, "too much memory through torch")
     ),
     "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
-    "many threads": lambda seen: (
-        seen["returned"]["many threads"] > _most_threads(seen["returned"]["the limit on threads"])
-    ),
+    "many threads": lambda seen: seen["returned"].get("many threads", 0) > THREADS,
     "list /": lambda seen: not _refused(seen, "list /"),
     "leave a marker": lambda seen: any(seen["returned"]["find the marker"]),
     "look for private paths": lambda seen: seen["returned"]["look for private paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
     "create a namespace": lambda seen: not _refused(seen, "create a namespace"),
 }
-
-
-def _most_threads(limit: int) -> int:
-    """Return how many threads code may start in the sandbox.
-
-    The kernel counts all threads of a user. Those of other tests raise the limit, and leave room when they end.
-    """
-    return min(max(limit, 100), 500)
 
 
 def _refused(seen: dict[str, Any], name: str) -> bool:

@@ -88,7 +88,7 @@ class ForkServer:
     def _answer_all(self) -> None:
         while True:
             if self._wall.watches() and self._children:
-                for pid in self._wall.overfull():
+                for pid in self._wall.excessive():
                     _kill(pid)
                 if not _readable(self._control):
                     continue

@@ -61,8 +61,7 @@ ENVIRONMENT = {
 }
 
 
-# Without namespaces, the limit on threads is shared by everything that a user runs. An attack that starts threads without
-# this limit would make honest code of the same user fail, so the runs of a user do not overlap.
+# The runs of a user do not overlap, because an attack without limits may use up what all processes of a user share.
 RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 

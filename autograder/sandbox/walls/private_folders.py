@@ -40,6 +40,11 @@ class Folders:
         """Record that a folder belongs to a process."""
         self._by_pid[pid] = folder
 
+    @property
+    def pids(self) -> list[int]:
+        """Return the processes that have a folder."""
+        return list(self._by_pid)
+
     def overfull(self) -> list[int]:
         """Return the processes whose folders exceed the limits."""
         return [pid for pid, folder in self._by_pid.items() if not _fits(folder)]

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 THREADS = 64
+# Without namespaces, the kernel counts all threads of a user. The limit is then so high that one process cannot prevent
+# another one from starting threads before the fork server notices it.
+SHARED_THREADS = 4096
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20
 # Read once, because threads may use `limited_memory` at the same time.
@@ -44,6 +47,14 @@ def threads_of(uid: int) -> int:
         except OSError:
             continue  # the process has ended
     return count
+
+
+def threads_in(pid: int) -> int:
+    """Return how many threads a process has, or 0 if it has ended. Requires /proc."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def raise_descriptors() -> None:

@@ -152,7 +152,7 @@ class Wall:
         if self.has("namespaces"):
             namespaces.unshare_worker(self._proc)
         elif self.has("limits"):
-            threads += rlimits.threads_of(os.getuid())
+            threads = rlimits.threads_of(os.getuid()) + rlimits.SHARED_THREADS
         os.chdir(private)
         # An import in the server has already cached a different folder for temporary files.
         tempfile.tempdir = private
@@ -198,12 +198,21 @@ class Wall:
 
     # ---- after the fork
 
-    def overfull(self) -> list[int]:
-        """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never included."""
-        return self._folders.overfull() if self._folders else []
+    def excessive(self) -> set[int]:
+        """Return the processes whose private folders or threads exceed the limits.
+
+        Processes in namespaces are never included, because the kernel limits them.
+        """
+        if self._folders is None:
+            return set()
+        found = set(self._folders.overfull())
+        if self.has("limits"):
+            pids = self._folders.pids
+            found |= {pid for pid in pids if rlimits.threads_in(pid) > rlimits.THREADS}
+        return found
 
     def watches(self) -> bool:
-        """Return whether `overfull` needs to be called regularly."""
+        """Return whether `excessive` needs to be called regularly."""
         return self._folders is not None
 
     def forget(self, pid: int) -> None:

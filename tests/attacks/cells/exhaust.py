@@ -25,6 +25,7 @@ def causal_mask(n, device=None):
     try:
         for _ in range(300):
             threading.Thread(target=done.wait, daemon=True).start()
+        time.sleep(0.5)
         return right(n, device)
     finally:
         done.set()
