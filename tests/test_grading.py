@@ -235,6 +235,34 @@ def softmax(x, dim=-1):
         assert "softmax" in softmax.message
 
 
+GROUPED = """
+import torch
+import torch.nn.functional as F
+def grouped_query_attention(query, key, value, mask=None):
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError("the number of heads h must be a multiple of g")
+    empty = None if mask is None else ~mask.any(-1, keepdim=True)
+    mask = mask if mask is None else mask | empty
+    OUT
+    return out if mask is None else out.masked_fill(empty, 0.0)
+"""
+FORBIDDEN_OPTIONS = (
+    "out = F.scaled_dot_product_attention(query, key, value, mask, **{'enable_gqa': True})",
+    "out = torch.ops.aten.scaled_dot_product_attention(query, key, value, mask, **{'enable_' + 'gqa': True})",
+    "f = getattr(torch, '_scaled_dot_product_attention_math')\n"
+    "    out = f(query, key, value, mask, **{'enable_' + 'gqa': True})[0]",
+)
+ALLOWED = "out = F.scaled_dot_product_attention(query, *(t.repeat_interleave(h // g, 1) for t in (key, value)), mask)"
+
+
+def test_a_forbidden_option_earns_nothing(graders: Callable[[str], Grader]) -> None:
+    for code in (*FORBIDDEN_OPTIONS, ALLOWED):
+        submission = handed_in(GROUPED.replace("OUT", code))
+        marks = graders("day2").grade(submission, only="grouped_query_attention").exercises[0]
+        assert marks.status == ("passed" if code is ALLOWED else "not_allowed"), marks.message
+
+
 def test_mentioning_a_forbidden_name_is_allowed(grade: Grade, solution: NotebookNode) -> None:
     honest = '''
 import torch.testing, torch.distributions as dist

@@ -137,8 +137,7 @@ def test_other_uses_in_signatures_and_methods_are_found(code: str) -> None:
     ],
 )
 def test_an_option_is_found_unless_it_is_off(option: str, found: list[str]) -> None:
-    """Even in a method that nothing calls, because the worker does not catch it."""
-    code = f"class A:\n    def compare(self, q, flag): return attend(q, q, q, {option})"
+    code = f"def compare(q, flag): return attend(q, q, q, {option})"
     assert find_forbidden([code], ("enable_gqa",), VOCABULARY) == found
 
 

@@ -16,8 +16,8 @@ from autograder.course.tables import Tables
 class Meaning:
     """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
-    Operators without a namespace are in `aten`. A name is forbidden if it belongs to one of `LIBRARIES`, to a library
-    with one of the `attributes`, or to Python's builtins.
+    Operators without a namespace are in `aten`, and `operator(option)` forbids only an option of a composite operator. A name is
+    forbidden if it belongs to one of `LIBRARIES`, to a library with one of the `attributes`, or to Python's builtins.
     """
 
     names: tuple[str, ...]
@@ -186,7 +186,10 @@ MEANING = {
         ("nll_loss", "nll_loss_nd", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"),
     ),
     "kl_div": Meaning(("kl_div", "KLDivLoss"), ("kl_div",), (f"{_F}.kl_div",)),
-    "enable_gqa": Meaning(("enable_gqa",)),
+    "enable_gqa": Meaning(
+        ("enable_gqa",),
+        tuple(f"{name}(enable_gqa)" for name in _ATTENTION[:2]),
+    ),
 }
 
 

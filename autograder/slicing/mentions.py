@@ -139,9 +139,6 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     if not (imports or aliases or mentions):
         return NOTHING
     methods = _methods(statements) if mentions else {}
-    for node, _ in mentions:
-        if isinstance(node, ast.keyword):
-            methods.pop(id(node), None)  # the worker does not catch `enable_gqa`
     in_methods = [(methods[id(node)], what) for node, what in mentions if id(node) in methods]
     others = [what for node, what in mentions if id(node) not in methods]
     parts = (imports, module_level, aliases, others, in_methods)

@@ -31,18 +31,27 @@ class Forbidden(RuntimeError):
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
     """Replace the given operators and attributes with functions that append the forbidden name to `hits` and raise `Forbidden`.
 
-    Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`.
+    Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`. For
+    `operator(option)`, only calls that turn on the option raise, and the operator must be composite.
     Names that do not exist in this version of torch are ignored.
     """
     for name in operators:
-        namespace, _, own = name.rpartition("::")
-        library = torch.library.Library(namespace or "aten", "IMPL")
+        path, _, option = name.rstrip(")").partition("(")
+        namespace, _, own = path.rpartition("::")
+        namespace = namespace or "aten"
+        library = torch.library.Library(namespace, "IMPL")
         _LIBRARIES.append(library)  # the overrides last only as long as this `Library` object
-        for overload in _overloads(namespace or "aten", own):
-            for key in KERNEL_KEYS if own.startswith(("_", "native_")) else COMPOSITE_KEYS:
-                if key in COMPOSITE_KEYS or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
+        is_kernel = own.startswith(("_", "native_")) and not option
+        for overload in _overloads(namespace, own):
+            for key in KERNEL_KEYS if is_kernel else COMPOSITE_KEYS:
+                if key in COMPOSITE_KEYS or _has_kernel(f"{namespace}::{overload}", key):
                     with contextlib.suppress(Exception):
-                        library.impl(overload, _raising(name, hits), key)
+                        kernel = (
+                            _raising_if(namespace, overload, option, hits)
+                            if option
+                            else _raising(name, hits)
+                        )
+                        library.impl(overload, kernel, key)
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
     for path in attributes:
         owner, _, name = path.rpartition(".")
@@ -103,6 +112,20 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
         raise Forbidden(f"`{name}` is not allowed in this exercise")
 
     return refuse
+
+
+def _raising_if(namespace: str, overload: str, option: str, hits: list[str]) -> Callable[..., Any]:
+    """Return a kernel that raises `Forbidden` if the option is on, and otherwise does what the operator does."""
+    own, _, name = overload.partition(".")
+    operator = getattr(getattr(getattr(torch.ops, namespace), own), name or "default")
+    names = [argument.name for argument in operator._schema.arguments]
+    refuse = _raising(option, hits)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        return refuse() if given.get(option) else operator.decompose(*args, **kwargs)
+
+    return call
 
 
 def _loaded(path: str) -> Any:
