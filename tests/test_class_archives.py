@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,35 @@ def test_member_that_crashes_its_process_affects_no_other(
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
     write(tmp_path, {"class.zip": zipped(files | {"eve.ipynb": plots.encode()})})
+    ada, eve, zoe = found(tmp_path / "class.zip")
+    assert (ada.readable, eve.readable, zoe.readable) == (True, False, True)
+
+
+def _of_zeros(archive: zipfile.ZipFile) -> None:
+    for number in range(300):
+        archive.writestr(f"eve/{number}.txt", bytes(1_000_000))
+
+
+def _of_many_bytes(archive: zipfile.ZipFile) -> None:
+    for number in range(20):
+        archive.writestr(f"eve/{number}.txt", b"x")
+        archive.infolist()[-1].file_size, archive.infolist()[-1].compress_size = 280 << 20, 2 << 20
+
+
+def _of_many_files(archive: zipfile.ZipFile) -> None:
+    for number in range(70_000):  # zip files with more than 65,535 entries have another format
+        archive.writestr(f"eve/{number}.txt", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("add", [_of_zeros, _of_many_bytes, _of_many_files])
+def test_one_students_files_do_not_make_a_class_archive_unreadable(
+    add: Callable[[zipfile.ZipFile], None], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "class.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ada/day1.ipynb", notebook())
+        add(archive)
+        archive.writestr("zoe/day1.ipynb", notebook())
     ada, eve, zoe = found(tmp_path / "class.zip")
     assert (ada.readable, eve.readable, zoe.readable) == (True, False, True)
 

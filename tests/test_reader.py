@@ -193,6 +193,21 @@ def test_file_is_read_again_if_the_fork_server_dies() -> None:
     assert file.cells == (Cell(1, "code", "x"),)
 
 
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_archive_member_does_not_fail_because_others_took_long(is_repeated: bool) -> None:
+    listed = [m.ListedFile(f"{n}.ipynb", f"{n}", None, (), "", n, "") for n in range(2)]
+    last = answering(listed) if is_repeated else answering(listed, 7)
+    server = FakeServer(answering(listed, 5), last, cpu=float(client.CLASS_SECONDS))
+    data, size = file_of(b"")
+    with fake_reader(server).list_archive("class.zip", data, size, "day1", "") as listing:
+        assert listing.open_member(listed[0]) == 5
+        if is_repeated:
+            with pytest.raises(ReadError, match="more than 300 s of CPU time"):
+                listing.open_member(listed[1])
+        else:
+            assert listing.open_member(listed[1]) == 7
+
+
 def test_file_is_read_again_if_its_process_is_killed() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]), code=-signal.SIGKILL)
     (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)

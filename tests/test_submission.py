@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 import tarfile
@@ -503,13 +504,11 @@ def test_archive_bombs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_too_many_entries(
-    monkeypatch: pytest.MonkeyPatch, pack: Callable[[dict[str, bytes]], bytes]
-) -> None:
-    monkeypatch.setattr(archives, "MAX_ENTRIES", 20)
+def test_too_many_entries(pack: Callable[[dict[str, bytes]], bytes]) -> None:
+    limits = archives.Limits(20, math.inf, math.inf)
     packed = pack({f"{i}.ipynb": b"" for i in range(21)})
     with pytest.raises(archives.Refused, match="the archive has more than 20 entries"):
-        list(archives.iter_entries(io.BytesIO(packed)))
+        list(archives.iter_entries(io.BytesIO(packed), limits))
 
 
 def test_truncated_tar_keeps_its_complete_members(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
 from autograder.submissions import messages as m
-from autograder.submissions.archives import Entry, Refused, is_archive
+from autograder.submissions.archives import OF_CLASS, Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import has_notebook_suffix
@@ -127,7 +127,7 @@ class Reader:
 
     def _list(self, request: m.List) -> list[m.ListedFile]:
         file = _buffered(Remote(self._connection, request.size))
-        root, by_place = read_tree(file, request.name)
+        root, by_place = read_tree(file, request.name, OF_CLASS)
         listed = []
         for found in list_class(root, request.day, request.student):
             entry = by_place.get(found.place)

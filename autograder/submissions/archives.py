@@ -9,6 +9,7 @@ import bz2
 import gzip
 import io
 import lzma
+import math
 import os
 import stat
 import struct
@@ -20,6 +21,8 @@ from functools import partial
 from typing import BinaryIO
 
 MAX_ENTRIES = 50_000
+MAX_CLASS_ENTRIES = 300_000
+ENTRY_BYTES = 200  # expected size of an entry in a zip file's central directory
 MAX_MEMBER = 300_000_000  # maximum bytes per member; a member may itself be a student's archive
 MAX_TOTAL = 5_000_000_000  # maximum bytes in all members; only one member is in memory at a time
 MAX_TAR = 500_000_000  # maximum bytes in a tar file after decompression, which happens in memory
@@ -33,6 +36,9 @@ DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
     (b"\xfd7zXZ", lzma.LZMAFile),
 ]
 ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record of a zip file
+# With more than 65,535 entries or 4 GB, this record and a locator precede the other one.
+ZIP64_END = struct.Struct("<4sQ2H2L4Q")
+ZIP64_LOCATOR_BYTES = 20
 
 
 class Refused(Exception):
@@ -55,7 +61,31 @@ def is_archive(name: str, beginning: bytes) -> bool:
     )
 
 
-def iter_entries(file: BinaryIO) -> Iterator[Entry]:
+@dataclass(frozen=True)
+class Limits:
+    """The maximum number of entries, of bytes in all members, and of these bytes per byte of the archive."""
+
+    entries: int
+    total: float
+    ratio: float
+
+    def check(self, count: int, total: int, size: int) -> None:
+        """Raise Refused if an archive of `size` bytes has too many entries or too many bytes in its members."""
+        if count > self.entries:
+            raise Refused(f"the archive has more than {self.entries:,} entries")
+        if total > self.total:
+            raise Refused(f"the archive would unpack to more than {self.total:,} bytes")
+        if total > max(MIN_CHECKED, self.ratio * size):
+            raise Refused(f"the archive would unpack to more than {self.ratio} times its size")
+
+
+OF_STUDENT = Limits(MAX_ENTRIES, MAX_TOTAL, MAX_RATIO)
+# One student's files must not make the download of a whole class unreadable, so only the size of each member is limited.
+# A compressed tar archive is not a platform's download, and is always subject to the limits above.
+OF_CLASS = Limits(MAX_CLASS_ENTRIES, math.inf, math.inf)
+
+
+def iter_entries(file: BinaryIO, limits: Limits = OF_STUDENT) -> Iterator[Entry]:
     """Yield the files in a zip archive or an optionally compressed tar archive, in archive order.
 
     Raises Refused if the archive is damaged or exceeds a limit.
@@ -68,16 +98,30 @@ def iter_entries(file: BinaryIO) -> Iterator[Entry]:
         beginning = file.read(8)
         file.seek(0)
         if beginning.startswith(b"PK"):
-            yield from _zip_entries(file, size)
+            yield from _zip_entries(file, size, limits)
         else:
-            yield from _tar_entries(_decompress(file, beginning, size))
+            yield from _tar_entries(_decompress(file, beginning, size), limits)
     except Refused:
         raise
     except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
         raise Refused("the archive is damaged, truncated or in an unsupported format") from error
 
 
-def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
+def _zip_entries(file: BinaryIO, size: int, limits: Limits) -> Iterator[Entry]:
+    # zipfile reads the whole central directory at once, so check its size first.
+    if _directory_bytes(file, size) > limits.entries * ENTRY_BYTES:
+        raise Refused(f"the archive has more than {limits.entries:,} entries")
+    archive = zipfile.ZipFile(file)
+    infos = archive.infolist()
+    files = [(info, _zip_problem(info)) for info in infos if not info.is_dir()]
+    limits.check(len(infos), sum(info.file_size for info, problem in files if not problem), size)
+    for info, problem in files:
+        name = info.filename.replace("\\", "/")  # some Windows tools write paths with backslashes
+        yield Entry(name, partial(archive.read, info), problem)
+
+
+def _directory_bytes(file: BinaryIO, size: int) -> int:
+    """Return the size of a zip file's central directory."""
     file.seek(max(0, size - ZIP_END.size - 65_535))
     tail = file.read()
     end = len(tail) - ZIP_END.size
@@ -85,17 +129,14 @@ def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
         end = tail.rfind(b"PK\x05\x06")
     if not 0 <= end <= len(tail) - ZIP_END.size:
         raise Refused("the archive is damaged: its end is missing")
-    # zipfile reads the whole central directory at once, so check its size first.
-    directory = ZIP_END.unpack_from(tail, end)[5]
-    if directory > MAX_ENTRIES * 200 or b"PK\x06\x07" in tail[max(0, end - 20) : end]:
-        raise Refused(f"the archive has more than {MAX_ENTRIES:,} entries or is larger than 4 GB")
-    archive = zipfile.ZipFile(file)
-    infos = archive.infolist()
-    files = [(info, _zip_problem(info)) for info in infos if not info.is_dir()]
-    _check_limits(len(infos), sum(info.file_size for info, problem in files if not problem), size)
-    for info, problem in files:
-        name = info.filename.replace("\\", "/")  # some Windows tools write paths with backslashes
-        yield Entry(name, partial(archive.read, info), problem)
+    directory: int = ZIP_END.unpack_from(tail, end)[5]
+    start = size - len(tail) + end - ZIP64_LOCATOR_BYTES - ZIP64_END.size
+    if start >= 0:  # zipfile expects the other record at this place, too
+        file.seek(start)
+        record = file.read(ZIP64_END.size + 4)
+        if record.startswith(b"PK\x06\x06") and record.endswith(b"PK\x06\x07"):
+            directory = ZIP64_END.unpack_from(record)[8]
+    return directory
 
 
 def _zip_problem(info: zipfile.ZipInfo) -> str:
@@ -108,14 +149,14 @@ def _zip_problem(info: zipfile.ZipInfo) -> str:
     return _too_large(info.file_size)
 
 
-def _tar_entries(file: BinaryIO) -> Iterator[Entry]:
+def _tar_entries(file: BinaryIO, limits: Limits) -> Iterator[Entry]:
     archive = tarfile.TarFile(fileobj=file)
     count = total = 0
     while (member := archive.next()) is not None:
         problem = _tar_problem(member)
         count += 1
         total += 0 if problem else member.size
-        _check_limits(count, total, total)
+        limits.check(count, total, total)
         if not member.isdir():
             yield Entry(member.name, partial(_tar_read, archive, member), problem)
     # tarfile treats any damaged header except the first as the end of the archive.
@@ -151,7 +192,7 @@ def _decompress(file: BinaryIO, beginning: bytes, size: int) -> BinaryIO:
             packed = decompressor(file)
             while chunk := packed.read(MIN_CHECKED):
                 unpacked.write(chunk)
-                _check_limits(0, unpacked.tell(), size)
+                OF_STUDENT.check(0, unpacked.tell(), size)
                 if unpacked.tell() > MAX_TAR:
                     raise Refused(f"the archive would unpack to more than {MAX_TAR:,} bytes")
             unpacked.seek(0)
@@ -163,12 +204,3 @@ def _too_large(size: int) -> str:
     if size <= MAX_MEMBER:
         return ""
     return f"the file is too large: {size:,} bytes (limit: {MAX_MEMBER:,})"
-
-
-def _check_limits(count: int, total: int, size: int) -> None:
-    if count > MAX_ENTRIES:
-        raise Refused(f"the archive has more than {MAX_ENTRIES:,} entries")
-    if total > MAX_TOTAL:
-        raise Refused(f"the archive would unpack to more than {MAX_TOTAL:,} bytes")
-    if total > max(MIN_CHECKED, MAX_RATIO * size):
-        raise Refused(f"the archive would unpack to more than {MAX_RATIO} times its size")

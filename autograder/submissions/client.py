@@ -261,9 +261,18 @@ class ArchiveListing:
 
     def _open(self, member: m.ListedFile) -> int:
         # The process may have crashed while reading another member, or the fork server may have died.
-        if not self._process.is_running:
+        is_new = not self._process.is_running
+        if is_new:
             self._list()
-        size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
+        try:
+            answer = self._ask(m.Open(member.number))
+        except ReadError:
+            # Other members may have used up the process's time.
+            if is_new or self._process.is_running:
+                raise
+            self._list()
+            answer = self._ask(m.Open(member.number))
+        size = self._process.decode(answer, m.SIZE)
         self._opened = member.number
         return size
 

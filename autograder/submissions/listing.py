@@ -10,7 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from autograder.submissions import platforms
-from autograder.submissions.archives import Entry, Refused, is_archive, iter_entries
+from autograder.submissions.archives import (
+    OF_STUDENT,
+    Entry,
+    Limits,
+    Refused,
+    is_archive,
+    iter_entries,
+)
 from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
 from autograder.submissions.people import HandedIn
@@ -53,12 +60,14 @@ class ArchiveFolder:
             return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
 
 
-def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
+def read_tree(
+    file: BinaryIO, name: str, limits: Limits = OF_STUDENT
+) -> tuple[ArchiveFolder, dict[str, Entry]]:
     """Return an archive's root folder and a dict of its files by path. Raises Refused if no file in the archive can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:
-        for entry in iter_entries(file):
+        for entry in iter_entries(file, limits):
             *folders, last = _parts(entry.name)
             here = root
             for part in folders:
