@@ -243,6 +243,15 @@ def test_the_notebook_with_the_most_exercises_filled_in_is_graded(
         assert "not graded" in submission.problems[0]
 
 
+def test_a_notebook_named_after_the_day_does_not_take_over_a_class(tmp_path: Path) -> None:
+    names = ("ada", "day1", "zoe")
+    write(tmp_path / "class" / "day1", {f"{name}.ipynb": notebook() for name in names})
+    assert [one.student for one in found(tmp_path / "class")] == ["ada", "class", "zoe"]
+    write(tmp_path / "eve" / "day1", {"day1.ipynb": notebook(), "notes.pdf": b"%PDF"})
+    (eve,) = found(tmp_path / "eve")
+    assert (eve.student, eve.readable) == ("eve", True)
+
+
 def test_problems_name_the_file_if_there_are_several(tmp_path: Path) -> None:
     script = FILLED.encode()
     write(tmp_path / "ada", {"day1.ipynb": script, "scratch.ipynb": b'{"cells": []}', "z.py": b""})

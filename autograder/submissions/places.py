@@ -177,10 +177,11 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set and a file is named after the day, all files whose names are not in a platform's format belong
-    to `student`.
+    If `is_of_one` is set and the only notebook is named after the day, all files whose names are not in a platform's format
+    belong to `student`. With several notebooks, the folder may contain a class, and anyone may have chosen that name.
     """
-    is_of_one = is_of_one and any(is_notebook(n) and is_day_name(stem(n), day) for n in files)
+    work = [name for name in files if is_gradable(name)]
+    is_of_one &= len(work) == 1 and is_notebook(work[0]) and is_day_name(stem(work[0]), day)
     owners = platforms.parse_file_names(files)
     for name in files:
         handed_in = owners.get(name)
