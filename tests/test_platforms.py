@@ -191,6 +191,21 @@ def test_a_file_name_cannot_change_the_student_in_moodles_flat_layout() -> None:
     assert found == HandedIn((Person("Eve"),), participant="14")
 
 
+def test_a_name_cannot_change_the_student_in_moodle(tmp_path: Path) -> None:
+    ada, eve = "Ada Lovelace_31", "Ada Lovelace_31_assignsubmission_file_x_42"
+    for end in ("", "_"):
+        found = platforms.parse_moodle_name(f"{eve}_assignsubmission_file{end}")
+        assert found is not None
+        assert found.participant == "42"
+    files = {f"{who}_assignsubmission_file/day1.ipynb": notebook() for who in (ada, eve)}
+    write(tmp_path / "flat", {name.replace("/", "_"): data for name, data in files.items()})
+    write(tmp_path / "folders", files)
+    labels = [submission.labels for submission in chosen(tmp_path / "folders")]
+    assert labels == [("Ada Lovelace (31)",), (f"{eve[:-3]} (42)",)]
+    labels = [submission.labels for submission in chosen(tmp_path / "flat")]
+    assert labels == [("Ada Lovelace (31)",), ("Ada Lovelace (31)?",)]
+
+
 def test_gradescope_metadata() -> None:
     table = gradescope_metadata.parse_metadata(METADATA.encode())
     assert table["submission_71"].people == (

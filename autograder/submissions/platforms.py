@@ -36,10 +36,13 @@ CANVAS = re.compile(
     r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
     re.DOTALL,
 )
-# The name is matched lazily, because a student's own file name may follow.
-MOODLE = re.compile(
-    r"(?P<name>.+?)(?:_(?P<id>\d+))?_assignsubmission_[a-z]+(?:_(?P<original>.*))?", re.DOTALL
-)
+MOODLE_MARK = "_assignsubmission_"
+# Students may choose their names, so a name may contain what follows it in Moodle. In a folder's name, nothing follows the
+# last mark. In a file's name, the name is matched lazily, because the student's own file name follows.
+MOODLE = [
+    re.compile(rf"(?P<name>.+?)(?:_(?P<id>\d+))?{MOODLE_MARK}[a-z]+{rest}", re.DOTALL)
+    for rest in ("_?(?P<original>)", "(?:_(?P<original>.*))?")
+]
 BLIND = "Participant"  # Moodle's name for every student if names are hidden
 GRADESCOPE = re.compile(r"submission_\d+")
 ON_GRADESCOPE = " on Gradescope"
@@ -114,7 +117,7 @@ def parse_moodle_name(name: str) -> HandedIn | None:
     The name contains a participant number, not an id. If Moodle hides the students' names, the number is part of the
     student's name.
     """
-    found = MOODLE.fullmatch(name) if len(name) <= LONGEST else None
+    found = _match_moodle(name)
     if not found:
         return None
     number = found["id"] or ""
@@ -122,9 +125,23 @@ def parse_moodle_name(name: str) -> HandedIn | None:
     return HandedIn((Person(name),), participant=number)
 
 
+def _match_moodle(name: str) -> re.Match[str] | None:
+    if len(name) > LONGEST:
+        return None
+    return next(filter(None, (pattern.fullmatch(name) for pattern in MOODLE)), None)
+
+
 def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
-    """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats."""
+    """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats.
+
+    A file from Moodle belongs to an unknown student if its name can be read in two ways and the student in the first one
+    has other files, because a different student may have chosen this name.
+    """
     moodle = {name: found for name in names if (found := parse_moodle_name(name))}
+    clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}
+    for name, found in moodle.items():
+        if name.count(MOODLE_MARK) > 1 and found.labels in clear:
+            moodle[name] = HandedIn((Person(printable(f"{found.labels[0]}?")),))
     return parse_canvas_names(name for name in names if name not in moodle) | moodle
 
 
@@ -139,7 +156,7 @@ def owner_key(name: str) -> str:
 
 def original_name(name: str) -> str:
     """Return the student's own file name, without the platform's prefix and Canvas's attempt number."""
-    if found := MOODLE.fullmatch(name):
+    if found := _match_moodle(name):
         return found["original"] or name
     matches = canvas_matches(name)
     if not matches:
