@@ -252,6 +252,19 @@ def test_a_notebook_named_after_the_day_does_not_take_over_a_class(tmp_path: Pat
     assert (eve.student, eve.readable) == ("eve", True)
 
 
+def test_a_folder_named_after_the_day_does_not_replace_others_work(tmp_path: Path) -> None:
+    files = {"ada/day1.ipynb": notebook("mine"), "zoe/day1.ipynb": notebook()}
+    files |= {"day1/ada/day1.ipynb": notebook("forged"), "day1/zoe.ipynb": notebook("forged")}
+    write(tmp_path / "folder", files | {"day1/bob/day1.ipynb": notebook()})
+    write(tmp_path, {"class.zip": zipped(files | {"day1/bob/day1.ipynb": notebook()})})
+    for place in ("folder", "class.zip"):
+        by_name = {one.student: one for one in chosen(tmp_path / place)}
+        assert sorted(by_name) == ["ada", "bob", "zoe"]
+        assert [cell.source for cell in by_name["ada"].cells] == ["mine"]
+        assert by_name["ada"].problems[0].endswith("outer folder: day1/ada/day1.ipynb")
+        assert not any("forged" in cell.source for cell in by_name["zoe"].cells)
+
+
 def test_problems_name_the_file_if_there_are_several(tmp_path: Path) -> None:
     script = FILLED.encode()
     write(tmp_path / "ada", {"day1.ipynb": script, "scratch.ipynb": b'{"cells": []}', "z.py": b""})

@@ -88,8 +88,22 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
     by_student: dict[tuple[str, ...], list[FoundFile]] = {}
     for file in _find_in_class(top, day, student):
         by_student.setdefault(labels(file.student, file.handed_in), []).append(file)
-    found = [file for files in by_student.values() for file in _gradable(files)]
+    found = [file for files in by_student.values() for file in _gradable(_in_one_class(files))]
     return found or [FoundFile(top.place, student, problem=_empty_message(top))]
+
+
+def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
+    """Return the student's files in the outermost folder with files that can be graded.
+
+    Without a platform, a name in an inner folder may be another student's attempt to replace the student's work.
+    """
+    if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
+        return files
+    chosen = next((file for file in files if not file.problem), files[0]).wrapper
+    others = list_names(file.place for file in files if file.wrapper != chosen)
+    note = f"not graded, because the name also occurs in an outer folder: {others}"
+    kept = [file for file in files if file.wrapper == chosen]
+    return [replace(kept[0], notes=(*kept[0].notes, note)), *kept[1:]]
 
 
 def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
