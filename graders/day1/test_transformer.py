@@ -381,9 +381,19 @@ class TestTransformer:
             model.encode(source)
         # The student's own model with the values given in the stub is the reference here: other mistakes fail other tests.
         draw = Draw(seed)
-        source, weights = _draw_ids(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
-        loaded = {"source_embedding.weight": draw.normal(SOURCE_VOCAB, 8)}
-        loaded |= {f"encoder.0.{name}": value for name, value in weights.items()}
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 4)
+        loaded = {
+            "source_embedding.weight": draw.normal(SOURCE_VOCAB, 8),
+            "target_embedding.weight": draw.normal(TARGET_VOCAB, 8),
+            "output.weight": draw.normal(TARGET_VOCAB, 8),
+            "output.bias": draw.normal(TARGET_VOCAB),
+        }
+        layers = {
+            "encoder.0": encoder_weights(draw, 8, 10),
+            "decoder.0": decoder_weights(draw, 8, 10),
+        }
+        for layer, weights in layers.items():
+            loaded |= {f"{layer}.{name}": value for name, value in weights.items()}
         sizes = {"d_model": 8, "n_layers": 1, "d_ff": 10, "pad_id": PAD}
         models = [
             student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **sizes, **options)
@@ -394,8 +404,12 @@ class TestTransformer:
         what = "the memory with the default n_heads"
         given = finite(shaped(models[1].eval().encode(source), (2, 5, 8), what=what), what)
         close(models[0].eval().encode(source), given, what, 1e-4, 1e-4)
+        logits = models[1].decode(target, given, source)
         what = "the memory in training mode with the default dropout"
         close(models[0].train().encode(source), given, what, 1e-4, 1e-4)
+        what = "the logits in training mode with the default dropout"
+        logits = finite(shaped(logits, (2, 4, TARGET_VOCAB), what=what), what)
+        close(models[0].decode(target, given, source), logits, what, 1e-4, 1e-4)
 
     @weight(0.5)
     def test_dropout(self, student, seed):
