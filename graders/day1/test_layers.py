@@ -283,7 +283,7 @@ class TestLayerNorm:
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """Only the last axis is normalised, for any number of leading axes."""
+        """Only the last axis is normalised, for any number of leading axes; x may be non-contiguous."""
         draw = Draw(seed)
         layer = student.LayerNorm(7)
         for shape in ((7,), (1, 1, 7), (2, 3, 4, 7)):
@@ -392,7 +392,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """Each vector along the last axis is processed independently, for any number of leading axes."""
+        """Each vector along the last axis is processed independently, for any number of leading axes; x may be non-contiguous."""
         draw = Draw(seed)
         layer, _ = _loaded_network(student, draw)
         x = draw.normal(2, 3, 4, 5)
