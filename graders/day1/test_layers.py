@@ -633,10 +633,11 @@ class TestEncoderLayer:
 
     @weight(0.25)
     def test_device(self, student):
-        """After `.to(device)`, the layer works with x and mask on that device."""
+        """After `.to(device)`, the layer works with x on that device, with and without a mask."""
         layer, x = student.EncoderLayer(D, HEADS, D_FF), torch.zeros(B, N, D, device="meta")
         mask = torch.ones(B, 1, N, dtype=torch.bool, device="meta")
         on_meta(lambda: layer.to("meta")(x, mask), x.shape)
+        on_meta(lambda: layer.to("meta")(x), x.shape)
 
 
 class TestDecoderLayer:
@@ -851,8 +852,9 @@ class TestDecoderLayer:
 
     @weight(0.25)
     def test_device(self, student):
-        """After `.to(device)`, the layer works with x, memory and masks on that device."""
+        """After `.to(device)`, the layer works with x and memory on that device, with and without masks."""
         layer = student.DecoderLayer(D, HEADS, D_FF)
         x, memory = (torch.zeros(B, n, D, device="meta") for n in (N, M))
         masks = [torch.ones(B, 1, n, dtype=torch.bool, device="meta") for n in (N, M)]
         on_meta(lambda: layer.to("meta")(x, memory, *masks), x.shape)
+        on_meta(lambda: layer.to("meta")(x, memory), x.shape)

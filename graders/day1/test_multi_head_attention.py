@@ -508,11 +508,12 @@ class TestMultiHeadAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """After `.to(device)`, the layer works with inputs and masks on that device."""
+        """After `.to(device)`, the layer works with inputs on that device, with and without a mask."""
         layer, x = student.MultiHeadAttention(6, 3), torch.zeros(2, 5, 6, device="meta")
         mask = torch.ones(2, 1, 5, dtype=torch.bool, device="meta")
+        for masks in ([mask], []):
 
-        def moved():
-            return layer.to("meta")(x, x, x, mask)
+            def moved(masks=masks):
+                return layer.to("meta")(x, x, x, *masks)
 
-        pair_on_meta(moved, (2, 5, 6), (2, 3, 5, 5))
+            pair_on_meta(moved, (2, 5, 6), (2, 3, 5, 5))
