@@ -37,6 +37,7 @@ READS = [
     "np.asarray(x)",
     "sorted(x[0])",
     "torch.nn.Linear(3, 2, device='meta').to('cpu')",
+    "x.masked_fill(x > 0, torch.tensor(0.0))",
     "guarded(lambda: x.sum().item())",
 ]
 SAYS = '"Cannot copy out of meta tensor; no data!"'
@@ -51,6 +52,7 @@ CRAFTED = [
     f"generator().throw(RuntimeError({SAYS}))",
     f"torch._check(False, lambda: {SAYS})",
     f"torch._check_not_implemented(False, lambda: {SAYS})",
+    "torch._check(False, lambda: 'Expected `value` to be on same device as `a`')",
     f"promised(RuntimeError({SAYS}))",
     f"[0][Meta({SAYS})]",
     "torch.zeros(3, device='meta2')",

@@ -17,7 +17,8 @@ MODULE = "submission"
 FILE = "submission.py"
 
 # If code reads the values of a `meta` tensor, torch's error message contains one of these strings. Other errors about
-# devices, such as tensors on different devices, indicate a mistake in the code.
+# devices, such as tensors on different devices, indicate a mistake in the code. The last string is a special case:
+# `masked_fill` reads the value of a 0-dimensional CPU tensor, which works for tensors on a GPU but not on `meta`.
 REFUSALS = (
     "Tensor.item() cannot be called on meta tensors",
     "Cannot copy out of meta tensor; no data!",
@@ -28,12 +29,18 @@ REFUSALS = (
     "Not available for 'meta' device type",
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
+    "Expected `value` to be on same device as `a`",
 )
 # torch raises some of these errors in the following Python files. The others come from C++ code called by a Python
 # frame.
 RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
-    for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
+    for file in (
+        "_meta_registrations.py",
+        "_refs/__init__.py",
+        "nn/modules/module.py",
+        "storage.py",
+    )
 ]
 # If a frame's last instruction is one of these, Python code raised the exception, directly or through a generator's
 # `throw`.
