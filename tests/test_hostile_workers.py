@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import select
@@ -386,6 +387,7 @@ def test_the_memory_of_models_is_limited() -> None:
     assert kept[0] == ""
     assert "can't allocate memory" in kept[-1]
     models.forget_graphs()
+    gc.collect()  # with some versions of torch, the error is part of a reference cycle
     assert error(160, 1) == ""
     assert resource.getrlimit(resource.RLIMIT_AS) == limits
 
