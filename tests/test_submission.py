@@ -247,7 +247,8 @@ def test_a_notebook_named_after_the_day_does_not_take_over_a_class(tmp_path: Pat
     names = ("ada", "day1", "zoe")
     write(tmp_path / "class" / "day1", {f"{name}.ipynb": notebook() for name in names})
     assert [one.student for one in found(tmp_path / "class")] == ["ada", "class", "zoe"]
-    write(tmp_path / "eve" / "day1", {"day1.ipynb": notebook(), "notes.pdf": b"%PDF"})
+    others = {"notes.pdf": b"%PDF", "helpers.py": b"x = 1"}
+    write(tmp_path / "eve" / "day1", {"day1.ipynb": notebook(), **others})
     (eve,) = found(tmp_path / "eve")
     assert (eve.student, eve.readable) == ("eve", True)
 

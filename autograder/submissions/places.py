@@ -194,8 +194,8 @@ def _loose_files(
     If `is_of_one` is set and the only notebook is named after the day, all files whose names are not in a platform's format
     belong to `student`. With several notebooks, the folder may contain a class, and anyone may have chosen that name.
     """
-    work = [name for name in files if is_gradable(name)]
-    is_of_one &= len(work) == 1 and is_notebook(work[0]) and is_day_name(stem(work[0]), day)
+    notebooks = [name for name in files if is_notebook(name)]
+    is_of_one &= len(notebooks) == 1 and is_day_name(stem(notebooks[0]), day)
     owners = platforms.parse_file_names(files)
     for name in files:
         handed_in = owners.get(name)
