@@ -249,8 +249,8 @@ def test_a_notebook_named_after_the_day_does_not_take_over_a_class(tmp_path: Pat
     assert [one.student for one in found(tmp_path / "class")] == ["ada", "class", "zoe"]
     others = {"notes.pdf": b"%PDF", "helpers.py": b"x = 1"}
     write(tmp_path / "eve" / "day1", {"day1.ipynb": notebook(), **others})
-    (eve,) = found(tmp_path / "eve")
-    assert (eve.student, eve.readable) == ("eve", True)
+    (eve,) = chosen(tmp_path / "eve")
+    assert (eve.student, Path(eve.path).name) == ("eve", "day1.ipynb")
 
 
 def test_a_folder_named_after_the_day_does_not_replace_others_work(tmp_path: Path) -> None:

@@ -191,10 +191,12 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set and the only notebook is named after the day, all files whose names are not in a platform's format
-    belong to `student`. With several notebooks, the folder may contain a class, and anyone may have chosen that name.
+    If `is_of_one` is set and the only notebook, or else the only script, is named after the day, all files whose names are not
+    in a platform's format belong to `student`. With several, the folder may contain a class, and anyone may have chosen that
+    name.
     """
-    notebooks = [name for name in files if is_notebook(name)]
+    work = [name for name in files if is_gradable(name)]
+    notebooks = [name for name in work if ".ipynb" in name.lower()] or work
     is_of_one &= len(notebooks) == 1 and is_day_name(stem(notebooks[0]), day)
     owners = platforms.parse_file_names(files)
     for name in files:
