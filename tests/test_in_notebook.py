@@ -204,7 +204,7 @@ def test_running_checks_does_not_change_the_random_state(notebook: Notebook) -> 
 # ---- functions that are not allowed
 
 HELPER = "def _twice(x):\n    return x.mul(2)\n"
-BASE = "class mul:\n    __module__ = 'torch'\n"  # stands for a class of torch
+BASE = "class mul:\n    __module__ = 'torch'\n"  # imitates a class of torch
 
 
 def checked(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -> str:

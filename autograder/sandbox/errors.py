@@ -39,7 +39,10 @@ class WorkerDied(Exception):
 
     @property
     def was_killed(self) -> bool:
-        """Return whether another process or the kernel killed the process, for example because memory ran out."""
+        """Return whether the process was killed from outside.
+
+        The kernel does so if memory runs out, and the fork server if a process exceeds a limit that only the server checks.
+        """
         return self.code == -signal.SIGKILL
 
 
