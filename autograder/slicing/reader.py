@@ -22,7 +22,7 @@ from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
 from autograder.submissions import messages as m
-from autograder.submissions.archives import OF_CLASS, Entry, Refused, is_archive
+from autograder.submissions.archives import OF_CLASS, Damaged, Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import has_notebook_suffix
@@ -31,6 +31,7 @@ from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
+DOWNLOAD_AGAIN = "if this is the download of a whole class, download it again"
 BUFFER = 1 << 16  # minimum number of bytes that the reader requests from an archive at a time
 
 
@@ -127,7 +128,10 @@ class Reader:
 
     def _list(self, request: m.List) -> list[m.ListedFile]:
         file = _buffered(Remote(self._connection, request.size))
-        root, by_place = read_tree(file, request.name, OF_CLASS)
+        try:
+            root, by_place = read_tree(file, request.name, OF_CLASS)
+        except Damaged as error:
+            raise Refused(f"{error} ({DOWNLOAD_AGAIN})") from None
         listed = []
         for found in list_class(root, request.day, request.student):
             entry = by_place.get(found.place)

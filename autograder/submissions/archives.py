@@ -45,6 +45,10 @@ class Refused(Exception):
     """Raised for a file, archive or archive member that must not be read. The message gives the reason."""
 
 
+class Damaged(Refused):
+    """Raised for an archive that is empty or incomplete, for example because a download was interrupted."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A file in an archive."""
@@ -93,7 +97,7 @@ def iter_entries(file: BinaryIO, limits: Limits = OF_STUDENT) -> Iterator[Entry]
     try:
         size = file.seek(0, os.SEEK_END)
         if size == 0:
-            raise Refused("the file is empty")
+            raise Damaged("the file is empty")
         file.seek(0)
         beginning = file.read(8)
         file.seek(0)
@@ -104,7 +108,7 @@ def iter_entries(file: BinaryIO, limits: Limits = OF_STUDENT) -> Iterator[Entry]
     except Refused:
         raise
     except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
-        raise Refused("the archive is damaged, truncated or in an unsupported format") from error
+        raise Damaged("the archive is damaged, truncated or in an unsupported format") from error
 
 
 def _zip_entries(file: BinaryIO, size: int, limits: Limits) -> Iterator[Entry]:
@@ -128,7 +132,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
     if not tail.startswith(b"PK\x05\x06", end):
         end = tail.rfind(b"PK\x05\x06")
     if not 0 <= end <= len(tail) - ZIP_END.size:
-        raise Refused("the archive is damaged: its end is missing")
+        raise Damaged("the archive is damaged: its end is missing")
     directory: int = ZIP_END.unpack_from(tail, end)[5]
     start = size - len(tail) + end - ZIP64_LOCATOR_BYTES - ZIP64_END.size
     if start >= 0:  # zipfile expects the other record at this place, too
