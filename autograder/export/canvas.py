@@ -26,6 +26,7 @@ IDS = ("ID", "SIS User ID", "SIS Login ID")
 KEYS = (*IDS, "Student")
 POSSIBLE = "Points Possible"
 KIND = "a Canvas gradebook"
+TEST_STUDENT = "Student, Test"  # every course has one, for the student view
 
 
 def new_gradebook(rows: Sequence[Row], day: Day) -> str:
@@ -82,7 +83,8 @@ def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
     table = csv_table.read(file, KIND)
     student, id_ = table.column("Student"), table.column("ID")
     has_ids = any(marks.handed_in and marks.handed_in.upload for marks in class_)
-    listed = [(line[id_] if has_ids else "", line[student]) for _, line in _students(table)]
+    lines = [line for _, line in _students(table) if line[student] != TEST_STUDENT]
+    listed = [(line[id_] if has_ids else "", line[student]) for line in lines]
     return Roster(tuple(Entry(number, name, name) for number, name in listed))
 
 
@@ -107,7 +109,7 @@ def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[in
     ]
     by_name = Roster(tuple(Entry("", f"line {n}", line[name]) for n, line in listed))
     matches = []
-    absent = {number: line[name] for number, line in listed}
+    absent = {number: line[name] for number, line in listed if line[name] != TEST_STUDENT}
     notes = []
     for row in rows:
         ids = [id_ for id_ in (row.id, row.entry.student, row.entry.email) if id_]
