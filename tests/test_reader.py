@@ -28,11 +28,12 @@ from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.slicing.messages import Answer, ExerciseSlice, Piece
-from autograder.submissions import cells, client, listing
+from autograder.submissions import cells, client, listing, reader_process
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Reader, ReaderProcess, ReadError
+from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.reader_process import ReaderProcess, ReadError
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.fork_server import process_of
@@ -105,7 +106,7 @@ def fake_reader(server: FakeServer) -> Reader:
     return taken_over
 
 
-def file_of(data: bytes) -> tuple[client.ReadAt, int]:
+def file_of(data: bytes) -> tuple[reader_process.ReadAt, int]:
     return lambda offset, size: data[offset : offset + size], len(data)
 
 
@@ -320,7 +321,7 @@ def test_release_contains_only_stubs() -> None:
 
 
 def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MEMORY", 40_000_000)
+    monkeypatch.setattr(reader_process, "MEMORY", 40_000_000)
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable

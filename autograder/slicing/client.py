@@ -28,7 +28,7 @@ from autograder.slicing.messages import MAX_CODE, Answer, Course, Exercise, Part
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
-from autograder.submissions.client import ReaderProcess, ReadError, retry_server_loss
+from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 TOO_LONG = (
