@@ -12,7 +12,7 @@ import pytest
 
 from autograder.cli import main
 from autograder.sandbox import doctor
-from autograder.sandbox.walls import landlock, privileges, trial, wall
+from autograder.sandbox.walls import landlock, privileges, supported, trial
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +82,8 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
 
 def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = {"namespaces": "not here"}
-    monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
+    monkeypatch.setattr(supported, "_refusal", lambda layer: refusals.get(layer, ""))
     monkeypatch.setattr(landlock, "version", lambda: 2)
-    assert set(wall.refused_layers()) == {"namespaces", "landlock"}
+    assert set(supported.refused_layers()) == {"namespaces", "landlock"}
     refusals.clear()
-    assert wall.refused_layers() == {}
+    assert supported.refused_layers() == {}

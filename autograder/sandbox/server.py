@@ -41,7 +41,8 @@ from autograder.sandbox.control import (
 )
 from autograder.sandbox.walls import probes, relocation
 from autograder.sandbox.walls.private_folders import WATCH_SECONDS
-from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
+from autograder.sandbox.walls.supported import refused_layers
+from autograder.sandbox.walls.wall import WIRE, Wall, WallError
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
