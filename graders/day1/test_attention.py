@@ -78,7 +78,7 @@ class TestSoftmax:
             close(student.softmax(x, dim=dim), expected, f"softmax along dim={dim}", dtype=x.dtype)
 
     def test_one_axis(self, student, seed):
-        """`softmax` works for 1-D and 4-D tensors."""
+        """`softmax` works for tensors with one axis and with four axes."""
         draw = Draw(seed)
         x, y = draw.normal(7), draw.normal(1, 3, 1, 4)
         close(

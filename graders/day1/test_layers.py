@@ -148,7 +148,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
-    """Convert a mask to torch's format: one mask per sentence and head, True where attention is not allowed."""
+    """Convert a mask to torch's format: one mask per sequence and head, True where attention is not allowed."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
@@ -437,7 +437,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In training mode, hidden values and gradients are independently set to 0 with probability p or divided by 1 − p."""
+        """In training mode, each hidden value (and its gradient) is independently set to 0 or divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)

@@ -161,7 +161,7 @@ class TestPaddingMask:
             equal(actual, padding_oracle(tokens, pad_id), f"the mask for pad_id={pad_id}")
 
     def test_padding_anywhere(self, student, seed):
-        """Padding can also be at the start or in the middle of a sentence."""
+        """Padding can also be at the start or in the middle of a sequence."""
         draw = Draw(seed)
         tokens = draw.integers(0, 3, 4, 7)
         tokens[0] = torch.tensor([0, 0, 5, 4, 0, 2, 0])
@@ -180,7 +180,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_smallest(self, student, seed):
-        """The mask is correct for a single sentence with a single token."""
+        """The mask is correct for a single sequence with a single token."""
         token = int(Draw(seed).integers(1, 9, 1))
         for pad_id, real in ((token, False), (token + 1, True)):
             actual = as_bool(student.padding_mask(torch.tensor([[token]]), pad_id), (1, 1, 1))
@@ -283,27 +283,27 @@ class TestDecoderMask:
         check_boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
-        """Without padding, the mask of each sentence is the causal mask, even for long sentences."""
+        """Without padding, the mask of each sequence is the causal mask, even for long sequences."""
         for b, n in ((2, 5), (1, 270)):
             tokens = Draw(seed).integers(1, 9, b, n)
             actual = as_bool(student.decoder_mask(tokens, 0), (b, n, n))
             equal(actual, decoder_oracle(tokens, 0), f"the mask for {n} tokens without padding")
 
     def test_padded_keys(self, student, seed):
-        """No query can attend to the padding after a sentence, not even a query that is itself padding."""
+        """No query can attend to the padding at the end of a sequence, not even a query that is itself padding."""
         tokens = Draw(seed).integers(1, 9, 3, 6)
         for row, length in enumerate((4, 6, 1)):
             tokens[row, length:] = 0
         actual = as_bool(student.decoder_mask(tokens, 0), (3, 6, 6))
         assert bool(actual[1].any()), (
-            "sentence 1 has no padding, but your mask does not allow any attention in this sentence"
+            "sequence 1 has no padding, but your mask does not allow any attention in this sequence"
         )
         for row, length in ((0, 4), (2, 1)):
             assert bool(actual[row, 0, 0]), (
-                f"token 0 of sentence {row} is not padding, so row 0, column 0 of the sentence's mask should be True"
+                f"token 0 of sequence {row} is not padding, so row 0, column 0 of the sequence's mask should be True"
             )
             assert not actual[row, :, length:].any(), (
-                f"in sentence {row}, the tokens from index {length} on are padding, "
+                f"in sequence {row}, the tokens from index {length} on are padding, "
                 f"but your mask allows attention to at least one of them"
             )
 
@@ -314,16 +314,16 @@ class TestDecoderMask:
         actual = as_bool(student.decoder_mask(tokens, 0), (2, 6, 6))
         for row, i, before in ((0, 3, 3), (0, 5, 3), (1, 4, 4)):
             assert bool(actual[row, i, :before].all()), (
-                f"token {i} of sentence {row} is padding, but it should still be able to attend to the first "
+                f"token {i} of sequence {row} is padding, but it should still be able to attend to the first "
                 f"{before} tokens, which are real"
             )
             assert not actual[row, i, i], (
-                f"token {i} of sentence {row} is padding, but your mask allows attention to it"
+                f"token {i} of sequence {row} is padding, but your mask allows attention to it"
             )
 
     @weight(1.5)
     def test_padding_anywhere(self, student, seed):
-        """Padding can be at the start or in the middle of a sentence, and `pad_id` can be any integer."""
+        """Padding can be at the start or in the middle of a sequence, and `pad_id` can be any integer."""
         draw = Draw(seed)
         for pad_id in (0, 2, -100):
             tokens = draw.integers(0, 4, 3, 7)
@@ -334,7 +334,7 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """The mask is correct for a sentence of a single token, whether this token is real or padding."""
+        """The mask is correct for a sequence of a single token, whether this token is real or padding."""
         for token, real in ((4, True), (6, False)):
             actual = as_bool(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
             equal(actual, torch.tensor([[[real]]]), f"the mask for tokens [[{token}]] and pad_id=6")
@@ -393,7 +393,7 @@ class TestMaskedAttention:
         """True means allowed: for a query with a single allowed key, the output is the value of that key."""
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
-        # The same key is chosen by two queries of a sentence, and by the same query of both sentences.
+        # The same key is chosen by two queries of a sequence, and by the same query of both sequences.
         chosen = draw.uniform(5).argsort()[torch.tensor([[0, 0, 1], [0, 2, 1]])]
         mask = torch.nn.functional.one_hot(chosen, 5).bool()
         expected = (value.gather(1, chosen[..., None].expand(2, 3, 6)), mask.double())
@@ -511,7 +511,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """`masked_attention` works for one sentence with one query, key and feature, and keeps axes of size 1."""
+        """`masked_attention` works for one sequence with one query, key and feature, and keeps axes of size 1."""
         inputs = Draw(seed).normal(3, 1, 1, 1)
         mask = torch.ones(1, 1, 1).bool()
         for what, given in (("with mask=None", None), ("with mask=[[[True]]]", mask)):
@@ -542,14 +542,14 @@ class TestMaskedAttention:
         )
 
     def test_empty_sentences(self, student, seed):
-        """A mask may hide all keys of a sentence, or even all keys in the batch."""
+        """A mask may hide all keys of a sequence, or even all keys in the batch."""
         draw = Draw(seed)
         inputs, padding = random_qkv(draw, 2), random_mask(draw, 2, 1, 5)
         padding[0] = False
         rows = torch.tensor([[True], [False], [True]])
         nothing = torch.zeros(3, 5).bool()
         for mask, what in (
-            (padding, "when one sentence is all padding"),
+            (padding, "when one sequence is all padding"),
             (rows, "with a mask of shape (3, 1) whose second row is False"),
             (nothing, "with a mask that is False everywhere"),
         ):
@@ -610,7 +610,7 @@ class TestMaskedAttention:
         draw = Draw(seed)
         inputs = [draw.strided(x) for x in random_qkv(draw, 2)]
         mask = random_mask(draw, 3, 5)
-        # In the expanded mask, both sentences share the same memory.
+        # In the expanded mask, both sequences share the same memory.
         for given in (draw.strided(mask), mask.expand(2, 3, 5)):
             actual = student.masked_attention(*inputs, given)
             unchanged(student)

@@ -208,7 +208,7 @@ def linear_oracle(parameters: dict[str, Tensor], name: str, x: Tensor) -> Tensor
 def oracle(
     parameters: dict[str, Tensor], n_heads: int, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Compute the output and weights of unmasked attention in float64, one sentence and one head at a time."""
+    """Compute the output and weights of unmasked attention in float64, one sequence and one head at a time."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
     q = linear_oracle(parameters, "query", query.double())
     k = linear_oracle(parameters, "key", key.double())

@@ -163,7 +163,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """Without sublayers, √d_model · embedding + positional encoding passes only the norms of the layers and `output`."""
+        """If all sublayers output 0, √d_model · embedding + positional encoding passes only through the norms and `output`."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
@@ -337,9 +337,9 @@ class TestTransformer:
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
         ).eval()
-        # The number of sentences is also above max_length, which must not matter.
+        # The number of sequences is also above max_length, which must not matter.
         source, target = _draw_ids(draw, SOURCE_VOCAB, 6, 6), _draw_ids(draw, TARGET_VOCAB, 6, 6)
-        what = "the logits for 6 sentences of 5 tokens with max_length=5"
+        what = "the logits for 6 sequences of 5 tokens with max_length=5"
         finite(model(source[:, :5], target[:, :5]), what)
         with value_error(*LENGTH_NAMES, when="the source has 6 tokens and max_length is 5"):
             model(source, target[:, :5])
@@ -665,7 +665,7 @@ class TestSequenceLoss:
         draw = Draw(seed)
         logits, targets = draw.normal(3, 5, 7), _shuffled_ids(draw, 7, 3, 6)[:, 1:]
         targets[0].clamp_(min=1)
-        targets[1, 1:3] = 0  # more padding than in the first sentence
+        targets[1, 1:3] = 0  # more padding than in the first sequence
         logits = draw.strided(_make_unlikely(logits, targets, targets == 0))
         actual = student.sequence_loss(logits, targets, 0, 0.1)
         close(actual, _cross_entropy(logits, targets, 0, 0.1), "the loss", dtype=torch.float32)

@@ -68,7 +68,7 @@ class TestReturnsToGo:
         for shape in ((1,), (3, 1), (1, 2)):
             check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
         rewards = draw.normal(4, 6) * torch.tensor([1e4, 1.0, 1e-2, 1e2, 1e-3, 1.0])
-        check_returns(student, rewards, "the result for rewards of different size")
+        check_returns(student, rewards, "the result for large and small rewards")
 
     @weight(0.5)
     def test_gradient(self, student, seed):

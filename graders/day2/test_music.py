@@ -54,7 +54,7 @@ class TestTranspose:
 
     @weight(1)
     def test_any_shape(self, student, seed):
-        """`tokens` may have any number of dimensions, including none, and the result has the same shape."""
+        """`tokens` may have any number of axes, including none, and the result has the same shape."""
         draw = Draw(seed)
         for shape in ((), (1,), (3, 5), (1, 4, 1)):
             tokens = draw.integers(10, 40, *shape)
@@ -168,7 +168,7 @@ class TestSkew:
 
     @weight(0.5)
     def test_shortest(self, student, seed):
-        """For n = 1, the only distance is 0, so x is returned unchanged; n = 2 also works."""
+        """For n = 1, the only distance is 0, so the result equals x; n = 2 also works."""
         draw = Draw(seed)
         for shape in ((1, 1), (3, 1, 1), (2, 2)):
             x = draw.normal(*shape)
