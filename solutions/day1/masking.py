@@ -430,12 +430,12 @@ if __name__ == "__main__":
                 f"your weights are {low.tolist()}. How low do you set the score of a hidden key?"
             )
             with expecting(
-                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence",
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sequence",
                 "The mask broadcasts to the shape of the scores.",
             ):
                 batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; with "
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sequence; with "
                 f"your function, some hidden keys have nonzero weights:\n{batch[1]}"
             )
             with expecting(

@@ -370,24 +370,24 @@ if __name__ == "__main__":
             f"nn.MultiheadAttention; it differs by up to {error:.2g}. Check `value`, the merge and `out`."
         )
 
-        # Hide a different key in each sentence. The content of that position must not matter.
+        # Hide a different key in each sequence. The content of that position must not matter.
         mask = torch.ones(3, 1, 5, dtype=torch.bool)
-        for sentence, hidden in enumerate((4, 0, 2)):
-            mask[sentence, 0, hidden] = False
+        for sequence, hidden in enumerate((4, 0, 2)):
+            mask[sequence, 0, hidden] = False
         with expecting(
             "A mask of shape (b, 1, m) = (3, 1, 5) should work for weights of shape (3, 2, 4, 5)",
             "The mask needs an axis for the heads, in the same place as in the weights, b h n m.",
         ):
             output, weights = layer(query, key, value, mask)
-        for sentence, hidden in enumerate((4, 0, 2)):
-            seen = weights[sentence, :, :, hidden].abs().max().item()
+        for sequence, hidden in enumerate((4, 0, 2)):
+            seen = weights[sequence, :, :, hidden].abs().max().item()
             assert seen == 0, (
-                f"Key {hidden} of sentence {sentence} is masked, so its weights should be 0; yours are "
-                f"up to {seen:.2g}. Do you use a separate row of the mask for each sentence?"
+                f"Key {hidden} of sequence {sequence} is masked, so its weights should be 0; yours are "
+                f"up to {seen:.2g}. Do you use a separate row of the mask for each sequence?"
             )
         changed = value.clone()
-        for sentence, hidden in enumerate((4, 0, 2)):
-            changed[sentence, hidden] += 100
+        for sequence, hidden in enumerate((4, 0, 2)):
+            changed[sequence, hidden] += 100
         moved = (layer(query, key, changed, mask)[0] - output).abs().max().item()
         assert moved < 1e-3, (
             f"A masked value should not affect the output; in your layer, it changes the output by up to {moved:.2g}."

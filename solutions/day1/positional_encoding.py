@@ -415,10 +415,10 @@ if __name__ == "__main__":
         )
         # Position 1 with d_model 4: sin 1, cos 1, sin 1/100, cos 1/100.
         expected = torch.tensor([0.841471, 0.540302, 0.0099998, 0.99995])
-        for sentence in range(2):
-            seen = encoded[sentence, 1]
+        for sequence in range(2):
+            seen = encoded[sequence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
-                f"Zeros at position 1 should become {expected.tolist()}; in sentence {sentence} "
+                f"Zeros at position 1 should become {expected.tolist()}; in sequence {sequence} "
                 f"yours become {seen.tolist()}. Which axis of x is the position axis?"
             )
         shifted = module(torch.full((2, 3, 4), 7.0))

@@ -494,7 +494,7 @@ if __name__ == "__main__":
         together = sequence_loss(numbers, classes, pad_id=-1)
         parts = [sequence_loss(numbers[[row]], classes[[row]], pad_id=-1) for row in range(2)]
         assert abs(together - sum(parts) / 2) < 1e-4, (
-            "The loss for two sentences of equal length should be the mean of their separate losses, "
+            "The loss for two sequences of equal length should be the mean of their separate losses, "
             f"{sum(parts) / 2:.3f}; yours is {together:.3f}. Which axis is the class axis?"
         )
         with expecting("Non-contiguous logits should work"):
