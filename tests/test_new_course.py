@@ -68,6 +68,7 @@ def make(folder: Path) -> Path:
         ("full", "not empty"),
         ("file", "exists and is not a folder"),
         ("no/where", "there is no folder"),
+        ("course/inner", "would be inside the course in .+/course. Create it outside"),
         ("-x", "cannot be the name of a course"),
         ("a b", "cannot be the name of a course"),
         ("n" * 65, "cannot be the name of a course"),
@@ -79,6 +80,8 @@ def test_a_course_is_not_created_at_an_unusable_place(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "grading.toml").touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(CourseError, match=reason):
         new_course.create(tmp_path / name)

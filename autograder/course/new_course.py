@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.course.tables import CourseError
+from autograder.course.tables import FILE, CourseError
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
@@ -23,7 +23,7 @@ def create(folder: Path) -> list[Path]:
     """Write a new course to an empty or new folder, and return the paths of its files.
 
     Raises:
-        CourseError: The folder's name is invalid, or the folder is not empty or cannot be written.
+        CourseError: The folder's name is invalid, or the folder is inside another course, is not empty or cannot be written.
     """
     folder = Path(os.path.abspath(folder))
     if not NAME.fullmatch(folder.name):
@@ -33,6 +33,12 @@ def create(folder: Path) -> list[Path]:
         )
     if not folder.parent.is_dir():
         raise CourseError(f"{folder} cannot be created: there is no folder {folder.parent}")
+    outer = next((above for above in folder.parents if (above / FILE).is_file()), None)
+    if outer:
+        raise CourseError(
+            f"{folder} would be inside the course in {outer}. Create it outside that folder, for example with "
+            f"`autograder new {outer.parent / folder.name}`."
+        )
     try:
         if os.path.lexists(folder) and not folder.is_dir():
             raise CourseError(f"{folder} exists and is not a folder. Choose another name.")
