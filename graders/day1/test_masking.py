@@ -98,7 +98,7 @@ def random_qkv(draw: Draw, *leading: int, dtype: torch.dtype = torch.float32) ->
 
 
 def random_mask(draw: Draw, *shape: int) -> Tensor:
-    """Return a random mask in which every row allows at least two keys, and one key is masked in every row."""
+    """Return a random mask. Every row allows at least two keys, and one particular key is masked in all rows."""
     hidden = int(draw.integers(0, shape[-1], 1))
     scores = draw.uniform(*shape)
     scores[..., hidden] = -1.0
@@ -265,7 +265,7 @@ class TestCausalMask:
         shaped(student.causal_mask(0), (0, 0), dtype, "the mask for n=0")
 
     def test_device(self, student):
-        """The mask is created on the given device, a string or a `torch.device`, with the same dtype as without `device`."""
+        """The mask is on the given `device` (a string or a `torch.device`) and has the same dtype as without `device`."""
         expected = torch.tensor([[True, False], [True, True]])
         dtype = shaped(student.causal_mask(2), (2, 2), what="the mask without `device`").dtype
         given = shaped(student.causal_mask(2, "cpu"), (2, 2), dtype, "the mask on 'cpu'")
@@ -382,7 +382,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_everything_allowed(self, student, seed):
-        """A mask that is True everywhere gives the same softmax(QKᵀ/√d) V as no mask."""
+        """A mask that is True everywhere gives the same result as no mask: the output is softmax(QKᵀ/√d) V."""
         inputs, mask = random_qkv(Draw(seed), 2), torch.ones(2, 3, 5).bool()
         expected = masked_oracle(*inputs, mask)
         check_attention(
@@ -538,7 +538,7 @@ class TestMaskedAttention:
                     f"your largest absolute value is {worst:.3g}"
                 )
         check_consistent(
-            [output, weights], mask, inputs[2], "with rows in the mask that are all False"
+            [output, weights], mask, inputs[2], "with a mask in which some rows are all False"
         )
 
     def test_empty_sentences(self, student, seed):

@@ -42,7 +42,7 @@ SOURCE_VOCAB, TARGET_VOCAB, D, HEADS, D_FF, PAD = 12, 9, 6, 3, 10, 4
 SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_length": 11}
 
 # The message of a ValueError must contain one of these names. The error may come from the
-# positional encoding or from an earlier exercise, where the arguments have other names.
+# positional encoding or from an earlier exercise, where the arguments have different names.
 LENGTH_NAMES = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
 
 
@@ -218,12 +218,12 @@ class TestTransformer:
         weights = _all_weights(draw, n_layers=2)
         for side in ("source", "target"):
             weights[f"{side}_embedding.weight"][PAD] *= 9
-        # Sublayers with small outputs, after norms with small biases, keep the tokens apart: any
-        # attention to padding changes the logits.
+        # The sublayers have small outputs and the norms have small biases, so the vectors of different tokens
+        # stay distinct, and any attention to padding changes the logits.
         small = re.compile(r"\.(out|linear2)\.|\.norm\d\.bias")
         weights = {name: w * 0.3 if small.search(name) else w for name, w in weights.items()}
         model = self._model(student, weights)
-        # The two batches differ in their padding: a call must not affect the next one.
+        # The two batches have different padding, because one call must not affect the next.
         for start in (0, 1):
             source, target = (
                 _draw_ids(draw, SOURCE_VOCAB, 3, 7),
@@ -263,7 +263,7 @@ class TestTransformer:
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
         actual = model.decode(target, memory, padded)
         unchanged(student)
-        what = "the logits if the memory is 3 at padding, after encoding a different source"
+        what = "the logits if the memory is set to 3 at padding, after a different source has been encoded"
         close(actual, logits, what, atol=1e-4)
 
     @weight(1)
@@ -379,7 +379,8 @@ class TestTransformer:
             *LENGTH_NAMES, when="the source has 513 tokens and max_length has its default value"
         ):
             model.encode(source)
-        # The student's own model with the values given in the stub is the reference here: other mistakes fail other tests.
+        # The reference is the student's own model, constructed with the defaults from the stub, so that other mistakes do
+        # not fail this test.
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 4)
         loaded = {
@@ -503,7 +504,8 @@ class TestTransformer:
 def _make_unlikely(logits: Tensor, targets: Tensor, padding: Tensor) -> Tensor:
     """Return logits that are 0 at padding and make all other targets unlikely classes.
 
-    With label smoothing, such logits have a different loss for each share of the classes, and if padding is included.
+    With label smoothing, the loss of such logits depends on how ε is shared among the classes and on whether
+    padding is included.
     """
     unlikely = logits - 3 * F.one_hot(targets, logits.shape[-1]).to(logits.dtype)
     return unlikely.masked_fill(padding.unsqueeze(-1), 0)
@@ -615,7 +617,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradient of the logits is (p − y) / (number of real targets), with smoothed targets y, and 0 at padding."""
+        """The gradient of the logits is (p − y) / (number of real targets), where y is the smoothed target, and 0 at padding."""
         draw = Draw(seed)
         logits = draw.normal(2, 5, 6, scale=2.0).requires_grad_()
         targets = draw.integers(0, 6, 2, 5)
@@ -786,7 +788,7 @@ def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel
         both = last.any() and (~unfinished).sum() >= 8
         if both and (continued & unfinished[:, 1:]).any():
             return model
-    raise AssertionError("could not draw a model with such tokens")
+    raise AssertionError("could not draw a suitable model")
 
 
 def _random_sources(draw: Draw, *lengths: int, size: int = 8) -> Tensor:
@@ -827,7 +829,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_max_length(self, student, seed):
-        """Unfinished rows have exactly `max_length` tokens, including `bos_id`; if it is 1, the result is only `bos_id`."""
+        """Unfinished rows have exactly `max_length` tokens, including `bos_id`; with max_length=1, only `bos_id` is returned."""
         draw = Draw(seed)
         source = _random_sources(draw, 6, 2, 7)
         full = torch.cat([torch.full((3, 1), BOS), source], dim=1)
@@ -877,7 +879,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_evaluation_mode(self, student, seed):
-        """The model runs in evaluation mode; afterwards, it is back in its previous mode, with all of its submodules."""
+        """The model runs in evaluation mode; afterwards, the model and all its submodules are back in their previous mode."""
         draw = Draw(seed)
         for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = CopyModel(draw).train(training)

@@ -167,7 +167,7 @@ class Sizes:
         self.all = n_states, n_actions, max_steps, d_model, n_heads, n_layers
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:
-        """Return random weights for which every token affects the later logits."""
+        """Return random weights for which every token affects all later logits."""
         n_states, n_actions, max_steps, d, _, n_layers = self.all
         shapes = {"return_embedding.weight": (d, 1), "return_embedding.bias": (d,)}
         for name, rows in (("state", n_states), ("action", n_actions), ("step", max_steps)):

@@ -410,7 +410,7 @@ class TestDiTBlock:
     def test_parameters(self, student, seed):
         """Only attention, `linear1`, `linear2` and `modulation` have parameters."""
         layer, weights, _, _ = self._draw(student, seed)
-        # A second name for one of these parameters is accepted; it is recognised by its values.
+        # One of these parameters may also be registered under a second name, which is recognised by its values.
         known = list(weights.values())
         extra = [
             name
@@ -599,7 +599,7 @@ class TestGuidedNoise:
         return model
 
     def _draw(self, seed, *shape):
-        """Return a random x, random steps t and random labels from 0 to 7, so that 9 is not the label after the last."""
+        """Return a random x, random steps t and random labels. The labels are at most 7, so 9 is not the largest label plus 1."""
         draw = Draw(seed)
         return draw.normal(*shape), draw.integers(1, 50, shape[0]), draw.integers(0, 8, shape[0])
 
@@ -666,7 +666,7 @@ class TestGuidedNoise:
 
     @weight(0.5)
     def test_arguments_unchanged(self, student, seed):
-        """The arguments, including the labels and the model's mode, are not modified, and the result has the dtype of x."""
+        """The arguments (including the labels) and the model's mode are not changed, and the result has the dtype of x."""
         x, t, labels = self._draw(seed, 3, 4)
         for dtype, tolerance, training in (
             (torch.float64, 1e-6, True),
@@ -716,7 +716,7 @@ class TestDDIMStep:
 
     @weight(1)
     def test_last_step(self, student, seed):
-        """For ᾱ′ = 1, the result is x̂₀ without clamping to ±1. With the true noise, x̂₀ is the original image."""
+        """For ᾱ′ = 1, the result is x̂₀, not clamped to ±1. With the true noise, x̂₀ is the original image."""
         draw = Draw(seed)
         picture, noise = draw.normal(2, 7, scale=2.0), draw.normal(2, 7)
         x = math.sqrt(0.4) * picture + math.sqrt(0.6) * noise
@@ -743,7 +743,7 @@ class TestDDIMStep:
         seen = student.ddim_step(x, noise, here, there)
         close(seen, expected, "the result for ᾱ and ᾱ′ as tensors", dtype=torch.float32)
         seen = student.ddim_step(x, noise, 0.2, there)
-        close(seen, expected, "the result for a number ᾱ and a tensor ᾱ′", dtype=torch.float32)
+        close(seen, expected, "the result if ᾱ is a number and ᾱ′ is a tensor", dtype=torch.float32)
 
     @weight(1.5)
     def test_one_a_row(self, student, seed):
@@ -838,7 +838,7 @@ class TestDDIMStep:
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """The gradients of x and predicted_noise are correct, and finite for ᾱ′ = 1."""
+        """The gradients of x and predicted_noise are correct, and they are finite even for ᾱ′ = 1."""
         draw = Draw(seed)
         for there in (0.64, 1.0):
             x, noise = (draw.normal(2, 3).requires_grad_() for _ in range(2))

@@ -558,7 +558,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_one_head_each(self, student, seed):
-        """With as many key heads as query heads, the result is that of ordinary attention with scores divided by √d."""
+        """With as many key heads as query heads, the result equals that of ordinary attention with scores divided by √d."""
         inputs = random_heads(Draw(seed), 2, 3, 3)
         near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs))
 
@@ -675,6 +675,6 @@ class TestGroupedQueryAttention:
         unchanged(student)
         mask = torch.zeros(5, 7, dtype=torch.bool)
         seen = student.grouped_query_attention(*inputs, mask)
-        what = "the result for float64 and a mask that is False everywhere"
+        what = "the result in float64 with a mask that is False everywhere"
         shaped(seen, (2, 4, 5, 8), torch.float64, what)
         check_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)

@@ -296,8 +296,8 @@ class TestCausalSelfAttention:
         changed = student.changed
         shaped(layer.train()(x), x.shape)
         unchanged(student, besides=changed)
-        # Every value is 1 for any x, and each position attends only to itself. So the result is 1
-        # where nothing is dropped, and 0 where a weight or an output is.
+        # Every value is 1 for any x, and each position attends only to itself. So the result is 0
+        # where a weight or an output is dropped, and at least 1 elsewhere.
         constant = {
             "qkv.weight": torch.zeros(3 * D, D),
             "qkv.bias": torch.ones(3 * D),
@@ -901,7 +901,7 @@ class TestNextTokenProbabilities:
         logits = torch.cat([shuffled_logits(draw, 2), 5 * shuffled_logits(draw, 1)])
         # The largest logits differ so much between rows that no threshold is right for two rows.
         logits += torch.tensor([[0.0], [-5.0], [5.0]]) - logits.amax(dim=-1, keepdim=True)
-        # With this `top_p`, at least one token is kept in every row, even without the one that crosses it.
+        # With this `top_p`, every row keeps at least one token, even if the token that crosses `top_p` is dropped.
         for options in ({}, {"top_k": 2}, {"top_p": 0.93}, {"temperature": 0}):
             together = finite(
                 shaped(student.next_token_probabilities(logits, **options), (3, 6))
@@ -926,7 +926,7 @@ class TestNextTokenProbabilities:
     @weight(1.5)
     def test_top_p(self, student, seed):
         """The smallest set of most likely tokens whose total probability reaches `top_p` is kept,
-        including the token with which the total crosses `top_p`.
+        including the token that brings the total to `top_p` or above.
         """
         draw = Draw(seed)
         for top_p in (0.45, 0.7, 0.8, 0.9, 0.97):
@@ -1015,7 +1015,9 @@ class TestNextTokenProbabilities:
         logits = torch.tensor(rows) + draw.uniform(3, 5, low=0, high=40)
         # A float32 logsumexp is imprecise at this scale.
         self._check(student, logits, "logits of up to ±900", 1e-3)
-        self._check(student, logits, "logits of up to ±900 and filters", 1e-3, top_k=4, top_p=0.9)
+        self._check(
+            student, logits, "logits of up to ±900, top_k=4 and top_p=0.9", 1e-3, top_k=4, top_p=0.9
+        )
         logits = shuffled_logits(draw, 3)
         self._check(student, logits, "temperature=0.01", temperature=0.01)
         what = "logits below −100, temperature=0.01 and top_k=2"
@@ -1207,8 +1209,8 @@ class TestGenerate:
                     break
             else:
                 what = (
-                    "the tokens sampled after a call for 3 tokens "
-                    f"with temperature={temperature:g} and top_k={top_k}"
+                    "the tokens sampled after an earlier call with n_tokens=3, "
+                    f"temperature={temperature:g} and top_k={top_k}"
                 )
                 equal(seen, expected, what)
 
@@ -1257,7 +1259,7 @@ class TestGenerate:
     def test_n_tokens(self, student, seed):
         """With n_tokens=0, the prompt is returned. `generator` is optional; without it, each call draws different tokens."""
         draw = Draw(seed)
-        # At this temperature, the probability that 40 equal tokens are drawn twice is below 1e-30.
+        # At this temperature, the probability that both calls draw the same 40 tokens is below 1e-30.
         prompt, drawn = draw.integers(0, VOCAB, 10, 5), []
         for use_cache in (True, False):
             model = Storyteller(Draw(seed), 10)
@@ -1299,7 +1301,7 @@ class TestGenerate:
 
     @weight(1)
     def test_mode(self, student, seed):
-        """The model runs in evaluation mode; afterwards, it is back in its previous mode, with all of its submodules."""
+        """The model runs in evaluation mode; afterwards, the model and all its submodules are back in their previous mode."""
         draw = Draw(seed)
         for training, n_tokens in ((True, 3), (False, 3), (True, 0)):
             model = Storyteller(draw).train(training)

@@ -153,7 +153,7 @@ class TestRecurrentAttention:
         start = 0
         for n in (4, 1, 3, 2):
             seen = layer(x[:, start : start + n], x[:, :start])
-            what = f"the output for positions {start} … {start + n - 1}, with the earlier ones as memory"
+            what = f"the output for positions {start} … {start + n - 1}, with all earlier positions as memory"
             close(seen, whole[:, start : start + n], what, ATOL, dtype=x.dtype)
             start += n
 
@@ -251,7 +251,7 @@ class TestRecurrentAttention:
         ):
             check_output(layer, parameters, x, memory, f"for shape {tuple(x.shape)}")
             unchanged(student)
-        # Code that turns off the gradient of the memory also turns off that of x here.
+        # Here x is also the memory, so disabling the memory's gradients in place would also disable those of x.
         x = draw.normal(2, 4, 6).requires_grad_()
         backpropagate(shaped(layer(x, x), x.shape), draw.normal(2, 4, 6), "the output")
         leaf_gradient(x, "x if the same tensor is also the memory")
@@ -343,7 +343,7 @@ class TestKnnProbabilities:
         queries = draw.normal(3, 2)
         keys, tokens = separated_keys(draw, 7, 2, queries), torch.tensor([2, 0, 2, 2, 3, 0, 2])
         p = random_predictions(draw, 3, 4)
-        # At such a temperature, every key has a noticeable weight.
+        # At this temperature, every key has a noticeable weight.
         expected = knn_oracle(p, queries, keys, tokens, 7, 20.0, mix=1.0)
         seen = student.knn_probabilities(p, queries, keys, tokens, 7, 20.0, mix=1.0)
         close(seen, expected, "the result for k = 7 and mix = 1", 1e-3, 0, p.dtype)
@@ -378,7 +378,7 @@ class TestKnnProbabilities:
 
     @weight(0.5)
     def test_sizes(self, student, seed):
-        """The numbers of queries (n), keys (N) and features (d) and the vocabulary size (v) may be 1; N may be large."""
+        """The numbers of queries (n), keys (N) and features (d) and the vocabulary size (v) may each be 1; N may be large."""
         draw = Draw(seed)
         for n, count, d, v in ((1, 1, 1, 1), (1, 4, 1, 3), (3, 1, 2, 2), (2, 300, 3, 40)):
             queries, keys = draw.normal(n, d), draw.normal(count, d)
@@ -430,7 +430,7 @@ class TestKnnProbabilities:
         queries = draw.normal(3, 4)
         keys, tokens = separated_keys(draw, 6, 4, queries), torch.tensor([2, 0, 1, 3, 4, 5])
         queries, keys = queries / 2, keys / 2  # every key has a noticeable weight
-        # The gradient of the logits is that of `probabilities` along the directions in which they sum to 1.
+        # The gradients of the logits cover exactly those changes of `probabilities` that keep each row's sum at 1.
         inputs = {
             "the logits of `probabilities`": draw.normal(3, 6),
             "queries": queries,
@@ -579,7 +579,7 @@ class TestPerformerFeatures:
     def test_dtype_and_strides(self, student, seed):
         """The features have the dtype of x, which may be non-contiguous and is not modified."""
         draw = Draw(seed)
-        # With such entries, no feature is larger than e² / √6 ≈ 3.
+        # With these entries, no feature is larger than e² / √6 ≈ 3.
         exact = draw.uniform(3, 5, 4, low=-1.0, dtype=torch.float64)
         rows = draw.uniform(6, 4, low=-1.0, dtype=torch.float64)
         for dtype, tolerance in {**DTYPES, torch.float64: 1e-4}.items():

@@ -445,7 +445,7 @@ class TestRelativeSelfAttention:
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
         """x may be non-contiguous or a single sequence, and is not modified.
-        Earlier calls, `train()` and `eval()` do not change the output.
+        The output does not depend on earlier calls, or on whether the layer is in training or evaluation mode.
         """
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 8)

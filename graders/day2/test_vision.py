@@ -141,7 +141,7 @@ class TestUnpatchify:
             image = numbered_image(rows, columns, p)
             patches = torch.arange(12.0).reshape(1, 12, 1).expand(2, 12, p * p).clone()
             seen = student.unpatchify(patches, p, rows * p, columns * p)
-            what = f"the image from 12 patches, height = {rows * p} and width = {columns * p}"
+            what = f"the image assembled from 12 patches, with height = {rows * p} and width = {columns * p}"
             equal(seen, image, what)
 
     @weight(2)
@@ -438,7 +438,7 @@ class TestViT:
         weights["blocks.0.linear2.bias"] = draw.normal(D, scale=20.0)
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
         seen = make_vit(student, 1, weights)(images)
-        what = "the logits (if the block adds one large vector to every token)"
+        what = "the logits (if the block adds the same large vector to every token)"
         close(seen, vit_oracle(images, weights, 1, HEADS), what, 2e-3, 2e-3, torch.float32)
 
     @weight(2)
@@ -552,9 +552,7 @@ class TestAttentionDistance:
         weights = torch.eye(16).reshape(1, 1, 16, 16).clone()
         weights[0, 0, 7] = torch.eye(16)[8]
         expected = torch.tensor([p * 10**0.5 / 16])
-        what = (
-            "the distance if query 7 attends to key 8 in a 4 × 4 grid and the others to themselves"
-        )
+        what = "the distance in a 4 × 4 grid if query 7 attends to key 8 and every other query to itself"
         close(student.attention_distance(weights, grid, p), expected, what, atol=1e-4)
 
     @weight(1)
@@ -593,7 +591,7 @@ class TestAttentionDistance:
         close(
             large,
             3 * small,
-            "the distance for patch_size = 12, compared with three times yours for 4",
+            "the distance for patch_size = 12, compared with three times your result for patch_size = 4",
             atol=1e-4,
         )
 
@@ -620,12 +618,12 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of the weights is correct along the directions in which their rows sum to 1."""
+        """If the weights are a softmax of scores, the gradient of the scores is correct."""
         draw = Draw(seed)
         scores = draw.normal(2, 3, 4, 4).requires_grad_()
         upstream = draw.normal(3)
         distances = student.attention_distance(scores.softmax(dim=-1), 2, 3)
-        seen = gradient(distances, scores, upstream, "the scores behind the weights")
+        seen = gradient(distances, scores, upstream, "the scores whose softmax is the weights")
         copy = scores.detach().double().requires_grad_()
         backpropagate(distance_oracle(copy.softmax(dim=-1), 2, 3), upstream)
         what = "the gradient of the scores whose softmax is the weights"
