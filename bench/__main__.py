@@ -157,7 +157,7 @@ def sandbox_cost(day: Day, console: Console) -> None:
 
 
 def mistakes_cost(day: Day, console: Console) -> None:
-    """Measure how much longer a submission with known mistakes in five exercises takes than a correct one.
+    """Measure how much longer it takes to grade a submission with known mistakes in five exercises than a correct one.
 
     The outputs of all known mistakes are recorded before the measurement.
     """
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument(
-        "--compare-with", type=Path, metavar="CHECKOUT", help="another checkout, after make setup"
+        "--compare-with", type=Path, metavar="CHECKOUT", help="path of another checkout in which `make setup` was run"
     )
     arguments = parser.parse_args()
     console = plain_console()

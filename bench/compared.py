@@ -138,7 +138,7 @@ def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
 def grade_here(
     day: Day, folder: Path, paths: Mapping[str, Path]
 ) -> tuple[Cost, dict[str, SubmissionMarks]]:
-    """Grade each file with `autograder grade` in one process. `folder` is for the marks."""
+    """Grade each file with `autograder grade` in one process, writing the marks to `folder`."""
     command: list[str | Path] = [
         Path(sys.executable).parent / "autograder",
         "grade",

@@ -17,7 +17,7 @@ def link_course(folder: Path) -> None:
 
 
 def link_caches(folder: Path) -> None:
-    """Give a linked course what is known about mistakes, trivial answers and forwarding. Recording it takes minutes."""
+    """Link the recorded results for mistakes, trivial answers and forwarding, which take minutes to record."""
     for pattern in ("mistakes-*.pt", "trivial-*.json", "forwarding-*.json"):
         for file in course_folder(ROOT).glob(pattern):
             (course_folder(folder) / file.name).symlink_to(file)

@@ -42,7 +42,7 @@ def build_day(root: Path) -> None:
 
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
-    """Yield the moments at which to kill a build as pairs (files, n): before it runs the n-th line of these files."""
+    """Yield the points at which to kill a build. Each is a pair (files, n): just before its n-th executed line in these files."""
     for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)
         lines = count_lines(lambda: build_day(root), files)

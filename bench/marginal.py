@@ -23,13 +23,13 @@ from bench.compared import ROOT, grade_here
 from bench.others import Cost
 from bench.thousand import fill_caches
 
-FEW, MANY = 10, 60  # correct submissions for the other tools and for ours
+FEW, MANY = 10, 60  # numbers of correct submissions for the other tools and for ours
 
 
 def compare(day: Day, console: Console) -> None:
     """Print the wall time of each additional correct submission in all three tools, with one process each.
 
-    The other tools grade fewer submissions, because they take the same time for each.
+    The other tools grade fewer submissions, because their time per submission is constant.
     """
     fill_caches(day)
     seconds: dict[str, float] = {}

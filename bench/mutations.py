@@ -28,7 +28,7 @@ PAIRS = [
 ]  # fmt: skip
 NAMES = dict(PAIRS) | {second: first for first, second in PAIRS}
 
-# A mutant without its line number, so that the key stays valid when lines above it change.
+# A key omits the line number of its mutant, so that it stays valid when lines above the mutant change.
 Key = tuple[str, str, int, str, str]
 
 

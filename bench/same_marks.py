@@ -3,7 +3,7 @@
     python -m bench.same_marks OTHER [DAY ...]
 
 The class contains the demo class, the solution, every file in `tests/styles/` and every known mistake: submission k has
-the k-th mistake of each exercise. The exit code is 1 if points, a status, a mistake's name or a substitution differ.
+the k-th mistake of each exercise. The exit code is 1 if any points, status, mistake name or substitution differs.
 Messages may differ.
 """
 
@@ -84,7 +84,7 @@ def _compared(marks: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Print the differences between the two checkouts. Return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m bench.same_marks", description=__doc__)
-    parser.add_argument("other", type=Path, help="another checkout, after make setup")
+    parser.add_argument("other", type=Path, help="path of another checkout in which `make setup` was run")
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course, count = courses.load(ROOT), 0

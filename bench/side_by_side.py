@@ -1,9 +1,9 @@
-"""Compare this checkout with another one: how long one notebook takes, and the CPU time of each additional submission.
+"""Compare the cost of grading in two checkouts: the time for one notebook, and the CPU time of each additional submission.
 
     python -m bench.side_by_side OTHER [DAY ...]
 
-All submissions are correct. The CPU times are measured at the same time, and one notebook is graded in turn, so a temporary
-slowdown of the machine affects both checkouts.
+All submissions are correct. Both checkouts grade the additional submissions at the same time and take turns grading one
+notebook, so a temporary slowdown of the machine affects both.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write_class(day: Day, folder: Path, count: int) -> None:
 def grade(checkout: Path, day: str, class_: Path, *options: str | Path) -> float:
     """Grade a class with the `autograder` command from a checkout, and return the CPU time of all its processes."""
     python = checkout / ".venv" / "bin" / "python"
-    # `python -m autograder` in the newer one of two checkouts starts its fork server earlier.
+    # Older checkouts lack `__main__.py`. Newer ones start the fork server earlier with `python -m autograder`.
     has_main = (checkout / "autograder" / "__main__.py").exists()
     start = ["-m", "autograder"] if has_main else ["-c", "from autograder.cli import main; main()"]
     command = [python, *start, "grade", day, class_, "--no-store", *options]
@@ -97,7 +97,7 @@ def start_up(checkouts: Sequence[Path], day: Day) -> list[list[float]]:
 
 
 def compare(other: Path, day: Day) -> Iterator[str]:
-    """Yield a line about one notebook, and one about each additional submission."""
+    """Yield a line with the time for one notebook, and a line with the CPU time of each additional submission."""
     checkouts = [other.resolve(), ROOT]
     there, here = start_up(checkouts, day)
     yield (
@@ -116,7 +116,7 @@ def compare(other: Path, day: Day) -> Iterator[str]:
 def main() -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__)
-    parser.add_argument("other", type=Path, help="another checkout, after make setup")
+    parser.add_argument("other", type=Path, help="path of another checkout in which `make setup` was run")
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course = courses.load(ROOT)

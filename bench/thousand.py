@@ -42,7 +42,7 @@ from bench.simulated import Work, hostile_works, known_mistakes, styles, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
 
-BLOCKS = 4  # blocks of identical submissions, so the last should cost as much as the first
+BLOCKS = 4  # number of blocks; all contain the same submissions, so the last should cost as much as the first
 ALONE = 20  # correct submissions used to measure the cost of the graders alone
 WARM_UP = 20  # submissions
 INTERVAL = 0.5  # seconds between two samples
@@ -187,11 +187,10 @@ def _write_class(
 
 
 def fill_caches(day: Day, wrong: Collection[str] | None = None) -> None:
-    """Record what is recorded only once per course, so that it does not count as the cost of a class.
+    """Record the results that are recorded only once per course, so that they do not count as the cost of a class.
 
-    That is the outputs of known mistakes and, by grading a submission with a mistake in every exercise, the tests that pass
-    if an exercise only forwards its arguments to a reference solution. By default, all exercises contain mistakes, otherwise
-    only those in `wrong`.
+    These are the outputs of known mistakes and, from grading a submission with mistakes, the tests that pass if an exercise
+    only forwards its arguments to a reference solution. The mistakes are in the exercises in `wrong`, by default in all.
     """
     wrong = day.names if wrong is None else wrong
     mistakes = [own[0] for name, own in known_mistakes(day).items() if name in wrong]
