@@ -199,7 +199,10 @@ def main() -> None:
     parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument(
-        "--compare-with", type=Path, metavar="CHECKOUT", help="path of another checkout in which `make setup` was run"
+        "--compare-with",
+        type=Path,
+        metavar="CHECKOUT",
+        help="path of another checkout in which `make setup` was run",
     )
     arguments = parser.parse_args()
     console = plain_console()

@@ -84,7 +84,9 @@ def _compared(marks: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Print the differences between the two checkouts. Return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m bench.same_marks", description=__doc__)
-    parser.add_argument("other", type=Path, help="path of another checkout in which `make setup` was run")
+    parser.add_argument(
+        "other", type=Path, help="path of another checkout in which `make setup` was run"
+    )
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course, count = courses.load(ROOT), 0

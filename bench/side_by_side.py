@@ -116,7 +116,9 @@ def compare(other: Path, day: Day) -> Iterator[str]:
 def main() -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__)
-    parser.add_argument("other", type=Path, help="path of another checkout in which `make setup` was run")
+    parser.add_argument(
+        "other", type=Path, help="path of another checkout in which `make setup` was run"
+    )
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course = courses.load(ROOT)
