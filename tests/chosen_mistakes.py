@@ -1,7 +1,7 @@
 """List the exercises whose known mistakes the test suite uses.
 
-Learning the known mistakes of all exercises takes minutes. The chosen functions and classes of both days run all of
-`autograder/recognition/` except the lines for errors and for results that are strings or floats. `make names` uses all exercises.
+Learning the known mistakes of all exercises takes minutes. The chosen exercises cover all of `autograder/recognition/` except
+the lines for errors and for results that are strings or floats. `make names` uses all exercises.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ CHOSEN = {
         *("softmax", "padding_mask", "causal_mask", "decoder_mask", "masked_attention"),
         *("merge_heads", "MultiHeadAttention", "LayerNorm"),
     ),
-    # A test of GPTBlock passes an object of the student's code, one of ViT reads an attribute, and generate calls a model.
+    # A test of GPTBlock passes an object of the student's code, a test of ViT reads an attribute, and `generate` calls a model.
     "day2": (
         *("GPTBlock", "next_token_loss", "generate", "transpose", "ViT", "add_noise"),
         "rotary_embedding",

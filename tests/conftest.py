@@ -33,7 +33,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(autouse=True)
 def _without_safe_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask keeps this variable in a process that has started workers, and later tests run Python in the course's folder."""
+    """Unset PYTHONSAFEPATH, which stays set after Dask has started workers. Later tests run Python in the course's folder."""
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
 
 
@@ -59,7 +59,7 @@ def _short_day(name: str) -> Day:
 
 
 def grader_for(day: Day, server: Server) -> Grader:
-    """Return a grader for a day of this course whose limits were changed.
+    """Return a grader for a day of this course with changed limits.
 
     The limits are part of the course's fingerprint. A grader that starts with the changed day would therefore record trivial
     answers and known mistakes again, which takes minutes.

@@ -37,7 +37,7 @@ class HandIn:
     name: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     points: float | None = 0.0
-    hours: float = -5.0  # time of submission, after the due date
+    hours: float = -5.0  # time of submission, in hours after the due date
     attempt: int = 0
     partners: tuple[tuple[int, str], ...] = ()  # the other members of a group on Gradescope
     is_text: bool = False  # submitted as text in the platform's editor

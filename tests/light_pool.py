@@ -1,7 +1,7 @@
 """Start the processes of a pool without a sandbox or torch, so that tests of the pool itself do not wait for them.
 
-A submission's last word decides what happens: `# 60` gets 60 points, `# kill` kills the grading process, and `# wait` is never
-graded.
+The last word of a submission determines its result: `# 60` gets 60 points, `# kill` kills the grading process, and `# wait` is
+never graded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LightServer:
 
 
 class LightGrader:
-    """A grader that does what a submission's last word says."""
+    """A fake grader that follows the last word of each submission."""
 
     def grade(self, submission: Submission, observe: object, seed: str) -> SubmissionMarks:
         word = submission.cells[0].source.split()[-1]

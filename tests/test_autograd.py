@@ -1,4 +1,4 @@
-"""Test that gradients given by another process are computed as by torch."""
+"""Test that gradients returned by another process match those computed by torch."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _of_many_bytes(archive: zipfile.ZipFile) -> None:
 
 
 def _of_many_files(archive: zipfile.ZipFile) -> None:
-    for number in range(70_000):  # zip files with more than 65,535 entries have another format
+    for number in range(70_000):  # zip files with more than 65,535 entries have a different format
         archive.writestr(f"eve/{number}.txt", b"")
 
 

@@ -160,7 +160,7 @@ def test_replies_come_directly_from_workers_that_can_be_reached(
 def test_a_worker_exempts_the_grader_from_garbage_collection(
     day: Day, running: DaskCluster
 ) -> None:
-    """Otherwise, each full collection would examine some 400,000 objects, which takes 0.2 s."""
+    """Without the exemption, each full garbage collection would examine some 400,000 objects, which takes 0.2 s."""
     with connected(day, running.place, []) as cluster:
         cluster.isolation()
         (count,) = cluster._workers._client.run(gc.get_freeze_count).values()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 COURSE = courses.load(ROOT)
 # Only the chapters of Day 1 may lack measurements.
 MEASURED = {chapter.name for chapter in COURSE.day("day2").chapters}
-# Constants that determine how much the demonstrations of Day 2 compute, and smaller ones. Each text occurs once.
+# Replacements that make the demonstrations of Day 2 compute less. Each text to replace occurs once in its chapter.
 LESS = {
     "family": {"range(8, 14)]": "range(8, 12)]"},  # shorter sequences
     "language_model": {

@@ -585,7 +585,7 @@ def test_a_note_about_unknown_times_says_where_to_find_them(late_day: Day) -> No
     assert "submitted/STUDENT/day1/timestamp.txt" in note("submitted/ada/day1/day1.ipynb")
     moodle = note("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada")
     assert "pass it with --worksheet, or enter late_hours_day1 in roster.csv" in moodle
-    # Canvas marks late files, and there is nothing to deduct from a text entry.
+    # Canvas flags late files, and there is nothing to deduct from a text entry.
     assert (
         note("in/ada_12345_67890_day1.ipynb") == note("in/ada_12345_text.html", "ada", None) == ""
     )

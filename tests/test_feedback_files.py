@@ -247,7 +247,7 @@ def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
     again = deliver(rows, texts, "canvas", tmp_path / "none.zip", earlier=[old, new])
     assert (again.pages, again.unchanged) == (0, 3)
     assert not (tmp_path / "none.zip").exists()
-    # The newest version that a student has decides.
+    # A page is compared with the newest version that the student has.
     first_again, _ = class_list.rows(first, texts.day, NO_ROSTER)
     back = deliver(first_again, texts, "canvas", tmp_path / "back.zip", earlier=[old, new])
     assert (back.pages, back.unchanged) == (1, 2)

@@ -250,7 +250,7 @@ def test_the_cpu_time_of_replies_counts_against_the_budget() -> None:
 
 
 def test_time_that_a_reference_waits_for_the_student_is_charged_once() -> None:
-    """The student's process charges it, so the references' process does not."""
+    """This time counts against the limits of the student's process, so it must not also count for the references' process."""
 
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)
@@ -317,7 +317,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Send each question from a fake worker, and return the error in each reply of the grader, or "" if the model was called."""
+    """Send each question from a fake worker, and return the error in each of the grader's replies ("" if it called the model)."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:

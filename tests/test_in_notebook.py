@@ -448,7 +448,7 @@ def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
 def test_a_mistake_is_named_although_another_part_raises_an_error(
     notebook: Notebook, limit: str, hint: str
 ) -> None:
-    """A draft that supports only some inputs. If the first input raises an error, the hint would not be about that error."""
+    """The draft raises an error for some inputs. If the first input is one of them, a hint would not be about that error."""
     notebook.run(DOUBLE, CHECKS)
     record(notebook, Squared=SQUARED, Halved=HALVED)
     draft = f"def quadruple(x):\n    if {limit}:\n        raise RuntimeError\n    return x * x\n"
@@ -487,7 +487,7 @@ def test_a_changed_argument_is_part_of_the_result(notebook: Notebook) -> None:
 
 def test_the_length_of_an_argument_is_part_of_the_result() -> None:
     class Cache:
-        """Like the KeyValueCache of Day 2, whose repr is a memory address."""
+        """A class like Day 2's KeyValueCache, whose repr contains a memory address."""
 
         n = 0
 

@@ -101,7 +101,7 @@ def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
 
 @pytest.mark.slow
 def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: Day) -> None:
-    """The marks of that submission are not stored, so the next run grades it again."""
+    """The marks of a submission that kills its process are not stored, so the next run grades it again."""
     class_ = [found("eve", DEADLY), found("ada", RIGHT), found("zoe", WRONG)]
     with History(deadly_day.root) as history:
         with pool.Pool(deadly_day, 2, "required") as running:
@@ -125,7 +125,7 @@ def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: 
 
 @pytest.fixture
 def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
-    """A day whose pools do what `light_pool` describes."""
+    """Return a day whose pool runs without a sandbox or torch, as `light_pool` describes."""
     monkeypatch.setattr(pool_process, "start", light_pool.start)
     return courses.load(make(tmp_path)).day("day1")
 

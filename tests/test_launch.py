@@ -168,7 +168,7 @@ def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> Non
 def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     jobs: int, standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single process has no other to share its imports with."""
+    """With one job, there is no other process to share imports with."""
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
@@ -203,7 +203,7 @@ def test_a_pool_that_is_still_starting_can_be_closed(small_day: Day) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_no_process_imports_a_students_files(jobs: str, small_day: Day) -> None:
-    """The folder contains modules with the names of those that the processes import while they start."""
+    """The folder contains modules with the same names as modules that the processes import while they start."""
     folder = small_day.root / "class"
     folder.mkdir()
     ran = small_day.root / "ran"

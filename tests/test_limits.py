@@ -94,7 +94,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
             student.sleep(60)
     assert caught.value.excess.kind == "idle"
     assert budget.cpu < 0.2
-    # Both calls count. The time that the process needed to start is deducted, which is longer on a busy machine.
+    # Both calls count. The time that the process needed to start, which is longer on a busy machine, is deducted.
     assert budget.idle > 1.2
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 DAYS = list(survivors())
-# The number of mutants to run per day, and the number of listed survivors. `make mutants` runs all of them.
+# The numbers of mutants and of listed survivors to run per day. `make mutants` runs all of them.
 SAMPLE, SURVIVORS = 20, 3
 SECONDS = 300  # of CPU time for all known mistakes of a day
 

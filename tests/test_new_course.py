@@ -110,7 +110,7 @@ def test_a_course_gets_a_configuration_of_nbgrader_if_it_has_none(tmp_path: Path
 
 
 def test_an_empty_result_earns_nothing(server: Server, tmp_path: Path) -> None:
-    """Also if the grader iterates over the student's result without checking its shape."""
+    """An empty result earns nothing, even if the grader iterates over it without checking its shape."""
     file = make(tmp_path) / "graders/day1/test_cleaning.py"
     careful = "shaped(student.standardize(x), (3, 7))"
     assert careful in file.read_text()

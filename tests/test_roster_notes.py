@@ -1,4 +1,4 @@
-"""Test that a partial or incorrect roster changes no mark silently, and that the TA reads about it once."""
+"""Test that a partial or incorrect roster never changes a mark silently, and that the TA gets exactly one note about it."""
 
 from __future__ import annotations
 

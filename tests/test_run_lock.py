@@ -1,4 +1,4 @@
-"""Test that a test that must run alone waits for all others, and that they wait for it."""
+"""Check that a hidden test that must run alone waits for all other tests, and that they wait for it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def wait_for_locks(count: int) -> None:
         if sum(line[1] == "->" and line[5] == own for line in lines) == count:
             return
         os.sched_yield()
-    raise AssertionError(f"there are never {count} blocked requests")
+    raise AssertionError(f"there were never {count} blocked requests")
 
 
 def unsupported(*_: object) -> NoReturn:

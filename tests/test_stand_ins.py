@@ -1,6 +1,7 @@
 """Test that checks and demonstrations run even if earlier exercises are empty, and that stand-ins earn no points.
 
-`make stand-ins` runs all demonstrations with each exercise empty, with random sets of five empty, and with each half empty.
+`make stand-ins` runs all demonstrations with each exercise empty, with random sets of five empty exercises, and with each half
+of the exercises empty.
 """
 
 from __future__ import annotations

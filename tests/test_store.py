@@ -99,7 +99,7 @@ def test_a_newer_submission_that_cannot_be_read_replaces_the_marks(root: Path) -
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 10)))
     (root / "b.zip").write_bytes(zipped({"ada_11_60000_report.docx": b"x"}))
     graded = grade(root, root / "b.zip")
-    # Canvas numbers files, and the submission without a notebook also contains a file.
+    # Canvas numbers every file, so the submission without a notebook has a number as well.
     assert current(root) == {"ada (11)": None}
     assert [one.before.points for one in graded.replacements] == [10]
 

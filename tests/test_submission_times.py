@@ -1,7 +1,7 @@
 """Test submission times from Moodle's worksheets.
 
-No file gets the time of another one, whichever download and worksheet are read. The time zone in `grading.toml` counts for
-all times, even if it is corrected after they were read.
+No file gets the time of a different file, whichever download and worksheet are read. The time zone in `grading.toml` applies
+to all times, even if it is corrected after they were read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OTHER = hand_in(2, "Ada Shaw", "notebook", 70.0, hours=-1.0)
 
 
 class Course:
-    """A course with a late policy, and two downloads and worksheets, of which the second ones contain a new file by Sam."""
+    """A course with a late policy, two downloads and two worksheets. The second of each contains a new file by Sam."""
 
     def __init__(self, root: Path) -> None:
         self.root = make(root)
@@ -250,7 +250,7 @@ def test_a_policy_that_is_added_after_grading_counts(course: Course) -> None:
 
 def test_moodle_may_show_times_in_another_zone_than_that_of_the_due_date(course: Course) -> None:
     course.grade(1, sheet=1)
-    # 05:00 on 3 December in Moodle is noon UTC in Denver, and 37 hours late.
+    # If Moodle shows Denver's time, 05:00 on 3 December is noon in UTC, which is 54.5 instead of 47.5 hours late.
     course.set_policy(POLICY + "2026-12-01T05:30:00Z\n")
     assert course.sam()[:2] == (80, 64)
     course.set_policy(POLICY + "2026-12-01T05:30:00Z\n" + IN_DENVER)
@@ -370,7 +370,7 @@ def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course
     for number, one in enumerate((FIRST, SECOND)):
         course.sheets[number].write_text(downloads.worksheet([one, OTHER, *others]))
     worksheet_times.store(course.day, course.sheets[0])
-    # Ctrl-C comes after Sam's marks are stored, and before the times of files are.
+    # Ctrl-C comes after Sam's marks are stored, but before the times of the files are.
     with contextlib.suppress(KeyboardInterrupt), session(course.root, limit=4) as opened:
         opened.grade([download], None, False, corrects_times=True)
     assert course.sam()[:2] == (50, 50)
@@ -381,7 +381,7 @@ def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course
 
 
 def moved(course: Course, class_: list[HandIn], hours: float) -> None:
-    """Replace the second worksheet by one in which all times are later by this many hours."""
+    """Rewrite the second worksheet with the times of these submissions, shifted by `hours`."""
     later = [replace(one, hours=one.hours + hours) for one in class_]
     course.sheets[1].write_text(downloads.worksheet(later))
 

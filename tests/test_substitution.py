@@ -156,7 +156,7 @@ def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points
 def test_messages_reveal_nothing_that_a_reference_returned(
     grade: Grade, masks: NotebookNode
 ) -> None:
-    """The student's code leaks what `causal_mask` returns, and earns points only with the reference to it."""
+    """The student's code leaks what `causal_mask` returns, and earns points only with the reference for `causal_mask`."""
     spy = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     if pad_id not in (0, 6):
@@ -179,7 +179,7 @@ def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     grader = graders(day)
     exercises = [name for name in grader.day.names if ALL or name in CHOSEN[day]]
     mistakes = {
-        # With some other draws, two wrong scales cancel each other out in part.
+        # With some other draws, two wrong scales partly cancel each other out.
         name: random.Random(f"{name} 1").choice(own)
         for name in exercises[first::SUBMISSIONS]
         if (own := grader.exercises.recognizer.mistakes[name])

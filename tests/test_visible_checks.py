@@ -1,4 +1,4 @@
-"""Test that the visible checks accept correct answers whose modules have second names, further parameters or copies."""
+"""Test that the visible checks accept correct answers whose modules have second names, additional parameters or copies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def notebooks() -> Iterator[Callable[[str], Notebook]]:
 
 
 def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
-    """Run an exercise's visible check with other answers to some exercises."""
+    """Run an exercise's visible check with these answers in place of the notebook's own."""
     names = vars(notebook.module)
     before = {name: names[name] for name in answers}
     names.update(answers)
@@ -67,7 +67,7 @@ def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
 
 
 def with_second_names(kind: Any) -> type[nn.Module]:
-    """Return a subclass in which every submodule has another name, which is listed first."""
+    """Return a subclass in which every submodule has a second name, which is listed first."""
 
     class Renamed(kind):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:

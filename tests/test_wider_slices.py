@@ -167,7 +167,7 @@ def test_a_wider_slice_behaves_like_the_notebook(name: str) -> None:
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_usual_slice_does_not(name: str) -> None:
-    """Otherwise, the notebook would not show that the wider slice is needed."""
+    """With the usual slice, `f()` is not 1. Otherwise, the notebook would not show that the wider slice is needed."""
     student, _ = parse_units(cells(NOTEBOOKS[name]))
     given, _ = parse_units(cells(GIVEN), given=True)
     code = slice_for("f", student, given, "fgh")
@@ -202,7 +202,7 @@ print(f())
 
 
 def test_large_notebooks_are_not_indexed_again() -> None:
-    """The slicing of a submission has a limit on CPU time, and each wider slice takes as long as a whole notebook."""
+    """The slicing of a submission has a limit on CPU time, and each wider slice takes as long as slicing a whole notebook."""
     assert wider("def f(): return 1\n" + "x = 1\n" * 6_000) is None
 
 
@@ -293,7 +293,7 @@ def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path:
 def test_tests_may_take_longer_with_wider_code_than_a_trial_has(
     server: Server, tmp_path: Path
 ) -> None:
-    """A call in a trial may take 2 s of CPU time, and otherwise 5 s."""
+    """A call may take 2 s of CPU time in a trial, and 5 s otherwise."""
     slow = """
     axis, end = AXIS, time.process_time() + 2.2
     while time.process_time() < end: pass

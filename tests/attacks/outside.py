@@ -19,7 +19,8 @@ from typing import Any, Self
 from autograder.execution import run_lock
 
 ROOT = Path(__file__).resolve().parents[2]
-EXIT_SECONDS = 5.0  # timeout for a killed process; those that attacks leave behind run longer
+# A killed process exits within this time. A process that an attack leaves behind runs longer.
+EXIT_SECONDS = 5.0
 
 
 class Outside:

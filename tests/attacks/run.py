@@ -3,8 +3,8 @@
     python -m tests.attacks.run USER WALL [kernel]
 
 USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
-only the attacks that the kernel blocks. If WALL is off, run the attacks that have an effect as this user without their
-defences: one for each effect and set of defences, or all of them if ATTACKS=all is set.
+only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that then have an effect for
+this user: one for each effect and set of defences, or all of them if ATTACKS=all is set.
 
 The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.
@@ -92,7 +92,7 @@ def is_own(path: Path) -> bool:
 
 
 def left_behind(before: set[str]) -> list[str]:
-    """Return the new private folders that remain. Those of tests that run at the same time disappear."""
+    """Return the new private folders that remain after a minute. By then, tests that run at the same time have removed theirs."""
     end = time.monotonic() + SECONDS_TO_DISAPPEAR
     while (made := private_folders() - before) and time.monotonic() < end:
         time.sleep(0.1)

@@ -15,7 +15,7 @@ are tested differently:
 - `escaping`: messages are displayed without sanitizing them.
 - `wire`, `deadline` and `inputs`: the grader must report the message given in the `says` line.
 
-`<FORM FEED>` in a cell stands for that character, and so does the name of any other character.
+In a cell, the Unicode name of a character in angle brackets, such as `<FORM FEED>`, stands for that character.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Attack:
     status: str = ""
     exercise: str = "causal_mask"
     seconds: float = 5.0
-    user: str = "nobody"  # the user for whom the attack has its effect without the defence
+    user: str = "nobody"  # the user as whom the attack has its effect without the defence
 
     @property
     def kernel(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ ENVIRONMENT = {
 }
 
 
-# The runs of a user do not overlap, because an attack without limits may use up what all processes of a user share.
+# The runs of a user do not overlap, because an attack without limits may exhaust resources that all processes of a user share.
 RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 

@@ -33,7 +33,7 @@ class Unwalled(LocalProcess):
 
 
 class Presliced(Slicer):
-    """A slicer that returns slices made before a fork. In a fork, the server, which is not its child, seems to have exited."""
+    """A slicer that returns slices made before a fork. A fork cannot use the server, which is not its child and seems dead."""
 
     made: ClassVar[dict[tuple[Cell, ...], NotebookSlices]] = {}
 
@@ -105,7 +105,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     for attack in PROVED:
         if attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
-    # A server takes seconds to start, so if fewer than three attacks share a set of disabled layers, run them with a larger one.
+    # A server takes seconds to start, so if fewer than three attacks share a set of disabled layers, use a larger set.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
         wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
         if wider is not None:

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Earning points without work: torch's own functions by every route, and tables of the visible checks' answers.
+# Attempts to earn points without work: calls to torch's own functions by every route, and tables of the visible checks' answers.
 
 # %% softmax as a method
 #: stopped by rule

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Ways out of the process, and steps towards them. The answer is correct, and earns points, only if the call succeeds.
+# Attempts to get out of the process, or closer to it. An attack's answer is correct, and earns points, only if its call succeeds.
 
 # %% a new user namespace
 #: stopped by seccomp

@@ -230,7 +230,7 @@ def truncated(path: Path) -> None:
 
 @case("notebooks", *HARMLESS)
 def damaged_many_times(path: Path) -> None:
-    """Write JSON that is damaged after each cell, so that the reader attempts recovery again and again."""
+    """Write JSON that is damaged after every cell, so that the reader has to recover each time."""
     cell = json.dumps(code(RIGHT))
     raw(path, '{"cells": [' + f"{cell},,}}{{" * 20_000)
 
