@@ -122,7 +122,7 @@ def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
 
 
 def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
-    """Fill in the exercise cells with the answers from a script. Its other code cells are appended to the preceding answer."""
+    """Fill in exercise cells with answers from a script. The script's other code cells are added to the preceding answer."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":

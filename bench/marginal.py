@@ -27,7 +27,7 @@ FEW, MANY = 10, 60  # numbers of correct submissions for the other tools and for
 
 
 def compare(day: Day, console: Console) -> None:
-    """Print the wall time of each additional correct submission in all three tools, with one process each.
+    """Print the wall time that each additional correct submission takes in each of the three tools, with one process.
 
     The other tools grade fewer submissions, because their time per submission is constant.
     """

@@ -83,7 +83,7 @@ def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
 
 
 def start_up(checkouts: Sequence[Path], day: Day) -> list[list[float]]:
-    """Return, for each checkout, the wall times of grading one notebook. Both checkouts take turns."""
+    """Return, for each checkout, the wall times of grading one notebook. The checkouts take turns."""
     seconds: list[list[float]] = [[] for _ in checkouts]
     with tempfile.TemporaryDirectory() as place:
         write_class(day, Path(place) / "one", 1)

@@ -128,7 +128,7 @@ def measure(
 ) -> Measurement:
     """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes.
 
-    `alone` is the number of correct submissions that measure the cost of the graders alone. Wrong submissions have mistakes in
+    `alone` is the number of correct submissions used to measure the cost of the graders alone. Wrong submissions have mistakes in
     the exercises in `wrong`, by default in any exercise.
     """
     fill_caches(day, wrong)

@@ -38,5 +38,5 @@ class SandboxedProcess:
         os.close(self._pidfd)
 
     def has_ended(self, seconds: float) -> bool:
-        """Return whether the process ends within some time."""
+        """Return whether the process ends within this many seconds."""
         return bool(select.select([self._pidfd], [], [], seconds)[0])

@@ -38,7 +38,7 @@ LARGE = SubmissionMarks(
     *("a.py", "ada", "", "1f", "", [], 12345.67, 99999.99, 0.0, []),
     [ExerciseMarks("f", 12345.67, 99999.99, "partial", "", None, [], 0.0, [])],
 )
-# Exercises that other exercises call. For each of them, the test grades a submission in which it has a known mistake.
+# Exercises that other exercises call. For each of them, the test grades a submission with a known mistake in that exercise.
 CALLED = ("MultiHeadAttention", "softmax")
 TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", re.M)
 

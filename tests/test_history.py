@@ -310,7 +310,7 @@ def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path, run: Run) -> No
     hand_in(tmp_path / "in", 5)
     done = run(tmp_path, *grade, str(again))
     assert "5 of 6 submissions have not changed" in done.stdout
-    # This run grades in two processes, whereas the first ones graded in this process.
+    # This run grades in two processes, whereas the earlier runs graded in this process.
     command(tmp_path, *grade, str(fresh), "--force", "--jobs", "2")
     assert untimed(again) == untimed(fresh)
     students = [one["student"] for one in untimed(again)["submissions"]]

@@ -87,7 +87,7 @@ DEADLY = RIGHT.replace("b, n, d = x.shape", 'return "deadly"')
 
 @pytest.fixture
 def deadly_day(tmp_path: Path) -> Day:
-    """A day with a test that kills the grading process if it grades the submission `DEADLY`."""
+    """Return a day with a hidden test that kills any process that grades the submission `DEADLY`."""
     root = make(tmp_path)
     grader = root / "graders" / "day1" / "test_heads.py"
     grader.write_text("import torch\n" + grader.read_text() + KILLER.replace("\n", "\n    "))
@@ -132,7 +132,7 @@ def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
 
 @pytest.mark.slow
 def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: Day) -> None:
-    """The new processes start only after every submission that the old ones lost has been graded."""
+    """New processes start only after all submissions that the killed processes lost have been graded."""
     with pool.Pool(light_day, 2, "required") as running:
         assert running.isolation() == [light_pool.ISOLATION]
         broken = running._executor

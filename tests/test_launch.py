@@ -42,7 +42,7 @@ def small_day(tmp_path: Path) -> Day:
 
 @pytest.fixture
 def standby(monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
-    """A server on standby, which this process's clients use."""
+    """Yield a server on standby that this process's clients use."""
     made = Standby()
     monkeypatch.setattr(launch, "GRADING", SERVICES)
     monkeypatch.setattr("autograder.sandbox.client.STANDBY", made)

@@ -29,7 +29,7 @@ COURSE = courses.load(ROOT)
 DAYS = list(survivors())
 # The numbers of mutants and of listed survivors to run per day. `make mutants` runs all of them.
 SAMPLE, SURVIVORS = 20, 3
-SECONDS = 300  # of CPU time for all known mistakes of a day
+SECONDS = 300  # seconds of CPU time for all known mistakes of a day
 
 
 @cache

@@ -119,7 +119,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path, run: Run) -> N
 
 @pytest.fixture
 def changed_course(tmp_path: Path, run: Run) -> Path:
-    """Return the folder of a small course with two graded submissions, in which a test has changed since then."""
+    """Return the folder of a small course in which a test has changed since two submissions were graded."""
     make(tmp_path)
     hand_in(tmp_path / "in", 2)
     assert run(tmp_path, "grade", "day1", "in").returncode == 0

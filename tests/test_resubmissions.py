@@ -1,4 +1,4 @@
-"""Test how a resubmission affects points by hand and lateness, and the notes for the TA."""
+"""Test how a resubmission affects manual points and lateness, and what the notes tell the TA."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
 
 
 def version_1(root: Path) -> Path:
-    """Write a store from version 1. It contains marks for two Canvas downloads, a folder, and a path that does not exist."""
+    """Write a store in version 1 format, with marks for two Canvas downloads, a folder and a path that does not exist."""
     folder = root / ".autograder"
     folder.mkdir(mode=0o700)
     with sqlite3.connect(folder / "marks.db") as database:

@@ -218,7 +218,7 @@ class Outside:
     def _has_survivors(self) -> bool:
         """Kill all remaining processes with the name that attacks use, and return whether there were any.
 
-        The grader does not wait for a worker that it kills. A process that exits by itself is such a worker.
+        A process that exits within `EXIT_SECONDS` does not count: the grader kills its workers without waiting for them to exit.
         """
         found = False
         for entry in Path("/proc").glob("[0-9]*"):

@@ -61,7 +61,7 @@ class Attack:
     status: str = ""
     exercise: str = "causal_mask"
     seconds: float = 5.0
-    user: str = "nobody"  # the user as whom the attack has its effect without the defence
+    user: str = "nobody"  # the user that the attack runs as when its defence is disabled
 
     @property
     def kernel(self) -> tuple[str, ...]:

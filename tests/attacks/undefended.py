@@ -33,7 +33,7 @@ class Unwalled(LocalProcess):
 
 
 class Presliced(Slicer):
-    """A slicer that returns slices made before a fork. A fork cannot use the server, which is not its child and seems dead."""
+    """A slicer that returns slices made before a fork. A forked process cannot use the server, which is not its child."""
 
     made: ClassVar[dict[tuple[Cell, ...], NotebookSlices]] = {}
 

@@ -49,7 +49,7 @@ def check_view(
     local: list[str] = []
 
     def answer(route: Route) -> None:
-        """Refuse everything but the page itself: other local files, and the scripts that nbconvert loads from the network."""
+        """Refuse all requests except for the page itself, such as those for local files and for scripts from the network."""
         url = route.request.url
         if url == file.as_uri():
             route.continue_()

@@ -144,7 +144,7 @@ def every_exercise_many_times(path: Path) -> None:
 
 @case("slicing", Points(0.0))
 def long_code_for_every_exercise(path: Path) -> None:
-    """Write 14 MB of strings that every exercise needs, which used to take the grader minutes and a gigabyte of memory."""
+    """Write 14 MB of strings that every exercise needs. They used to cost the grader minutes and a gigabyte of memory."""
     names = [f"s{n}" for n in range(10)]
     blank = "\n" * 1_400_000
     strings = [f'{name} = """{blank}"""' for name in names]

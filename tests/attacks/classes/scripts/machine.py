@@ -133,7 +133,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     """Search the file names of compiled code, sys.path and the environment for the course's path.
 
-    Without namespaces, the path of the packages is visible, which may contain that of the course.
+    Without namespaces, the path of the packages is visible, and it may contain the path of the course.
     """
     seen = [*sys.path, *sys.argv, os.getcwd(), *os.environ.values()]
     seen += [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
