@@ -38,12 +38,12 @@ from autograder.release.notebook import day_texts, solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
-# Characters per line, excluding whitespace. Shorter lines are too common to count as leaks.
+# Minimum number of characters, excluding whitespace, in a line that counts as a leak. Shorter lines are too common.
 MIN_SECRET = 24
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
 EXECUTION_SECONDS = 300  # per cell
 STEPS = 20  # training steps per loop when the notebook is run as a check
-# On a busy machine, OpenMP's threads would lose most of their time waiting for each other. Downloads are disabled.
+# On a busy machine, OpenMP threads would otherwise spend most of their time waiting for each other. Disable downloads.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
 
@@ -54,7 +54,7 @@ def build(
 
     Yields the paths of the notebooks, and notes for the instructor. `new_version` allows the build to add or remove
     exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
-    published, for the Colab badge.
+    published. It is needed for the Colab badge.
 
     Raises:
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
@@ -79,7 +79,7 @@ def build(
 
 
 def vanished_names(day: Day) -> Iterator[str]:
-    """Yield a note about each exercise in the current release that the day no longer contains, even under a new name."""
+    """Yield a note about each exercise that is in the current release but not in the day, not even under a new name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
     for cell in outputs.released_cells(day):

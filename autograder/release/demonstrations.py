@@ -30,7 +30,7 @@ from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
 DEFAULT_OPENING = "autograder.in_notebook.opening"
-# The first optimizer that a process creates imports torch._dynamo.
+# Creating a process's first optimizer imports torch._dynamo.
 PRELOADED = ["torch", "torch._dynamo", "matplotlib.pyplot"]
 
 

@@ -50,7 +50,7 @@ MARKS: Mapping[Any, Any] = {GradeCell: Grade, SolutionCell: Comment}
 def create(folder: Path) -> Path:
     """Create an empty gradebook in a folder and return its path.
 
-    It contains only the version of nbgrader's schema. In a file without one, nbgrader starts `alembic` to find the version,
+    It contains only the version of nbgrader's schema. Without the version, nbgrader would start `alembic` to determine it,
     which takes longer than generating a release.
     """
     file = folder / FILE
@@ -71,7 +71,7 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
         CourseError: The gradebook cannot be written, or cells would be added or removed without `new_version`. The
             gradebook is unchanged.
     """
-    # nbgrader logs every exception that it raises, with a traceback.
+    # Otherwise, nbgrader would log every exception that it raises, with a traceback.
     logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
     app = NbGrader(log_level=logging.CRITICAL)
     app.initialize([], root=str(day.root))

@@ -76,7 +76,9 @@ def record(day: Day) -> dict[str, Any]:
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise CourseError(f"{day.name}: recording known mistakes failed:\n{done.stderr[-2000:]}")
+        raise CourseError(
+            f"{day.name}: the results of known mistakes could not be recorded:\n{done.stderr[-2000:]}"
+        )
     recorded: dict[str, Any] = json.loads(done.stdout)
     return recorded
 
@@ -147,12 +149,12 @@ def _has_value(results: Any) -> bool:
 
 
 def _numbers(results: list[list[Any]], calls: list[Any]) -> list[list[int]]:
-    """Return the results with each call replaced by its index in the list, adding the call if it is new."""
+    """Return the results with each call replaced by its index in `calls`, adding the call if it is new."""
     return [[_number(call, calls) for call in statement] for statement in results]
 
 
 def _number(call: Any, calls: list[Any]) -> int:
-    """Return the index of a call in the list, adding the call if it is new."""
+    """Return the index of a call in `calls`, adding the call if it is new."""
     text = json.dumps(call)
     texts = [json.dumps(known) for known in calls]
     if text not in texts:

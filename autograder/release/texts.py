@@ -188,7 +188,7 @@ class Texts:
             yield "\nOptional exercises are checked and graded, but their points do not count."
 
     def _further_points(self) -> str:
-        """Return what share of the points the exercises marked *further* have, such as "53 of the 100 points"."""
+        """Return how many of the points are for exercises marked *further*, such as "53 of the 100 points"."""
         further = [e for e in self._exercises.values() if self._track(e.name) == "further"]
         points = format_number(sum(exercise.points for exercise in further))
         return f"{points} of the {counted(self._day.points, 'point')}"
@@ -229,7 +229,7 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
 
 
 def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
-    """Yield the track and minutes of each section in a chapter that states a time."""
+    """Yield the track and minutes of each of a chapter's sections that state a time."""
     for cell in chapter.cells:
         if cell.role == "text":
             yield from _stated(cell.source)
