@@ -24,12 +24,12 @@ from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
 PACKAGE = Path(__file__).parents[1]
-# The code that computes what is kept about known mistakes and trivial answers.
+# The code that computes the cached data about known mistakes and trivial answers.
 CODE = (
     *("execution/*.py", "protocol/*.py", "recognition/*.py", "sandbox/worker/*.py"),
     *("grading/trivial_answers.py", "grading/forwarding.py"),
 )
-# Students get different sets of exercises wrong, and a large class would otherwise fill the memory.
+# Each student may get a different set of exercises wrong, so without this limit, a large class would fill the memory.
 MAX_REFERENCE_SETS = 100
 
 
@@ -49,7 +49,7 @@ class AnswerKey:
 
     @cached_property
     def version(self) -> str:
-        """A short hash of the course, torch's version and the grader's code, for the names of caches."""
+        """A short hash of the course, torch's version and the grader's code, used in the names of cache files."""
         digest = hashlib.sha256(f"{self.fingerprint} {torch.__version__}".encode())
         for pattern in CODE:
             for file in sorted(PACKAGE.glob(pattern)):

@@ -48,9 +48,9 @@ class Outcome:
 class Attempt:
     """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `TRIES` times in total.
 
-    Resource usage counts against `budget`, the submission's budget. A test that must run alone holds the course-wide
-    `lock` exclusively. In a trial, no test does, and the worker is started again only without statements that were slow
-    to load.
+    Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
+    exclusively. In a trial, no test holds the lock, and the worker is started again only to leave out statements that were
+    slow to load.
     """
 
     def __init__(
@@ -147,8 +147,8 @@ class Attempt:
         """Run one test.
 
         Raises:
-            LimitExceeded: The code hit the idle-time limit while other tests may have been running.
-            WorkerDied: The worker was killed while other tests may have been running.
+            LimitExceeded: The code hit the idle-time limit, possibly while other tests were running.
+            WorkerDied: The worker was killed, possibly while other tests were running.
             ServerLost: The fork server died, which also killed the worker.
         """
         try:
@@ -197,14 +197,14 @@ class Attempt:
         return Outcome(True, "")
 
     def _with_hint(self, error: StudentError) -> str:
-        """Return the error's message, followed by what may have caused it if that is known."""
+        """Return the error's message, followed by a possible cause if one is known."""
         if error.type == "NameError" and self._failed_import:
             return f"{error}; an import failed: {self._failed_import}"
         if error.type == "NameError":
             return f"{error}; {NOT_DEFINED}"
         if CHANGED_LEAF.search(error.text):
             return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
-        if MODIFIED in error.text:  # The rest of torch's message is about its internals.
+        if MODIFIED in error.text:  # The rest of the message is about torch's internals.
             return f"{str(error).partition(MODIFIED)[0]}{MODIFIED}; {NEW_TENSOR}"
         return str(error)
 
@@ -223,7 +223,7 @@ class Attempt:
         return self._start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get that outcome.
+        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get the same outcome.
 
         Raises:
             LimitExceeded, WorkerDied: The test must be rerun while no other tests are running.
@@ -266,7 +266,7 @@ def reference_process(
         return None
 
     def start() -> Process:
-        # While the student's worker waits for a reference, its own process object charges the grader's time.
+        # The `Process` of the student's worker already charges the grader's time while that worker waits for a reference.
         return Process(server, limits, budget, charges_grader=False)
 
     return ReferenceProcess(source.references, start, student)

@@ -123,7 +123,7 @@ def close(
 
 
 def _same(seen: Tensor, expected: Tensor) -> Tensor:
-    """Return where two tensors are equal or both NaN."""
+    """Return a mask of the positions at which two tensors are equal or both NaN."""
     if seen.is_floating_point() or expected.is_floating_point():
         # Otherwise, PyTorch would round an int64 tensor to the other tensor's dtype.
         seen, expected = seen.double(), expected.double()
@@ -191,7 +191,7 @@ def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
 
 
 def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> None:
-    """Run a backward pass from `result`, given its gradient, after checking its shape and that gradients flow through it.
+    """Run a backward pass from `result` with the gradient `upstream`. First check the result's shape and `requires_grad`.
 
     `result.backward(upstream)` would import sympy, which takes longer than most tests.
     """
@@ -201,7 +201,7 @@ def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> No
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that `call` returns a tensor on the device `meta`, which stands in for a GPU, if its inputs are on that device."""
+    """Check that `call`, given inputs on the device `meta` (a stand-in for a GPU), returns a tensor on that device."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:

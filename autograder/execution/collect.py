@@ -131,7 +131,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
             )
         if hasattr(item, "callspec"):
             raise CourseError(
-                f"{item.nodeid}: a test cannot be parametrized, because marks list tests by name. Use a loop"
+                f"{item.nodeid}: a test cannot be parametrized, because the marks identify tests by name. Use a loop"
             )
         function = getattr(owner, item.name)
         if unknown := sorted({*_arguments(function)} - FIXTURES):

@@ -36,7 +36,7 @@ class Process(Protocol):
 class StudentError(Exception):
     """Raised when the student's code raises an exception or does not define a name that a test needs.
 
-    `type` and `text` describe the original exception, safe to print, and `line` is the line of `Source.text` that raised it.
+    `type` and `text` describe the original exception and are safe to print. `line` is the line of `Source.text` that raised it.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:

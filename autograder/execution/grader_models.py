@@ -54,7 +54,7 @@ class GraderModels:
         return m.Model(id(model), _methods(model), attributes, model.training)
 
     def set_modes(self, modes: list[tuple[int, bool, bool]]) -> None:
-        """Put each model and its submodules in the training or evaluation mode that the student's code last set."""
+        """Put each model and its submodules into the training or evaluation mode that the student's code last set."""
         # A forged list may contain a model many times.
         for id_, training, inner in {entry[0]: entry for entry in modes}.values():
             model = self.by_id.get(id_)
@@ -93,7 +93,7 @@ class GraderModels:
             self.answering = False
 
     def _limited_memory(self) -> AbstractContextManager[None]:
-        """Limit this process's memory. The limit includes what earlier calls keep."""
+        """Limit this process's memory. The limit includes the memory that earlier calls still occupy."""
         if self._memory is None and Path("/proc/self/statm").exists():
             self._memory = address_space() + MAX_MEMORY
         return nullcontext() if self._memory is None else limited_memory(self._memory)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autograder.slicing.unit import Unit
     from autograder.submissions.client import Reader
 
-# The submission's code in a test's exercise.
+# The submission's code for a test's exercise.
 ATTEMPT: pytest.StashKey[Attempt] = pytest.StashKey()
 
 

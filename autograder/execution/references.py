@@ -120,7 +120,7 @@ class ReferenceProcess:
         """Forward the backward pass of an earlier call.
 
         Raises:
-            WireError: The earlier call does not exist.
+            WireError: There was no such earlier call.
         """
         if question.keep not in self._reference_calls:
             raise m.WireError("the worker sent gradients for a call that was never made")

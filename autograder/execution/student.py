@@ -53,7 +53,7 @@ class Student:
         """Run the exercise's code. Return the line, exception name and message for each failed piece of code.
 
         Raises:
-            StudentError: The code does not define the exercise, because a piece of it failed.
+            StudentError: The code does not define the exercise, because a piece of the code failed.
         """
         errors = self.connection.request(load, Outgoing(), load.wanted)
         if not isinstance(errors, list) or not all(map(_is_error, errors)):
