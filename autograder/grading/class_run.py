@@ -40,7 +40,7 @@ class ClassRun:
     replacements: list[Replacement] = field(default_factory=list)  # students who submitted again
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
-        """Yield the marks of a class in submission order, storing each one as soon as it is graded.
+        """Yield the marks of each submission in the class, in order. Store them as soon as the submission is graded.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine. No student code was run.
@@ -101,7 +101,7 @@ class ClassRun:
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis with stored marks, and those marks. If no basis has any, return the first basis and None."""
+        """Return the first basis for which marks are stored, and those marks. If there is none, return the first and None."""
         if self.history is None or self.force:
             return bases[0], None
         try:

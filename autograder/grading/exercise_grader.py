@@ -1,4 +1,4 @@
-"""Grade one exercise: run its tests on given code, score the outcomes, and name a known mistake.
+"""Grade one exercise: run its tests on given code, score the outcomes, and identify any known mistake.
 
 Entry point: `ExerciseGrader`.
 """
@@ -101,7 +101,7 @@ class ExerciseGrader:
         try:
             return self.recognizer.recognize(exercise, source, failed, job.budget)
         except CourseError:
-            # Students may read the problem, so it contains neither the test's name nor its message.
+            # Students may read this text, so it contains neither the test's name nor the test's message.
             problems.append(
                 f"the course's own solution to {exercise.name} fails a hidden test, so the points for {exercise.name} may "
                 f"be too low. `autograder try {self.day.name} {exercise.name}` shows the cause"
@@ -127,8 +127,8 @@ class ExerciseGrader:
     ) -> Collection[str]:
         """Return which of the passed tests earn points.
 
-        All of them do if neither trivial answers nor forwarding to references would pass one of them. Otherwise, only
-        tests for errors do.
+        All of them do if at least one of them cannot be passed by a trivial answer or by forwarding to a reference. Otherwise,
+        only tests for errors do.
         """
         if len(passed) == len(self.key.tests[exercise.name]):
             return passed  # neither forwarding nor a trivial answer passes all tests

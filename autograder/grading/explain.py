@@ -1,7 +1,7 @@
 """Explain marks, for example when a student appeals. Summarise a submission, or show one exercise in detail.
 
 For stored marks, the test inputs are those of the original grading. The grader is imported only if a submission is graded
-again, while the fork server starts. Entry point: `explain`.
+again. In that case, the fork server starts in the meantime. Entry point: `explain`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def explain(
     Args:
         who: A student in the store, or else the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarised.
-        student: The student whose marks to explain, if several students' submissions are in the path `who`.
+        student: The student whose marks to explain, if the path `who` contains several students' submissions.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
         adjust: A function that applies manual points and comments, and submission times from Moodle.
 
@@ -75,7 +75,7 @@ def explain(
     class_roster.add_participants(marks.handed_in for marks in class_)
 
     def show(marks: SubmissionMarks) -> Iterator[str]:
-        """Summarise marks. The class decides whose late hours and extension a row of the roster contains."""
+        """Summarise marks. The whole class is needed to match the roster's late hours and extensions to students."""
         marks = adjust(marks)
         *_, late = class_list.lateness_of_each([*class_, marks], day, class_roster)
         return explain_text.summary(marks, late)

@@ -1,4 +1,4 @@
-"""Regrade the exercises of a submission that lost points, so that each mistake costs points once and has a name if possible.
+"""Regrade exercises that lost points, so that each mistake costs points only once, and identify known mistakes.
 
 Entry point: `FollowUp`.
 """
@@ -21,7 +21,7 @@ from autograder.slicing.client import Slice, Slicer, SlicingError
 
 # More statements cannot help an exercise with these statuses.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
-# All runs with wider code together, because such code may contain slow experiments.
+# One limit for all runs with wider code together, because such code may contain slow experiments.
 WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
@@ -36,11 +36,11 @@ class FollowUp:
         self._can_widen = True
 
     def regrade(self, graded: Sequence[Graded]) -> list[Graded]:
-        """Regrade exercises that lost points, replacing earlier ones with reference solutions, and look for known mistakes.
+        """Regrade exercises that lost points, and look for known mistakes.
 
-        Exercises are processed in order. If an exercise earns full points when regraded, later exercises use the
-        student's code for it. If points are still missing, the exercise is also graded with all statements that may affect
-        it, alone and with references.
+        Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
+        earns full points when regraded, later exercises use the student's code for it. If points are still missing, the
+        exercise is also graded with all statements that may affect it, first without and then with reference solutions.
         """
         result = {first.code.exercise: first for first in graded}
         for exercise in self._grader.day.exercises:
@@ -68,12 +68,12 @@ class FollowUp:
         job = Job(self._job.seed, self._wider_runs, is_trial=True)
         wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
-            job = replace(self._job, observe=None)  # the tests need more time than a trial has
+            job = replace(self._job, observe=None)  # the tests need more time than a trial allows
             wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.points <= best.marks.points:
             return best
         if self._job.observe:
-            # This run repeats one that counts, so the budget may be used up.
+            # Use no budget, because this run only repeats the run that counts, which may have used up the budget.
             observed = replace(job, budget=None, observe=self._job.observe)
             self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
         return wider
@@ -89,7 +89,7 @@ class FollowUp:
             return wider
 
     def _wider_code(self, exercise: Exercise) -> Slice | None:
-        """Return all statements that may affect an exercise, or None if too much time was spent on such code."""
+        """Return all statements that may affect an exercise, or None if too much time has been spent on such code."""
         if not self._can_widen or self._wider_runs.excess is not None:
             return None
         try:
@@ -101,7 +101,7 @@ class FollowUp:
     def _substitute(
         self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
     ) -> Graded:
-        """Regrade an exercise, replacing earlier ones that lost points with reference solutions. Return the best result."""
+        """Regrade an exercise, using references in place of earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 

@@ -1,4 +1,4 @@
-"""Find the tests that an exercise passes by only forwarding its arguments to another exercise's reference solution.
+"""Find the tests that an exercise passes merely by forwarding its arguments to another exercise's reference solution.
 
 Reference solutions to earlier exercises must not earn points for the exercise that calls them. An exercise graded with
 reference solutions therefore earns points only if it passes a test that forwarding alone cannot pass. Entry point: `Forwarding`.

@@ -1,4 +1,4 @@
-"""Import the grader as quickly as possible, which takes about a second."""
+"""Import the grader as quickly as possible. The import takes about a second."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-# NumPy would start a thread per core, and torch computes with one thread anyway.
+# By default, NumPy starts one thread per core. torch computes with one thread anyway.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-with without_garbage_collection(), contextlib.suppress(Exception):  # the next import also fails
+with without_garbage_collection(), contextlib.suppress(Exception):  # the next import fails as well
     import autograder.course.config
     import autograder.grading.grader  # noqa: F401

@@ -1,4 +1,4 @@
-"""Protect the processes that grade from Ctrl-C and from files in the current folder.
+"""Protect grading processes from Ctrl-C and from files in the current folder.
 
 Entry points: `protected_start` and `blocked_interrupts`.
 """

@@ -82,7 +82,7 @@ class Pool:
         """Kill all processes."""
         _kill_processes()
         while not self._lock.acquire(timeout=0.1):
-            pool_start.stop()  # a process is being started, which now fails
+            pool_start.stop()  # a process is being started; make that fail
         try:
             self._closed = True
             _kill_processes()
@@ -127,7 +127,7 @@ class Pool:
         """Grade a submission in the pool, and set the result of `future`."""
 
         def receive(done: Future[SubmissionMarks]) -> None:
-            # Do not take the lock: the executor may hold its own lock, which `submit` takes second.
+            # Do not acquire `_lock`: the executor may hold its own lock here, but `_send` acquires that lock after `_lock`.
             if isinstance(done.exception(), BrokenExecutor) and not self._closed:
                 self._queue(lambda: self._recover(executor))
             elif self._unfinished.pop(future, None):
@@ -163,7 +163,7 @@ class Pool:
             self._one_by_one.submit(work)
 
     def _recover(self, broken: ProcessPoolExecutor) -> None:
-        """Grade all submissions that were sent to a broken executor, one at a time, and then replace the executor."""
+        """Grade, one at a time, all submissions that were sent to a broken executor. Then replace the executor."""
         if self._executor is not broken:
             return
         _kill_processes()
@@ -227,6 +227,6 @@ def copy_outcome(done: Future[T], future: Future[T]) -> None:
 
 
 def _kill_processes() -> None:
-    """Kill all processes of the pool. They have nothing to save, and a clean exit waits for all their threads."""
+    """Kill all processes of the pool. They have nothing to save, and a clean exit would wait for all their threads."""
     for child in multiprocessing.active_children():
         child.kill()

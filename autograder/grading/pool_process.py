@@ -1,7 +1,7 @@
 """Grade submissions in a process of the pool. Entry points: `start`, `isolation` and `grade`.
 
-Where the process is not forked from one that has already imported the grader, the fork server takes longest to start, so
-this module imports little else before that.
+If this process was not forked from one that has already imported the grader, starting the fork server takes longest. This
+module therefore imports little else before the fork server starts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
 
 
 def _exit_with_parents() -> None:
-    """Exit together with the process that runs the pool, and with the one from which this process was forked, if any."""
+    """Exit when the process that runs the pool exits, or when the one from which this process was forked (if any) exits."""
     owner = multiprocessing.parent_process()
     assert owner is not None
     threading.Thread(target=_exit_after, args=(owner,), daemon=True).start()

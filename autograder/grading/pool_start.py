@@ -22,9 +22,9 @@ PRELOADED = ["autograder.grading.grader_imports"]
 
 
 def context(jobs: int) -> BaseContext:
-    """Return the context in which to start up to `jobs` processes.
+    """Return the multiprocessing context for a pool of at most `jobs` processes.
 
-    If they are forked, the imports start at once, and this function does not wait for them.
+    If the processes are forked, the imports start immediately, and this function does not wait for them.
     """
     if jobs > 1 and sys.platform.startswith("linux"):
         forkserver.set_forkserver_preload(PRELOADED)
@@ -39,13 +39,13 @@ def context(jobs: int) -> BaseContext:
 
 
 def stop() -> None:
-    """Kill the process that the others are forked from, and all of them.
+    """Kill the process from which the pool's processes are forked. They exit together with it.
 
-    Otherwise, that process would end only after its imports and a slow cleanup.
+    Otherwise, it would exit only after its imports and a slow cleanup.
     """
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
-            # multiprocessing collects the exit code.
+            # Leave the exit code for multiprocessing to collect.
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

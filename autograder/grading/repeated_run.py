@@ -65,7 +65,7 @@ def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> 
     ):
         for wide in (False, True):
             code = slicer.slice_again(exercise.name, exercise.reference_for, wide)
-            # Only an exercise that lost points in the first run has statements, those of the run that counts.
+            # `statements` comes from the run that counts. It is empty unless the exercise lost points in the first run.
             if not exercise.statements or own_statements(code, grader.day) == exercise.statements:
                 return code.pieces
     return ()

@@ -114,12 +114,12 @@ class Session:
         """Grade the submissions under the given paths.
 
         Args:
-            seed: A seed to use for every submission, in which case the new marks do not become current.
+            seed: A seed to use for every submission. If it is given, the new marks do not become current.
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
             adjust: A function that applies manual points and comments, which are not stored.
-            corrects_times: Whether Moodle's worksheet belongs to these submissions, so that it corrects known times.
+            corrects_times: Whether Moodle's worksheet belongs to these submissions, so its times replace known times.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
@@ -201,7 +201,7 @@ class Session:
                 self.on_store_error(error)
 
     def relabel(self) -> set[str]:
-        """Name the students in the store as on the roster, except those whose names several people have.
+        """Relabel the students in the store with their roster names, except students who share a name.
 
         Return the labels of all students in the store.
         """

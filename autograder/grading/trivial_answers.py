@@ -1,8 +1,9 @@
 """Find the tests that pass for trivial answers. Passing only such tests earns no points.
 
-Trivial answers are None, an empty list, the first argument, and results with the type and shape of the correct answer
-that consist of zeros (0, False, ""), ones (1, True) or NaN or have no elements. Some tests pass only if such an answer
-also raises the errors that the correct answer raises; they earn their own points. Entry point: `passed_tests`.
+Trivial answers are None, an empty list, the first argument, and results with the type of the correct answer. These results
+have the correct shape and consist of zeros (0, False, ""), ones (1, True) or NaN, or else have no elements. Some tests pass
+only if such an answer also raises the errors that the correct answer raises. Passing those tests earns only their own
+points. Entry point: `passed_tests`.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
         for test in tests:
             attempt.run_test(test)
             if attempt.has_ended:
-                # The answers before this one may have used up its time and restarts.
+                # Earlier answers may have used up the worker's time and restarts.
                 attempt.stop()
                 attempt = runner.attempt(patient, source, Job("0"))
                 attempt.run_test(test)
@@ -150,7 +151,7 @@ def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
 
 
 def _with_answers(test: Test, found: dict[str, Kind]) -> Iterator[Test]:
-    """Yield a test for each trivial answer. A test that passes adds its name to `found`, and the next ones do nothing."""
+    """Yield a test for each trivial answer. The first test that passes adds its name to `found`, and later tests do nothing."""
 
     def with_answer(answer: str, kind: Kind) -> Test:
         def run(_: object, student: Student, seed: int) -> None:

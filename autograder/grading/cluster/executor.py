@@ -33,7 +33,7 @@ class Cluster:
     """A Dask cluster that grades submissions for one day.
 
     Workers that cannot isolate student code or have a different version of the course are retired, and their tasks are
-    sent to others. A submission is graded on this machine if the workers that try to grade it are killed repeatedly.
+    sent to other workers. A submission is graded on this machine if the workers that try to grade it are killed repeatedly.
     """
 
     def __init__(

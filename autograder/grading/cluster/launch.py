@@ -28,7 +28,7 @@ from autograder.grading.interrupts import SAFE_PATH, protected_start
 LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
 SETTINGS = {
-    # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would fail the others.
+    # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would make others fail.
     "distributed.scheduler.allowed-failures": 10,
     "distributed.worker.profile.enabled": False,  # Profiling would take a tenth of the CPU time.
     "distributed.comm.require-encryption": True,
@@ -37,9 +37,9 @@ SETTINGS = {
 }
 TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
-# The sandbox limits the memory of student code, because Dask does not see the sandbox's processes.
+# Dask does not see the sandbox's processes, so the sandbox limits the memory of student code instead.
 NO_MEMORY_LIMIT = 0
-# The scheduler always opens an unencrypted HTTP port; this restricts it to this machine.
+# The scheduler always opens an unencrypted HTTP port. This address makes the port reachable only from this machine.
 NO_DASHBOARD = "127.0.0.1:0"
 
 
@@ -72,7 +72,7 @@ def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]
 
 
 def _security(place: Place) -> Security:
-    """Return the certificates for a running scheduler: those given, or else those in Dask's configuration.
+    """Return the certificates for a running scheduler: the user's or, by default, those in Dask's configuration.
 
     Raises:
         ClusterError: The address does not use TLS, or there are no certificates.
@@ -144,7 +144,7 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
             worker_extra_args=[
                 *configured["worker-extra-args"],
                 *("--memory-limit", str(NO_MEMORY_LIMIT)),
-                # A worker shuts down before its job ends, and its tasks go to others.
+                # A worker shuts down before its job ends, and its tasks go to other workers.
                 *(
                     "--lifetime",
                     f"{lifetime * 8 // 10}s",

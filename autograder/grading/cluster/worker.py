@@ -78,7 +78,7 @@ def _make_grader(course: CourseVersion) -> Grader:
     try:
         from autograder.grading.grader_imports import without_garbage_collection
 
-        # Otherwise, garbage collection would examine the grader's objects again and again.
+        # Otherwise, the garbage collector would examine the grader's objects over and over.
         with without_garbage_collection():
             from autograder.grading.grader import Grader
 

@@ -34,7 +34,7 @@ class BrokenTask(Exception):
 
 
 class Workers:
-    """A cluster's workers, excluding those that cannot grade for the given version of the course."""
+    """A cluster's workers, excluding workers that cannot grade the given version of the course."""
 
     def __init__(
         self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
@@ -123,7 +123,7 @@ class Workers:
             self.refuse(reply)
 
     def refuse(self, reply: Refused) -> None:
-        """Retire a worker that cannot grade for this run.
+        """Retire a worker that cannot grade in this run.
 
         Raises:
             NoIsolation, CourseError: No workers are left.
