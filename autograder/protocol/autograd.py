@@ -47,7 +47,7 @@ def vector_jacobian_product(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients with respect to `inputs`, given pairs of an output and its upstream gradient.
 
-    The graph is kept. With `grad_outputs`, `torch.autograd.grad` imports sympy, which takes longer than most tests.
+    The graph is kept. Passing `grad_outputs` to `torch.autograd.grad` would import sympy, which takes longer than most tests.
 
     Raises:
         ValueError: An upstream gradient does not have its output's shape.

@@ -69,7 +69,7 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
 
 
 def _extent(meta: TensorMeta, size: int) -> int:
-    """Return the number of elements between the first and the last one of a tensor in a payload of `size` bytes."""
+    """Return how many elements a tensor spans in memory, after checking that it fits in a payload of `size` bytes."""
     dtype = DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
     if (

@@ -31,7 +31,7 @@ class Items(Tagged, frozen=True):
 
 
 class Pairs(Tagged, frozen=True):
-    """A dict whose keys are plain values or tuples of them, which are sent as lists."""
+    """A dict whose keys are plain values or tuples of plain values. Tuples are sent as lists."""
 
     items: list[tuple[Key, Value]]
 
@@ -103,18 +103,18 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Reference(Tagged, frozen=True):
-    """A function or class from the reference solution, with parameters. Calls from student code run in another process."""
+    """A function or class from the reference solution, with its parameters. Calls from student code run in another process."""
 
     name: str
-    parameters: list[str] | None = None  # None for any
+    parameters: list[str] | None = None  # None if it accepts any
     methods: dict[str, list[str] | None] | None = None  # a class's methods with their parameters
 
 
 class Load(Tagged, frozen=True):
     """Run source code as a module, piece by piece. Each piece is given by its first and last line.
 
-    `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains
-    a proxy for each entry in `references`.
+    `wanted` is the exercise that the code must define. `operators` and `attributes` list what it must not use. The
+    module contains a proxy for each entry in `references`.
     """
 
     source: str
@@ -213,8 +213,9 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments changed in place. `modes` contains the id of each grader's model, and whether it and its
-    submodules are now in training mode. `forbidden` lists the forbidden operators called. The other fields give the cost.
+    `changed` lists the arguments changed in place. `modes` contains the id of each of the grader's models, and whether the model
+    and its submodules are now in training mode. `forbidden` lists the forbidden operators that were called. The other
+    fields give the cost.
     """
 
     result: Data
