@@ -119,7 +119,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is an alias of a known parameter. A tensor that is constant or has no values never is."""
+    """Return whether a value is an alias of a known parameter. A tensor that is constant or has no values never counts as one."""
     if not isinstance(value, Tensor):
         return True  # the observation is a type or a plain value
     if value.is_meta:
@@ -157,7 +157,7 @@ def _flatten(
 
 
 def _extend(path: str, name: str) -> str:
-    """Append a name to a path. The result is short, because the paths of all items of a dict contain its key."""
+    """Append a name to a path. Replace a long path with its hash, because the path of every item under a key contains the key."""
     longer = f"{path}.{name}"
     if len(longer) <= MAX_PATH:
         return longer

@@ -58,7 +58,7 @@ class Recognizer:
         """Return the name of the known mistake in the code, or None if there is no unique match.
 
         `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
-        inputs for which mistakes are known, and charges the time to `budget`.
+        inputs for which the mistakes' signatures were recorded, and charges the time to `budget`.
 
         Raises:
             CourseError: The exercise's solution fails a test.
@@ -71,7 +71,8 @@ class Recognizer:
         if not similar:
             return None
         needed = set(failed_tests).union(*(s.failed_tests for s in similar.values()))
-        # If no mistake fails the same tests, or another one fails more, the inputs may be the reason.
+        # If no mistake fails exactly these tests, or if some mistake fails these tests and more, the submission's inputs may
+        # be the reason. In that case, run the tests again with the inputs that all submissions share.
         is_usual = any(s.failed_tests == list(failed_tests) for s in similar.values()) and not any(
             set(s.failed_tests) > set(failed_tests) for s in similar.values()
         )

@@ -1,4 +1,4 @@
-"""Decide from observations whether code contains a known mistake. Entry points: `make_signature` and `find_match`."""
+"""Determine from observations whether code contains a known mistake. Entry points: `make_signature` and `find_match`."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def _matches_with_another_fault(
 ) -> bool:
     """Return whether the code contains the mistake and one additional fault.
 
-    The additional fault may affect a single test. Either code with only the mistake passes this test, or only the
-    student's code raises an exception in it. Alternatively, the additional fault may be an incorrect dtype, if the
+    The additional fault may affect a single test. Code with only the mistake must either pass this test or, unlike the
+    student's code, raise no exception in it. Alternatively, the additional fault may be an incorrect dtype, if the
     results differ from the mistake's results only in dtype. In both cases, a conclusive value must match in a test that
     the additional fault does not affect.
     """
