@@ -24,8 +24,8 @@ from autograder.sandbox.command import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 from autograder.sandbox.launch import STANDBY, LaunchedServer, launch
 
-# Timeout in seconds for a server that hangs. It is generous to allow for busy machines. If the server exits, the client
-# notices immediately.
+# Timeout in seconds for a server that hangs, long enough for busy machines. If the server exits, the client notices
+# immediately.
 START_SECONDS = 300.0
 Sandbox = Literal["required", "none"]
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
@@ -41,13 +41,13 @@ class _Child:
 
 
 class Server:
-    """A running fork server. Each grader has its own server, which may be a duplicate of another one (see launch.py).
+    """A running fork server. Each grader has its own server, which may be a duplicate of another server (see launch.py).
 
     Most of a worker's startup time is spent in the kernel, so the server forks the next worker while the current one
     runs.
 
     With `sandbox="required"`, no code runs unless probes confirm that files, network, processes and memory are
-    isolated. With `"none"`, only the given `layers` confine the code. By default, this is only `limits`.
+    isolated. With `"none"`, only the given `layers` confine the code (by default, only `limits`).
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Server:
         services: Sequence[str] = (WORKER,),
     ) -> None:
         self._required = sandbox == "required"
-        if not sys.platform.startswith("linux"):  # even without isolation, for pidfds and /proc
+        # Pidfds and /proc are needed even without isolation.
+        if not sys.platform.startswith("linux"):
             raise NoIsolation(f"student code can only run on Linux. {ADVICE}")
         self._layers = list(
             layers if layers is not None else LAYERS if self._required else ["limits"]

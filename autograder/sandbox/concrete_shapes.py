@@ -1,7 +1,7 @@
 """Let torch check shapes without importing sympy, which takes 0.3 s and 30 MB. Entry point: `assume_concrete_shapes`.
 
-Operations on `meta` tensors, and many checks of arguments, ask torch's module for symbolic shapes about shapes that are
-ordinary ints. Only code for torch's compilers creates symbolic shapes.
+Operations on `meta` tensors and many argument checks call torch's symbolic-shape functions even if all sizes are ordinary
+ints. Only code for torch's compilers creates symbolic shapes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
 
 
 def _real(name: str) -> types.ModuleType:
-    """Import all the real modules, and return one of them.
+    """Import all the real modules, and return the one called `name`.
 
     Modules may still refer to a stand-in, so each stand-in gets all attributes of the real module.
     """
@@ -78,9 +78,10 @@ def _real(name: str) -> types.ModuleType:
 
 
 def _for_concrete(name: str, answer: bool | None = None) -> Callable[..., Any]:
-    """Return a function that answers for a concrete value, by default with the value itself.
+    """Return a stand-in for the function called `name`.
 
-    It passes a symbolic value to the real function called `name`.
+    For a concrete value, it returns `answer` or, by default, the value itself. For a symbolic value, it calls the real
+    function.
     """
 
     def function(value: Any, *options: Any) -> Any:

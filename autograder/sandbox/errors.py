@@ -41,7 +41,8 @@ class WorkerDied(Exception):
     def was_killed(self) -> bool:
         """Return whether the process was killed from outside.
 
-        The kernel does so if memory runs out, and the fork server if a process exceeds a limit that only the server checks.
+        The kernel kills processes if memory runs out. The fork server kills a process that exceeds a limit that only the
+        server checks.
         """
         return self.code == -signal.SIGKILL
 

@@ -1,8 +1,8 @@
 """Launch fork servers. Entry points: `launch`, and `STANDBY` for a server that is launched before it is needed.
 
 A fork server takes longer to start and needs more memory than anything else in a command. `autograder grade` therefore
-launches one before its own imports, and its processes use duplicates of it. Without one on standby, or if it was killed, each
-process launches its own.
+launches one before its own imports, and its processes use duplicates of it. If no server is on standby, or if it was
+killed, each process launches its own.
 """
 
 from __future__ import annotations

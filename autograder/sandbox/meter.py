@@ -12,8 +12,8 @@ from autograder.sandbox.errors import LimitExceeded
 # Seconds between measurements. A call that finishes sooner is charged to the budget but not checked against the limits
 # for one call.
 SLICE = 0.05
-# The grader measures at least this often, in seconds. If it wakes up this much later than planned, it was stopped itself,
-# for example with Ctrl-Z or because the machine was suspended.
+# Maximum number of seconds between the grader's measurements. If the grader wakes up this much later than planned, it was
+# itself stopped, for example with Ctrl-Z or because the machine was suspended.
 STOPPED = 1.0
 
 
@@ -49,7 +49,7 @@ class Meter:
         self._next_check = min(now + SLICE, self._budget_lasts)
 
     def pause(self) -> None:
-        """Stop measuring idle time while the grader is working."""
+        """Pause the measurement of idle time while the grader is working."""
         if self._since is not None:
             now = time.monotonic()
             self._exclude_stop(now)
@@ -73,7 +73,7 @@ class Meter:
         return self._next_check - now
 
     def _exclude_stop(self, now: float) -> None:
-        """If the grader was stopped while it waited, do not count this time. Time in the run queue is excluded separately."""
+        """Exclude time for which the grader was stopped while it waited. Time in the run queue is excluded separately."""
         if self._since is None:
             return
         late = now - max(self._next_check, self._since)
@@ -125,12 +125,12 @@ class Meter:
             raise LimitExceeded(self._budget.excess)
 
     def close(self) -> None:
-        """Charge any time not yet charged to the budget. Call this method before stopping the process."""
+        """Charge the budget for any time that has not been charged yet. Call this method before stopping the process."""
         self.pause()
         self._charge(*self._measure(time.monotonic()))
 
     def ended(self, cpu: float) -> Excess | None:
-        """Charge the total CPU time of a process that has ended. Return the limit that it reached, if any."""
+        """Charge the budget for the total CPU time of a process that has ended. Return the limit that was reached, if any."""
         self.pause()
         self._charge(cpu, 0.0)
         return self._budget.excess

@@ -23,7 +23,7 @@ MAX_BYTES = 16 << 20
 MAX_CHANGED = 100  # number of arguments that one call can change
 # The grader runs its own models and cannot interrupt a call. The first three constants limit the number of tensors, the
 # number of elements and the longest axis in one call. The fourth limits the total number of elements in all calls whose
-# graphs are kept, and the last is the least that such a call counts, because every graph uses memory.
+# graphs are kept. In that total, a call counts as at least `MIN_KEPT_ELEMENTS`, because every graph uses memory.
 MAX_CALL_TENSORS = 256
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
@@ -175,7 +175,7 @@ class Process:
         arguments = question.upstream if isinstance(question, m.AskBackward) else question.arguments
         _check_size(arguments)
         tensors = arguments.tensors
-        # A tensor without elements counts as one element, because it takes time and memory, too.
+        # A tensor without elements counts as one element, because it also takes time and memory.
         elements = sum(math.prod(meta.shape) or 1 for meta in tensors)
         axis = max((n for meta in tensors for n in meta.shape), default=0)
         if isinstance(question, m.Ask) and question.keep:

@@ -30,14 +30,13 @@ HOME_FILES = 4096
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
 # Names to hide in the folders that contain the installed packages. `__pycache__` is hidden because compiled files
-# contain source
-# paths.
+# contain source paths.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("notebook_autograder-", "__editable__")
 # This metadata file contains the source path of a package that was installed from a local folder or file.
 ORIGIN = "direct_url.json"
-# The new root is built in this folder. Any folder works, because needed contents are cloned before the mount hides
-# them.
+# The new root is built in this folder. Any folder works, because everything in it that is needed is cloned before the
+# mount hides it.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
@@ -73,7 +72,7 @@ def hidden_entries(folders: Sequence[str]) -> list[str]:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or lies below it."""
+    """Return whether a path is equal to `folder` or lies below it."""
     return os.path.commonpath([path, folder]) == folder
 
 

@@ -30,7 +30,7 @@ EDITABLE = "__editable__"
 def relocate(arguments: list[str]) -> None:
     """Restart the fork server from mounts at neutral paths, unless that has already happened or is impossible.
 
-    `arguments` are those of the fork server. Without the layer `namespaces`, nothing is mounted.
+    `arguments` are the fork server's command-line arguments. Without the layer `namespaces`, nothing is mounted.
 
     Raises:
         OSError: The mounts succeeded in a child of this process but not in the process itself.

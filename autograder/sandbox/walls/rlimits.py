@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 THREADS = 64
-# Without namespaces, the kernel counts all threads of a user. The limit is then so high that one process cannot prevent
-# another one from starting threads before the fork server notices it.
+# Without namespaces, the kernel counts the threads of all the user's processes together. This limit is high
+# enough that the fork server notices a process with too many threads before that process keeps others from starting threads.
 SHARED_THREADS = 4096
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20

@@ -1,6 +1,6 @@
 """Filter system calls: calls on an allowlist succeed, and all others fail with EPERM.
 
-System calls for a different architecture kill the process, because ordinary programs do not make any. The allowlist was
+System calls for a different architecture kill the process, because ordinary programs make no such calls. The allowlist was
 determined by running training loops, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. It
 excludes fork, exec and socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """

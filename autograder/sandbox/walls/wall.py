@@ -92,8 +92,7 @@ class Wall:
         rlimits.raise_descriptors()  # each Landlock rule keeps a file descriptor open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
-            # Each process's tmpfs is mounted under this path. The entries in `hidden` are already hidden by the new
-            # root.
+            # Each process's tmpfs is mounted under this path. The new root already hides the entries in `hidden`.
             rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
             hidden = []
         for folder in python:

@@ -32,8 +32,8 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
     """Replace the given operators and attributes with functions that append the forbidden name to `hits` and raise `Forbidden`.
 
     Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`. For
-    `operator(option)`, only calls that turn on the option raise, and the operator must be composite.
-    Names that do not exist in this version of torch are ignored.
+    `operator(option)`, only calls that turn on the option raise `Forbidden`, and the operator must be composite. Names that
+    do not exist in this version of torch are ignored.
     """
     for name in operators:
         path, _, option = name.rstrip(")").partition("(")
@@ -91,7 +91,7 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """Map each operator's name to its entries, as pairs of table and key, in the compiler's decomposition tables.
+    """Map each operator's name to its entries in the compiler's decomposition tables. Each entry is a (table, key) pair.
 
     The fork server caches the result to save 5 ms.
     """

@@ -43,7 +43,7 @@ def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
 
 
 def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module | None]:
-    """Return the root and its submodules, or None for those that do not exist. Owners must come before their submodules."""
+    """Return the root and its submodules, with None for missing submodules. Owners must come before their submodules."""
     found: list[nn.Module | None] = [root]
     for owner, name in submodules:
         parent = found[owner]
@@ -79,7 +79,7 @@ class FunctionalModule:
         tensors: Sequence[Tensor],
         modes: Sequence[bool],
     ) -> Any:
-        """Call a method with the given parameters, buffers and training modes, in the order of `describe_module`."""
+        """Call a method with the given parameters, buffers and training modes, ordered as in `describe_module`."""
         for module, training in zip(self._modules, modes, strict=True):
             module.training = training
         for (position, name), tensor in zip(self._tensors, tensors, strict=True):

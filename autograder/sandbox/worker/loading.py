@@ -15,8 +15,8 @@ import torch
 
 from autograder.sandbox.worker.describe import FILE
 
-# The beginning of the state of torch's Mersenne Twister: the seed, the number of words left before new ones are
-# generated plus 1, whether it is seeded, and the position of the next word.
+# The beginning of the state of torch's Mersenne Twister: the seed, 1 plus the number of words left before new words are
+# generated, whether the generator is seeded, and the position of the next word.
 STATE = struct.Struct("=QiiQ")
 MAX_POSITION = 625  # `left + next` after the first number is drawn; there are 624 words
 
@@ -85,7 +85,7 @@ def set_random_state(state: torch.Tensor) -> None:
     """Set torch's random state to a state that another process sent.
 
     Raises:
-        ValueError: With this state, torch would read memory beyond the state. torch itself does not check this.
+        ValueError: With this state, torch would read beyond the end of the state. torch itself does not check this.
     """
     _, left, seeded, position = STATE.unpack_from(state.contiguous().numpy().tobytes())
     if seeded != 1 or left < 1 or left + position > MAX_POSITION:
