@@ -57,9 +57,9 @@ def slice_for(
     """Return the code that an exercise needs, or None if the student does not define it.
 
     Names bound by the course's units resolve to those units, and all other names to the student's units. If the notebook
-    contains the course's function or class unchanged and another one with the same name, the name resolves to the
-    student's, unless the slice contains other units of the course that use it. `problems` reports any names that the
-    course provides and the student binds or changes differently.
+    contains both the course's unchanged function or class and a different one with the same name, the name resolves to the
+    student's version, unless the slice contains other units of the course that use it. `problems` reports any
+    course-provided names that the student binds or changes differently.
     """
     notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
     for prefer_own in (True, False):
@@ -84,7 +84,7 @@ def wider_slice(
     These are the statements that mention a name in the code, directly or through each other, except definitions of other
     exercises, demonstrations, and statements that occur in the release. Such code covers registries, callbacks and aliases
     that `slice_for` does not follow, but also experiments. Return None if the student does not define the exercise, or if
-    the notebook has too many statements, or too many are related.
+    the notebook has too many statements, or too many related ones.
     """
     if len(student) > MAX_INDEXED:
         return None
@@ -173,7 +173,7 @@ class _Search:
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Select a unit that defines an object used at the given moment and queue the names that the unit reads."""
+        """Select a unit that defines an object used at the given moment, and queue the names that the unit reads."""
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
@@ -222,7 +222,7 @@ class _Search:
             self.follow([])
 
     def take_related(self, released: Collection[str]) -> None:
-        """Select the student's statements that mention a name in the selected ones, directly or through each other."""
+        """Select the student's statements that mention a name in the code selected so far, directly or through each other."""
         index = self.index
         others = index.exercises - {index.wide}
         mentioning: dict[str, list[int]] = defaultdict(list)
@@ -237,7 +237,7 @@ class _Search:
             seen |= new
             units = [index.units[position] for position in new if position >= index.n_given]
             names = {name for unit in units for name in unit.reads | unit.binds | unit.changes}
-            # `globals()["f"]` and `getattr(module, "f")` mention f, too.
+            # `globals()["f"]` and `getattr(module, "f")` also mention f.
             names |= {name for unit in units for name in QUOTED.findall(unit.source)}
             for name in names - unrelated:
                 for position in mentioning.pop(name, ()):

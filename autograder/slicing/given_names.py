@@ -33,7 +33,7 @@ class GivenNames:
 
         def sort_key(position: int) -> tuple[bool, bool, int]:
             unit = index.units[position]
-            # For example, `from torch.nn import LayerNorm, Linear`.
+            # For example, `from torch.nn import LayerNorm, Linear` must not hide the student's own LayerNorm.
             hides_own = not own.isdisjoint(unit.imports)
             return position >= index.n_given, not (unit.first or hides_own), position
 

@@ -32,7 +32,7 @@ TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.C
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The function names that at least one exercise of a course forbids, and the libraries that contain these functions."""
+    """The names of the functions that at least one exercise of a course forbids, and the libraries that contain them."""
 
     names: frozenset[str]
     libraries: frozenset[str]
@@ -94,7 +94,7 @@ class _Facts:
     in_methods: tuple[tuple[str, str | Chain], ...] = ()
 
     def without(self, methods: Collection[str]) -> _Facts:
-        """Return the facts without the given methods, and with the mentions in all other methods."""
+        """Return these facts with the methods' mentions added to `mentions`, except the mentions in the given methods."""
         kept = [mention for method, mention in self.in_methods if method not in methods]
         return replace(self, mentions=(*self.mentions, *kept), in_methods=())
 
@@ -146,7 +146,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
 
 
 def _type_in(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes of the type that a node only states or compares with, as in `x: nn.LayerNorm`."""
+    """Return the nodes of the type in an annotation, such as `x: nn.LayerNorm`, or in a call to `isinstance` or `issubclass`."""
     type_ = getattr(node, TYPE_FIELDS.get(type(node), ""), None)
     if isinstance(node, ast.Call) and is_call_of(node, "isinstance", "issubclass"):
         type_ = node.args[1] if len(node.args) == 2 else None

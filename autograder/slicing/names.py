@@ -168,7 +168,7 @@ def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
-    """Return the names that statements read before binding them and the names that they bind on every path."""
+    """Return the names that statements read before binding them, and the names that they bind on every path."""
     flow = _Flow()
     flow.run(statements)
     return flow.read, set(flow.bound)
@@ -201,7 +201,7 @@ class _Flow:
                 self._bind(self._reads(immediate_nodes([s])))
 
     def _reads(self, nodes: list[ast.AST]) -> set[str]:
-        """Record the names that the nodes read and return the names that they bind."""
+        """Record the names that the nodes read, and return the names that they bind."""
         for node in nodes:
             if (
                 isinstance(node, ast.Name)
@@ -225,7 +225,7 @@ class _Flow:
             return
         for name in stored:
             self._by_heads[name] = self._by_heads.get(name, 0) + 1
-        # `except E as e` binds e in the handler alone.
+        # `except E as e` binds e only in the handler.
         caught = {id(h.body): h.name for h in getattr(s, "handlers", []) if h.name}
         bound_by = [self._branch(block, caught.get(id(block))) for block in blocks]
         for name in stored:
@@ -246,7 +246,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt], caught: str | None = None) -> set[str]:
-        """Process a block. Return the names that it newly binds on every path and remove them from `bound`.
+        """Process a block. Remove the names that it newly binds on every path from `bound`, and return them.
 
         `caught` is the exception's name if the block handles an exception.
         """

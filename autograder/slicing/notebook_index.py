@@ -18,9 +18,9 @@ class NotebookIndex:
 
     `preferred` contains the names for which the student's own functions and classes replace the course's.
 
-    If `wide` is the name of an exercise, every binding of that name is a definition of the exercise, and the student's
+    If `wide` is the name of an exercise, every binding of that name counts as a definition of the exercise. The student's
     names replace those of statements that occur in the release (`released`) and, where possible, those of the course. Code
-    under `if __name__ == "__main__":` counts, but no demonstration.
+    under `if __name__ == "__main__":` is included, but demonstrations are not.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class NotebookIndex:
         return _is_made_from(unit, name, self.defined_here)
 
     def _without_experiments(self, name: str) -> set[int]:
-        """Return the units that bind or change a name, without those that bind a function, import or built-in to data.
+        """Return the units that bind or change a name, except those that rebind a function, import or built-in to data.
 
         Functions that run at the end of the notebook ignore such experiments, for example `for step in range(3)`. If an
-        exercise needs one after all, its wider slice has it.
+        exercise needs such an experiment after all, its wider slice contains it.
         """
         kept: set[int] = set()
         # Whether the name refers to an experiment's data, which later units may change.
@@ -247,7 +247,7 @@ def _is_made_from(unit: Unit, name: str, own: Collection[str]) -> bool:
 
 
 def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Unit]) -> set[str]:
-    """Return the replaceable functions and classes that the notebook defines besides the course's unchanged definition."""
+    """Return the replaceable functions and classes that the notebook redefines although it also contains the course's."""
     optional = {u.source: u.defines - u.imports for u in given if u.is_replaceable}
     kept = set[str]().union(*(optional.get(u.source, ()) for u in student))
     return kept & {n for u in own if not u.is_demonstration for n in u.defines - u.imports}

@@ -228,9 +228,9 @@ def _forbidden_uses(
 
 
 def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
-    """Return the student's units, except definitions of other exercises that the code of an exercise does not read.
+    """Return the student's units, except definitions of other exercises that an exercise's code does not read.
 
-    The slice contains them if they share a decorator that fills a table.
+    The slice contains such definitions if they share a decorator that fills a table.
 
     Args:
         own: The names of the exercise.

@@ -58,7 +58,7 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
             start, end = _first_line(group[0], lines), group[-1].end_lineno or 0
             if len(units) > MAX_UNITS:
                 return units, [*problems, TOO_LONG]
-            # A backslash at the end continues with an empty line, which is not part of the unit.
+            # A backslash at the end continues onto an empty line, which is not part of the unit.
             own = "\n".join(lines[start - 1 : end]).removesuffix("\\")
             try:
                 unit = make_unit(own, group, start)

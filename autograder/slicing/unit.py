@@ -152,7 +152,7 @@ def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names read when the statements run, those read when functions are called, and those bound.
+    """Return the sets of global names that are read when the statements run, read when functions are called, and bound.
 
     `table` is None if the statements contain no inner scopes.
     """
@@ -229,7 +229,7 @@ def _is_first(node: ast.AST) -> bool:
 
 
 def _is_setting(s: ast.AST, functions: Collection[str]) -> bool:
-    """Return whether a statement only calls these functions, which change process-wide settings."""
+    """Return whether a statement does nothing but call these functions, which change process-wide settings."""
     if isinstance(s, (ast.Expr, ast.Assign)) and isinstance(s.value, ast.Call):
         function = s.value.func
         name = getattr(function, "attr", getattr(function, "id", ""))
