@@ -165,9 +165,11 @@ def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
     assert any("50 points in Canvas and 100 here" in note for note in notes)
     assert any("bob: marked late, but the student has an extension" in note for note in notes)
     assert any("on the roster without a submission (1): dora" in note for note in notes)
-    assert f"students in {gradebook} without a submission (1): Eve" in notes
+    assert f"these students in {gradebook} have no submission (1): Eve" in notes
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
-    assert any(f"{gradebook} that change (2): {label}: 12.5 → 40; cyd" in note for note in notes)
+    assert any(
+        f"these grades in {gradebook} change (2): {label}: 12.5 → 40; cyd" in note for note in notes
+    )
 
 
 def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Day) -> None:
@@ -300,10 +302,12 @@ def test_submissions_in_the_worksheet_that_have_no_marks_are_named(day: Day) -> 
     sheet = written(day, "sheet.csv", text)
     raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
     notes = export(day, "moodle", raw, day.root / "out.csv", into=sheet)
-    (note,) = [note for note in notes if "without marks" in note]
+    (note,) = [note for note in notes if "but have no marks" in note]
     assert "(1): Somebody Else (Participant 53). Unless you deleted their marks with " in note
     assert "`autograder forget`, look at these submissions in Moodle" in note
-    absent = f"students in {sheet} without a submission (1): O'Neil-Bÿron, Róbert (Participant 52)"
+    absent = (
+        f"these students in {sheet} have no submission (1): O'Neil-Bÿron, Róbert (Participant 52)"
+    )
     assert absent in notes
 
 
@@ -313,11 +317,11 @@ def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day)
     raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
     names = "(2): O'Neil-Bÿron, Róbert (Participant 52); Somebody Else (Participant 53)"
     notes = export(day, "moodle", raw, out, into=sheet)
-    assert f"students in {sheet} without a submission {names}" in notes
+    assert f"these students in {sheet} have no submission {names}" in notes
     # The note about the roster already lists the students who are on it.
     with_roster(day)
     notes = export(day, "moodle", raw, out, into=sheet)
-    assert not [note for note in notes if note.startswith("students in ")]
+    assert not [note for note in notes if note.startswith("these students in ")]
     (note,) = [note for note in notes if "on the roster without a submission" in note]
     assert "bob" in note
     assert "cyd" in note
@@ -331,7 +335,7 @@ def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day)
     )
     sheet = written(day, "sheet.csv", head + blind + "\n")
     notes = export(day, "moodle", raw, out, into=sheet)
-    assert f"students in {sheet} without a submission (1): Participant 52" in notes
+    assert f"these students in {sheet} have no submission (1): Participant 52" in notes
 
 
 NAMESAKES = {
@@ -455,7 +459,7 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     assert exported("moodle") == ["-"]
     for to in ("csv", "nbgrader", "canvas", "moodle"):
         assert exported(to, zero=0.0) == ["0"]
-    kept = "that stay, because the submission has no grade"
+    kept = "stay, because the submissions have no grade"
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
     notes = export(day, "canvas", class_, out, into=gradebook)
     assert any(f"{gradebook} {kept} (2): {label}: 12.5; cyd" in note for note in notes)
@@ -463,7 +467,7 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     export(day, "canvas", class_, out, into=gradebook, unreadable=0.0)
     assert import_to_canvas(out)[2]["12346"] == "0"
     notes = export(day, "moodle", class_, out, into=sheet)
-    assert f"existing grades in {sheet} {kept} (1): {label}: 4.00" in notes
+    assert f"these grades in {sheet} {kept} (1): {label}: 4.00" in notes
     assert import_to_moodle(out)["52"] == "4.00"
     export(day, "gradescope", class_, day.root / "results")
     assert [file.name for file in (day.root / "results").iterdir()] == ["ada.json"]
@@ -673,7 +677,7 @@ USAGE = {
     ),
     "the gradebook as output": (
         ["--to", "canvas", "--out", "marks.json", "--marks", "marks.json", "--into", "marks.json"],
-        "--out would overwrite marks.json, the file of --into",
+        "--out would overwrite marks.json, the --into file",
     ),
     "a column for a new file": (
         ["--to", "canvas", "--out", "x.csv", "--marks", "marks.json", "--column", "Homework 1"],

@@ -79,7 +79,7 @@ def fill_in(
 
 
 def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
-    """Read the students in an exported gradebook as a roster. Its ids are those in `class_` only if it is from Canvas."""
+    """Read the students in an exported gradebook as a roster. Include ids only if `class_` was downloaded from Canvas."""
     table = csv_table.read(file, KIND)
     student, id_ = table.column("Student"), table.column("ID")
     has_ids = any(marks.handed_in and marks.handed_in.upload for marks in class_)
@@ -95,13 +95,13 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
 
 
 def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each row of the gradebook, and notes about students who are only in one of the two.
+    """Return the marks for each row of the gradebook, and notes about students who appear in only one of the two.
 
-    Students who are in `rows` without marks are not listed, because the caller has a note about them.
+    The notes omit students in `rows` without marks, because the caller reports them.
     """
     listed = list(_students(table))
     name = table.column("Student")
-    # In the rosters, a student's name is the line, because ids are compared with this name as well.
+    # In these rosters, `student` is the line number, because ids are also compared with `student`.
     numbers = {f"line {n}": n for n, _ in listed}
     rosters = [
         Roster(tuple(Entry(line[column], f"line {n}", line[name]) for n, line in listed))
@@ -130,7 +130,7 @@ def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[in
     notes += more
     if absent:
         names = list_names([*absent.values()])
-        notes.append(f"students in {table.file} without a submission {names}")
+        notes.append(f"these students in {table.file} have no submission {names}")
     return matched, notes
 
 

@@ -17,7 +17,7 @@ from autograder.submissions.roster_file import guess_delimiter
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file from another system: its column names, rows and delimiter. Messages call it `kind`."""
+    """A CSV file from another system: its column names, rows and delimiter. Messages describe the file as `kind`."""
 
     file: Path
     kind: str
@@ -73,9 +73,9 @@ def or_empty(points: float | None) -> float | str:
 
 
 def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]]) -> Iterator[str]:
-    """Yield notes about grades that a file already contains: those that change, and those that stay despite a submission.
+    """Yield a note about existing grades that change, and a note about those that stay although there is a submission.
 
-    Each item of `grades` consists of a student's label, the cell before, and the new grade or None.
+    Each item of `grades` is a triple: the student's label, the existing cell, and the new grade or None.
     """
     existing = [(label, old.strip(), new) for label, old, new in grades if old.strip(" -")]
     changed = [
@@ -85,9 +85,9 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     ]
     kept = [f"{label}: {old}" for label, old, new in existing if new is None]
     if changed:
-        yield f"existing grades in {file} that change {list_names(changed)}"
+        yield f"these grades in {file} change {list_names(changed)}"
     if kept:
-        yield f"existing grades in {file} that stay, because the submission has no grade {list_names(kept)}"
+        yield f"these grades in {file} stay, because the submissions have no grade {list_names(kept)}"
 
 
 def number(text: str) -> float | None:

@@ -54,7 +54,7 @@ def deliver(
 
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
-        earlier: Earlier zips, oldest first. Pages whose newest version in them is unchanged are left out.
+        earlier: Earlier zips, oldest first. A page is left out if it is the same as its newest version in these zips.
         group: Which submission counts if several match one line of the worksheet.
 
     Raises:
@@ -80,9 +80,9 @@ def _write_zip(
     known: Mapping[str, int],
     problems: list[str],
 ) -> tuple[int, int]:
-    """Write the pages whose checksums are not in `known`. Return the number of pages written and left out.
+    """Write the pages whose checksums are not in `known`. Return the numbers of pages written and left out.
 
-    Without a page to write, the file is neither created nor changed.
+    If there is no page to write, the zip is neither created nor changed.
     """
     pages = unchanged = 0
     with contextlib.ExitStack() as stack:
@@ -144,7 +144,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
                 f"{row.entry.student} {format_number(row.points or 0)}" for row in group
             )
             notes.append(
-                f"the group's page shows the points of {group[0].entry.student}, but they differ: {points}"
+                f"the group's page shows the points of {group[0].entry.student}, but the members' points differ: {points}"
             )
     return named, notes
 
@@ -158,7 +158,7 @@ def _reason_for_no_page(path: str) -> str:
 
 
 def _canvas_name(path: str, upload: int, day: Day) -> str:
-    """Return a page's file name, which begins like the submitted file's name. Return "" if Canvas did not name that file."""
+    """Return a page's file name, which has the same prefix as the submitted file. Return "" if Canvas did not name that file."""
     for part in path.split("/"):
         for found in platforms.canvas_matches(part):
             if not found["upload"] or int(found["upload"]) != upload:
@@ -178,7 +178,7 @@ def _moodle_names(
     for row, participant in participants:
         (student,) = student_page.recipients([row])
         if participant:
-            # The name in Moodle's own download stays the same when a roster renames the student.
+            # Prefer the name from Moodle's own download, because the roster may contain a different name.
             person = row.person if student.marks.handed_in else None
             name = _moodle_person(person.name if person else student.name)
             named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student
@@ -197,7 +197,7 @@ def _participants(
     submitted = [row for row in rows if row.marks]
     if worksheet is None:
         numbers = Counter(map(moodle.participant, submitted))
-        # A number that several members of a group share belongs to the one whose file counts.
+        # If several members of a group share a number, it belongs to the member whose file counts.
         return [
             (row, number if numbers[number] == 1 or _is_submitter(row) else "")
             for row in submitted
@@ -210,7 +210,7 @@ def _participants(
 
 
 def _is_submitter(row: Row) -> bool:
-    """Return whether the platform names the row's student as one who submitted the file that counts."""
+    """Return whether the platform lists the row's student as a submitter of the file that counts."""
     source = row.marks.handed_in if row.marks else None
     people = source.people if source else ()
     own = row.person

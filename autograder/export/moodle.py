@@ -19,9 +19,9 @@ from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
 
 NO_GRADE = "-"
-SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the column Status
+SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the Status column
 TIME = "Last modified (submission)"
-# Date formats of Moodle's "English" and "English (United States)", with a 12-hour or 24-hour clock.
+# Date formats of Moodle's languages "English" and "English (United States)", with a 12-hour or 24-hour clock.
 TIME_FORMATS = [
     f"{date}, {clock}"
     for date in ("%A, %d %B %Y", "%A, %B %d, %Y", "%d %B %Y", "%B %d, %Y")
@@ -86,7 +86,7 @@ class Worksheet:
     def choose(self, rows: Iterable[Row], group: GroupRule) -> tuple[dict[int, Row], list[str]]:
         """Return the submission that counts for each line, and notes about lines that match several submissions.
 
-        A submission with the line's participant number always counts.
+        A submission with the line's participant number takes precedence.
         """
         lines = [(self.line(row), row) for row in rows if row.marks]
         matches = [
@@ -112,7 +112,10 @@ class Worksheet:
     def without_marks(
         self, graded: Container[int | None], listed: Container[int | None]
     ) -> list[str]:
-        """Return notes about students whose lines are not in `graded`: those who submitted, and the others, except `listed`."""
+        """Return a note about ungraded students who submitted, and a note about those who did not.
+
+        `graded` and `listed` contain line numbers. Students in `listed` who did not submit are omitted.
+        """
         missing: list[str] = []
         absent: list[str] = []
         for number in range(len(self.table.rows)):
@@ -125,13 +128,13 @@ class Worksheet:
         notes = []
         if missing:
             notes.append(
-                f"submitted according to {self.table.file}, but without marks ({len(missing)}): {', '.join(missing)}. "
-                "Unless you deleted their marks with `autograder forget`, look at these submissions in Moodle: "
-                "they may be newer than the download, or contain no file"
+                f"these students submitted according to {self.table.file}, but have no marks ({len(missing)}): "
+                f"{', '.join(missing)}. Unless you deleted their marks with `autograder forget`, look at these submissions in "
+                "Moodle: they may be newer than the download, or contain no file"
             )
         if absent:
             names = list_names(absent)
-            notes.append(f"students in {self.table.file} without a submission {names}")
+            notes.append(f"these students in {self.table.file} have no submission {names}")
         return notes
 
     def submission_times(self) -> tuple[dict[str, datetime], list[str]]:
@@ -215,7 +218,7 @@ def fill_in(
                 new = row.points * maximum / day.points
                 lines[number][grade] = csv_table.format_points(new)
             grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
-    # The caller has a note about students on the roster without a submission.
+    # The caller reports students on the roster without a submission.
     on_roster = {sheet.line(row) for row in rows if not row.marks}
     notes += csv_table.existing_grades(file, grades)
     notes += sheet.without_marks(chosen, on_roster)

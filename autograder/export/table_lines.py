@@ -13,7 +13,7 @@ from autograder.protocol.plain_text import format_number
 
 @dataclass(frozen=True)
 class Match:
-    """A row that belongs to a line of the table. `by_id` is False if they have only the name or address in common."""
+    """A row that belongs to a line of the table. `by_id` is False if they share only a name or an address."""
 
     line: int
     row: Row
@@ -25,7 +25,7 @@ def choose(
 ) -> tuple[dict[int, Row], list[str]]:
     """Return the row that counts for each line, and a note for each line that matches several submissions.
 
-    Rows with the line's id take precedence. Among several, the same submission counts as in `class_list.rows`.
+    Rows with the line's id take precedence. If several rows remain, choose one in the same way as `class_list.rows`.
 
     Args:
         names: The student's name on each line, for the notes.

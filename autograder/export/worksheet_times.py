@@ -1,4 +1,4 @@
-"""Store the submission times from Moodle's worksheets, and correct those of graded files. Entry points: `store` and `update`."""
+"""Store submission times from Moodle's worksheets, and correct the times of graded files. Entry points: `store` and `update`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autograder.protocol.plain_text import counted, utc_offset
 
 
 def store(day: Day, file: Path) -> tuple[str, list[str]]:
-    """Store the submission times from a worksheet. Return how many were read and in which time zone, and notes for the TA.
+    """Store the submission times from a worksheet. Return a message with their number and time zone, and notes for the TA.
 
     Raises:
         CourseError: The file is not a worksheet.
@@ -35,7 +35,7 @@ def update(
 ) -> tuple[list[SubmissionMarks], str, list[str]]:
     """Store the submission times from a worksheet that may be newer or older than the graded files.
 
-    Graded files without a time get the one from the worksheet. Those with a time keep it, unless the worksheet shows all
+    A graded file without a time gets the worksheet's time. A file with a time keeps it, unless the worksheet shows all
     times in a different time zone. Return the class with these times, and the message and notes from `store`.
 
     Raises:

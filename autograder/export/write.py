@@ -36,7 +36,7 @@ def export(
         into: The Canvas gradebook or Moodle worksheet to fill in.
         column: The title of the assignment in Canvas, if it cannot be found by the day's name.
         unreadable: The points for submissions that could not be graded, or None to leave these grades empty.
-        group: Which submission counts for a group on the roster, or for a line of `into` that matches several.
+        group: Which submission counts if several match a group on the roster or a line of `into`.
 
     Raises:
         CourseError: The roster or `into` is invalid, or the format does not support `into` or `column`.
@@ -47,7 +47,7 @@ def export(
     if column and not (into and to == "canvas"):
         raise CourseError("--column works only with --to canvas and --into")
     if into and out.exists() and out.samefile(into):
-        raise CourseError(f"--out would overwrite {into}, the file of --into. Choose another name")
+        raise CourseError(f"--out would overwrite {into}, the --into file. Choose a different name")
     class_ = list(class_)
     students = roster_for(day, roster_file)
     if into and to == "canvas" and not students.entries:
