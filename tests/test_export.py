@@ -164,7 +164,7 @@ def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
             assert new[column] == old[column]
     assert any("50 points in Canvas and 100 here" in note for note in notes)
     assert any("bob: marked late, but the student has an extension" in note for note in notes)
-    assert any("on the roster without a submission (1): dora" in note for note in notes)
+    assert any("on the roster have no submission (1): dora" in note for note in notes)
     assert f"these students in {gradebook} have no submission (1): Eve" in notes
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
     assert any(
@@ -322,7 +322,7 @@ def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day)
     with_roster(day)
     notes = export(day, "moodle", raw, out, into=sheet)
     assert not [note for note in notes if note.startswith("these students in ")]
-    (note,) = [note for note in notes if "on the roster without a submission" in note]
+    (note,) = [note for note in notes if "on the roster have no submission" in note]
     assert "bob" in note
     assert "cyd" in note
     # With blind marking, the worksheet contains no names.
@@ -546,10 +546,10 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
     rows, notes = class_list.rows(class_, day, roster_file.for_course(day.root))
     assert notes[0] == (
-        "students who are not on the roster (1): lovelaceadda (99999) [closest: ada (Ada Lovelace, 12345)]"
+        "these students are not on the roster (1): lovelaceadda (99999) [closest: ada (Ada Lovelace, 12345)]"
     )
     assert notes[1].startswith(
-        "students on the roster without a submission (2): ada (Ada Lovelace, 12345); dora"
+        "these students on the roster have no submission (2): ada (Ada Lovelace, 12345); dora"
     )
     assert [row.entry.student for row in rows] == [
         "ada",
@@ -622,7 +622,7 @@ def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -
     rows, notes = class_list.rows([eve], late_day, roster_file.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
-    assert "students who are not on the roster (1): eve" in notes
+    assert "these students are not on the roster (1): eve" in notes
 
 
 def test_owner_and_time_are_stored_with_the_marks() -> None:
@@ -654,7 +654,7 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path, 
     graded = run(root, "grade", "day1", "submissions.zip", "--feedback", "pages")
     assert graded.returncode == 0, graded.stderr
     assert "54 (1 day late)" in graded.stdout
-    assert "on the roster without a submission (1): dora" in graded.stderr
+    assert "on the roster have no submission (1): dora" in graded.stderr
     pages = {file.stem: file.read_text() for file in (root / "pages").iterdir()}
     assert sorted(pages) == ["ada", "bob", "cyd"]  # cyd is in bob's group
     assert all("60 points − 10% = 54 points." in pages[name] for name in ("bob", "cyd"))

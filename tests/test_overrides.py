@@ -153,7 +153,7 @@ def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
     assert Adjustments(new).apply(renamed).points == 97
     assert Adjustments(new).unused([class_[0]]) == [
         "the override of softmax for Ada Lovelace has no effect: no submission has the id 22. "
-        "If the student has marks under another id, enter the override again"
+        "If the student has marks under a different id, enter the override again"
     ]
 
 
@@ -336,6 +336,6 @@ def test_nbgraders_export_is_rounded() -> None:
 
 def test_an_override_without_effect_says_so() -> None:
     same = Override(3.0, "", "kim", "2026-11-28", graded=3.0)
-    assert same.change() == "3 points, as without the override"
+    assert same.change() == "3 points, the same as without the override"
     assert replace(same, points=2.5).change() == "2.5 instead of 3 points"
     assert replace(same, points=None).change() == ""

@@ -66,7 +66,7 @@ def test_points_that_were_added_do_not_lower_a_better_submission(
     code, out, err = run(root, monkeypatch, capsys, "override", "day1")
     assert (code, out) == (0, "")
     assert (
-        "li (11): padding_mask 20, set by hand, has no effect, because the submission earned 60"
+        "li (11): the override of padding_mask to 20 has no effect, because the submission earned 60"
         in err
     )
     # A worse submission keeps the points that were added.
@@ -95,9 +95,9 @@ def test_a_resubmission_that_lowers_the_final_points_is_reported(root: Path) -> 
     again = graded(root, canvas(root, 60001, 55, "LATE_"))
     assert [str(one) for one in again.resubmissions] == ["li (11): 50 → 49.5"]
     assert again.notes[0].startswith(
-        "resubmissions that lower the final points (1): li (11): 50 → 49.5. The newest"
+        "these resubmissions lower the final points (1): li (11): 50 → 49.5. The newest"
     )
-    assert "If it was later, enter late_hours" in again.notes[1]
+    assert "If it arrived later, enter the hours after the due date as late_hours" in again.notes[1]
 
 
 def test_late_hours_of_an_earlier_submission_are_reported(root: Path) -> None:
@@ -107,7 +107,9 @@ def test_late_hours_of_an_earlier_submission_are_reported(root: Path) -> None:
         "late_hours" in note for note in graded(root, canvas(root, 50001, 50, "LATE_")).notes
     )
     again = graded(root, canvas(root, 60001, 60, "LATE_"))
-    assert any(note.startswith("students who resubmitted, with late_hours") for note in again.notes)
+    assert any(
+        note.startswith("these students resubmitted and have late_hours") for note in again.notes
+    )
     on_time = graded(root, canvas(root, 70001, 60))
     assert on_time.resubmissions[0].before == 54  # late by five hours
     assert any("Canvas did not mark this submission late" in note for note in on_time.notes)
@@ -125,7 +127,7 @@ def test_hours_of_the_new_submission_do_not_count_for_the_earlier_one(root: Path
     (root / "roster.csv").write_text("id,student,name,late_hours_day1\n11,li (11),,30\n")
     again = graded(root, canvas(root, 60001, 60, "LATE_"))
     assert [str(one) for one in again.resubmissions] == ["li (11): 57 → 48"]
-    assert again.notes[0].startswith("resubmissions that lower the final points (1): li (11)")
+    assert again.notes[0].startswith("these resubmissions lower the final points (1): li (11)")
 
 
 def test_a_comment_on_a_better_submission_does_not_bring_the_points_back(

@@ -48,16 +48,16 @@ def test_a_row_that_matches_no_submission_is_reported_first(
 ) -> None:
     with_roster(root, ",Hanna Novak,,24", "1,ada,Ada,")
     wanted = (
-        "rows of the roster with an extension, late_hours or excused that match no submission (1): "
+        "these roster rows set extension, late_hours or excused, but match no submission (1): "
         "Hanna Novak [closest: novakhana (2014)]. "
     )
     graded = grade(root, canvas(root / "a.zip", *OTHERS, HANA))
     assert by_student(graded)["novakhana (2014)"] == 36
     assert graded.notes[0].startswith(wanted)
     assert graded.notes[1:] == [
-        "students on the roster without a submission (1): ada (Ada, 1)",
-        "novakhana (2014): marked late, but the time is unknown; counted as one day late. If it was later, "
-        "enter late_hours in roster.csv: the hours after the due date",
+        "these students on the roster have no submission (1): ada (Ada, 1)",
+        "novakhana (2014): marked late, but the time is unknown; counted as one day late. If it arrived later, "
+        "enter the hours after the due date as late_hours in roster.csv",
     ]
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])
@@ -72,7 +72,7 @@ def test_a_row_whose_id_contradicts_the_platform_is_reported(root: Path) -> None
     graded = grade(root, canvas(root / "a.zip", HANA, *OTHERS))
     assert by_student(graded)["novakhana (2014)"] == 36
     assert graded.notes[0].startswith(
-        "rows of the roster that match no submission, because their id is different (1): "
+        "these roster rows match no submission, because their ids are different (1): "
         "novakhana (2099, on the platform 2014). "
     )
     assert len(graded.notes) == 2
@@ -83,7 +83,7 @@ def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
     with_roster(root, "2003,weili,Wei Li,24")
     graded = grade(root, class_)
     assert by_student(graded) == {"weili": 20, "weili (2002)": 10}
-    assert graded.notes == ["students who are not on the roster (1): weili (2002)"]
+    assert graded.notes == ["these students are not on the roster (1): weili (2002)"]
     for row in (",weili,Wei Li,24", ",weili,,24"):
         with_roster(root, row)
         graded = grade(root, class_)
@@ -110,10 +110,10 @@ def test_students_who_are_not_on_the_roster_are_listed_in_one_line(root: Path) -
     graded = grade(root, canvas(root / "a.zip", *OTHERS, *extra, ("cydcharise", 77, 70000, 5)))
     strangers, absent = graded.notes
     assert strangers.startswith(
-        "students who are not on the roster (13): cydcharise (77) [closest: cyd (Cyd Charisse, 3)]; x0 (3000); "
+        "these students are not on the roster (13): cydcharise (77) [closest: cyd (Cyd Charisse, 3)]; x0 (3000); "
     )
     assert strangers.endswith("; …")
-    assert absent == "students on the roster without a submission (1): cyd (Cyd Charisse, 3)"
+    assert absent == "these students on the roster have no submission (1): cyd (Cyd Charisse, 3)"
 
 
 # ---- participant numbers in Moodle
@@ -138,7 +138,7 @@ def test_a_participant_number_settles_which_namesake_is_on_the_roster(root: Path
     graded = grade(root, class_)
     assert by_student(graded) == {"Wei Chen": 30, "Wei Chen (42004)": 40}
     (stranger, _) = graded.notes
-    assert stranger == "students who are not on the roster (1): Wei Chen (42004)"
+    assert stranger == "these students are not on the roster (1): Wei Chen (42004)"
     assert graded.identical == []
     with_roster(root, "42004,w2,Wei Chen,24", "42003,w1,Wei Chen,24")
     graded = grade(root, class_)
@@ -250,4 +250,4 @@ def test_exports_name_students_who_attempted_nothing(
 ) -> None:
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 0), ("bob", 12, 50002, 20)))
     _, _, err = run(root, monkeypatch, capsys, "export", "day1", "--to", "csv", "--out", "x.csv")
-    assert "0 points because no exercise was attempted (1): ada (11). " in err
+    assert "these students get 0 points because they attempted no exercise (1): ada (11). " in err

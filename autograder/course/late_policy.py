@@ -25,7 +25,7 @@ class Policy:
     """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
     A submission within the grace period is on time. The lateness of any later submission is counted from `due`.
-    `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if it has the offset of `due`.
+    `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if Moodle uses the offset of `due`.
     """
 
     due: datetime | None = None
@@ -36,7 +36,7 @@ class Policy:
 
     @property
     def moodle_zone(self) -> tzinfo:
-        """Return the time zone of the times in Moodle's worksheet, which contains no offsets. It is UTC if nothing is set."""
+        """Return the time zone of Moodle's worksheet, which contains times without offsets. The default is UTC."""
         if self.moodle_time_zone:
             return ZoneInfo(self.moodle_time_zone)
         return (self.due.tzinfo if self.due else None) or UTC
@@ -88,7 +88,7 @@ def lateness(
 ) -> Lateness:
     """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
-    Canvas marks a submission as late without saying how late it is. Such a submission counts as one day late, or
+    Canvas marks a submission as late without showing how late it is. Such a submission counts as one day late, or
     as on time if the student has an extension. An extension postpones the student's due date.
 
     Args:
@@ -112,13 +112,13 @@ def lateness(
     if extension:
         return Lateness(
             note="marked late, but the student has an extension; counted as on time. "
-            "If it was after the extension, enter late_hours in roster.csv: the hours after the due date"
+            "If it arrived after the extension, enter the hours after the due date as late_hours in roster.csv"
         )
     return Lateness(
         1,
         policy.percentage(1),
         "marked late, but the time is unknown; counted as one day late. "
-        "If it was later, enter late_hours in roster.csv: the hours after the due date",
+        "If it arrived later, enter the hours after the due date as late_hours in roster.csv",
     )
 
 
@@ -132,7 +132,7 @@ def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any]) -> P
 
 
 def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
-    """Check the keys and values of a late table, and return the values."""
+    """Check the keys and values of a `late` table, and return the values."""
     tables.check_keys(where, table, {field.name for field in fields(Policy)})
     values: dict[str, Any] = {}
     for key in table:

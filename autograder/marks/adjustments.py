@@ -45,11 +45,11 @@ class Adjustments:
         return apply(marks, self.stored, manual)
 
     def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides without effect, given all marks, to which overrides may have been applied."""
+        """Return notes about overrides that have no effect. `class_` contains all marks, with or without overrides applied."""
         return self.unmatched(class_) + self.outdone(class_)
 
     def unmatched(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides of students or exercises without marks, given the marks of all students."""
+        """Return notes about overrides for students or exercises without marks. `class_` contains the marks of all students."""
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "
@@ -59,10 +59,10 @@ class Adjustments:
         ]
 
     def outdone(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides without effect, because the code that counts now has earned more points."""
+        """Return notes about overrides that have no effect because the code that counts now earned more points."""
         return [
-            f"{marks.label}: {one.exercise} {format_number(one.override.points or 0)}, set by hand, has no effect, because the "
-            f"submission earned {counted(exercise.points, 'point')} without it"
+            f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, because "
+            f"the submission earned {counted(exercise.points, 'point')} without it"
             for marks in class_
             for one in stored_for(marks, self.stored).values()
             for exercise in marks.exercises
@@ -72,14 +72,14 @@ class Adjustments:
 
 
 def _no_marks(one: StudentOverride) -> str:
-    """Return why no marks match an override. A student on the roster may have marks under another id."""
+    """Return why no marks match an override. A student on the roster may have marks under a different id."""
     if one.key == one.student:
         return f"no submission is from {one.student}"
-    return f"no submission has the id {one.key}. If the student has marks under another id, enter the override again"
+    return f"no submission has the id {one.key}. If the student has marks under a different id, enter the override again"
 
 
 def read_stored(day: Day) -> Adjustments:
-    """Return the overrides in the course's store, under the exercises' current names, and the submission times.
+    """Return the overrides and submission times in the course's store. Replace older exercise names with the current ones.
 
     Raises:
         StoreError: The store cannot be read.
@@ -99,7 +99,7 @@ def apply(
 ) -> SubmissionMarks:
     """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence.
 
-    An override that raised the points does not lower those of better code, for example after a resubmission.
+    An override that raised the points does not lower the points of better code, for example after a resubmission.
     """
     own = stored_for(marks, stored)
     chosen = {
@@ -116,7 +116,7 @@ def apply(
 def stored_for(
     marks: SubmissionMarks, stored: Iterable[StudentOverride]
 ) -> dict[str, StudentOverride]:
-    """Return the stored overrides of a submission's students by exercise. A group shares the latest one."""
+    """Map each exercise to the latest stored override for one of the submission's students. All group members share it."""
     own_keys = keys(marks)
     own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
     return {one.exercise: one for one in own}

@@ -57,13 +57,13 @@ def rows(
     group: GroupRule = "latest",
     stored: Collection[str] = (),
 ) -> tuple[list[Row], list[str]]:
-    """Return one row per student and notes for the TA. Students on the roster come first, in roster order, and then the
-    others by name.
+    """Return one row per student and notes for the TA. Students on the roster come first, in roster order, followed by
+    the others, sorted by name.
 
-    One submission counts for a student, and for every member of a group on the roster. It is the latest one, or with
-    the rule "best", the one with the most points. If the latest one is unknown, the one with the most points counts. A
-    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains
-    the labels of students whose marks are in the store, who may be missing from `class_`.
+    One submission counts for each student, or for all members of a group on the roster. By default, it is the latest one.
+    If `group` is "best", or if it is unknown which one is the latest, it is the one with the most points. A submission that
+    could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains the labels of
+    students whose marks are in the store, who may be missing from `class_`.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
@@ -108,7 +108,7 @@ def roster_problems(
     roster: Roster,
     stored: Collection[str] = (),
 ) -> list[str]:
-    """Return notes about rows of the roster that may not have the effect on marks that the TA expects; see `rows`."""
+    """Return notes about roster rows that may not affect marks in the way that the TA expects. See also `rows`."""
     contested = conflicts.contested(class_, roster)
     notes = [conflicts.note(*one) for one in conflicts.unsettled(contested).items()]
     unmatched = _unmatched(rows, roster, contested, stored)
@@ -116,7 +116,7 @@ def roster_problems(
     notes += roster_notes.problems(unmatched, day)
     return notes + [
         f"{row.entry.student}: late_hours is {format_number(hours)} in roster.csv, but Canvas did not mark this "
-        "submission late. Check whether the hours are those of another submission"
+        "submission late. Check whether the hours are for a different submission"
         for row in rows
         if (hours := row.entry.hours_late(day.name)) and row.marks and is_on_time(row.marks)
     ]
@@ -143,7 +143,7 @@ def _unmatched(
 
 
 def is_on_time(marks: SubmissionMarks) -> bool:
-    """Return whether Canvas, which marks late files, did not mark this one."""
+    """Return whether a submission is from Canvas, which marks late files, and was not marked late."""
     source = marks.handed_in
     return bool(source and source.upload and not source.late)
 
@@ -160,7 +160,7 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 
 
 def lateness_for(day: Day, source: HandedIn, entry: Entry) -> Lateness:
-    """Return how late a submission is if the student has this row on the roster."""
+    """Return how late a submission is. `entry` is the student's row on the roster."""
     hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
     extension = entry.extension_on(day.name)
     return lateness(day.late, source.time, source.late, extension, hours, is_excused)
@@ -183,17 +183,17 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[Row]:
 
 
 def _source_of_times(rows: Iterable[Row], day: Day) -> str:
-    """Return how a TA can add the submission times that are missing."""
+    """Return advice on how a TA can add the missing submission times."""
     class_ = [row.marks for row in rows if row.marks]
     if any(marks.handed_in and marks.handed_in.participant for marks in class_):
         return (
-            "Download Moodle's worksheet after the submissions and pass it with --worksheet, "
+            "Download Moodle's worksheet after downloading the submissions, and pass it with --worksheet, "
             f"or enter late_hours_{day.name} in roster.csv"
         )
     if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
         return (
-            f"In nbgrader's tree, they are in submitted/STUDENT/{day.name}/timestamp.txt, and the top folder must be named "
-            f"`submitted`. Otherwise, enter late_hours_{day.name} in roster.csv"
+            f"In nbgrader's folders, the times are in submitted/STUDENT/{day.name}/timestamp.txt, and the top folder must be "
+            f"named `submitted`. Otherwise, enter late_hours_{day.name} in roster.csv"
         )
     return f"Enter late_hours_{day.name} in roster.csv"
 
@@ -240,7 +240,7 @@ def _students(
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
     """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-    A contested student's roster name is a label only for the person with the id on the roster.
+    A contested student's roster name is used as a label only for the person with the id on the roster.
     """
     contested = conflicts.contested(class_, roster)
     return [
@@ -274,7 +274,7 @@ def counting(
 
 
 def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
-    """Yield a note if the student has other submissions than the one in `row`, which counts."""
+    """Yield a note if the student has submissions other than the one in `row`, which counts."""
     assert row.marks is not None
     paths = {marks.path for marks in others} - {row.marks.path}
     if paths:

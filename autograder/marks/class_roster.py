@@ -1,4 +1,4 @@
-"""Load the roster for a day, together with the participant numbers in Moodle that are known. Entry point: `roster_for`."""
+"""Load the roster for a day, together with the known Moodle participant numbers. Entry point: `roster_for`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autograder.submissions.roster import Roster
 
 
 def roster_for(day: Day, file: Path | None = None) -> Roster:
-    """Load the given roster file, or the course's own by default. The participant numbers are those in Moodle's worksheet.
+    """Load the given roster file, or the course's own by default. The participant numbers come from Moodle's worksheet.
 
     Raises:
         CourseError: The file cannot be read or has an invalid line.

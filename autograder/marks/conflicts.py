@@ -1,4 +1,4 @@
-"""Find rows of the roster that fit several people on a platform. Entry points: `contested`, `id_mismatches` and `identity`."""
+"""Find rows of the roster that match several people on a platform. Entry points: `contested`, `id_mismatches` and `identity`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry, normalize, rotations
 
-# Where a number identifies a person ("" for ids, which identify a person everywhere), and the number.
+# The place where a number identifies a person (a download, or "" for ids, which are valid everywhere), and the number.
 Identity = tuple[str, str]
 People = dict[Identity, str]  # a label for each person
 
@@ -20,7 +20,7 @@ People = dict[Identity, str]  # a label for each person
 def identity(marks: SubmissionMarks, source: HandedIn, person: Person) -> Identity | None:
     """Return what distinguishes a person from others with the same name, or None if nothing does.
 
-    Moodle's participant numbers are different in each assignment, and Gradescope's folders in each download.
+    Moodle's participant numbers differ between assignments, and Gradescope's folder names differ between downloads.
     """
     number = source.participant or (person.id if platforms.is_local_id(person.id) else "")
     if number:
@@ -43,15 +43,15 @@ def are_two_people(one: Identity | None, other: Identity | None) -> bool:
 
 
 def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
-    """Return who submitted the work according to the platform. The roster only decides between readings of a file name."""
+    """Return who submitted the work according to the platform. The roster is used only to resolve ambiguous file names."""
     source = marks.handed_in or HandedIn((Person(marks.student),))
     return roster.read(source.without_roster())
 
 
 def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, People]:
-    """Return the students whose name several people have on a platform, with these people's labels and identities.
+    """Return each student whose name several people share on a platform, with these people's identities and labels.
 
-    If a row's id is a participant number in Moodle, other numbers belong to other people, even in another download.
+    If a row's id is a participant number in Moodle, other numbers belong to other people, even in a different download.
     """
     found: dict[Entry, People] = {}
     by_name: set[Entry] = set()
@@ -77,7 +77,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
 
 
 def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
-    """Return the rows whose id does not decide between people in the same download, with these people."""
+    """Return the contested rows whose id does not identify one person in every download, with the people that they match."""
 
     def is_settled(entry: Entry, people: People) -> bool:
         places = {place for place, number in people if number == entry.id}
@@ -87,7 +87,7 @@ def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
 
 
 def note(entry: Entry, people: People) -> str:
-    """Return a note about a contested student that says how to resolve the conflict."""
+    """Return a note about a contested student, with instructions for resolving the conflict."""
     labels = sorted(set(people.values()))
     if entry.id in (number for _, number in people):
         others = sorted({label for (_, number), label in people.items() if number != entry.id})
@@ -97,7 +97,7 @@ def note(entry: Entry, people: People) -> str:
             "otherwise, add a row"
         )
     return (
-        f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with its id or "
+        f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with the row's id or "
         "email address. In the row, enter the id of the student whom you mean, as shown here in parentheses"
     )
 

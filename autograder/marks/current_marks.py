@@ -1,6 +1,6 @@
-"""Record which marks are current: those of each student's newest submission for each day. Used by `History`.
+"""Record which marks are current: those of each student's newest submission for each day. `History` uses this module.
 
-A group submission has one row per student. If one of them submits again, the others' marks are unchanged.
+A group submission has one row per student. If one member submits again, the others' marks are unchanged.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class Replacement:
 
 
 def decode(marks: str) -> SubmissionMarks:
-    """Decode stored marks, including those from earlier versions. Raises msgspec.MsgspecError."""
+    """Decode stored marks, including those from earlier versions. Raises msgspec.MsgspecError if they are invalid."""
     return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
 def put(
     database: sqlite3.Connection, day: str, new: Current, times: SubmissionTimes | None = None
 ) -> list[Replacement]:
-    """Make marks current for their students, except students whose current submission is newer.
+    """Make marks current for their students, except for students whose current submission is newer.
 
-    `times` contains the times from Moodle, which count instead of those in the stored marks. The new marks contain them.
+    `times` contains the times from Moodle, which replace the times in the stored marks. The new marks already contain them.
     Return a `Replacement` for each student whose current marks were for a different submission.
     """
     students = new.marks.labels
@@ -84,7 +84,7 @@ def _put_for(
     row = database.execute(query, (day, student)).fetchone()
     before = decode(row[0]) if row else None
     if before and (label := _other_label(new.marks, before, student)):
-        # The roster has one student for two people.
+        # One student on the roster matches two people.
         return _put_for(database, day, label, new, times)
     is_older = before is not None and is_superseded(new.marks, _timed(before, times))
     if not is_older:
@@ -138,7 +138,7 @@ def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
 
 
 def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
-    """Yield a day's current marks, sorted by path. A submission counts only for students for whom it is current."""
+    """Yield a day's current marks, sorted by path. Each submission's marks contain only the students for whom it is current."""
     query = (
         "SELECT current.path, grading, found_under, marks, current.student FROM current"
         " JOIN grading ON grading.id = current.grading"

@@ -33,7 +33,7 @@ def engine_version() -> str:
 
 
 def engine_files() -> list[Path]:
-    """Return the files in this package that can affect marks, sorted.
+    """Return a sorted list of the files in this package that can affect marks.
 
     Raises:
         FileNotFoundError: An imported module has no file.
@@ -44,7 +44,7 @@ def engine_files() -> list[Path]:
 
 
 def imported_files(*modules: str) -> list[Path]:
-    """Return the files in this package that some modules import directly or indirectly, sorted.
+    """Return a sorted list of the files in this package that the modules import, directly or indirectly.
 
     Raises:
         FileNotFoundError: An imported module has no file.
@@ -72,7 +72,7 @@ def _file(module: str) -> Path | None:
 
 
 def imports(file: Path) -> list[str]:
-    """Return the names that a file imports from this package. Parsing the file would take much longer."""
+    """Return the names that a file imports from this package. A regular expression is much faster than parsing the file."""
     names = []
     for package, imported, module in IMPORT.findall(file.read_text(encoding="utf-8")):
         if module:

@@ -19,7 +19,7 @@ def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
-    """Yield a note about students who get 0 points, because they attempted no exercise."""
+    """Yield a note about students who get 0 points because they attempted no exercise."""
     names = [
         row.entry.label
         for row in rows
@@ -30,7 +30,7 @@ def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
     ]
     if names:
         yield (
-            f"0 points because no exercise was attempted {list_names(names)}. Ask whether the students "
+            f"these students get 0 points because they attempted no exercise {list_names(names)}. Ask whether they "
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
         )

@@ -66,7 +66,7 @@ class History:
     def __init__(self, root: Path, times: SubmissionTimes | None = None) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
 
-        `times` contains the times from Moodle, which count instead of those in the stored marks.
+        `times` contains the times from Moodle, which replace the times in the stored marks.
 
         Raises:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
@@ -215,7 +215,7 @@ class History:
         """
         with self._errors("written"), self._transaction() as database:
             found = "FROM current WHERE day = ? AND student = ?"
-            # In a conflict, the label of the current marks is not the student in the grading.
+            # In a conflict, the label of the current marks differs from the student stored with the grading.
             row = database.execute(f"SELECT grading {found}", (day, student)).fetchone()
             database.execute(f"DELETE {found}", (day, student))
             kept = "SELECT grading FROM current"

@@ -13,7 +13,7 @@ from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.roster import Roster
 
 MAX_LISTED = 20  # maximum number of students in an error message
-MAX_WORDS = 5  # maximum number of words of a name that are compared in any order
+MAX_WORDS = 5  # names with more words are not compared in every word order
 
 
 class HasStudent(Protocol):
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=HasStudent)
 
 
 def names_of(item: HasStudent, roster: Roster) -> set[str]:
-    """Return every name, id and email address of a submission's students, casefolded."""
+    """Return the casefolded names, ids and email addresses of a submission's students."""
     names = {item.student, *labels(item.student, item.handed_in)}
     if item.handed_in:
         names |= {item.handed_in.participant, *item.handed_in.without_roster().labels}
@@ -44,8 +44,8 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     """Return the items for the student with this name, id or email address, or [] if no student matches.
 
-    An id, an email address or a label with an id takes precedence over a name. If no name is equal, the letters of the
-    words count, in any order: Canvas writes Ada Lovelace as `lovelaceada`.
+    An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly,
+    the words of a name may be joined in any order: Canvas writes Ada Lovelace as `lovelaceada`.
 
     Raises:
         CourseError: Several students match.
@@ -69,7 +69,10 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of a submission's students with this id or email address, or else with this name, or else all labels."""
+    """Return the labels of the submission's students with this id or email address, or if there are none, with this name.
+
+    If no student matches, return all labels.
+    """
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
     if len(people) != len(found):
@@ -102,7 +105,10 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the name that is most similar or contains these words, or "" if there is none. A similar id means nothing."""
+    """Return the most similar name or a name that contains these words, or "" if there is none.
+
+    Numbers are not compared, because similar ids belong to unrelated students.
+    """
     if text.isdigit():
         return ""
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
@@ -114,7 +120,7 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
 
 
 def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items with this id on the platform, or [] if a row with this id matches only other items."""
+    """Return the items with this id on the platform, or [] if a roster row with this id matches only other items."""
 
     def rows(items: Sequence[T]) -> set[str]:
         sources = [item.handed_in or HandedIn((Person(item.student),)) for item in items]
@@ -126,7 +132,7 @@ def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
 
 
 def _ids(item: HasStudent) -> set[str]:
-    """Return the ids and email addresses of a submission's students on the platform, casefolded."""
+    """Return the casefolded ids and email addresses of a submission's students on the platform."""
     if item.handed_in is None:
         return set()
     ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))
@@ -134,9 +140,9 @@ def _ids(item: HasStudent) -> set[str]:
 
 
 def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
-    """Return the ids and email addresses of a submission's students on the platform and the roster, casefolded.
+    """Return the casefolded ids and email addresses of a submission's students on the platform and the roster.
 
-    The result also contains the students' labels with the platform's ids.
+    The result also contains the labels that include the platform's ids.
     """
     source = item.handed_in or HandedIn((Person(item.student),))
     entries = filter(None, roster.find_all(source))

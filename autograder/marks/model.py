@@ -75,7 +75,7 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def author(self) -> str:
-        """Return who made the decision, for students."""
+        """Return the TA's name as shown to students."""
         return "your TA" if self.is_login else self.by
 
     def change(self) -> str:
@@ -83,7 +83,7 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.points is None:
             return ""
         if self.points == self.graded:
-            return f"{counted(self.points, 'point')}, as without the override"
+            return f"{counted(self.points, 'point')}, the same as without the override"
         return f"{format_number(self.points)} instead of {format_number(self.graded)} points"
 
 

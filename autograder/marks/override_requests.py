@@ -1,4 +1,4 @@
-"""Check the overrides that a TA requests, and convert them to overrides to store. Entry points: `resolve` and `find_keys`."""
+"""Validate a TA's override requests, and convert them to overrides to store. Entry points: `resolve` and `find_keys`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGNS = ("+", "-", "−")
 
 @dataclass(frozen=True)
 class Request:
-    """An override as a TA enters it. `student` is a name, id or email address. Empty points or comments stay unchanged."""
+    """An override as a TA enters it. `student` is a name, id or email address. Points or a comment left empty stay unchanged."""
 
     student: str
     exercise: str
@@ -39,8 +39,8 @@ def resolve(
 ) -> list[StudentOverride]:
     """Return the overrides to store. A request for a group submission becomes one override per student.
 
-    If `by` is empty, the overrides are stored under the login name. Points or a comment that a request leaves out are
-    taken from the `stored` overrides and from earlier requests.
+    If `by` is empty, the overrides are stored under the login name. If a request omits the points or the comment,
+    the value is taken from the `stored` overrides or from earlier requests.
 
     Raises:
         CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
@@ -97,7 +97,7 @@ def find_keys(
 ) -> set[str]:
     """Return the keys of the student with this name, id or email address, and of the other members of the group.
 
-    If the student has no marks any more, only their key or name in the `stored` overrides counts.
+    If the student no longer has marks, match only the keys and names in the `stored` overrides.
 
     Raises:
         CourseError: No student matches, or several students do.
@@ -121,7 +121,7 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
     if request.points.strip().startswith(SIGNS):
         raise CourseError(
             f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {format_number(most)}, "
-            "and not the change. The late penalty is deducted afterwards"
+            "not the change in points. The late penalty is deducted afterwards"
         )
     try:
         points = round(float(request.points.replace(",", ".")), 2)

@@ -94,7 +94,7 @@ class OverrideStore:
         self._database.close()
 
     def read(self, day: str) -> list[StudentOverride]:
-        """Return all overrides of a day, by student and exercise.
+        """Return all overrides for a day, sorted by student and exercise.
 
         Raises:
             StoreError: The store cannot be read.
@@ -171,9 +171,10 @@ class OverrideStore:
     def add_file_times(
         self, day: str, files: Iterable[tuple[HandedIn | None, str]], corrects: bool = False
     ) -> None:
-        """Store the submission times of graded files, whose hashes are the second elements.
+        """Store the submission times of graded files.
 
-        Times that are stored already change only if `corrects` is true.
+        Each item of `files` is a pair: who submitted the file and when, and the file's hash. Times that are already stored
+        change only if `corrects` is true.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -182,7 +183,7 @@ class OverrideStore:
             submission_times.put_files(self._database, day, files, corrects)
 
     def shift_file_times(self, day: str, shifts: Mapping[str, timedelta]) -> None:
-        """Shift the submission times of all graded files, by participant number.
+        """Shift the submission times of graded files. `shifts` maps participant numbers to the time to add.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -205,7 +206,7 @@ class OverrideStore:
 
 
 def now() -> str:
-    """Return the current time in the format that overrides store."""
+    """Return the current time in the format used in stored overrides."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -133,7 +133,7 @@ def _new_worth(before: float, after: float) -> str:
 def _test_reasons(
     name: str, before: TestMarks | None, after: TestMarks | None, scale: float
 ) -> Iterator[Reason]:
-    """Yield what changed about a test, if more changed than the exercise's maximum, which is multiplied by `scale`."""
+    """Yield what changed about a test, except for changes that only follow from scaling the exercise's maximum by `scale`."""
     if before is None or after is None:
         change = "no longer counts" if before else "is new"
         yield Reason(name, change, after.message if after else "")

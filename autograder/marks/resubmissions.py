@@ -19,7 +19,7 @@ from autograder.submissions.people import HandedIn
 class Resubmission:
     """A student's final points before and after a resubmission, or None if there is no grade.
 
-    The points include points by hand and late penalties. `row` is the student's row in the class.
+    The points include manual points and late penalties. `row` is the student's row in the class.
     """
 
     row: Row
@@ -39,7 +39,7 @@ def compare(
 
     Args:
         replacements: The students' earlier and new marks, as stored.
-        rows: The rows of the class. A row decides on the student's extension.
+        rows: The rows of the class, which contain the students' extensions.
         day: The day, with its late policy.
         adjust: A function that applies manual points and comments.
     """
@@ -52,7 +52,7 @@ def compare(
 
 
 def _final_points(earlier: SubmissionMarks, row: Row, day: Day) -> float | None:
-    # Hours in the roster are those of the new submission if Canvas did not mark the earlier one late.
+    # If Canvas did not mark the earlier submission late, the hours in the roster are for the new one.
     if earlier.points is None or class_list.is_on_time(earlier):
         return earlier.points
     source = earlier.handed_in or HandedIn(())
@@ -68,13 +68,13 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
         names = list_names([str(one) for one in worse])
         newest = "The newest submission counts. " if group == "latest" else ""
         yield (
-            f"resubmissions that lower the final points {names}. {newest}To make an earlier one count, run "
+            f"these resubmissions lower the final points {names}. {newest}To make an earlier one count, run "
             f"`autograder forget {day.name} STUDENT`, and grade the earlier download again"
         )
     timed = [one.row.entry.label for one in again if one.row.entry.hours_late(day.name) is not None]
     if timed:
         yield (
-            f"students who resubmitted, with late_hours in roster.csv {list_names(timed)}. Enter the hours of the new "
+            f"these students resubmitted and have late_hours in roster.csv {list_names(timed)}. Enter the hours of the new "
             "submission if you have not done so"
         )
 

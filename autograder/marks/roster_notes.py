@@ -1,4 +1,4 @@
-"""Tell the TA about students on the roster and submissions that do not match. Entry points: `problems` and `differences`."""
+"""Tell the TA about mismatches between the roster and the submissions. Entry points: `problems` and `differences`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_COMPARISONS = (
 
 @dataclass(frozen=True)
 class Unmatched:
-    """Students on the roster without a submission, and the people who are not on the roster, by their labels."""
+    """Students on the roster without a submission, and submitters who are not on the roster, keyed by label."""
 
     absent: Sequence[Entry]
     strangers: Mapping[str, Person]
 
     def with_other_ids(self) -> dict[Entry, list[str]]:
-        """Return the absent students whose name a stranger has, with the ids of these strangers."""
+        """Map absent students to the ids of strangers with the same name. Omit students without such strangers."""
         found: dict[Entry, list[str]] = {}
         roster = Roster(tuple(self.absent))
         for person in self.strangers.values():
@@ -34,7 +34,7 @@ class Unmatched:
 
 
 def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
-    """Yield notes about rows of the roster that have no effect on marks, although the TA may expect one."""
+    """Yield notes about roster rows that do not affect marks, although the TA may expect them to."""
     ids = unmatched.with_other_ids()
     if ids:
         names = [
@@ -42,23 +42,23 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
             for entry, found in ids.items()
         ]
         yield (
-            f"rows of the roster that match no submission, because their id is different {list_names(names)}. "
-            "If it is the same student, enter the platform's id or leave the cell empty"
+            f"these roster rows match no submission, because their ids are different {list_names(names)}. "
+            "If these are the same students, enter the platform's ids or leave the cells empty"
         )
     if late := _late(unmatched.absent, day, ids):
         near = _nearest(late, unmatched.strangers)
         names = [e.label + (f" [closest: {near[e]}]" if e in near else "") for e in late]
         yield (
-            "rows of the roster with an extension, late_hours or excused that match no submission "
+            "these roster rows set extension, late_hours or excused, but match no submission "
             f"{list_names(names)}. If one of these students submitted work, enter the id or name from "
             f"`autograder list {day.name}`"
         )
 
 
 def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]:
-    """Yield notes about the other students on the roster without a submission, and about people who are not on the roster.
+    """Yield notes about submitters who are not on the roster, and about the other students on it without a submission.
 
-    If most people are not on the roster, it is not a list of the class. Then only those with a similar name are listed.
+    If most submitters are not on the roster, it does not list the whole class, so only those with a similar name are listed.
     """
     ids = unmatched.with_other_ids()
     late = _late(unmatched.absent, day, ids)
@@ -68,13 +68,13 @@ def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]
     labels = [*near, *(one for one in unmatched.strangers if not is_partial and one not in near)]
     if labels:
         names = [f"{one} [closest: {near[one].label}]" if one in near else one for one in labels]
-        yield f"students who are not on the roster {list_names(names)}"
+        yield f"these students are not on the roster {list_names(names)}"
     if rest:
-        yield f"students on the roster without a submission {list_names([e.label for e in rest])}"
+        yield f"these students on the roster have no submission {list_names([e.label for e in rest])}"
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Return the number of names, and the first of them."""
+    """Return a text with the number of names and the first `MAX_NAMES` names."""
     comma = "; " if any(", " in name for name in names) else ", "
     more = f"{comma}…" if len(names) > MAX_NAMES else ""
     return f"({len(names)}): {comma.join(names[:MAX_NAMES])}{more}"
@@ -88,7 +88,7 @@ def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]])
 
 
 def _nearest(absent: Sequence[Entry], strangers: Mapping[str, Person]) -> dict[Entry, str]:
-    """Return the absent students to whose name a stranger's is similar, with the label of the first such stranger."""
+    """Map absent students to the label of the first stranger with a similar name. Omit students without one."""
     roster = Roster(tuple(absent))
     found: dict[Entry, str] = {}
     if not 0 < len(absent) * len(strangers) <= MAX_COMPARISONS:

@@ -30,7 +30,7 @@ MISSING = "the file or folder does not exist"  # earlier versions stored marks f
 def prepare(database: sqlite3.Connection) -> sqlite3.Connection:
     """Create the tables in a new database, or upgrade them. Return the database to use.
 
-    A read-only store is upgraded in memory, so that it can still be read. Raises sqlite3.Error.
+    A read-only store is upgraded in memory, so that it can still be read. Raises sqlite3.Error if this fails.
     """
     if _version(database) >= VERSION:
         return database

@@ -1,9 +1,9 @@
-"""Store when students submitted according to Moodle's worksheets, because a download from Moodle contains no times.
+"""Store submission times from Moodle's worksheets, because the submissions that Moodle exports contain no times.
 
 A worksheet has one time per participant: that of the newest file. The time of each graded file is therefore stored as
-well, so that a file never gets the time of another one. Moodle writes local times without an offset, and these are
-stored. The time zone is applied when a time is used, so that a correction in `grading.toml` counts for all times. Entry
-point: `SubmissionTimes`.
+well, so that a file never gets the time of a different file. Times are stored as Moodle writes them: as local times
+without an offset. The time zone is applied when a time is used, so that a correction in `grading.toml` affects all
+times. Entry point: `SubmissionTimes`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SUMMER = timedelta(hours=1)  # by how much daylight saving time changes an offse
 
 @dataclass(frozen=True)
 class SubmissionTimes:
-    """A day's submission times: those in the last worksheet, by participant number, and those of graded files.
+    """A day's submission times, from the last worksheet (by participant number) and for graded files.
 
     The keys of `of_files` consist of the participant number and the hash of the file. The times are Moodle's local times,
     without an offset, and `zone` is their time zone.
@@ -52,8 +52,8 @@ class SubmissionTimes:
     ) -> HandedIn | None:
         """Return `source` with the submission time of the file with this hash, if the platform's download contains none.
 
-        The time that is known for the file counts, or if `corrects` is true, the one in the worksheet. Stored marks may contain
-        a time with the offset that applied when they were graded. Only its local time counts.
+        A time that is already known for the file takes precedence over the worksheet's time, unless `corrects` is true. A time in
+        stored marks may have the offset that applied when they were graded. Only its local time is used.
         """
         if source is None or not source.participant:
             return source
@@ -63,7 +63,7 @@ class SubmissionTimes:
         return replace(source, time=local and _with_offset(local, self.zone))
 
     def _worksheet_time(self, participant: str, sha256: str) -> datetime | None:
-        """Return the local time in the worksheet, or None if it is missing or belongs to another file."""
+        """Return the local time in the worksheet, or None if it is missing or belongs to a different file."""
         time = self.in_worksheet.get(participant)
         is_of_another = any(
             who == participant and file != sha256 and when == time
@@ -72,21 +72,21 @@ class SubmissionTimes:
         return None if is_of_another else time
 
     def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
-        """Return `source` with the time that is known for the file with this hash, whatever the worksheet says."""
+        """Return `source` with the time that is known for the file with this hash, ignoring the worksheet."""
         return SubmissionTimes({}, self.of_files, self.zone).added_to(source, sha256)
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
-    """Return a local time with its offset in a time zone. A time that occurs twice, in autumn, is the first one."""
+    """Return a local time with its offset in a time zone. If the time occurs twice, in autumn, use the first occurrence."""
     time = local.replace(tzinfo=zone, fold=0)
     return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
 
 
 def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> dict[str, timedelta]:
-    """Return by how much a new worksheet corrects the known times of graded files, by participant.
+    """Map participants to the amount by which a new worksheet corrects the known time of their graded file.
 
-    These are most of the participants, whose times all differ by the same amount, because the new worksheet was written in
-    a different time zone. Any other time may be that of a newer file, which was not graded.
+    If the times of most participants differ by the same amount, the new worksheet was written in a different time zone, and
+    these times are corrected. Any other time may belong to a newer file, which was not graded.
     """
     shifts = {who: new[who] - known[who] for who in known.keys() & new.keys()}
     (usual, _), *_ = Counter(shifts.values()).most_common(1) or [(timedelta(), 0)]
@@ -114,7 +114,7 @@ def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTime
 
 
 def _local(text: str) -> datetime:
-    """Parse a stored time. Earlier versions added the offset of `due`, which may have been wrong, to Moodle's local time."""
+    """Parse a stored time and drop its offset. Earlier versions added the offset of `due`, which may have been wrong."""
     return datetime.fromisoformat(text).replace(tzinfo=None)
 
 
@@ -130,9 +130,10 @@ def put_files(
     files: Iterable[tuple[HandedIn | None, str]],
     corrects: bool,
 ) -> None:
-    """Store the times of graded files, given as pairs of a submission's people and time and the file's hash.
+    """Store the submission times of graded files.
 
-    Times that are stored already change only if `corrects` is true.
+    Each item of `files` is a pair: who submitted the file and when, and the file's hash. Times that are already stored
+    change only if `corrects` is true.
     """
     rows = [
         (day, source.participant, file, _text(source.time))
@@ -144,7 +145,7 @@ def put_files(
 
 
 def shift_files(database: sqlite3.Connection, day: str, shifts: Mapping[str, timedelta]) -> None:
-    """Shift the times of all graded files of some participants."""
+    """Shift the times of graded files. `shifts` maps participant numbers to the time to add."""
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
     rows = [
         (_text(_local(time) + shifts[participant]), day, participant, file)
