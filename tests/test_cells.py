@@ -165,7 +165,7 @@ def test_the_first_version_of_parts_in_conflict_is_read(base: str) -> None:
     lines[place] = f"<<<<<<< HEAD\n{lines[place]}\n{base}=======\n{other}\n>>>>>>> theirs"
     cells, problems = read_cells("\n".join(lines).encode(), "a.ipynb")
     assert [cell.source for cell in cells] == ["x = 1", "y = 1"]
-    assert [problem[:40] for problem in problems] == ["the file contains a merge conflict of Gi"]
+    assert [problem[:40] for problem in problems] == ["the file contains a Git merge conflict, "]
 
 
 def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
@@ -200,7 +200,7 @@ def test_damage_is_reported_with_its_line() -> None:
         (b'{"cells": ' + b"[" * 100_000, "nested too deeply"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"%PDF-1.7", "a PDF"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer"),
         (bytes(MAX_BYTES + 1), "too large"),
         (notebook(*[{}] * (MAX_CELLS + 1)), "100,001 cells"),
         (b"# %%\n" * (MAX_CELLS + 1), "100,001 cells"),

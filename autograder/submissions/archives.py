@@ -36,7 +36,7 @@ DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
     (b"\xfd7zXZ", lzma.LZMAFile),
 ]
 ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record of a zip file
-# With more than 65,535 entries or 4 GB, this record and a locator precede the other one.
+# In an archive with more than 65,535 entries or 4 GB, this record and a locator precede `ZIP_END`.
 ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 ZIP64_LOCATOR_BYTES = 20
 
@@ -67,7 +67,7 @@ def is_archive(name: str, beginning: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """The maximum number of entries, of bytes in all members, and of these bytes per byte of the archive."""
+    """The maximum number of entries, total size of all members in bytes, and ratio of this size to the archive's size."""
 
     entries: int
     total: float
@@ -135,11 +135,11 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
         raise Damaged("the archive is damaged: its end is missing")
     directory: int = ZIP_END.unpack_from(tail, end)[5]
     start = size - len(tail) + end - ZIP64_LOCATOR_BYTES - ZIP64_END.size
-    if start >= 0:  # zipfile expects the other record at this place, too
+    if start >= 0:  # zipfile also expects the zip64 record here
         file.seek(start)
         record = file.read(ZIP64_END.size + 4)
         if record.startswith(b"PK\x06\x06") and record.endswith(b"PK\x06\x07"):
-            # If the size does not fit into its own record, that record contains the largest number instead.
+            # If the size does not fit into the main record, that record contains the largest number instead.
             directory = max(
                 0 if directory == 0xFFFFFFFF else directory, ZIP64_END.unpack_from(record)[8]
             )

@@ -39,13 +39,13 @@ NOT_A_NOTEBOOK = [
     (b"\xd0\xcf\x11\xe0", "an Office document"),
     (
         b"version https://git-lfs.github.com/",
-        "a pointer of Git LFS to a file that was not downloaded",
+        "a Git LFS pointer to a file that was not downloaded",
     ),
 ]
 NAMED_SCRIPT = re.compile(r"\.py\b[^.]*(?:\.txt)?$", re.IGNORECASE)
 CONFLICT_MARK = re.compile(r"^<{7}(?: |$)", re.MULTILINE)
 CONFLICT = (
-    "the file contains a merge conflict of Git, and only the first version of each part in conflict was read. "
+    "the file contains a Git merge conflict, and only the first version of each conflicting part was read. "
     "Resolve the conflict and submit the notebook again"
 )
 
@@ -109,7 +109,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _first_versions(text: str) -> str:
-    """Return a text with the first version of each part that is in conflict."""
+    """Return the text, keeping only the first version of each conflicting part."""
     kept: list[str] = []
     version = 0  # 0 outside a conflict
     for line in text.split("\n"):

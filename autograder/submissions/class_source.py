@@ -19,8 +19,8 @@ from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission, read_submissions
 
 AMBIGUOUS = (
-    "the file's name does not show whose it is: the id in Canvas may be {ids}, and the file was graded as {label}. "
-    "If that is wrong, the TA can enter the right id in roster.csv and grade the file again"
+    "the file's name does not show who submitted it: the student's id in Canvas may be {ids}, and the file was graded as "
+    "{label}. If that is wrong, the TA can enter the correct id in roster.csv and grade the file again"
 )
 
 
@@ -37,7 +37,7 @@ def find_submissions(
 ) -> Iterator[FoundSubmission]:
     """Yield one submission per student or group under each path, with student names from the roster.
 
-    A notebook for another day becomes an unreadable submission.
+    A notebook for a different day becomes an unreadable submission.
     """
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)

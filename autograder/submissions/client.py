@@ -73,7 +73,7 @@ class Reader:
         return self._ask_new_process(ask)
 
     def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
-        """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError."""
+        """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError if it cannot be read."""
         people = self._ask_new_process(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
             CLASS_SECONDS,
@@ -91,7 +91,10 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """List the files in a class archive. If there is only one file, it belongs to `student`. Raises ReadError."""
+        """List the files in a class archive. If there is only one file, it belongs to `student`.
+
+        Raises ReadError if the archive cannot be read.
+        """
         listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing

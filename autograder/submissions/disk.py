@@ -40,7 +40,7 @@ class DiskFolder:
         self._reader = reader
 
     def entries(self) -> tuple[list[str], Sequence[DiskFolder]]:
-        """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError."""
+        """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError on failure."""
         files, folders = [], []
         with os.scandir(self.path) as scan:
             for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
@@ -54,8 +54,8 @@ class DiskFolder:
     def nbgrader_owner(self, day: str) -> HandedIn | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
-        nbgrader collects into `submitted/STUDENT/DAY`, or into the folder in `nbgrader_config.py`. Elsewhere, students may
-        have written DAY and its timestamp file.
+        nbgrader collects submissions into `submitted/STUDENT/DAY`, but `nbgrader_config.py` may rename `submitted`. Anywhere
+        else, students may have created DAY and its timestamp file themselves.
         """
         above = os.path.dirname(os.path.abspath(self.path))
         submitted = os.path.dirname(above)

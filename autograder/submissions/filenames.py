@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
-# Browsers add .txt or .json to files that they display as text, and numbers to names that exist already.
+# Browsers add .txt or .json to files that they display as text, and numbers to names that already exist.
 NOTEBOOK = re.compile(r"\.(?:ipynb|py)(?:(?:-\d+| ?\(\d+\))?\.(?:txt|json))?$", re.IGNORECASE)
 # Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
@@ -42,7 +42,7 @@ def is_notebook(name: str) -> bool:
 
 
 def has_notebook_suffix(name: str) -> bool:
-    """Return whether a file name ends like that of a notebook or a script."""
+    """Return whether a file name has the suffix of a notebook or a script."""
     return NOTEBOOK.search(name) is not None
 
 

@@ -121,7 +121,7 @@ def _people(listed: Any) -> tuple[Person, ...]:
 def _with_ids(found: Mapping[str, HandedIn]) -> dict[str, HandedIn]:
     """Give an id to people who have neither an id nor an email address.
 
-    A folder's name identifies a person only if several people have the same name, because each submission has a new one.
+    The id is the folder's name only if several people have the same name, because each submission has a new folder.
     """
     names = Counter(p.name for one in found.values() for p in one.people if not (p.id or p.email))
 

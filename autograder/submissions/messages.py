@@ -59,7 +59,7 @@ class List(msgspec.Struct, frozen=True, tag=True):
     name: str
     size: int
     day: str
-    student: str  # the owner of the file if the archive contains only one
+    student: str  # the owner of the file if the archive contains only one file
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):

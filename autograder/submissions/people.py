@@ -26,7 +26,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def label(self) -> str:
-        """Return the roster's name, or the name with the platform's id, which distinguishes people with the same name."""
+        """Return the name on the roster, or else the platform's name and id. The id distinguishes people with the same name."""
         if self.student:
             return self.student
         key = self.id or self.email
@@ -38,7 +38,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One way to read a file name in Canvas's format, in which the student's name may contain digits."""
+    """One way to interpret a file name in Canvas's format, which is ambiguous if the student's name contains digits."""
 
     name: Name
     id: Name
@@ -55,7 +55,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     File modification times are never used. `late` is set if the platform marks the submission as late without giving a
     time. `participant` is the participant number in Moodle's grading worksheet. `upload` is Canvas's file number, which
-    is higher for later uploads. If a file's name can be read in several ways, `readings` contains them.
+    is higher for later uploads. If a file's name can be read in several ways, `readings` contains all of them.
     """
 
     people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]

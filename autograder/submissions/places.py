@@ -95,7 +95,8 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     """Return the student's files in the outermost folder with files that can be graded.
 
-    Without a platform, a name in an inner folder may be another student's attempt to replace the student's work.
+    If the files are not from a platform, a file with this name in an inner folder may be a different student's attempt to
+    replace the student's work.
     """
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
@@ -191,9 +192,9 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set and the only notebook, or else the only script, is named after the day, all files whose names are not
-    in a platform's format belong to `student`. With several, the folder may contain a class, and anyone may have chosen that
-    name.
+    If `is_of_one` is set and the only notebook (or the only script, if there are no notebooks) is named after the day, all files
+    whose names are not in a platform's format belong to `student`. If there are several, the folder may contain a class, and any
+    student may have chosen that name.
     """
     work = [name for name in files if is_gradable(name)]
     notebooks = [name for name in work if ".ipynb" in name.lower()] or work

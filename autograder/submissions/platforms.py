@@ -10,7 +10,7 @@
 - Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
 - nbgrader: `submitted/STUDENT/day1/` with `timestamp.txt`. nbgrader itself writes this tree.
 
-places.py decides in which folders to look for these names.
+places.py determines the folders in which to look for these names.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from autograder.submissions.people import YEARS, HandedIn, Person, Reading, ambi
 METADATA = "submission_metadata.yml"
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
-# What follows a student's name in Canvas. Canvas omits the names of anonymous students.
+# Matches what follows the student's name in Canvas's file names. Canvas omits the names of anonymous students.
 CANVAS = re.compile(
     r"(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
     r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
     re.DOTALL,
 )
 MOODLE_MARK = "_assignsubmission_"
-# Students may choose their names, so a name may contain what follows it in Moodle. In a folder's name, nothing follows the
-# last mark. In a file's name, the name is matched lazily, because the student's own file name follows.
+# Students may choose their names, so a name may itself contain the mark. In a folder name, nothing follows the last mark.
+# In a file name, the student's name is matched lazily, because the student's own file name follows the mark.
 MOODLE = [
     re.compile(rf"(?P<name>.+?)(?:_(?P<id>\d+))?{MOODLE_MARK}[a-z]+{rest}", re.DOTALL)
     for rest in ("_?(?P<original>)", "(?:_(?P<original>.*))?")
@@ -57,9 +57,9 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
     """Parse the file names of one download from Canvas. Omit names that do not match its format.
 
-    Students choose their own names, which may end in digits that look like an id. In a download, each id has one name.
-    This and the names that can be read in only one way decide between readings. If several remain, the result contains
-    all of them as `readings`, and its person has an id only if one of them is far more likely.
+    Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
+    one name, so file names that can be read in only one way help to resolve the others. If several readings remain, the
+    result contains all of them as `readings`, and its person has an id only if one reading is far more likely.
     """
     matches = {name: canvas_matches(name) for name in names}
     readings = {
@@ -134,8 +134,8 @@ def _match_moodle(name: str) -> re.Match[str] | None:
 def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
     """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats.
 
-    A file from Moodle belongs to an unknown student if its name can be read in two ways and the student in the first one
-    has other files, because a different student may have chosen this name.
+    A file from Moodle belongs to an unknown student if its name can be read in two ways and the student in the first
+    reading has other files, because a different student may have chosen this name.
     """
     moodle = {name: found for name in names if (found := parse_moodle_name(name))}
     clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}
@@ -165,7 +165,7 @@ def original_name(name: str) -> str:
 
 
 def is_local_id(id_: str) -> bool:
-    """Return whether `gradescope_metadata.py` made this id, which identifies a person only within one download."""
+    """Return whether `gradescope_metadata.py` created this id, which identifies a person only within one download."""
     return bool(GRADESCOPE.fullmatch(id_)) or id_.endswith(ON_GRADESCOPE)
 
 

@@ -1,4 +1,4 @@
-"""One process of the reader service, which parses student files in the sandbox. Validates every response.
+"""Client for one process of the reader service, which parses student files in the sandbox. It validates every response.
 
 Entry points: `ReaderProcess` and `retry_server_loss`.
 """

@@ -27,17 +27,17 @@ SIMILAR_NAME = 0.8
 
 @dataclass(frozen=True)
 class Roster:
-    """The students of a course. Empty if the course has no roster file.
+    """The students of a course. The roster is empty if the course has no roster file.
 
     `participants` contains the participant numbers in Moodle that are known so far. A row with one of these numbers as its id
-    does not match a person with another number.
+    does not match a person with a different number.
     """
 
     entries: tuple[Entry, ...]
     participants: set[str] = field(default_factory=set, compare=False)
 
     def add_participants(self, sources: Iterable[HandedIn | None]) -> None:
-        """Add the participant numbers of these submissions to the known ones, unless the roster is empty."""
+        """Add the participant numbers of these submissions to the known numbers, unless the roster is empty."""
         if self.entries:
             self.participants.update(s.participant for s in sources if s and s.participant)
 
@@ -46,7 +46,7 @@ class Roster:
     ) -> Entry | None:
         """Find a person on the roster by id, email address, `label` or participant number, or otherwise by full name.
 
-        If a folder's name is all that is known of a person, it may also be an id or the name in nbgrader. This is not the
+        If a folder's name is all that is known about a person, it may also be an id or the name in nbgrader. This is not the
         case if there is a `participant` number or `has_own_name` is set, because students choose their own names on a
         platform.
 
@@ -88,13 +88,16 @@ class Roster:
         return next((one for one in self._namesakes(person) if one.contradicts(person)), None)
 
     def _namesakes(self, person: Person) -> Sequence[Entry]:
-        """Return the students with this name. Beside a platform's id, it may be all that a row contains."""
+        """Return the students with this name.
+
+        If there are none and the platform provides an id, return students whose row contains only this user name.
+        """
         name = normalize(person.name)
         found = self._by_name.get(name, ())
         return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Choose between the readings of a file name if the roster contains the id of only one, or otherwise its full name."""
+        """Resolve an ambiguous file name if the roster contains the id, or otherwise the full name, of only one reading."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
         found = by_id or [

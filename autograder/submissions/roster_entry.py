@@ -45,7 +45,7 @@ class Entry:
         return is_extended or self.is_excused(day) or self.hours_late(day) is not None
 
     def matches_participant(self, person: Person, participant: str) -> bool:
-        """Return whether the row's id is this participant number in Moodle and the row's name fits the person.
+        """Return whether the row's id is this participant number in Moodle and the row's name matches the person.
 
         The names are compared, because the row may contain another system's number. One of them may have fewer words.
         """
@@ -55,7 +55,7 @@ class Entry:
         return bool(own and other) and (own <= other or other <= own)
 
     def contradicts(self, person: Person) -> bool:
-        """Return whether the row's id differs from the platform's. Spreadsheets remove zeros at the beginning of an id."""
+        """Return whether the row's id differs from the platform's. Ignore leading zeros, because spreadsheets remove them."""
         ids = {one.casefold().lstrip("0") for one in (self.id, platform_id(person))}
         return bool(self.id and platform_id(person)) and len(ids) > 1
 
@@ -79,7 +79,7 @@ def normalize(text: str) -> str:
 
 
 def _for_day(day: str, values: tuple[tuple[str, float], ...]) -> float | None:
-    """Return the value for this day, or otherwise the one for every day."""
+    """Return the value for this day, or otherwise the value for every day."""
     by_day = dict(values)
     return by_day.get(day.casefold(), by_day.get(""))
 

@@ -73,7 +73,7 @@ def for_course(root: Path, file: Path | None = None) -> Roster:
 
 
 def _check_days(file: Path, found: Roster, root: Path) -> None:
-    """Check that the columns for a single day name a day of the course."""
+    """Check that each column for a single day refers to a day of the course."""
     named = {
         day
         for entry in found.entries
@@ -138,7 +138,7 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
 
 
 def _hours(where: str, row: Mapping[str, str], name: str) -> tuple[tuple[str, float], ...]:
-    """Return the day ("" for every day) and the hours in each filled cell of the columns with this name."""
+    """Return a pair for each filled cell in the columns with this name: the day ("" for every day) and the hours."""
     hours = []
     for column, cell in row.items():
         found = BY_HAND.fullmatch(column)

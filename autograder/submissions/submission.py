@@ -64,7 +64,7 @@ def read_submissions(
 ) -> Iterator[Submission]:
     """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive.
 
-    Before the first submission in a folder or archive is read, `on_listed` is called with who made each of them.
+    Before the first submission in a folder or archive is read, `on_listed` is called with the `handed_in` of each one.
     """
     for path in paths:
         yield from _PathReader(path, day, reader, on_listed).submissions()
@@ -168,7 +168,7 @@ class _PathReader:
         path = f"{path}/{file.place}" if file.place else path
         only_name = HandedIn((Person(printable(found.student)),))
         return Submission(
-            escaped(path),  # in full, so that the file is found again
+            escaped(path),  # not truncated, so that the file can be found again
             printable(found.student),
             printable(file.sha256),
             file.cells,
