@@ -37,7 +37,7 @@ class ExerciseStats:
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
-    substituted: int  # number of submissions graded with references for other exercises
+    substituted: int  # number of submissions graded with reference solutions to other exercises
     median_seconds: float
     longest_seconds: float
     tests: Sequence[TestStats]
@@ -167,7 +167,7 @@ class _Redaction:
         full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
         parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
         names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
-        # Trying thousands of names at each position takes long, so names that begin with the same letter share it.
+        # Trying thousands of names at each position is slow, so the pattern groups names by their first letter.
         by_letter: dict[str, list[str]] = defaultdict(list)
         for name in names:
             lower = name[0].lower()

@@ -160,7 +160,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # If references were used, all messages are collapsed, so "same as above" would not help.
+        # If reference solutions were used, all messages are collapsed, so "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(

@@ -31,7 +31,7 @@ class Recipient:
 
 
 def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
-    """Yield the students who get a page: all those with a submission."""
+    """Yield the students who get a page: every student with a submission."""
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student
@@ -75,7 +75,7 @@ def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = 
     steps = []
     if problems and (unfinished or empty or missing):
         steps.append(
-            "Read the notes about your notebook below. They may explain why an exercise fails or is missing."
+            "Read the notes below about your notebook. They may explain why an exercise fails or is missing."
         )
     if unfinished:
         steps += _fix_steps(unfinished, exercises)

@@ -1,4 +1,4 @@
-"""Show a class in the terminal: a progress bar during grading, then a table with one row per student."""
+"""Show a class's marks in the terminal: a progress bar during grading, then a table with one row per student."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-LONGEST = 200  # maximum number of characters of a student's problems
-INTERVAL = 30.0  # seconds between lines about progress, if the output is not a terminal
+LONGEST = 200  # maximum number of characters in the problems column
+INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
@@ -39,7 +39,7 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
     """Yield the marks while showing how many submissions have been graded.
 
     Submissions are read while others are graded, so the class size is unknown until the end. If the console is not a
-    terminal, print a line now and then.
+    terminal, print a message every `INTERVAL` seconds.
     """
     if not console.is_terminal:
         yield from _progress_lines(marks, console)
@@ -102,7 +102,7 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
 
 
 def _problems(problems: Sequence[str]) -> str:
-    """Return as many problems as fit, at least the first one, and the number of the others."""
+    """Return the first problem, as many others as fit, and the number of remaining problems."""
     shown = "; ".join(problems[:1])[:LONGEST]
     count = min(len(problems), 1)
     while count < len(problems) and len(shown) + 2 + len(problems[count]) <= LONGEST:
@@ -120,7 +120,7 @@ def legend(rows: Sequence[Row]) -> str:
 def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
     """Return a table of students, with the time, file, points and lateness of the submission that counts for a day.
 
-    The times are in this machine's time zone. The header contains its offset from UTC if that is the same for all times.
+    The times are in this machine's time zone. The header shows the UTC offset if it is the same for all times.
     """
     offsets = {utc_offset(row.time.astimezone()) for row in rows if row.time}
     result = Table(box=None, pad_edge=False, header_style="bold")
