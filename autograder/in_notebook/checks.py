@@ -38,7 +38,7 @@ _used: set[str] = set()  # the stand-ins that the current check or demonstration
 
 
 def visible_check(check: Callable[[], None]) -> Callable[[], None]:
-    """Run a check with stand-ins for earlier exercises. Add a hint if it fails, and name forbidden functions in the code."""
+    """Run a check with stand-ins for earlier exercises. Add a hint if it fails, and report forbidden functions in the code."""
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
@@ -63,7 +63,7 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
 
 
 class NotFilledIn(NotImplementedError):
-    """An exercise that is still a stub. Jupyter shows this sentence instead of a traceback."""
+    """Raised for an exercise that is still a stub. Jupyter shows one sentence instead of a traceback."""
 
     @helper_names()
     def _render_traceback_(self) -> list[str]:
@@ -71,7 +71,7 @@ class NotFilledIn(NotImplementedError):
 
 
 class CheckFailed(AssertionError):
-    """A failed check. Instead of a traceback, Jupyter shows the student's own lines and the message."""
+    """Raised if a check fails. Instead of a traceback, Jupyter shows the student's own lines and the message."""
 
     @helper_names()
     def _render_traceback_(self) -> list[str]:
@@ -128,7 +128,7 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
-    """Replace unfinished exercises, or only those before `before`. Yield their names and reasons."""
+    """Replace all unfinished exercises, or those that precede the exercise `before`. Yield their names and the reasons."""
     notebook = vars(sys.modules["__main__"])
     names = list(EXERCISES)
     if before:
@@ -196,8 +196,8 @@ def _hint_on_stand_ins(error: Exception) -> str:
         return ""
     names = ", ".join(f"`{name}`" for name in sorted(_used))
     return (
-        f"This check used a stand-in for {names}, which takes the arguments and returns the results that the "
-        "exercise describes, and no others. If yours does more, finish it first."
+        f"This check used a stand-in for {names}, which supports only the arguments and results that the "
+        "exercise describes. If your own version does more, finish it first."
     )
 
 
@@ -215,7 +215,7 @@ def _message(error: Exception) -> str:
 
 
 def _is_stub(error: Exception) -> bool:
-    """Return whether a stub raised the error. A stub's message is its name; those of PyTorch are sentences."""
+    """Return whether a stub raised the error. A stub's message is the exercise's name; PyTorch's messages are sentences."""
     return isinstance(error, NotImplementedError) and str(error).isidentifier()
 
 
@@ -226,7 +226,7 @@ def _is_failed_check(error: Exception) -> bool:
 
 
 def _own_lines(error: BaseException) -> list[str]:
-    """Return the last lines in the notebook that raised an error, without those of the check and of these helpers."""
+    """Return the last lines of student code in an error's traceback, without lines of the check and of these helpers."""
     notebook, hidden = vars(sys.modules["__main__"]), _files_of_check(error)
     lines = []
     for frame, number in traceback.walk_tb(error.__traceback__):

@@ -1,6 +1,6 @@
-"""Give the checks and their helpers their own names, even if the notebook uses these names, as in `sum = 0` or `results = []`.
+"""Make the checks and their helpers work even if the notebook redefines names that they use, as in `sum = 0` or `results = []`.
 
-Student code keeps its variables, because `from torch import *`, for example, binds `float` on purpose.
+Student code keeps its own definitions: `from torch import *`, for example, redefines `float` on purpose.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 EXERCISES: dict[str, tuple[str, float, int]] = {}  # name → chapter, points, minutes
-HELPERS: dict[str, Any] = {}  # what the helpers use, by name
+HELPERS: dict[str, Any] = {}  # the objects that the helpers use, by name
 _hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are hidden
 
 

@@ -1,4 +1,4 @@
-"""Name a known mistake when a visible check fails. Entry point: `find_mistake`."""
+"""Identify a known mistake when a visible check fails. Entry point: `find_mistake`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 
 from autograder.in_notebook.helper_names import student_names
 
-# Exercise → methods to record, summaries of calls, and the calls of the solution and of known mistakes as indices.
+# Exercise → methods to record, summaries of calls, and the indices of these calls for the solution and each known mistake.
 OUTPUTS: dict[str, Any] = {}
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the hint for the known mistake with the same results, if exactly one matches, or ""."""
+    """Return the hint for the known mistake with the same results, or "" if not exactly one mistake matches."""
     with ignoring_errors():  # hints are optional: the check's message is always shown
         known = OUTPUTS[exercise]
         return explain(observe(exercise, check, known["methods"]), known)
@@ -28,7 +28,7 @@ def find_mistake(exercise: str, check: Any) -> str:
 
 
 def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
-    """Return the hint for the known mistake with these results, if exactly one matches, or ""."""
+    """Return the hint for the known mistake with these results, or "" if not exactly one mistake matches."""
     correct = results(known, known["correct"])
     mistakes = [(str(hint), results(known, numbers)) for hint, numbers in known["mistakes"]]
     exact = {hint for hint, wrong in mistakes if _alike(seen, wrong)}
@@ -42,10 +42,10 @@ def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
 
 
 def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[list[Any]]) -> bool:
-    """Return whether results are those of a mistake, as far as the code ran: an unfinished part may raise errors.
+    """Return whether results match a mistake up to the point where the code fails, because an unfinished part may raise errors.
 
     In each statement of the check, calls are compared until one raises an error that the solution does not raise. The
-    check reports the first such error, so the mistake must show before it or fail in the same call.
+    check reports the first such error, so the mistake must show before that error or fail in the same call.
     """
     noticed = False
     for statement in zip(seen, wrong, correct, strict=True):
@@ -74,7 +74,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
-    """Run a check with two seeds, ignoring assertions. Summarise the calls in each statement as data or "random"."""
+    """Run a check with two seeds, ignoring assertions. Return a summary of each call, or "random" if it depends on the seed."""
     tree = ast.fix_missing_locations(_WithoutAsserts().visit(ast.parse(inspect.getsource(check))))
     runs: list[list[list[Any]]] = [[], []]
     for seed, statements in enumerate(runs):

@@ -34,12 +34,12 @@ def load_material(
 ) -> None:
     """Load the exercises (chapter, points, minutes), packed stand-ins, and packed results of known mistakes.
 
-    `not_allowed` lists the names that an exercise forbids, and `helpers` those that the helpers in the notebook use.
+    `not_allowed` maps exercises to the names that they forbid. `helpers` lists the names that the notebook's helpers use.
     """
     notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)
     for name in helpers.split():
-        if name in notebook:  # keep what this cell found when it ran first
+        if name in notebook:  # keep the object that was found when this cell first ran
             HELPERS.setdefault(name, notebook[name])
     NOT_ALLOWED.update({name: frozenset(names.split()) for name, names in not_allowed.items()})
     OUTPUTS.update(unpack(outputs))

@@ -17,13 +17,13 @@ NOT_ALLOWED: dict[str, frozenset[str]] = {}  # exercise → names of functions a
 
 def not_allowed(exercise: str) -> list[str]:
     """Return the forbidden names that the student's code for an exercise mentions, directly or in its own helpers."""
-    with ignoring_errors():  # the check counts, whatever the code contains
+    with ignoring_errors():  # errors here must not affect the check
         return sorted(NOT_ALLOWED.get(exercise, frozenset()) & _names_read(exercise))
     return []
 
 
 def _names_read(exercise: str) -> set[str]:
-    """Return the names of functions, base classes and attributes that code reads, except the student's own."""
+    """Return the names of functions, base classes and attributes that an exercise's code reads, except the student's own."""
     notebook = vars(sys.modules["__main__"])
     read: set[str] = set()
     own: set[str] = set()  # the student's attributes and methods, such as `self.layer_norm`

@@ -16,7 +16,7 @@ from autograder.submissions.roster_entry import Entry
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """A plugin that deducts late penalties. Falls back to nbgrader's own plugin if the course has no late policy."""
+    """A plugin that deducts late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
 
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float
