@@ -24,8 +24,8 @@ def check_day(day: Day) -> None:
     for name in day.names:
         if not CELL_ID.fullmatch(name):
             raise CourseError(
-                f"{FILE}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 letters from A to Z, "
-                "digits and underscores."
+                f"{FILE}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 characters: "
+                "letters from A to Z, digits and underscores."
             )
     for chapter in day.chapters:
         chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
@@ -49,7 +49,7 @@ def graded_exercises(day: Day) -> dict[str, Path]:
     """Map each exercise that the day's graders test to the grader's file.
 
     Raises:
-        CourseError: Two graders name the same exercise, or a grader is not valid Python.
+        CourseError: Two graders test the same exercise, or a grader is not valid Python.
     """
     found: dict[str, Path] = {}
     for file in sorted(day.graders.glob("test_*.py")):

@@ -40,7 +40,7 @@ def fingerprint(day: Day) -> str:
 
 
 def _imported_graders(folder: Path, graders: Sequence[Path]) -> list[Path]:
-    """Return the files elsewhere in the folder `graders/` that a day's graders import, directly or indirectly, sorted."""
+    """Return a sorted list of the other files in `graders/` that a day's graders import, directly or indirectly."""
     others = set(folder.rglob("*.py")) - set(graders)
     found: set[Path] = set()
     pending = list(graders)

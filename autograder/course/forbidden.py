@@ -16,8 +16,8 @@ from autograder.course.tables import Tables
 class Meaning:
     """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
-    Operators without a namespace are in `aten`, and `operator(option)` forbids only an option of a composite operator. A name is
-    forbidden if it belongs to one of `LIBRARIES`, to a library with one of the `attributes`, or to Python's builtins.
+    Operators without a namespace are in `aten`, and `operator(option)` forbids only that option of a composite operator. A name
+    is forbidden if it belongs to one of `LIBRARIES`, to a library that contains one of the `attributes`, or to Python's builtins.
     """
 
     names: tuple[str, ...]
@@ -194,7 +194,7 @@ MEANING = {
 
 
 def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Meaning:
-    """Combine entries: return everything that at least one of them forbids, sorted.
+    """Return everything that at least one of the entries forbids, in sorted order.
 
     An entry may be in `MEANING`, in the course's own entries, or in both.
     """
@@ -229,12 +229,12 @@ def select(
     """Read an exercise's `not_allowed`. Return its entries, and the meanings of those that the course defines.
 
     Raises:
-        CourseError: An entry is neither in `MEANING` nor one of the course's own.
+        CourseError: An entry is neither in `MEANING` nor defined by the course.
     """
     entries = tables.names(where, table, "not_allowed")
     for name in entries:
         if name not in MEANING and name not in own_entries:
             known = ", ".join(sorted(MEANING))
-            problem = f"unknown name {name!r}; add [not_allowed.{name}]. Known: {known}"
+            problem = f"unknown name {name!r}. To define it, add [not_allowed.{name}]. Known names: {known}"
             raise tables.error(where, "not_allowed", problem)
     return entries, {name: own_entries[name] for name in entries if name in own_entries}

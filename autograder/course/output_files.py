@@ -1,4 +1,4 @@
-"""Write the files that a user asks for, without losing an earlier version if that fails. Entry point: `open_output`."""
+"""Write the files that a user asks for, without losing an earlier version if writing fails. Entry point: `open_output`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from autograder.course.state_folder import atomic_file, write_error
 def open_output(file: Path) -> Iterator[BinaryIO]:
     """Open a file for writing. An existing file is replaced when the block ends, and stays unchanged if the block fails.
 
-    Links and special files, such as `/dev/stdout`, are written directly. So are files in a folder in which the user
-    cannot create new ones.
+    Links and special files, such as `/dev/stdout`, are written directly. This also applies to files in a folder in which the
+    user cannot create new files.
 
     Raises:
         StoreError: The file cannot be written.
@@ -30,7 +30,7 @@ def open_output(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_output(file: Path, data: bytes) -> None:
-    """Write a file like `open_output`.
+    """Write data to a file in the same way as `open_output`.
 
     Raises:
         StoreError: The file cannot be written.
@@ -58,7 +58,7 @@ def _open_new(file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
         return atomic_file(file, 0o666 & ~_umask())
     if not stat.S_ISREG(mode) or not os.access(file.parent, os.W_OK):
         return file.open("wb")
-    # A file that the user made read-only is not replaced.
+    # Fail if the user made the file read-only, because `os.replace` would replace it anyway.
     os.close(os.open(file, os.O_WRONLY))
     return atomic_file(file, stat.S_IMODE(mode))
 

@@ -36,7 +36,7 @@ def stamp(day: Day) -> str:
 def find_stamp(data: bytes | bytearray) -> str:
     """Return the last stamp in a file, or "" if there is none.
 
-    This searches the file instead of parsing it, because it may contain hundreds of megabytes of output.
+    The file is searched instead of parsed, because a notebook may contain hundreds of megabytes of output.
     """
     at = len(data)
     while (at := data.rfind(QUOTED_KEY, 0, at)) >= 0:

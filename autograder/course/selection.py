@@ -16,7 +16,7 @@ from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell
 from autograder.course.tables import CourseError
 
 HEADING = re.compile(r"#{1,6} ")
-# A cell of hints begins with one of these. Answers to questions are kept, because they follow their questions.
+# A hint cell begins with a `<details>` block. Answers to questions do not match, because they follow their questions.
 HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
 
 
@@ -31,7 +31,7 @@ def select(
         others: Maps each other exercise to whether students get its reference solution even if nothing uses it.
 
     Raises:
-        CourseError: No chapter contains one of the other exercises.
+        CourseError: An exercise in `others` is not in any chapter.
     """
     if not others:
         return tuple(chapters)

@@ -116,7 +116,7 @@ def read_json_cache(root: Path, name: str, kind: type[T]) -> T | None:
 def write_cache(root: Path, name: str, data: bytes) -> None:
     """Cache data that can be recomputed. Do nothing if the folder is not writable.
 
-    If the name contains a version, keep only the `KEPT_VERSIONS` newest files of its kind. Each change to a course makes
+    If the name contains a version, keep only the `KEPT_VERSIONS` newest files of its kind. Each change to a course creates
     a new version.
     """
     with contextlib.suppress(StoreError, OSError):
@@ -132,7 +132,7 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def computation_lock(root: Path, name: str) -> Iterator[None]:
-    """Lock a name, so that only one process at a time computes the data cached under it. Other names are not affected.
+    """Lock a name, so that only one process at a time computes the data cached under it. Other names are not locked.
 
     After acquiring the lock, read the cache again: another process may have written it in the meantime. If the folder is not
     writable, nothing is locked.
@@ -159,8 +159,8 @@ def atomic_file(
 ) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is complete. If the block fails, nothing is changed.
 
-    `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` fails if
-    one exists.
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` raises
+    FileExistsError.
     """
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:
