@@ -1,11 +1,11 @@
-"""Run the command line. The processes that a command starts also import this module, so it imports little at first."""
+"""Run a command. Its child processes also import this module, so imports at the top are kept to a minimum."""
 
 import contextlib
 import io
 import signal
 import sys
 
-# Options with which a command needs no pool, or a different fork server.
+# With these options, a command cannot use the pool and the fork server that `main` would start early.
 WITHOUT_STANDBY = ("--cluster", "--sandbox=none", "--help")
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the encoding may lack symbols like ✓
-    for number in (signal.SIGTERM, signal.SIGHUP):  # `kill`, and the end of the terminal
+    for number in (signal.SIGTERM, signal.SIGHUP):  # sent by `kill`, and when the terminal closes
         if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
             signal.signal(number, _interrupt)
     try:

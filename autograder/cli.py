@@ -5,7 +5,8 @@ Each command imports its own dependencies to keep `--help` fast. Exit codes:
 - 0: Every submission was graded.
 - 1: A submission could not be read or graded, its marks could not be stored, a feedback page was not written, or `try`
   found a problem.
-- 2: The arguments or the course are invalid, or a file of the course or of the user could not be read or written.
+- 2: The arguments or the course are invalid, or a course file or one of the user's files could not be read or
+  written.
 - 3: This machine cannot isolate student code.
 - 130: The command was interrupted.
 """

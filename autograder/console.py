@@ -37,7 +37,7 @@ def plain_console(width: int | None = None, stderr: bool = False) -> Console:
 
 
 def print_text(text: object, file: TextIO | None = None) -> None:
-    """Print text that may contain names or paths from students, so that it cannot control the terminal."""
+    """Print text, escaping control characters, because names and paths from students may contain them."""
     print(escaped(str(text), keep="\n\t"), file=file)
 
 
@@ -88,7 +88,7 @@ def check_submissions(paths: Sequence[Path]) -> None:
             )
         if path.is_dir() and _is_empty(path):
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
-        # An empty argument, such as "$ZIP", means the working directory.
+        # An empty argument, such as an unset "$ZIP", means the working directory.
         if (path / FILE).is_file():
             raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
 
@@ -248,7 +248,7 @@ def read_marks(file: Path, day: Day) -> Marks:
         raise CourseError(f"{file} {error}") from None
     current = older_names(day)
     renamed = [rename_exercises(one, current) for one in marks.submissions]
-    # The times from Moodle count in the time zone that grading.toml sets now.
+    # Moodle's times are interpreted in the time zone that grading.toml sets now.
     times = SubmissionTimes(zone=day.late.moodle_zone)
     timed = [replace(m, handed_in=times.added_to(m.handed_in, m.sha256)) for m in renamed]
     return model.Marks(marks.format, marks.day, timed)

@@ -69,7 +69,7 @@ def build(
         print(file)
     chosen = days or list(course.days)
     for name in chosen:
-        course.day(name)  # an unknown day is an error before any build
+        course.day(name)  # report an unknown day before building anything
     for name in chosen:
         edited = including(course.root, name, include) if include else nullcontext(course)
         with edited as current:
@@ -131,10 +131,10 @@ def doctor() -> None:
     findings = examine()
     for finding in findings:
         print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
-    # Other layers can make up for a missing one, so the result depends only on probes of all layers together.
+    # Other layers can make up for a missing one, so the result depends only on the probes that test all layers together.
     is_isolated = all(finding.passed for finding in findings if finding.layer == "all")
     missing = [finding.layer for finding in findings if not finding.passed]
-    without = f", without {', '.join(dict.fromkeys(missing))}" if missing else ""
+    without = f", even without {', '.join(dict.fromkeys(missing))}" if missing else ""
     if not is_isolated:
         print(
             "\nResult: this machine cannot isolate student code, so nothing can be graded. See SECURITY.md."

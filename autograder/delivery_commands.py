@@ -85,7 +85,7 @@ def export(
         str,
         typer.Option(
             metavar="TITLE",
-            help="the assignment's title in Canvas (default: the one that begins with the day's name)",
+            help="the assignment's title in Canvas (default: the title that begins with the day's name)",
         ),
     ] = "",
     unreadable: Annotated[
@@ -132,7 +132,7 @@ def feedback(
         typer.Option(
             "--unless-in",
             metavar="FILE",
-            help="leave out pages that students already have from this zip; repeat it for several, oldest first",
+            help="leave out pages that students already received in this zip; for several zips, repeat the option, oldest first",
         ),
     ] = None,
     group: GroupOption = "latest",
@@ -151,7 +151,9 @@ def feedback(
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
     if any(file.resolve() == place.resolve() for file in earlier or ()):
-        raise typer.BadParameter(f"{place} would be overwritten. Pass the new file with --out")
+        raise typer.BadParameter(
+            f"{place} would be overwritten. Choose a different file with --out"
+        )
     class_, students = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):

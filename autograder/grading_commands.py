@@ -84,7 +84,7 @@ def grade(
 ) -> None:
     """Grade a class. Unchanged submissions keep their stored marks.
 
-    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks made with
+    If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks computed with
     --seed or --no-store are not copied.
     """
     from autograder.course.renames import older_names

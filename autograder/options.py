@@ -78,7 +78,7 @@ SeedOption = Annotated[
     str | None,
     typer.Option(
         metavar="HEX",
-        help="the `seed` in earlier marks, to reuse the test inputs",
+        help="the `seed` of earlier marks, to reuse their test inputs",
         callback=_check_seed,
     ),
 ]

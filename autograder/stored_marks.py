@@ -1,4 +1,4 @@
-"""Read the marks in the store with everything that TAs changed by hand, for several commands. Entry point: `stored_class`."""
+"""Read marks from the store and apply the changes that TAs made by hand. Entry point: `stored_class`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
 def update_times(
     day: Day, worksheet: Path, class_: Iterable[SubmissionMarks]
 ) -> list[SubmissionMarks]:
-    """Store the times from Moodle's worksheet like `remember_times`, and return the class with these times.
+    """Store the times from Moodle's worksheet as `remember_times` does, and return the class with these times.
 
     Raises:
         CourseError: The file is not a worksheet.
@@ -100,7 +100,7 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
 
 
 def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
-    """Print the manual points and comments in these marks, and those that have no effect."""
+    """Print the manual points and comments in these marks, and report the ones that have no effect."""
     from autograder.marks.adjustments import describe
 
     for note in by_hand.outdone(class_):

@@ -35,7 +35,10 @@ def explain(
     ] = "",
     student: Annotated[
         str,
-        typer.Option(metavar="NAME", help="the student to show, if PATH contains several students"),
+        typer.Option(
+            metavar="NAME",
+            help="the student to show, if PATH contains submissions from several students",
+        ),
     ] = "",
     seed: SeedOption = None,
 ) -> None:
@@ -61,7 +64,7 @@ def override(
         str,
         typer.Option(
             metavar="POINTS",
-            help="the exercise's new points before the late penalty (not a difference)",
+            help="the exercise's new points (not the change in points), before the late penalty",
         ),
     ] = "",
     comment: Annotated[str, typer.Option(metavar="TEXT", help="a comment for the student")] = "",
@@ -76,11 +79,12 @@ def override(
     by: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="the name that students see with the decision (default: “your TA”)"
+            metavar="NAME",
+            help="the name that students see next to the points or comment (default: “your TA”)",
         ),
     ] = "",
 ) -> None:
-    """Set an exercise's points or comment by hand. What you do not set stays unchanged, and regrading changes neither.
+    """Set an exercise's points or comment by hand. If you set only one, the other stays unchanged. Regrading keeps both.
 
     Without STUDENT, list all overrides.
     """
