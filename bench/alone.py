@@ -28,7 +28,7 @@ from autograder.submissions.cells import read_cells
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
     """Return the mean CPU seconds per submission for these files.
 
-    As in the grading of a class, `jobs` processes run at the same time, because two hyperthreads on one core slow each other
+    As when grading a class, `jobs` processes run at the same time, because two hyperthreads on one core slow each other
     down. The submissions must be correct and harmless.
     """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -45,7 +45,7 @@ def choose(
 
 
 def not_entered(row: Row, file: Path) -> list[str]:
-    """Return a note that a student's points could not be entered, or no note if the student has no grade."""
+    """Return a list with a note that a student's points could not be entered. It is empty if the student has no grade."""
     if row.points is None:
         return []
     return [

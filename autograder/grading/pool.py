@@ -30,8 +30,8 @@ KILLED = (
 class Pool:
     """A pool of processes that grade submissions for one day. The first process starts immediately.
 
-    If a process is killed, all submissions that were being graded or waiting are graded again, one at a time. A submission
-    whose process is killed again gets marks without exercises.
+    If a process is killed, all submissions that were being graded or waiting are graded again, one at a time. If a
+    submission's process is killed again, the submission counts as not graded.
     """
 
     def __init__(self, day: Day, jobs: int, sandbox: Sandbox) -> None:

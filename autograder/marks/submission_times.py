@@ -77,7 +77,7 @@ class SubmissionTimes:
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
-    """Return a local time with its offset in a time zone. If the time occurs twice, in autumn, use the first occurrence."""
+    """Return a local time with its offset in a time zone. If it occurs twice because clocks go back, use the first."""
     time = local.replace(tzinfo=zone, fold=0)
     return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
 

@@ -249,7 +249,7 @@ def _compile(statements: list[ast.stmt]) -> None:
 
 
 def _is_slow(source: str) -> bool:
-    """Return whether an f-string or import has too many parts for CPython's compiler, which takes quadratic time."""
+    """Return whether an f-string or import has so many parts that CPython's compiler would take too long."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)

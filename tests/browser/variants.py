@@ -75,7 +75,7 @@ def expect(condition: object, problem: str) -> None:
 
 
 def copy_course(folder: Path, day: str, edit: Callable[[str], str]) -> None:
-    """Copy the committed files, apply the edit, and add the template's chapter if the course has no such day."""
+    """Copy the committed files, apply the edit, and add the template's chapter as `day` if the course has no day of that name."""
     archive = subprocess.run(
         ["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True
     )
