@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _interrupt(*_: object) -> None:
-    """Act like Ctrl-C, so that the command cleans up. A command in the background may ignore Ctrl-C."""
+    """Interrupt the command like Ctrl-C so that it cleans up. This works even in the background, where SIGINT may be ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)  # delayed while processes are being started
 

@@ -66,7 +66,7 @@ def compare(day: Day, console: Console) -> None:
 
 
 def _correct(source: NotebookNode, day: Day, folder: Path, count: int) -> dict[str, Path]:
-    """Write correct submissions. As in a real class, no two of them share an answer cell."""
+    """Write correct submissions. As in a real class, no two of them contain identical answers."""
     paths = {}
     for number in range(count):
         copy: NotebookNode = nbformat.from_dict(source)

@@ -83,7 +83,7 @@ def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
 
 
 def start_up(checkouts: Sequence[Path], day: Day) -> list[list[float]]:
-    """Return, for each checkout, the wall times of grading one notebook. The checkouts take turns."""
+    """Return each checkout's wall times for grading one notebook. Runs alternate between the checkouts."""
     seconds: list[list[float]] = [[] for _ in checkouts]
     with tempfile.TemporaryDirectory() as place:
         write_class(day, Path(place) / "one", 1)

@@ -43,7 +43,7 @@ from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
 
 BLOCKS = 4  # number of blocks; all contain the same submissions, so the last should cost as much as the first
-ALONE = 20  # correct submissions used to measure the cost of the graders alone
+ALONE = 20  # correct submissions used to measure the cost of running only the hidden graders
 WARM_UP = 20  # submissions
 INTERVAL = 0.5  # seconds between two samples
 
@@ -64,11 +64,11 @@ class Sample:
 
 @dataclass
 class Measurement:
-    """Measurements taken while a class was graded. The honest submissions come first, in blocks, then the hostile ones."""
+    """Measurements taken while a class was graded. Blocks of honest submissions come first, then hostile submissions."""
 
     honest: int
     block_size: int
-    graders_alone: float  # CPU seconds for one correct submission
+    graders_alone: float  # CPU seconds to run only the hidden graders on one correct submission
     samples: list[Sample] = field(default_factory=list)
     marks: list[SubmissionMarks] = field(default_factory=list)
     exit_code: int = 0
@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def cost_ratio(self) -> float:
-        """Return the CPU time of the honest submissions divided by that of the graders alone."""
+        """Return the CPU time of the honest submissions divided by the CPU time for running only the hidden graders."""
         cpu = self.sample_at(self.honest).cpu - self.start
         return cpu / (self.graders_alone * self.honest)
 
@@ -128,8 +128,8 @@ def measure(
 ) -> Measurement:
     """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes.
 
-    `alone` is the number of correct submissions used to measure the cost of the graders alone. Wrong submissions have mistakes in
-    the exercises in `wrong`, by default in any exercise.
+    `alone` is the number of correct submissions used to measure the cost of running only the hidden graders. Wrong submissions
+    have mistakes in the exercises in `wrong`, by default in any exercise.
     """
     fill_caches(day, wrong)
     link_course(folder)

@@ -33,7 +33,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(autouse=True)
 def _without_safe_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unset PYTHONSAFEPATH, which stays set after Dask has started workers. Later tests run Python in the course's folder."""
+    """Unset PYTHONSAFEPATH, which a Dask test may have set, because other tests import modules from the course's folder."""
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
 
 

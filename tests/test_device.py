@@ -1,4 +1,4 @@
-"""Test `on_meta`: code may read the values of a meta tensor, but raising a copy of the resulting error counts as a mistake."""
+"""Test `on_meta`: an error is accepted if it occurs because code reads a meta tensor's values. An imitation of it is not."""
 
 from __future__ import annotations
 

@@ -381,7 +381,7 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
 
 
 def test_mathjax_does_not_typeset_text_from_students(texts: Texts) -> None:
-    """In nbgrader's pages, a formula could otherwise become a link or cover the points."""
+    """If MathJax typeset a student's formula in nbgrader's pages, the formula could become a link or cover the points."""
     formula = r"$\kern-9em\href{https://example.org}{\text{4 of 4 points}}$"
     html = as_html(to_feedback(exercise(texts, "softmax", {0: formula}), texts))
     before, _, ignored = html.partition('<div class="autograder tex2jax_ignore mathjax_ignore">')

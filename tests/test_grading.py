@@ -279,7 +279,7 @@ def softmax(x, dim=-1):
 
 
 def test_a_decorator_in_common_forbids_nothing(grade: Grade, solution: NotebookNode) -> None:
-    """The solution of sequence_loss may call log_softmax, but softmax may not. Both are wrapped in the same decorator."""
+    """sequence_loss may call log_softmax, but softmax must not. Both are wrapped in the same decorator."""
     count = """
 from collections import Counter
 CALLS = Counter()

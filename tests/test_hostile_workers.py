@@ -317,7 +317,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Send each question from a fake worker, and return the error in each of the grader's replies ("" if it called the model)."""
+    """Send questions from a fake worker, and return the error in each reply. It is "" if the grader called the model."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:

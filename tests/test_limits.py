@@ -147,7 +147,7 @@ def test_idle_time_has_a_budget(server: Server) -> None:
 
 
 class Waiting:
-    """A grader that waits for a worker that does nothing, with a clock that only `stop` and `wait` advance."""
+    """A simulated grader that waits for an idle worker. Only `stop` and `wait` advance its clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0

@@ -1,6 +1,7 @@
-"""Test that the hidden tests detect mutants and known mistakes of the reference solutions.
+"""Test that the hidden tests detect known mistakes and mutants of the reference solutions.
 
-Every listed survivor must be an existing mutant with a stated reason, and a sample of mutants must confirm the list.
+Mutants that pass the hidden tests are listed as survivors. Every listed survivor must exist and have a reason, and a sample
+of all mutants must match the list.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test that commands replace their output files only when the new ones are complete."""
+"""Test that commands replace their output files only when the new files are complete."""
 
 from __future__ import annotations
 

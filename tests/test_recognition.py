@@ -285,7 +285,7 @@ def test_every_known_mistake_has_a_unique_signature(
 ) -> None:
     """The observations recorded for a mistake must match no other mistake, and every mistake must fail at least one test.
 
-    For the exercises that are not chosen, test_mutants.py tests that every mistake fails at least one test.
+    For exercises that are not in chosen_mistakes.py, test_mutants.py tests only that every mistake fails at least one test.
     """
     recognizer = graders(day).exercises.recognizer
     known = recognizer.signatures(exercise_of(day, exercise))

@@ -281,7 +281,7 @@ def test_daylight_saving_time_counts_in_a_named_zone(course: Course) -> None:
 
 
 def test_a_store_of_an_earlier_version_contains_the_local_times(course: Course) -> None:
-    """Earlier versions stored times with the offset that `due` had when the worksheet was read."""
+    """Earlier versions stored times with the UTC offset that `due` had when the worksheet was read."""
     course.grade(1, sheet=1)
     with sqlite3.connect(course.root / ".autograder" / "overrides.db") as database:
         for table in ("submission_time", "file_time"):

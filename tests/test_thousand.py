@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 # Two blocks of 19 honest submissions. In the second block, the graders load nothing new, so their memory should not grow.
 COUNT, BLOCKS = 41, 2
-ALONE = 4  # correct submissions used to measure the cost of the graders alone
+ALONE = 4  # correct submissions used to measure the cost of running only the hidden graders
 
 
 @pytest.fixture(scope="module")

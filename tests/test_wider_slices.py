@@ -391,7 +391,7 @@ def test_marks_survive_if_wider_code_cannot_be_sliced_with_references(
 
 @pytest.mark.slow
 def test_slow_experiments_cost_little_time(server: Server, tmp_path: Path) -> None:
-    """The experiment runs only with the wider code, and only once."""
+    """Only the wider slice contains the slow experiment, and that slice runs only once."""
     slow = "\nwhile True: tokens = padding_mask(torch.ones(2, 3), 0)\n"
     day = courses.load(small_course.make(tmp_path)).day("day1")
     grader = Grader(day, server, b"tests")

@@ -223,7 +223,9 @@ class Attempt:
         return self._start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get the same outcome.
+        """Stop the worker and return the test's outcome.
+
+        If no restarts are left or the budget is used up, all later tests get the same outcome.
 
         Raises:
             LimitExceeded, WorkerDied: The test must be rerun while no other tests are running.

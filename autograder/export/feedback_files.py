@@ -158,7 +158,10 @@ def _reason_for_no_page(path: str) -> str:
 
 
 def _canvas_name(path: str, upload: int, day: Day) -> str:
-    """Return a page's file name, which has the same prefix as the submitted file. Return "" if Canvas did not name that file."""
+    """Return a page's file name: the prefix that Canvas gave the submitted file, plus the page's own name.
+
+    Return "" if Canvas did not name the submitted file.
+    """
     for part in path.split("/"):
         for found in platforms.canvas_matches(part):
             if not found["upload"] or int(found["upload"]) != upload:

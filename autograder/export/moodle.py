@@ -105,7 +105,7 @@ class Worksheet:
         return self._by_participant.get(participant(row)) if is_named else None
 
     def cell(self, number: int, column: str) -> str:
-        """Return a cell, or "" if there is no such column."""
+        """Return a cell, or "" if the table has no column with this name."""
         table = self.table
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
 

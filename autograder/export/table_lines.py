@@ -13,7 +13,7 @@ from autograder.protocol.plain_text import format_number
 
 @dataclass(frozen=True)
 class Match:
-    """A row that belongs to a line of the table. `by_id` is False if they share only a name or an address."""
+    """A row of the class that matches a line of the table. `by_id` is False if only a name or an email address matches."""
 
     line: int
     row: Row

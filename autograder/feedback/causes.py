@@ -53,7 +53,7 @@ def shared_message(messages: Sequence[str]) -> str:
 def order_by_cause(
     messages: Sequence[str], visible: int, mark_repeats: bool
 ) -> list[tuple[int, str]]:
-    """Return the index and message of each failure. If possible, the first `visible` failures have different causes.
+    """Order failures so that, if possible, the first `visible` have different causes. Return their indices and messages.
 
     The message of a repeated cause is replaced with a short note, or with "" if `mark_repeats` is false.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Texts:
-    """A day's feedback sentences, by exercise and then by the name of the test or mistake."""
+    """A day's feedback sentences, keyed by exercise and then by the name of the test or mistake."""
 
     day: Day
     tests: Mapping[str, Mapping[str, str]]

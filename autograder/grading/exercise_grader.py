@@ -27,7 +27,7 @@ from autograder.slicing.client import TOO_LONG, Slice
 
 
 class ExerciseGrader:
-    """Grades exercises of one day, one at a time, with one fork server.
+    """Grades a day's exercises one at a time, using one fork server.
 
     Raises:
         CourseError: A trivial answer passes all tests of an exercise.

@@ -185,7 +185,7 @@ class Pool:
             return None
 
     def _grade_alone(self, submission: Submission, seed: str) -> SubmissionMarks:
-        """Grade a submission while no other is being graded. If the process is killed, return marks without exercises.
+        """Grade a submission while no other is being graded. If the process is killed, return marks without a grade.
 
         Raises:
             BrokenExecutor: The process was killed before it started grading, or the pool was closed.

@@ -34,7 +34,7 @@ class Job:
 
 
 class Runner:
-    """Runs the tests of one day in sandboxed processes, with one fork server."""
+    """Runs a day's tests in sandboxed processes that are forked from one fork server."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self.key = key

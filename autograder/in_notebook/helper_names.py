@@ -1,4 +1,4 @@
-"""Make the checks and their helpers work even if the notebook redefines names that they use, as in `sum = 0` or `results = []`.
+"""Make the checks and their helpers work even if the notebook redefines names that they use, for example with `sum = 0`.
 
 Student code keeps its own definitions: `from torch import *`, for example, redefines `float` on purpose.
 """
@@ -18,7 +18,7 @@ _hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are
 
 @contextlib.contextmanager
 def helper_names() -> Iterator[None]:
-    """Hide the notebook's variables that have the names of built-ins or helpers, except exercises."""
+    """Hide variables in the notebook that shadow built-ins or helpers. Exercises stay visible."""
     if _hidden:
         yield
         return

@@ -20,7 +20,7 @@ OUTPUTS: dict[str, Any] = {}
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the hint for the known mistake with the same results, or "" if not exactly one mistake matches."""
+    """Return the hint for the known mistake with the same results, or "" unless exactly one mistake matches."""
     with ignoring_errors():  # hints are optional: the check's message is always shown
         known = OUTPUTS[exercise]
         return explain(observe(exercise, check, known["methods"]), known)
@@ -28,7 +28,7 @@ def find_mistake(exercise: str, check: Any) -> str:
 
 
 def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
-    """Return the hint for the known mistake with these results, or "" if not exactly one mistake matches."""
+    """Return the hint for the known mistake with these results, or "" unless exactly one mistake matches."""
     correct = results(known, known["correct"])
     mistakes = [(str(hint), results(known, numbers)) for hint, numbers in known["mistakes"]]
     exact = {hint for hint, wrong in mistakes if _alike(seen, wrong)}
@@ -37,7 +37,7 @@ def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
 
 
 def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
-    """Look up the calls in each statement of a check."""
+    """Replace the call numbers of each statement in a check with the summaries of the calls."""
     return [[known["calls"][number] for number in statement] for statement in numbers]
 
 

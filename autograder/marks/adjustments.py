@@ -59,7 +59,7 @@ class Adjustments:
         ]
 
     def outdone(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides that have no effect because the code that counts now earned more points."""
+        """Return notes about overrides that have no effect because the current submission earned more points without them."""
         return [
             f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, because "
             f"the submission earned {counted(exercise.points, 'point')} without it"
@@ -116,7 +116,7 @@ def apply(
 def stored_for(
     marks: SubmissionMarks, stored: Iterable[StudentOverride]
 ) -> dict[str, StudentOverride]:
-    """Map each exercise to the latest stored override for one of the submission's students. All group members share it."""
+    """Map exercises to the latest override stored for the submission. An override for one student applies to the whole group."""
     own_keys = keys(marks)
     own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
     return {one.exercise: one for one in own}

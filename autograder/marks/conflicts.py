@@ -38,7 +38,7 @@ def _download(path: str) -> str:
 
 
 def are_two_people(one: Identity | None, other: Identity | None) -> bool:
-    """Return whether two identities are certain to belong to different people."""
+    """Return whether two identities definitely belong to different people."""
     return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
 
 

@@ -57,7 +57,7 @@ def put(
 ) -> list[Replacement]:
     """Make marks current for their students, except for students whose current submission is newer.
 
-    `times` contains the times from Moodle, which replace the times in the stored marks. The new marks already contain them.
+    `times` contains the times from Moodle. They replace the times in the stored marks; the new marks already contain them.
     Return a `Replacement` for each student whose current marks were for a different submission.
     """
     students = new.marks.labels

@@ -105,9 +105,9 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the most similar name or a name that contains these words, or "" if there is none.
+    """Return the student with the most similar name or, failing that, a student whose name contains all of these words.
 
-    Numbers are not compared, because similar ids belong to unrelated students.
+    Return "" if there is no such student. Numbers are not compared, because similar ids belong to unrelated students.
     """
     if text.isdigit():
         return ""

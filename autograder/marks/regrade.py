@@ -25,7 +25,7 @@ ROUNDING = 0.01  # maximum error of a test's points, which are rounded
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an exercise's points changed: the test, what changed about it, and its message for this submission."""
+    """The reason why an exercise's points changed: a test, what changed about it, and its message for this submission."""
 
     test: str
     change: str
@@ -133,7 +133,7 @@ def _new_worth(before: float, after: float) -> str:
 def _test_reasons(
     name: str, before: TestMarks | None, after: TestMarks | None, scale: float
 ) -> Iterator[Reason]:
-    """Yield what changed about a test, except for changes that only follow from scaling the exercise's maximum by `scale`."""
+    """Yield what changed about a test, ignoring changes that merely result from scaling the exercise's points by `scale`."""
     if before is None or after is None:
         change = "no longer counts" if before else "is new"
         yield Reason(name, change, after.message if after else "")

@@ -17,9 +17,10 @@ from autograder.submissions.people import HandedIn
 
 @dataclass(frozen=True)
 class Resubmission:
-    """A student's final points before and after a resubmission, or None if there is no grade.
+    """A student's final points before and after a resubmission.
 
-    The points include manual points and late penalties. `row` is the student's row in the class.
+    `before` and `row.points` include manual points and late penalties. They are None if there is no grade. `row` is the
+    student's row in the class.
     """
 
     row: Row

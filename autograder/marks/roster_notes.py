@@ -56,9 +56,10 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
 
 
 def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]:
-    """Yield notes about submitters who are not on the roster, and about the other students on it without a submission.
+    """Yield notes about submitters who are not on the roster, and about students on the roster without a submission.
 
-    If most submitters are not on the roster, it does not list the whole class, so only those with a similar name are listed.
+    Students who are mentioned in other notes are omitted. If more submitters are missing from the roster than it has rows,
+    it is incomplete. In that case, list only the submitters whose names are similar to a name on the roster.
     """
     ids = unmatched.with_other_ids()
     late = _late(unmatched.absent, day, ids)

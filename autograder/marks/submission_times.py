@@ -72,7 +72,7 @@ class SubmissionTimes:
         return None if is_of_another else time
 
     def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
-        """Return `source` with the time that is known for the file with this hash, ignoring the worksheet."""
+        """Return `source` with the stored submission time of the file with this hash. The worksheet is ignored."""
         return SubmissionTimes({}, self.of_files, self.zone).added_to(source, sha256)
 
 
@@ -83,10 +83,10 @@ def _with_offset(local: datetime, zone: tzinfo) -> datetime:
 
 
 def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> dict[str, timedelta]:
-    """Map participants to the amount by which a new worksheet corrects the known time of their graded file.
+    """Map participants to the shift that makes the known time of their graded file match a new worksheet.
 
-    If the times of most participants differ by the same amount, the new worksheet was written in a different time zone, and
-    these times are corrected. Any other time may belong to a newer file, which was not graded.
+    If the times of most participants differ by the same amount, the new worksheet was written in a different time zone, so
+    these times are shifted. A time that differs by any other amount may belong to a newer file, which was not graded.
     """
     shifts = {who: new[who] - known[who] for who in known.keys() & new.keys()}
     (usual, _), *_ = Counter(shifts.values()).most_common(1) or [(timedelta(), 0)]

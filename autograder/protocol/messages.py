@@ -1,4 +1,4 @@
-"""Define the messages that may cross the sandbox boundary and their values. `encoding` and `decoding` convert the values."""
+"""Define the messages that cross the sandbox boundary. `encoding` and `decoding` convert the values in these messages."""
 
 from __future__ import annotations
 
@@ -214,8 +214,8 @@ class Answer(Tagged, frozen=True):
     """The result of a request.
 
     `changed` lists the arguments changed in place. `modes` contains the id of each of the grader's models, and whether the model
-    and its submodules are now in training mode. `forbidden` lists the forbidden operators that were called. The other
-    fields give the cost.
+    and its submodules are now in training mode. `forbidden` lists the forbidden operators that were called.
+    `operations` and `largest` measure the cost of the request.
     """
 
     result: Data

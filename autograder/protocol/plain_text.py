@@ -36,7 +36,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def format_number(number: float) -> str:
-    """Format a number of points, percent or hours without trailing zeros or binary rounding errors."""
+    """Format points, percentages or hours without trailing zeros or binary rounding errors."""
     return f"{number:.12g}"
 
 

@@ -131,7 +131,7 @@ def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
 def _flatten(
     value: m.Value, tensors: Sequence[tuple[Tensor, str]], path: str
 ) -> Iterator[tuple[str, Observation]]:
-    """Yield the tensors and plain values in a value with their paths. `tensors` contains each tensor and its description."""
+    """Yield each tensor and plain value in a nested value, with its path. `tensors` pairs each tensor with its description."""
     match value:
         case m.Items():
             yield path, f"{len(value.items)} items"

@@ -78,7 +78,7 @@ def make_signature(
 
 
 def _is_large(key: str, value: Observation) -> bool:
-    """Return whether a result is too large for two random results to be equal by chance. Initial values do not count."""
+    """Return whether a result is so large that two random results are never equal by chance. Return False for parameters."""
     if not isinstance(value, Tensor) or key.endswith(PARAMETER):
         return False
     return value.is_floating_point() and value.numel() >= MIN_RANDOM

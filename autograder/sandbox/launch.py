@@ -1,8 +1,8 @@
 """Launch fork servers. Entry points: `launch`, and `STANDBY` for a server that is launched before it is needed.
 
-A fork server takes longer to start and needs more memory than anything else in a command. `autograder grade` therefore
-launches one before its own imports, and its processes use duplicates of it. If no server is on standby, or if it was
-killed, each process launches its own.
+A fork server takes longer to start and needs more memory than any other part of a command. `autograder grade` therefore
+launches one before its own imports and gives each of its processes a duplicate of the server. If no server is on standby,
+or if it was killed, each process launches its own server.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Standby:
         return held
 
     def receive(self, other: Standby) -> None:
-        """Take over another object's server."""
+        """Take ownership of the server held by another object."""
         self._held, other._held = other._held, None
 
     def close_sent(self) -> None:

@@ -113,7 +113,7 @@ def _code(
 
 
 def _search(index: NotebookIndex, exercise: str) -> _Search:
-    """Return a completed search for the units that an exercise needs."""
+    """Search for the units that an exercise needs, and return the completed search."""
     search = _Search(index)
     search.follow([(exercise, END)])
     defined = index.binders[exercise][-1]
@@ -157,7 +157,7 @@ class _Search:
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Resolve each name at its moment, and recursively resolve the names that its definition depends on."""
+        """Find the units that define each name at the given moment, and recursively all units that they depend on."""
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()

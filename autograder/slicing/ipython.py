@@ -238,7 +238,7 @@ def _try_parse(source: str) -> tuple[ast.Module | None, str | None]:
 
 
 def _compile(statements: list[ast.stmt]) -> None:
-    """Compile statements in groups, because CPython takes quadratic time for functions with the same name."""
+    """Compile statements in groups, because CPython takes quadratic time for many functions with the same name."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     for start in range(0, len(statements), CHUNK):
         chunk = statements[start : start + CHUNK]

@@ -94,7 +94,7 @@ class _Facts:
     in_methods: tuple[tuple[str, str | Chain], ...] = ()
 
     def without(self, methods: Collection[str]) -> _Facts:
-        """Return these facts with the methods' mentions added to `mentions`, except the mentions in the given methods."""
+        """Return a copy that ignores mentions in the given methods and moves those in all other methods to `mentions`."""
         kept = [mention for method, mention in self.in_methods if method not in methods]
         return replace(self, mentions=(*self.mentions, *kept), in_methods=())
 

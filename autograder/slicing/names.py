@@ -86,7 +86,7 @@ def is_assigned(flags: int) -> bool:
 
 
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names that a statement may read immediately, those it reads later, and those it binds."""
+    """Return three sets of global names: those that a statement may read immediately, those it reads later and those it binds."""
     # Not all module-level symbols are read immediately. The caller uses `read_and_bound` to remove the others.
     symbols = _own_symbols(table)
     at_once: set[str] = set(symbols)

@@ -19,8 +19,8 @@ class NotebookIndex:
     `preferred` contains the names for which the student's own functions and classes replace the course's.
 
     If `wide` is the name of an exercise, every binding of that name counts as a definition of the exercise. The student's
-    names replace those of statements that occur in the release (`released`) and, where possible, those of the course. Code
-    under `if __name__ == "__main__":` is included, but demonstrations are not.
+    definitions take precedence over statements copied from the release (`released`) and, where possible, over the course's
+    definitions. Code under `if __name__ == "__main__":` is included, but demonstrations are not.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ def _is_made_from(unit: Unit, name: str, own: Collection[str]) -> bool:
 
 
 def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Unit]) -> set[str]:
-    """Return the replaceable functions and classes that the notebook redefines although it also contains the course's."""
+    """Return the names of replaceable functions and classes that the student redefined without deleting the originals."""
     optional = {u.source: u.defines - u.imports for u in given if u.is_replaceable}
     kept = set[str]().union(*(optional.get(u.source, ()) for u in student))
     return kept & {n for u in own if not u.is_demonstration for n in u.defines - u.imports}

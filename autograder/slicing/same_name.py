@@ -1,4 +1,4 @@
-"""Compare what two statements do to a name, ignoring formatting, comments and docstrings."""
+"""Compare how two statements bind or change a name, ignoring formatting, comments and docstrings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Find names whose objects a statement changes without rebinding the names.
 
-Errors in either direction matter. Omitting `TABLE.update(x)` breaks a correct solution, while including
-`check(softmax)` or `model.train()` runs a training loop.
+Both omissions and false positives do harm. Omitting `TABLE.update(x)` breaks a correct solution, while including
+`check(softmax)` or `model.train()` may run a training loop.
 """
 
 import ast

@@ -91,7 +91,7 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """List the files in a class archive. If there is only one file, it belongs to `student`.
+        """List the files in a class archive. If there is only one file, attribute it to `student`.
 
         Raises ReadError if the archive cannot be read.
         """

@@ -54,8 +54,8 @@ class DiskFolder:
     def nbgrader_owner(self, day: str) -> HandedIn | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
-        nbgrader collects submissions into `submitted/STUDENT/DAY`, but `nbgrader_config.py` may rename `submitted`. Anywhere
-        else, students may have created DAY and its timestamp file themselves.
+        nbgrader collects submissions into `submitted/STUDENT/DAY`, but `nbgrader_config.py` may rename `submitted`. In any
+        other folder, students may have created DAY and its timestamp file themselves.
         """
         above = os.path.dirname(os.path.abspath(self.path))
         submitted = os.path.dirname(above)

@@ -121,7 +121,8 @@ def _people(listed: Any) -> tuple[Person, ...]:
 def _with_ids(found: Mapping[str, HandedIn]) -> dict[str, HandedIn]:
     """Give an id to people who have neither an id nor an email address.
 
-    The id is the folder's name only if several people have the same name, because each submission has a new folder.
+    The id is the person's name, or the folder's name if several people have the same name. Each submission has a new folder,
+    so the folder's name does not identify a person across submissions.
     """
     names = Counter(p.name for one in found.values() for p in one.people if not (p.id or p.email))
 

@@ -85,7 +85,7 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """A request to slice the cells in the message body for every exercise of a prepared course.
+    """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
 
     The process keeps the cells for later `Again` requests.
     """

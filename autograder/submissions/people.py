@@ -46,7 +46,7 @@ class Reading(msgspec.Struct, frozen=True):
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
 
     def handed_in(self) -> HandedIn:
-        """Return the person and submission according to this reading."""
+        """Return the submission that this reading describes."""
         return HandedIn((Person(self.name or self.id, self.id),), self.late, upload=self.upload)
 
 

@@ -93,10 +93,10 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 
 
 def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
-    """Return the student's files in the outermost folder with files that can be graded.
+    """Return a student's files in the outermost folder that contains gradable files, or all files if they are from a platform.
 
-    If the files are not from a platform, a file with this name in an inner folder may be a different student's attempt to
-    replace the student's work.
+    If they are not from a platform, a different student may have put files with this student's name in an inner folder to
+    replace this student's work.
     """
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
@@ -249,9 +249,9 @@ def find_for_student(
 
 
 def _walk(top: Folder, day: str, student: str, handed_in: HandedIn | None) -> Iterator[FoundFile]:
-    """Yield a student's files for the day, or for other days if there are none.
+    """Yield a student's files for the day. If there are none, yield the student's files for other days.
 
-    If there are no such files at all, yield one entry with the names of any files that cannot be graded.
+    If there are no files for any day, yield one entry with the names of any files that cannot be graded.
     """
     found: list[FoundFile] = []
     of_other_days: list[FoundFile] = []

@@ -58,8 +58,8 @@ def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
     """Parse the file names of one download from Canvas. Omit names that do not match its format.
 
     Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
-    one name, so file names that can be read in only one way help to resolve the others. If several readings remain, the
-    result contains all of them as `readings`, and its person has an id only if one reading is far more likely.
+    one name, so file names that can be read in only one way help to resolve the others. If a name can still
+    be read in several ways, `readings` contains all of them, and the person has an id only if one of them is far more likely.
     """
     matches = {name: canvas_matches(name) for name in names}
     readings = {

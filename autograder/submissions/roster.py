@@ -29,8 +29,8 @@ SIMILAR_NAME = 0.8
 class Roster:
     """The students of a course. The roster is empty if the course has no roster file.
 
-    `participants` contains the participant numbers in Moodle that are known so far. A row with one of these numbers as its id
-    does not match a person with a different number.
+    `participants` contains all known participant numbers in Moodle. A row whose id is one of these numbers does not match a
+    person with a different number.
     """
 
     entries: tuple[Entry, ...]
@@ -46,9 +46,9 @@ class Roster:
     ) -> Entry | None:
         """Find a person on the roster by id, email address, `label` or participant number, or otherwise by full name.
 
-        If a folder's name is all that is known about a person, it may also be an id or the name in nbgrader. This is not the
-        case if there is a `participant` number or `has_own_name` is set, because students choose their own names on a
-        platform.
+        If only a folder's name is known about a person, that name is also compared with ids and names in nbgrader. Names from
+        a platform (with a `participant` number or `has_own_name`) are compared only with full names, because students
+        choose them.
 
         Returns None if no student matches, if several students have the same name, or if the id and name do not match.
         """
@@ -97,7 +97,7 @@ class Roster:
         return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Resolve an ambiguous file name if the roster contains the id, or otherwise the full name, of only one reading."""
+        """Resolve an ambiguous file name if only one possible reading has an id, or otherwise a full name, on the roster."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
         found = by_id or [

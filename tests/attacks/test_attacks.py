@@ -67,7 +67,7 @@ RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 @pytest.fixture(scope="module")
 def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str, Any]]]]:
-    """Run the attacks for every user and sandbox configuration, without overlapping runs of the same user."""
+    """Run the attacks for every user and sandbox configuration. Runs as the same user do not overlap."""
     trivial = json.dumps(grader.exercises.trivial_passes)
     cases = [*WALLS, *OFF.values()]
     with ThreadPoolExecutor(len(cases)) as pool:

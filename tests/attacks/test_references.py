@@ -169,7 +169,7 @@ def with_canaries(chapter: str, known: str, hidden: str) -> str:
 
 
 def patient(limits: Limits) -> Limits:
-    """Return limits that allow ten times as much time, because searching all objects takes a long time."""
+    """Return limits that allow ten times the usual time, because searching all objects takes a long time."""
     names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 

@@ -1,8 +1,8 @@
 """Check the released notebooks in a real browser, as exported by nbconvert. `make browser` runs this check.
 
-nbconvert's templates `lab` and `classic` render notebooks like JupyterLab and VS Code. As in Colab, no local files are
-available. All pictures must appear, and the course's own content must pass axe's accessibility checks. With a FOLDER
-argument, screenshots are saved there.
+The pages use nbconvert's templates `lab` (similar to JupyterLab) and `classic` (similar to VS Code). Local files are not
+available, just as they are not in Colab. All pictures must appear, and the course's own content must pass axe's
+accessibility checks. With a FOLDER argument, screenshots are saved there.
 """
 
 from __future__ import annotations

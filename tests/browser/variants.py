@@ -49,7 +49,7 @@ def with_each(toml: str, names: Sequence[str], line: str) -> str:
 
 
 def with_third_day(toml: str) -> str:
-    """Append the day of the template for new courses as day3."""
+    """Append day1 of the template for new courses to a grading.toml under the name day3."""
     template = (TEMPLATE / "grading.toml").read_text(encoding="utf-8")
     return toml + "\n" + template[template.index("[day1]") :].replace("[day1", "[day3")
 

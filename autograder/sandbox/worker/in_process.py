@@ -16,7 +16,7 @@ def _join(out: Outgoing) -> bytearray:
 
 
 class LocalProcess:
-    """A worker in this process with the interface of `process.Process` but without limits."""
+    """A worker that runs in this process, without limits. Its interface is the same as that of `process.Process`."""
 
     end: Exception | None = None
 

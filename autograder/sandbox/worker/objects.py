@@ -1,4 +1,4 @@
-"""Read and update a student's modules for the grader, and find arguments that a call changed in place."""
+"""Read and update a student's `nn.Module` objects for the grader, and find arguments that a call changed in place."""
 
 from __future__ import annotations
 

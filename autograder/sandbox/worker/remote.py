@@ -31,7 +31,7 @@ class Part(nn.Module):
     """A submodule of a handle to a reference solution's module. It has parameters and buffers but cannot be called."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        """Raise RuntimeError, because only the reference solution's whole module can be called."""
+        """Raise RuntimeError, because a submodule of the reference solution cannot be called separately."""
         raise RuntimeError(
             "a submodule of the reference solution cannot be called; call the whole module"
         )
@@ -173,7 +173,7 @@ class StandIns:
 
 
 def _known(kwargs: dict[str, Any], parameters: list[str] | None) -> dict[str, Any]:
-    """Leave out arguments that only the student's own version accepts."""
+    """Remove keyword arguments that the reference solution does not accept."""
     if parameters is None:
         return kwargs
     return {name: value for name, value in kwargs.items() if name in parameters}

@@ -74,7 +74,7 @@ def messages():
 
 
 def tensor_of(dtype="bool", shape=(1,), strides=(1,), start=0, meta=False):
-    """Return an answer with one tensor and any metadata."""
+    """Return an answer that contains one tensor with the given metadata."""
     m = messages()
     return m.Answer(
         m.Data(m.TensorAt(0), [m.TensorMeta(dtype, list(shape), list(strides), start, False, meta)])

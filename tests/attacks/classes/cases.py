@@ -1,4 +1,8 @@
-"""List all classes with hostile submissions: one class per case, some with a dozen cases each, and a few for `make test`."""
+"""Build the classes that contain hostile submissions.
+
+`ALONE` contains one class for each case. `GROUPED` combines a dozen quick cases in each class. `SHORT` is a small selection
+for `make test`.
+"""
 
 from __future__ import annotations
 
