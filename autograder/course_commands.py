@@ -1,4 +1,4 @@
-"""Commands that create, build and check a course, or check this machine. `cli.py` registers them."""
+"""Define the commands that create, build and check a course, or check this machine. `cli.py` registers them."""
 
 from __future__ import annotations
 

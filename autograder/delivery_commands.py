@@ -1,4 +1,4 @@
-"""Commands that deliver marks: the class report, exports and feedback pages. `cli.py` registers them."""
+"""Define the commands that deliver marks: the class report, exports and feedback pages. `cli.py` registers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that grade submissions. `cli.py` registers them."""
+"""Define the commands that grade submissions. `cli.py` registers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that list the current submissions in the store and delete a student's marks. `cli.py` registers them."""
+"""Define the commands that list the current submissions in the store and delete a student's marks. `cli.py` registers them."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def update_times(
 
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
-    """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet`."""
+    """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet` is true."""
     from autograder.course.state_folder import StoreError
     from autograder.marks.adjustments import read_stored
 

@@ -1,4 +1,4 @@
-"""Commands that explain or override the marks of individual students. `cli.py` registers them."""
+"""Define the commands that explain or override the marks of individual students. `cli.py` registers them."""
 
 from __future__ import annotations
 

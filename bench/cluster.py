@@ -147,7 +147,7 @@ def _memory() -> float:
 
 
 def scaling(day: Day, tasks: int, console: Console) -> bool:
-    """Measure the efficiency of 1 to 8 workers that sleep, and the overhead of grading many submissions without sleeping."""
+    """Measure the efficiency of 1 to 8 workers with tasks that only sleep, and the overhead of many tasks that do nothing."""
     ok = True
     for workers in (1, 2, 4, 8):
         count = 40 * workers

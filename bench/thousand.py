@@ -187,10 +187,11 @@ def _write_class(
 
 
 def fill_caches(day: Day, wrong: Collection[str] | None = None) -> None:
-    """Record the results that are recorded only once per course, so that they do not count as the cost of a class.
+    """Fill the caches that each course fills only once, so that filling them does not count as the cost of a class.
 
-    These are the outputs of known mistakes and, from grading a submission with mistakes, the tests that pass if an exercise
-    only forwards its arguments to a reference solution. The mistakes are in the exercises in `wrong`, by default in all.
+    First, record the outputs of the known mistakes in the exercises in `wrong` (by default, in all exercises). Then grade a
+    submission with these mistakes. This records which tests an exercise passes merely by forwarding its arguments to a
+    reference solution.
     """
     wrong = day.names if wrong is None else wrong
     mistakes = [own[0] for name, own in known_mistakes(day).items() if name in wrong]

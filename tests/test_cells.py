@@ -1,4 +1,4 @@
-"""Test that cells are recovered from damaged files, and code from cells that contain IPython magics or syntax errors."""
+"""Test that cells are recovered from damaged files, and code is recovered from cells with IPython magics or syntax errors."""
 
 from __future__ import annotations
 

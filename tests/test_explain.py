@@ -126,7 +126,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 @pytest.fixture
 def explained(course: Day, server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Return a function that explains marks with the fork servers that all tests share."""
+    """Return a function that explains marks using the fork servers that all tests share."""
     monkeypatch.setattr(explain, "start_server", lambda: nullcontext(server))
     monkeypatch.setattr(explain, "Reader", lambda: nullcontext(reader()))
     monkeypatch.chdir(course.root)

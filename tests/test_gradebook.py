@@ -202,7 +202,7 @@ def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> 
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nbgrader's gradebook wait 0.1 seconds for a lock, instead of 5 seconds each time."""
+    """Make nbgrader's gradebook wait only 0.1 seconds for a lock, instead of 5 seconds."""
     connect = partial(sqlite3.connect, timeout=0.1)
     monkeypatch.setattr("sqlite3.dbapi2.connect", connect)  # SQLAlchemy calls this function
 

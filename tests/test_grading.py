@@ -315,7 +315,7 @@ SPLIT_AT_NUL = (
 
 
 def test_different_cells_get_different_seeds() -> None:
-    """Feedback shows expected values for a seed, so a student must not be able to add these values and keep the same seed."""
+    """Feedback shows the expected values for a seed. Adding these values to the code must always change the seed."""
     seeds = set()
     for sources in SPLIT_AT_NUL:
         cells = tuple(Cell(number, "code", source) for number, source in enumerate(sources, 1))

@@ -29,7 +29,7 @@ from tests.test_export import CLASS
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Let all writes beyond the first 16 bytes of a file fail."""
+    """Make all writes beyond the first 16 bytes of a file fail."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:

@@ -77,7 +77,7 @@ def read_cases() -> Iterator[Case]:
 
 
 def versions(case: Case) -> list[pytest.MarkDecorator]:
-    """Return marks that skip a case if this Python is older than the version in the case's name."""
+    """Return pytest marks that skip a case if this Python is older than the version in the case's name."""
     found = re.search(r"Python 3\.(\d+)", case.name)
     is_older = found is not None and sys.version_info < (3, int(found[1]))
     return [pytest.mark.skipif(is_older, reason="its syntax is newer")]

@@ -227,7 +227,7 @@ IN_DENVER = 'moodle_time_zone = "America/Denver"\n'
 
 
 def test_a_corrected_offset_of_the_due_date_counts_for_stored_times(course: Course) -> None:
-    """Moodle shows 3 December, 05:00, for Sam's file."""
+    """Sam's stored submission time is 3 December, 05:00, in the time zone of the current due date."""
     course.grade(1, sheet=1)
     for due, points in (("04:59:00-05:00", 64), ("05:00:00-05:00", 72), ("05:00:00+01:00", 72)):
         course.set_policy(f"{POLICY}2026-12-02T{due}\n")

@@ -134,8 +134,8 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
 def computation_lock(root: Path, name: str) -> Iterator[None]:
     """Lock a name, so that only one process at a time computes the data cached under it. Other names are not locked.
 
-    After acquiring the lock, read the cache again: another process may have written it in the meantime. If the folder is not
-    writable, nothing is locked.
+    Callers should read the cache again after acquiring the lock, because another process may have written it in the
+    meantime. If the folder is not writable, nothing is locked.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(StoreError, OSError):

@@ -117,10 +117,10 @@ class ReferenceProcess:
             return m.Reply(m.Data(None, []), str(error), "TypeError"), Outgoing()
 
     def gradients(self, question: m.AskBackward, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Forward the backward pass of an earlier call.
+        """Compute the gradients of an earlier call in the worker that runs the reference solutions.
 
         Raises:
-            WireError: There was no such earlier call.
+            WireError: The call was never made.
         """
         if question.keep not in self._reference_calls:
             raise m.WireError("the worker sent gradients for a call that was never made")

@@ -95,7 +95,7 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
 
 
 def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each row of the gradebook, and notes about students who appear in only one of the two.
+    """Return the marks for each row of the gradebook, and notes about students who are only in the gradebook or only in `rows`.
 
     The notes omit students in `rows` without marks, because the caller reports them.
     """

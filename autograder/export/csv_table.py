@@ -73,7 +73,7 @@ def or_empty(points: float | None) -> float | str:
 
 
 def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]]) -> Iterator[str]:
-    """Yield a note about existing grades that change, and a note about those that stay although there is a submission.
+    """Yield one note about existing grades that change, and one about grades that stay because the submission is ungraded.
 
     Each item of `grades` is a triple: the student's label, the existing cell, and the new grade or None.
     """

@@ -40,7 +40,7 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
 
 
 def page(recipient: Recipient, texts: Texts) -> str:
-    """Return a feedback page as HTML. Its points include the late penalty, as in the exports."""
+    """Return a feedback page as HTML. Like the exports, it shows points with the late penalty applied."""
     marks = recipient.marks
     exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
     return render(

@@ -101,7 +101,10 @@ class ClassRun:
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis for which marks are stored, and those marks. If there is none, return the first and None."""
+        """Return the first basis that has stored marks, and the marks.
+
+        If no basis has stored marks, return the first basis and None.
+        """
         if self.history is None or self.force:
             return bases[0], None
         try:

@@ -89,7 +89,7 @@ class FollowUp:
             return wider
 
     def _wider_code(self, exercise: Exercise) -> Slice | None:
-        """Return all statements that may affect an exercise, or None if too much time has been spent on such code."""
+        """Return all statements that may affect an exercise, or None if grading wider code has taken too long."""
         if not self._can_widen or self._wider_runs.excess is not None:
             return None
         try:

@@ -42,7 +42,10 @@ def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
 
 
 def _exit_with_parents() -> None:
-    """Exit when the process that runs the pool exits, or when the one from which this process was forked (if any) exits."""
+    """Exit when the process that runs the pool exits.
+
+    If this process was forked from a different process, also exit when that process exits.
+    """
     owner = multiprocessing.parent_process()
     assert owner is not None
     threading.Thread(target=_exit_after, args=(owner,), daemon=True).start()

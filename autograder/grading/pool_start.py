@@ -1,8 +1,8 @@
-"""Start the processes of a pool. Entry points: `context`, and `stop` to end the process that they are forked from.
+"""Start the processes of a pool. Entry points: `context`, and `stop`, which ends the process from which they are forked.
 
-On Linux, the processes of a larger pool are forked from one that has already imported the grader. They therefore start
-quickly and share most of their memory. A single process would share nothing, so it starts directly. None of these processes
-runs student code.
+On Linux, the processes of a pool are forked from a process that has already imported the grader. They therefore start
+quickly and share most of their memory. In a pool with only one process, there is nothing to share, so that process starts
+directly. None of these processes runs student code.
 """
 
 from __future__ import annotations

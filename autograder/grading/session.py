@@ -119,7 +119,7 @@ class Session:
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
             adjust: A function that applies manual points and comments, which are not stored.
-            corrects_times: Whether Moodle's worksheet belongs to these submissions, so its times replace known times.
+            corrects_times: Whether Moodle's worksheet belongs to these submissions. If so, its times replace known times.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
@@ -235,7 +235,7 @@ class Session:
 def _watch_wrappers(
     found: Iterable[FoundSubmission], wrappers: dict[str, None]
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions, and add the folders that were searched to `wrappers`."""
+    """Yield the submissions, and collect the paths of their wrapper folders in `wrappers`."""
     for one in found:
         if one.submission.wrapper:
             wrappers[one.submission.wrapper] = None

@@ -104,7 +104,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _with_original_messages(
     original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages, because other messages could reveal what references return."""
+    """Return the better marks with the original run's messages. Other messages could reveal results of reference solutions."""
     tests = [
         msgspec.structs.replace(
             new,

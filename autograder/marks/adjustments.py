@@ -99,7 +99,8 @@ def apply(
 ) -> SubmissionMarks:
     """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence.
 
-    An override that raised the points does not lower the points of better code, for example after a resubmission.
+    If an override raised the points, but the code now earns more without it, for example after a resubmission, the override
+    is ignored.
     """
     own = stored_for(marks, stored)
     chosen = {

@@ -224,7 +224,7 @@ def _students(
 ) -> list[tuple[Entry, Person]]:
     """Return a submission's students, excluding the other members of their groups on the roster.
 
-    A contested student is matched only by id or email address.
+    If several people share a student's name, the student is matched only by id or email address.
     """
     found = []
     for person, label, entry in zip(
@@ -240,7 +240,7 @@ def _students(
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
     """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-    A contested student's roster name is used as a label only for the person with the id on the roster.
+    If several people share a roster name, only the person whose id is on the roster gets that name as a label.
     """
     contested = conflicts.contested(class_, roster)
     return [
@@ -274,7 +274,7 @@ def counting(
 
 
 def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
-    """Yield a note if the student has submissions other than the one in `row`, which counts."""
+    """Yield a note if the student has other submissions besides the one that counts, which is in `row`."""
     assert row.marks is not None
     paths = {marks.path for marks in others} - {row.marks.path}
     if paths:

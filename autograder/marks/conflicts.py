@@ -1,4 +1,4 @@
-"""Find rows of the roster that match several people on a platform. Entry points: `contested`, `id_mismatches` and `identity`."""
+"""Find roster rows that match several people on a platform. Entry points: `contested`, `id_mismatches` and `identity`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
 
 
 def note(entry: Entry, people: People) -> str:
-    """Return a note about a contested student, with instructions for resolving the conflict."""
+    """Return a note about a student whose name several people share, with instructions for resolving the conflict."""
     labels = sorted(set(people.values()))
     if entry.id in (number for _, number in people):
         others = sorted({label for (_, number), label in people.items() if number != entry.id})

@@ -53,7 +53,7 @@ class Basis:
 def basis_of(
     day: str, submission: Submission, course: str, seed: str, isolation: list[str]
 ) -> Basis:
-    """Return the basis of a submission's marks. `course` is the fingerprint of the day."""
+    """Return everything that determines a submission's marks. `course` is the fingerprint of the day."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
     file = submission.problems, submission.readable, submission.release
     code = hashlib.sha256(msgspec.json.encode([cells, *file])).hexdigest()
@@ -98,7 +98,7 @@ class History:
     def current(self, day: str, older_names: Mapping[str, str] = NO_NAMES) -> list[SubmissionMarks]:
         """Return the current marks of each student, sorted by path. A group's marks are returned once.
 
-        `older_names` maps older exercise names, which may be in the store, to current ones.
+        `older_names` maps older exercise names, which may be in the store, to current names.
 
         Raises:
             StoreError: The store cannot be read.

@@ -153,7 +153,7 @@ def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
 
 
 def _joined_words(name: str) -> set[str]:
-    """Return the letters and digits of a name, with the words in every order."""
+    """Return every string obtained by joining the words of a name, in any order, without spaces or punctuation."""
     words = _words(name)
     if not 0 < len(words) <= MAX_WORDS:
         return set()

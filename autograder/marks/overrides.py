@@ -55,7 +55,7 @@ class StudentOverride:
     earned: float | None = None
 
     def is_outdone_by(self, exercise: ExerciseMarks) -> bool:
-        """Return whether the override raised the points, but the code that counts now has earned more without it."""
+        """Return whether the override raised the points, but the current submission earns even more without it."""
         points = self.override.points
         is_raise = points is not None and self.earned is not None and points > self.earned
         return is_raise and exercise.points > (points or 0.0)

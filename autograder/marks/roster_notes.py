@@ -24,7 +24,7 @@ class Unmatched:
     strangers: Mapping[str, Person]
 
     def with_other_ids(self) -> dict[Entry, list[str]]:
-        """Map absent students to the ids of strangers with the same name. Omit students without such strangers."""
+        """Map absent students to the ids of strangers with the same name. Omit students for whom there are none."""
         found: dict[Entry, list[str]] = {}
         roster = Roster(tuple(self.absent))
         for person in self.strangers.values():

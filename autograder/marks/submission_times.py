@@ -52,8 +52,8 @@ class SubmissionTimes:
     ) -> HandedIn | None:
         """Return `source` with the submission time of the file with this hash, if the platform's download contains none.
 
-        A time that is already known for the file takes precedence over the worksheet's time, unless `corrects` is true. A time in
-        stored marks may have the offset that applied when they were graded. Only its local time is used.
+        If the file's time is already known, it takes precedence over the time in the worksheet, unless `corrects` is true.
+        Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
         """
         if source is None or not source.participant:
             return source
@@ -77,7 +77,7 @@ class SubmissionTimes:
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
-    """Return a local time with its offset in a time zone. If it occurs twice because clocks go back, use the first."""
+    """Return a local time with its offset in a time zone. If it occurs twice because clocks go back, use the first occurrence."""
     time = local.replace(tzinfo=zone, fold=0)
     return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
 
@@ -114,7 +114,7 @@ def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTime
 
 
 def _local(text: str) -> datetime:
-    """Parse a stored time and drop its offset. Earlier versions added the offset of `due`, which may have been wrong."""
+    """Parse a stored time and drop its offset. Earlier versions added the due date's offset, which may have been wrong."""
     return datetime.fromisoformat(text).replace(tzinfo=None)
 
 

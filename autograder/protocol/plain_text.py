@@ -1,4 +1,4 @@
-"""Make text safe to display, and put numbers into sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`
+"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`
 and `format_number`.
 """
 

@@ -119,7 +119,10 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is an alias of a known parameter. A tensor that is constant or has no values never counts as one."""
+    """Return whether a value is an alias of a known parameter.
+
+    Constant tensors and tensors without values never count as aliases.
+    """
     if not isinstance(value, Tensor):
         return True  # the observation is a type or a plain value
     if value.is_meta:

@@ -115,7 +115,7 @@ class Notebook:
 
 
 def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> dict[str, Any]:
-    """Return the results of an exercise's known mistakes, excluding mistakes that the checks cannot distinguish."""
+    """Return the results of an exercise's known mistakes, excluding mistakes whose results are not unique."""
     exercise = mistakes[0].exercise
     methods = _methods(stub)
     own = vars(notebook.module)[exercise]

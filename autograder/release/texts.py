@@ -73,7 +73,7 @@ class Texts:
         self._total = sum(self._chapters.values(), _times(core=extra))
 
     def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
-        """Return the text of a chapter's cell with all facts and placeholders filled in."""
+        """Return the text of a chapter's cell. Add the facts about its exercise and fill in all placeholders."""
         text = cell.source
         exercise = _introduced(chapter, cell)
         if exercise:

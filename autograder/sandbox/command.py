@@ -1,4 +1,4 @@
-"""The command line and the environment of a fork server. This module imports nothing, so that the server starts sooner."""
+"""Build the command line and the environment of a fork server. This module imports nothing, so that the server starts sooner."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def assume_concrete_shapes() -> None:
 
 
 def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
-    """Create a module with these attributes. When code asks for any other attribute, the real modules are imported."""
+    """Create a module with these attributes. If code accesses any other attribute, the real modules are imported."""
 
     def get(attribute: str) -> Any:
         # Python and debugging tools look for names such as `__file__` in every module. Only packages have a `__path__`.

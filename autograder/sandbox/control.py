@@ -38,7 +38,7 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
 
 
 class Duplicate(msgspec.Struct, tag="duplicate", frozen=True):
-    """A request to fork another server, which answers on the socket that comes with this request.
+    """A request to fork another server, which answers on the socket sent with this request.
 
     The new server first sends `Ready`. It is killed if the server that it was forked from is killed.
     """

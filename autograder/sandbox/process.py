@@ -123,7 +123,7 @@ class Process:
             self._meter.pause()
 
     def _ended(self, why: Exception) -> Exception:
-        """Stop the process and return the first error that ended it."""
+        """Stop the process and return the error that ended it. After the first call, always return the same error."""
         self.stop()
         self.end = self.end or why
         return self.end

@@ -58,7 +58,7 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 
 class ForkServer:
-    """Answers one grader's requests. Duplicates do the same for other graders."""
+    """A server that answers one grader's requests. Its duplicates answer those of other graders."""
 
     def __init__(
         self, wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket

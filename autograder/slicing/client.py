@@ -1,4 +1,4 @@
-"""Client for slicing: a sandboxed reader process extracts each exercise's code from a notebook.
+"""Extract each exercise's code from a notebook, using a sandboxed reader process.
 
     course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:

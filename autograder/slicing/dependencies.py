@@ -173,7 +173,10 @@ class _Search:
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Select a unit that defines an object used at the given moment, and queue the names that the unit reads."""
+        """Select a unit, and queue the names that it reads.
+
+        `moment` is the position at which other code uses the object that the unit defines.
+        """
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))

@@ -194,7 +194,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _keep_compiling_parts(block: str) -> str:
-    """Return a block unchanged if it compiles. Otherwise, blank its unindented parts that do not compile."""
+    """Return a block unchanged if it compiles. Otherwise, blank out its unindented parts that do not compile."""
     if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))

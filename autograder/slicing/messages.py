@@ -1,4 +1,4 @@
-"""The messages between slicing's client and service, encoded with msgpack."""
+"""Define the messages between slicing's client and service, which are encoded with msgpack."""
 
 from __future__ import annotations
 

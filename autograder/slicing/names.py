@@ -246,7 +246,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt], caught: str | None = None) -> set[str]:
-        """Process a block. Remove the names that it newly binds on every path from `bound`, and return them.
+        """Process a block. Remove from `bound` the names that the block newly binds on every path, and return these names.
 
         `caught` is the exception's name if the block handles an exception.
         """

@@ -115,10 +115,11 @@ class NotebookIndex:
         return _is_made_from(unit, name, self.defined_here)
 
     def _without_experiments(self, name: str) -> set[int]:
-        """Return the units that bind or change a name, except those that rebind a function, import or built-in to data.
+        """Return the units that bind or change a name, except for experiments.
 
-        Functions that run at the end of the notebook ignore such experiments, for example `for step in range(3)`. If an
-        exercise needs such an experiment after all, its wider slice contains it.
+        An experiment rebinds a function, import or built-in to data, for example `for step in range(3)` after `def step`.
+        Functions that run at the end of the notebook ignore experiments. If an exercise does need an experiment, its wider
+        slice contains the experiment.
         """
         kept: set[int] = set()
         # Whether the name refers to an experiment's data, which later units may change.

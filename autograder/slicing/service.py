@@ -42,7 +42,7 @@ REFERENCE = "# {name}: the reference"
 
 @dataclass(frozen=True)
 class PreparedCourse:
-    """A course whose given code has already been parsed."""
+    """A course whose provided code has already been parsed."""
 
     exercises: dict[str, Exercise]
     given: list[Unit]
@@ -230,7 +230,7 @@ def _forbidden_uses(
 def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
     """Return the student's units, except definitions of other exercises that an exercise's code does not read.
 
-    The slice contains such definitions if they share a decorator that fills a table.
+    A slice may contain such unread definitions, for example if a decorator registers all of them in one table.
 
     Args:
         own: The names of the exercise.

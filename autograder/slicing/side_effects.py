@@ -102,9 +102,10 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return the first argument's name if the call changes the argument, and the method's name if it changes its object.
+    """Return what a call changes, as a pair.
 
-    The first name is None if the argument does not change. The second is "" if no method changes its object.
+    The first item is the name of the call's first argument, or None if the call does not change this argument. The second
+    is the name of the method that is called, or "" if the call does not change the method's object.
     """
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))

@@ -80,7 +80,7 @@ class DiskFolder:
 
 @cache
 def _configured(course: str) -> str | None:
-    """Return the name of the submitted folder in a course's `nbgrader_config.py`, or None if the file does not set it."""
+    """Read the name of the submitted folder from a course's `nbgrader_config.py`. Return None if the file does not set it."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(Path(course, CONFIG)) as file:
         found = list(CONFIGURED.finditer(file.read().decode()))
         return found[-1]["name"] if found else None

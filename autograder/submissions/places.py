@@ -122,7 +122,7 @@ def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Search one folder, followed by any subfolder that also contains a class."""
+    """Search a folder, and then any subfolder that also contains a class."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):

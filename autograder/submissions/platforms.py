@@ -73,7 +73,7 @@ def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
 
 
 def canvas_matches(name: str) -> list[re.Match[str]]:
-    """Return the matches of `CANVAS` at every place where the student's name may end."""
+    """Return all matches of `CANVAS`, one for each place where the student's name may end."""
     if len(name) > LONGEST:
         return []
     found: dict[int, re.Match[str]] = {}

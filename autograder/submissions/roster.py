@@ -165,7 +165,7 @@ class Roster:
 
     @cached_property
     def _by_only_name(self) -> Mapping[str, Sequence[Entry]]:
-        """Map the user names in `student` to rows that contain no other name, id or email address."""
+        """Map the user names in the `student` column to the rows that contain no other name, id or email address."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             if USER_NAME.fullmatch(entry.student) and not (entry.id or entry.name or entry.email):

@@ -47,7 +47,7 @@ class Entry:
     def matches_participant(self, person: Person, participant: str) -> bool:
         """Return whether the row's id is this participant number in Moodle and the row's name matches the person.
 
-        The names are compared, because the row may contain another system's number. One of them may have fewer words.
+        The names are compared because the row's id may come from a different system. Either name may have fewer words.
         """
         if not participant or self.id != participant:
             return False

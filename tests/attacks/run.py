@@ -84,7 +84,7 @@ def private_folders() -> set[str]:
 
 
 def is_own(path: Path) -> bool:
-    """Return whether a folder belongs to this user. Another test may have just removed it."""
+    """Return whether a folder belongs to this user, or False if another test has just removed it."""
     try:
         return path.stat().st_uid == os.getuid()
     except FileNotFoundError:

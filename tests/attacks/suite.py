@@ -1,6 +1,6 @@
 """Read the attacks and the harmless control cells from `cells/`, which contains one file per family.
 
-A cell begins with its name. Its `#:` lines state which defences stop the attack, and which effect the attack has without them:
+A cell begins with its name. Its `#:` lines state which defences stop the attack, and what effect the attack has without them:
 
     # %% the secret that seeds the inputs
     #: stopped by namespaces, landlock

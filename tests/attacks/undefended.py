@@ -26,7 +26,7 @@ from tests.attacks.suite import KERNEL, PROVED, Attack
 
 
 class Unwalled(LocalProcess):
-    """A worker that runs in the grader's own process, as in autograders without a sandbox."""
+    """A worker that runs in the grader's own process, like student code in autograders without a sandbox."""
 
     def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def in_process(here: Lab, attack: Attack) -> Seen:
 
 
 class Unsliced(Slicer):
-    """A slicer that returns the whole notebook for every exercise, as in graders that do not slice."""
+    """A slicer that returns the whole notebook for every exercise. Graders without slicing do the same."""
 
     def slice_all(self) -> NotebookSlices:
         whole = super().slice_all()

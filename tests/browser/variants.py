@@ -162,7 +162,7 @@ def contradictions(folder: Path, day: str, count: int, total: float) -> list[str
 
 
 def check(name: str, folder: Path, browser: Browser, shots: Path | None) -> None:
-    """Take one variant from the edit to the export.
+    """Check one variant: edit, build and release the course, fill in the notebook, grade it and export the marks.
 
     Raises:
         Failure: Something did not behave as expected.

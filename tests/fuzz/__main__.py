@@ -17,7 +17,7 @@ RECORDS = 2_000  # number of marks and database rows to try after each class
 
 
 def main() -> int:
-    """Fuzz, or regrade the submissions that caused an earlier failure. Return exit code 1 if anything fails."""
+    """Fuzz the grader, or regrade the submissions that caused an earlier failure. Return exit code 1 if anything fails."""
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder), MODES[0])
         if len(sys.argv) > 1:

@@ -48,7 +48,7 @@ class Workers:
             client.register_plugin(worker.GraderPlugin())
 
     def send(self, task: Task, address: str | None = None) -> Any:
-        """Send a task to any worker, or to the one with this address. Return Dask's future for the reply."""
+        """Send a task to any worker or, if `address` is given, to that worker. Return Dask's future for the reply."""
         # Keys with the same first part form a group. Dask queues tasks in a group instead of assigning all of them at
         # once.
         key = (self._group, next(self._numbers))

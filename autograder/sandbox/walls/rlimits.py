@@ -66,7 +66,7 @@ def raise_descriptors() -> None:
 def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
     """Set permanent limits for this process.
 
-    `memory` is its total address space in bytes, and `cpu` its CPU time in seconds.
+    `memory` limits the total address space in bytes, and `cpu` limits the CPU time in seconds.
 
     RLIMIT_AS is used instead of RLIMIT_DATA because it includes shared mappings. The CPU time limit is hard, so the
     kernel kills the process. A process could ignore a soft limit.

@@ -183,7 +183,7 @@ class Wall:
     # ---- duplicates of the server
 
     def fork_server(self) -> int:
-        """Fork a process that will be a server itself. Return its pid, or 0 in the new process, which calls `separate`."""
+        """Fork a process to act as another server. Return its pid, or 0 in the new process, which must then call `separate`."""
         return self._fork()
 
     def separate(self) -> None:

@@ -115,7 +115,7 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _raising_if(namespace: str, overload: str, option: str, hits: list[str]) -> Callable[..., Any]:
-    """Return a kernel that raises `Forbidden` if the option is on, and otherwise does what the operator does."""
+    """Return a kernel that raises `Forbidden` if the option is on, and otherwise behaves like the operator."""
     own, _, name = overload.partition(".")
     operator = getattr(getattr(getattr(torch.ops, namespace), own), name or "default")
     names = [argument.name for argument in operator._schema.arguments]
@@ -131,7 +131,7 @@ def _raising_if(namespace: str, overload: str, option: str, hits: list[str]) -> 
 def _loaded(path: str) -> Any:
     """Return the module or class at a dotted path, or None if it has not been imported.
 
-    This reads `vars`, because `torch.onnx`, for example, is imported when the attribute is read.
+    Attributes are looked up with `vars`, because `getattr` would import some modules, such as `torch.onnx`.
     """
     first, *others = path.split(".")
     target: Any = sys.modules.get(first)

@@ -43,7 +43,7 @@ def grader_object(kind):
 
 
 def respond(response, number=None, payload=b""):
-    """Write a frame as the worker does, by default as the answer to the current request."""
+    """Write a response in the worker's format. By default, it answers the current request."""
     import msgspec
 
     messages = sys.modules["autograder.protocol.messages"]

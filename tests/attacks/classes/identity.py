@@ -76,7 +76,7 @@ def honest(place: Path) -> None:
 
 
 def of_pairs(*files: tuple[str, str]) -> Claim:
-    """Return a function that writes a day1.zip that contains these files."""
+    """Return a function that writes a day1.zip containing these files."""
     return lambda place: (place / "day1.zip").write_bytes(zipped(files))
 
 
