@@ -62,7 +62,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
 
 
 def make_class(day: Day, source: NotebookNode, seed: int = 0) -> dict[str, NotebookNode | bytes]:
-    """Return twenty submissions by student name. Each name describes what is special about the submission."""
+    """Return twenty submissions, keyed by student name. Each name describes what is special about the submission."""
     draw, mistakes = random.Random(seed), known_mistakes(day)
     by_id = {cell.id: cell.source for cell in source.cells}
     stubs = {c.name: c.stub for p in day.chapters for c in p.cells if c.role == "exercise"}

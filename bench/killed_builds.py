@@ -42,7 +42,10 @@ def build_day(root: Path) -> None:
 
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
-    """Yield the points at which to kill a build. Each is a pair (files, n): just before its n-th executed line in these files."""
+    """Yield the points at which to kill a build, as pairs (files, n).
+
+    Each point is just before the build executes a line of these files for the n-th time.
+    """
     for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)
         lines = count_lines(lambda: build_day(root), files)

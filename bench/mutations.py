@@ -153,7 +153,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changed_calls(node: ast.Call, replace: Callable[..., ast.AST]) -> Iterator[ast.AST]:
-    """Yield replacements for a call: the call minus one argument, the object whose method is called, or the sole argument."""
+    """Yield replacements for a call: the call without one argument, the object whose method is called, or the only argument."""
     for index in range(len(node.keywords)):
         kept = node.keywords[:index] + node.keywords[index + 1 :]
         yield replace(keywords=kept)

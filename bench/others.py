@@ -44,7 +44,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Cost:
-    """The time and memory used by commands and all their child processes. `memory` is the peak of their total memory."""
+    """The time and memory used by commands and all their child processes. `memory` is their peak total memory."""
 
     wall: float = 0.0
     processor: float = 0.0

@@ -27,7 +27,7 @@ class LightServer:
 
 
 class LightGrader:
-    """A fake grader that follows the last word of each submission."""
+    """A fake grader whose result depends on the last word of the submission."""
 
     def grade(self, submission: Submission, observe: object, seed: str) -> SubmissionMarks:
         word = submission.cells[0].source.split()[-1]

@@ -32,7 +32,7 @@ STEPS = 2  # per training loop
 
 
 def run_cell(cell: NotebookNode, source: str) -> str:
-    """Run a cell's code in the main module and return what it prints. Tracebacks and `inspect` can find its source."""
+    """Run a cell's code in the main module and return what it prints. Make its source available to tracebacks and `inspect`."""
     file = f"<{cell.id}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     printed = io.StringIO()

@@ -295,7 +295,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 
 def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:
-    """The fingerprint of a day without graders must raise an error. Otherwise, outdated marks would still count as current."""
+    """Computing the fingerprint of a day without graders must fail. Otherwise, outdated marks would still count as current."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     for grader in day.graders.glob("*.py"):

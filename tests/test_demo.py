@@ -40,7 +40,7 @@ LESS = {
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """Return a copy of the course whose demonstrations compute less."""
+    """Return a copy of the course whose demonstrations do less computation."""
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "solutions", root / "solutions")
     shutil.copy(ROOT / courses.FILE, root)

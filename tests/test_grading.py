@@ -35,7 +35,7 @@ CPU_SECONDS = 0.5
 
 @pytest.fixture(scope="module")
 def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
-    """Return a grader for the small course, with a time limit that an endless loop reaches soon."""
+    """Return a grader for the small course, with a time limit short enough to stop endless loops quickly."""
     day = courses.load(small_course.make(tmp_path_factory.mktemp("course"))).day("day1")
     exercises = tuple(
         replace(exercise, limits=replace(exercise.limits, cpu_seconds=CPU_SECONDS))

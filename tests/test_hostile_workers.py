@@ -250,7 +250,7 @@ def test_the_cpu_time_of_replies_counts_against_the_budget() -> None:
 
 
 def test_time_that_a_reference_waits_for_the_student_is_charged_once() -> None:
-    """This time counts against the limits of the student's process, so it must not also count for the references' process."""
+    """This time counts against the limits of the student's process, so it must not also be charged to the references' process."""
 
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)

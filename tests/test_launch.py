@@ -135,7 +135,7 @@ def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -
 
 
 def receive(standby: Standby) -> None:
-    """Start a server in a new process, as the processes of a pool do."""
+    """Start a server in a new process, in the same way as a pool process does."""
     global _server
     STANDBY.receive(standby)
     _server = Server(services=SERVICES)
@@ -168,7 +168,7 @@ def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> Non
 def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     jobs: int, standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one job, there is no other process to share imports with."""
+    """A pool with one job shares no imports, because it has only one process."""
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)

@@ -77,7 +77,7 @@ def test_a_similar_id_is_not_suggested() -> None:
 @pytest.mark.parametrize("roster", [NO_ROSTER, ROSTER], ids=["no roster", "roster"])
 @pytest.mark.parametrize("text", ["12345", "bob@uni.edu"])
 def test_a_name_does_not_hide_the_id_of_another_student(text: str, roster: Roster) -> None:
-    """Otherwise, a student could receive points that a TA gives to a different student."""
+    """If names took precedence, a student could receive points that a TA gave to someone else."""
     person = Person("Bob") if roster.entries else Person("Bob", "12345", "bob@uni.edu")
     bob, eve = Item("Bob", HandedIn((person,))), item(text, "777")
     for class_ in ([bob, eve], [eve, bob]):

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """Build the course's release, and return the course's only day. A test below grades its solutions."""
+    """Build the course's release, and return the course's only day. A separate test grades the course's solutions."""
     root = plain_course.write(tmp_path_factory.mktemp("course"))
     day = courses.load(root).day("day1")
     with pytest.MonkeyPatch.context() as patch:

@@ -381,7 +381,7 @@ def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course
 
 
 def moved(course: Course, class_: list[HandIn], hours: float) -> None:
-    """Rewrite the second worksheet with the times of these submissions, shifted by `hours`."""
+    """Write the times of these submissions, shifted by `hours`, to the second worksheet."""
     later = [replace(one, hours=one.hours + hours) for one in class_]
     course.sheets[1].write_text(downloads.worksheet(later))
 

@@ -167,7 +167,7 @@ def test_a_wider_slice_behaves_like_the_notebook(name: str) -> None:
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_usual_slice_does_not(name: str) -> None:
-    """With the usual slice, `f()` is not 1. Otherwise, the notebook would not show that the wider slice is needed."""
+    """With the usual slice, `f()` must not return 1. If it did, the notebook would not show that a wider slice is needed."""
     student, _ = parse_units(cells(NOTEBOOKS[name]))
     given, _ = parse_units(cells(GIVEN), given=True)
     code = slice_for("f", student, given, "fgh")
@@ -202,7 +202,7 @@ print(f())
 
 
 def test_large_notebooks_are_not_indexed_again() -> None:
-    """The slicing of a submission has a limit on CPU time, and each wider slice takes as long as slicing a whole notebook."""
+    """Slicing a submission has a CPU time limit, and making a wider slice takes as long as slicing the whole notebook."""
     assert wider("def f(): return 1\n" + "x = 1\n" * 6_000) is None
 
 
@@ -282,7 +282,7 @@ def padding_mask(tokens, pad_id): return (tokens != pad_id).unsqueeze(AXIS)
 
 @pytest.mark.slow
 def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path: Path) -> None:
-    """Without the third statement, `AXIS = ...` raises an error."""
+    """The narrower code lacks the third statement, so `AXIS = ...` raises an error in it."""
     day = courses.load(small_course.make(tmp_path)).day("day1")
     marks = Grader(day, server, b"tests").grade(handed_in(ALIAS))
     assert marks.exercises[0].points == marks.exercises[0].max_points

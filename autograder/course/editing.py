@@ -19,7 +19,7 @@ def including(root: Path, day: str, include: Include) -> Iterator[Course]:
     Grading also reads `include`, so only the released exercises are graded.
 
     Raises:
-        CourseError: The day is unknown, has no table of its own, or has no exercises left.
+        CourseError: The day is unknown, has no table in the file, or has no exercises left.
     """
     file = root / FILE
     before = file.read_bytes()

@@ -54,7 +54,7 @@ def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
 
 
 def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
-    """Return the chapters that contain an exercise in `wanted`, and all chapters that these depend on."""
+    """Return the chapters that contain an exercise in `wanted`, and all chapters that they depend on."""
     kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
     while True:
         read = {name for chapter in kept for name in _names_from_others(chapter)}

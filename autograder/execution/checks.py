@@ -131,7 +131,7 @@ def _same(seen: Tensor, expected: Tensor) -> Tensor:
 
 
 def _within(atol: float | None, rtol: float | None) -> Callable[[float, float], bool]:
-    """Return a function that compares two numbers. Ints must match exactly."""
+    """Return a function that checks whether two numbers are equal within the tolerance. Ints must match exactly."""
     default = TOLERANCE[torch.float32]
 
     def within(seen: float, expected: float) -> bool:

@@ -78,7 +78,7 @@ def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
 
 
 def _parameters(function: ast.FunctionDef) -> list[str] | None:
-    """Return the names of a function's parameters, or None if it accepts any."""
+    """Return the names of a function's parameters, or None if it accepts any arguments."""
     arguments = function.args
     if arguments.kwarg:
         return None

@@ -213,7 +213,7 @@ def _participants(
 
 
 def _is_submitter(row: Row) -> bool:
-    """Return whether the platform lists the row's student as a submitter of the file that counts."""
+    """Return whether the platform lists this row's student among the people who submitted the graded file."""
     source = row.marks.handed_in if row.marks else None
     people = source.people if source else ()
     own = row.person

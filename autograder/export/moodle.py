@@ -112,9 +112,9 @@ class Worksheet:
     def without_marks(
         self, graded: Container[int | None], listed: Container[int | None]
     ) -> list[str]:
-        """Return a note about ungraded students who submitted, and a note about those who did not.
+        """Return up to two notes about students without marks: one on those who submitted, and one on those who did not.
 
-        `graded` and `listed` contain line numbers. Students in `listed` who did not submit are omitted.
+        `graded` and `listed` contain line numbers of the worksheet. The second note omits the students in `listed`.
         """
         missing: list[str] = []
         absent: list[str] = []

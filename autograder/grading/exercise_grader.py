@@ -127,8 +127,8 @@ class ExerciseGrader:
     ) -> Collection[str]:
         """Return which of the passed tests earn points.
 
-        All of them do if they include a test that neither a trivial answer nor forwarding to a reference solution passes.
-        Otherwise, only tests for errors do.
+        All of them earn points if at least one cannot be passed by a trivial answer or by forwarding to a reference solution.
+        Otherwise, only error tests do (see `trivial_answers`).
         """
         if len(passed) == len(self.key.tests[exercise.name]):
             return passed  # neither forwarding nor a trivial answer passes all tests

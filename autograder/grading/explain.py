@@ -1,7 +1,7 @@
 """Explain marks, for example when a student appeals. Summarise a submission, or show one exercise in detail.
 
 For stored marks, the test inputs are those of the original grading. The grader is imported only if a submission is graded
-again. In that case, the fork server starts in the meantime. Entry point: `explain`.
+again. The fork server starts while the grader is imported. Entry point: `explain`.
 """
 
 from __future__ import annotations
@@ -200,7 +200,10 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
-    """Yield lines that show an exercise's result and code, and its tests in the run that counts and in the first run."""
+    """Yield lines that show an exercise's result, its code and its tests.
+
+    If reference solutions were used, also show the tests of the first run, which used only the student's own code.
+    """
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield from explain_text.code_lines(run.pieces)

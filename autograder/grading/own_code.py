@@ -17,7 +17,7 @@ DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILI
 def own_statements(code: Slice, day: Day) -> list[Statement]:
     """Return the student's statements in a slice, excluding other exercises' definitions and the course's code.
 
-    If they are longer than `MAX_CHARACTERS` in total, the statements that mention the exercise come before all others.
+    The result has at most `MAX_CHARACTERS` characters. Statements that mention the exercise take precedence.
     """
     older = older_names(day)
     own: list[Piece] = []

@@ -74,7 +74,7 @@ def isolation() -> list[str]:
 
 
 def _load_grader() -> Grader:
-    """Return this process's grader. The fork server starts in the meantime."""
+    """Load and return this process's grader. The fork server starts while the grader loads."""
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)

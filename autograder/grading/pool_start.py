@@ -24,7 +24,7 @@ PRELOADED = ["autograder.grading.grader_imports"]
 def context(jobs: int) -> BaseContext:
     """Return the multiprocessing context for a pool of at most `jobs` processes.
 
-    If the processes are forked, the imports start immediately, and this function does not wait for them.
+    If the pool will fork its processes, start importing their modules now, in the background.
     """
     if jobs > 1 and sys.platform.startswith("linux"):
         forkserver.set_forkserver_preload(PRELOADED)

@@ -18,8 +18,8 @@ from autograder.slicing.client import Slice
 class Graded:
     """The marks for an exercise, the code that was graded, and the exercises that were replaced with reference solutions.
 
-    `problems` contains the problems with finding and loading the student's own code. `wide` is true if the code contains
-    all statements that may affect the exercise.
+    `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
+    contains all statements that may affect the exercise.
     """
 
     marks: ExerciseMarks

@@ -1,9 +1,9 @@
-"""Find the tests that pass for trivial answers. Passing only such tests earns no points.
+"""Find the tests that pass for trivial answers. Code that passes no other tests earns points only for error tests.
 
-Trivial answers are None, an empty list, the first argument, and results with the type of the correct answer. These results
-have the correct shape and consist of zeros (0, False, ""), ones (1, True) or NaN, or else have no elements. Some tests pass
-only if such an answer also raises the errors that the correct answer raises. Passing those tests earns only their own
-points. Entry point: `passed_tests`.
+Trivial answers are None, an empty list, the first argument, and values with the type of the correct answer. These values
+either have no elements, or have the correct shape and consist of zeros (0, False, ""), ones (1, True) or NaN. A test is
+an error test if trivial answers pass it only when they also raise the errors that the correct answer raises. Entry point:
+`passed_tests`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,10 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
-    """Replace all unfinished exercises, or those that precede the exercise `before`. Yield their names and the reasons."""
+    """Replace unfinished exercises with stand-ins, and yield their names and the reasons.
+
+    If `before` is given, replace only the exercises that precede it.
+    """
     notebook = vars(sys.modules["__main__"])
     names = list(EXERCISES)
     if before:

@@ -31,7 +31,7 @@ def helper_names() -> Iterator[None]:
 
 @contextlib.contextmanager
 def student_names() -> Iterator[None]:
-    """Show the hidden variables while student code runs."""
+    """Restore the hidden variables while student code runs."""
     if not _hidden:
         yield
         return

@@ -129,7 +129,9 @@ class History:
             return current_marks.codes(self._database, day)
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        """Return the stored marks with this basis, relabelled with the submission's path and student, or None if there are none.
+        """Return the stored marks with this basis, or None if there are none.
+
+        The marks are relabelled with the path and students of `submission`.
 
         Raises:
             StoreError: The store cannot be read.

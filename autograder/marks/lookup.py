@@ -45,7 +45,7 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     """Return the items for the student with this name, id or email address, or [] if no student matches.
 
     An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly,
-    the words of a name may be joined in any order: Canvas writes Ada Lovelace as `lovelaceada`.
+    ignore spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
 
     Raises:
         CourseError: Several students match.
@@ -120,7 +120,10 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
 
 
 def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items with this id on the platform, or [] if a roster row with this id matches only other items."""
+    """Return the items whose students have this id or email address on the platform.
+
+    Return [] if a roster row with this id belongs to the student of a different item.
+    """
 
     def rows(items: Sequence[T]) -> set[str]:
         sources = [item.handed_in or HandedIn((Person(item.student),)) for item in items]
@@ -132,7 +135,7 @@ def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
 
 
 def _ids(item: HasStudent) -> set[str]:
-    """Return the casefolded ids and email addresses of a submission's students on the platform."""
+    """Return the ids and email addresses of a submission's students on the platform, casefolded."""
     if item.handed_in is None:
         return set()
     ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))
@@ -140,7 +143,7 @@ def _ids(item: HasStudent) -> set[str]:
 
 
 def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
-    """Return the casefolded ids and email addresses of a submission's students on the platform and the roster.
+    """Return the ids and email addresses of a submission's students on the platform and on the roster, casefolded.
 
     The result also contains the labels that include the platform's ids.
     """

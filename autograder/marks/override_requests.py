@@ -20,7 +20,7 @@ SIGNS = ("+", "-", "−")
 
 @dataclass(frozen=True)
 class Request:
-    """An override as a TA enters it. `student` is a name, id or email address. Points or a comment left empty stay unchanged."""
+    """A TA's override. `student` is a name, id or email address. An empty `points` or `comment` keeps the stored value."""
 
     student: str
     exercise: str
@@ -95,7 +95,7 @@ def find_keys(
     day: Day,
     roster: Roster,
 ) -> set[str]:
-    """Return the keys of the student with this name, id or email address, and of the other members of the group.
+    """Return the keys of the student with this name, id or email address, and of the other members of their group.
 
     If the student no longer has marks, match only the keys and names in the `stored` overrides.
 

@@ -43,7 +43,7 @@ PUT = (
 
 @dataclass(frozen=True)
 class StudentOverride:
-    """An override, with the student's key and name, and the exercise.
+    """One student's override for one exercise.
 
     `earned` is the number of points that the code had earned when the TA set the points, or None if unknown.
     """

@@ -24,7 +24,7 @@ class Unmatched:
     strangers: Mapping[str, Person]
 
     def with_other_ids(self) -> dict[Entry, list[str]]:
-        """Map absent students to the ids of strangers with the same name. Omit students for whom there are none."""
+        """Map absent students to the ids of submitters with the same name but a different id. Omit students without a match."""
         found: dict[Entry, list[str]] = {}
         roster = Roster(tuple(self.absent))
         for person in self.strangers.values():
@@ -89,7 +89,7 @@ def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]])
 
 
 def _nearest(absent: Sequence[Entry], strangers: Mapping[str, Person]) -> dict[Entry, str]:
-    """Map absent students to the label of the first stranger with a similar name. Omit students without one."""
+    """Map absent students to the label of the first submitter with a similar name. Omit students without a match."""
     roster = Roster(tuple(absent))
     found: dict[Entry, str] = {}
     if not 0 < len(absent) * len(strangers) <= MAX_COMPARISONS:

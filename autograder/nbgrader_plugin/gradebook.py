@@ -100,7 +100,7 @@ def _graded_submissions(
     reader: Reader,
     problems: list[str],
 ) -> Iterator[GradedSubmission]:
-    """Yield the submission in each folder. Files are reread so that the whole class's cells do not stay in memory."""
+    """Yield the submission in each folder. Read each file again, to avoid keeping the whole class's cells in memory."""
     indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
         time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))

@@ -99,7 +99,7 @@ def _wait(connection: socket.socket, deadline: Deadline) -> None:
     """Set the timeout of the next socket operation to the time remaining until the deadline.
 
     Raises:
-        TimeoutError: The deadline has passed. A deadline function may raise other exceptions.
+        TimeoutError: The deadline has passed. If the deadline is a function, it may raise other exceptions.
     """
     if callable(deadline):
         left: float | None = deadline()

@@ -70,7 +70,7 @@ class Opaque(Tagged, frozen=True):
 
 
 class Named(Tagged, frozen=True):
-    """A dtype or a device."""
+    """A dtype or device, sent by name."""
 
     kind: str
     name: str

@@ -179,7 +179,7 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call that an observation belongs to was made and did not raise an exception."""
+    """Return whether an observation belongs to a call that returned without raising an exception."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 

@@ -115,7 +115,7 @@ def version(day: Day) -> str:
 
 
 def _helper_names() -> Iterator[str]:
-    """Yield the names that the helpers define and import, except the non-identifiers that pytest adds."""
+    """Yield the names that the helpers define and import. Skip the invalid identifiers that pytest adds."""
     for module in HELPERS:
         for name in vars(module):
             if name.isidentifier() and not name.startswith("__") and name != "annotations":

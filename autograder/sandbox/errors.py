@@ -41,8 +41,7 @@ class WorkerDied(Exception):
     def was_killed(self) -> bool:
         """Return whether the process was killed from outside.
 
-        The kernel kills processes if memory runs out. The fork server kills a process that exceeds a limit that only the
-        server checks.
+        The kernel kills processes if memory runs out. The fork server kills processes that exceed the limits it checks.
         """
         return self.code == -signal.SIGKILL
 

@@ -66,7 +66,7 @@ def launch(services: Sequence[str], layers: Sequence[str]) -> LaunchedServer:
 
 
 class Standby:
-    """Holds at most one fork server, which offers all services for grading in the full sandbox.
+    """Holds at most one fork server, which uses all sandbox layers and offers all services needed for grading.
 
     Pickling this object for a new process gives that process a duplicate of the server.
     """
@@ -84,9 +84,9 @@ class Standby:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
-        """Return a duplicate of the server, or the server that came with this object.
+        """Return a duplicate of the server, or the server itself if another process sent it with this object.
 
-        Return None if it has other services or layers, or has exited.
+        Return None if there is no server, if it has exited, or if its services or layers do not match.
         """
         held = self._held
         if held is None or not set(services) <= {*held.services} or [*layers] != [*held.layers]:

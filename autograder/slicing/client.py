@@ -111,7 +111,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 class Slicer:
     """Client that slices one notebook in a single process, which it starts when first needed.
 
-    After an error, later calls raise the same error, unless it was raised by a wide slice.
+    After an error, later calls raise the same error, unless the failed call asked for a wide slice.
     """
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:

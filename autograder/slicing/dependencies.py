@@ -81,10 +81,11 @@ def wider_slice(
 ) -> Code | None:
     """Return the code of an exercise with all of the student's statements that may affect it.
 
-    These are the statements that mention a name in the code, directly or through each other, except definitions of other
-    exercises, demonstrations, and statements that occur in the release. Such code covers registries, callbacks and aliases
-    that `slice_for` does not follow, but also experiments. Return None if the student does not define the exercise, or if
-    the notebook has too many statements, or too many related ones.
+    A statement is included if it mentions a name in the exercise's code, or in a statement that is already included.
+    Definitions of other exercises, demonstrations, and statements that occur in the release are left out. The result covers
+    registries, callbacks and aliases that `slice_for` does not follow, but may also contain unrelated experiments.
+
+    Return None if the student does not define the exercise, or if the notebook or the result has too many statements.
     """
     if len(student) > MAX_INDEXED:
         return None
@@ -225,7 +226,7 @@ class _Search:
             self.follow([])
 
     def take_related(self, released: Collection[str]) -> None:
-        """Select the student's statements that mention a name in the code selected so far, directly or through each other."""
+        """Select the student's statements that mention a name in the selected code, and repeat until there are no more."""
         index = self.index
         others = index.exercises - {index.wide}
         mentioning: dict[str, list[int]] = defaultdict(list)

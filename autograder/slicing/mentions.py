@@ -47,7 +47,8 @@ def find_forbidden(
 ) -> list[str]:
     """Return the dotted paths of the forbidden functions mentioned in the code, resolving imports and aliases.
 
-    The grader may call the methods that the exercise's stub mentions, so they count as called.
+    The bodies of methods that the code never uses are ignored. Methods that the exercise's stub mentions count as used,
+    because the grader may call them.
     """
     names = set(not_allowed)
     if not names:
@@ -155,7 +156,7 @@ def _type_in(node: ast.AST) -> list[ast.AST]:
 
 
 def _methods(statements: Sequence[ast.stmt]) -> dict[int, str]:
-    """Map the ids of the nodes in methods to the methods' names, except for methods that torch or Python calls."""
+    """Map the id of each AST node in a method to the method's name. Skip methods that torch or Python calls."""
     return {
         id(node): method.name
         for class_ in statements
@@ -245,7 +246,10 @@ def _used_imports(
 
 @lru_cache(maxsize=20_000)
 def _unit(source: str) -> tuple[Unit, frozenset[str]]:
-    """Return a unit with the given source, and all names that it loads. Names that occur only in types do not count."""
+    """Return a unit with the given source, and all names that it loads.
+
+    Names that occur only as types, such as in annotations or `isinstance` calls, do not count.
+    """
     with gc_paused():
         statements = ast.parse(source).body
         nodes = walk(statements)

@@ -92,7 +92,7 @@ def _parts(name: str) -> list[str]:
 
 
 def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the submissions in a class archive. If there is only one, a file at the top level, it belongs to `student`."""
+    """Yield the submissions in a class archive. A top-level file that is the only submission belongs to `student`."""
     if root.problem:
         yield FoundFile("", student, problem=root.problem)
     files = find_in_class(root, day, student)

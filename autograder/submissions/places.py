@@ -193,8 +193,8 @@ def _loose_files(
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
     If `is_of_one` is set and the only notebook (or the only script, if there are no notebooks) is named after the day, all files
-    whose names are not in a platform's format belong to `student`. If there are several, the folder may contain a class, and any
-    student may have chosen that name.
+    whose names are not in a platform's format belong to `student`. If there are several notebooks, the folder may contain the
+    work of a class, and any student may have named a file after the day.
     """
     work = [name for name in files if is_gradable(name)]
     notebooks = [name for name in work if ".ipynb" in name.lower()] or work

@@ -4,9 +4,9 @@
   `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a link.
 - Moodle (`mod/assign/classes/downloader.php`): one folder per student and submission type, such as
   `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions append an underscore. If the teacher turns off
-  “Download submissions in folders”, there are no folders, and every file name starts with this text instead. With blind
-  marking, every name is “Participant”. Group submissions use the group's name and number, and the default group has no
-  number.
+  “Download submissions in folders”, there are no folders, and every file name starts with what would be the
+  folder's name. With blind marking, every name is “Participant”. Group submissions use the group's name and number, and
+  the default group has no number.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
 - nbgrader: `submitted/STUDENT/day1/` with `timestamp.txt`. nbgrader itself writes this tree.
 

@@ -90,14 +90,15 @@ class Roster:
     def _namesakes(self, person: Person) -> Sequence[Entry]:
         """Return the students with this name.
 
-        If there are none and the platform provides an id, return students whose row contains only this user name.
+        If there are none and the platform provides an id, return the students with this user name whose rows contain no other
+        name, id or email address.
         """
         name = normalize(person.name)
         found = self._by_name.get(name, ())
         return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Resolve an ambiguous file name if only one possible reading has an id, or otherwise a full name, on the roster."""
+        """Resolve an ambiguous file name if only one interpretation matches the roster by id, or failing that, by full name."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
         found = by_id or [

@@ -61,7 +61,10 @@ class Entry:
 
     @property
     def full_name(self) -> str:
-        """Return the name, or `student` if the name is empty. Return "" for a user name and for a name with an id."""
+        """Return the name, or `student` if the name is empty.
+
+        Return "" if `student` is only a user name, or if the name contains an id or email address.
+        """
         name = self.name or ("" if USER_NAME.fullmatch(self.student) else self.student)
         return "" if LABEL.fullmatch(name) else name
 
@@ -79,7 +82,7 @@ def normalize(text: str) -> str:
 
 
 def _for_day(day: str, values: tuple[tuple[str, float], ...]) -> float | None:
-    """Return the value for this day, or otherwise the value for every day."""
+    """Return the value for this day. If there is none, return the value that applies to all days, or None."""
     by_day = dict(values)
     return by_day.get(day.casefold(), by_day.get(""))
 

@@ -4,9 +4,9 @@
 
 USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
 only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that then have an effect for
-this user: one for each effect and set of defences, or all of them if ATTACKS=all is set.
+this user. One attack is run for each effect and set of defences. If ATTACKS=all is set, all of these attacks are run.
 
-The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
+The environment contains a canary, which a process that can inspect the grader would find. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.
 """
 

@@ -43,7 +43,7 @@ GRACE = 30.0  # A run is killed this many seconds after its limit.
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """Return a function that creates a copy of the course for a mode, in a folder that the user `nobody` can access."""
+    """Return a function that copies the course to a temporary folder, for a given user and sandbox configuration."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

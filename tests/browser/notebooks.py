@@ -49,7 +49,7 @@ def check_view(
     local: list[str] = []
 
     def answer(route: Route) -> None:
-        """Refuse all requests except for the page itself, such as those for local files and for scripts from the network."""
+        """Abort all requests except the one for the page itself. This includes requests for local files and network scripts."""
         url = route.request.url
         if url == file.as_uri():
             route.continue_()

@@ -13,7 +13,7 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where the workers run: `local`, `slurm` or the address of a running scheduler, plus its certificates."""
+    """Where the workers run: `local`, `slurm` or the address of a running scheduler, plus the scheduler's certificates."""
 
     name: str
     ca_file: Path | None = None

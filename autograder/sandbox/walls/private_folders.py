@@ -42,7 +42,7 @@ class Folders:
 
     @property
     def pids(self) -> list[int]:
-        """Return the processes that have a folder."""
+        """Return the ids of the processes that have a private folder."""
         return list(self._by_pid)
 
     def overfull(self) -> list[int]:

@@ -36,14 +36,14 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
-    """Return the places of submodules or tensors, given their dotted paths and those of all submodules."""
+    """Return the place of each submodule or tensor, given its dotted path. `modules` lists the paths of all submodules."""
     positions = {path: position for position, path in enumerate(["", *modules])}
     split = (path.rpartition(".") for path in paths)
     return [(positions[owner], name) for owner, _, name in split]
 
 
 def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module | None]:
-    """Return the root and its submodules, with None for missing submodules. Owners must come before their submodules."""
+    """Return the root and its submodules, with None for missing submodules. Parents must come before their submodules."""
     found: list[nn.Module | None] = [root]
     for owner, name in submodules:
         parent = found[owner]
@@ -79,7 +79,7 @@ class FunctionalModule:
         tensors: Sequence[Tensor],
         modes: Sequence[bool],
     ) -> Any:
-        """Call a method with the given parameters, buffers and training modes, ordered as in `describe_module`."""
+        """Call a method with the given parameters, buffers and training modes, in the order used by `describe_module`."""
         for module, training in zip(self._modules, modes, strict=True):
             module.training = training
         for (position, name), tensor in zip(self._tensors, tensors, strict=True):

@@ -85,7 +85,7 @@ def set_random_state(state: torch.Tensor) -> None:
     """Set torch's random state to a state that another process sent.
 
     Raises:
-        ValueError: With this state, torch would read beyond the end of the state. torch itself does not check this.
+        ValueError: The state is invalid. torch does not check this and would read past the end of the state.
     """
     _, left, seeded, position = STATE.unpack_from(state.contiguous().numpy().tobytes())
     if seeded != 1 or left < 1 or left + position > MAX_POSITION:

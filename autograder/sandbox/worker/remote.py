@@ -28,7 +28,7 @@ ERRORS = (
 
 
 class Part(nn.Module):
-    """A submodule of a handle to a reference solution's module. It has parameters and buffers but cannot be called."""
+    """A stand-in for a submodule of a reference solution. It has parameters and buffers but cannot be called."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """Raise RuntimeError, because a submodule of the reference solution cannot be called separately."""
@@ -141,7 +141,7 @@ class StandIns:
     # ---- requests to the grader
 
     def _answer(self, arguments: Any, question: Callable[[m.Data, int], m.Response]) -> Any:
-        """Send a request to the grader and return the result, made differentiable with respect to the arguments."""
+        """Send a request to the grader. The returned result is differentiable with respect to the arguments."""
         out = Outgoing()
         inputs: list[Tensor] = []
         data = out.encode(arguments, self._to_wire, inputs)

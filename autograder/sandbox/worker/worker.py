@@ -106,7 +106,7 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the source and return the errors that remain.
+        """Run the source and return an error for each piece that never ran successfully.
 
         An error consists of the first line of the failed piece of source, the type of the exception and its message.
         """

@@ -38,7 +38,7 @@ def checked(result):
 
 
 def grader_object(kind):
-    """Return an object of this class from this process, if there is one."""
+    """Return an object in this process whose class has this name. Raises StopIteration if there is none."""
     return next(found for found in gc.get_objects() if type(found).__name__ == kind)
 
 
@@ -54,7 +54,7 @@ def respond(response, number=None, payload=b""):
 
 
 def asked():
-    """Return the number of the current request, from the frame that handles it."""
+    """Return the number of the current request, read from the stack frame of the function that handles it."""
     frame = sys._getframe()
     while frame.f_code.co_name != "serve":
         frame = frame.f_back

@@ -362,7 +362,7 @@ def pipe_instead_of_a_file(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """Write 1,000 notebooks in folders that look like other students' folders. Regression test for an audit finding."""
+    """Write 1,000 notebooks in folders that look like other students' folders. An audit found this attack."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 

@@ -92,8 +92,9 @@ def case(
 def scripts(file: Path) -> list[Case]:
     """Read the cases in a script. Each case begins with a `#### name` line, which is followed by `#:` lines.
 
-    `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` is an alternative. `#: short` includes
-    the case in `make test`, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their actual values.
+    `#: points 0` or `#: points 0 to 2.5` gives the expected points. `#: or unread REASON` also accepts a submission that could
+    not be read for this reason. `#: short` includes the case in `make test`, and `#: slow` allows more time. COURSE_PATH and
+    USER_NAME are replaced with their actual values.
     """
     text = file.read_text(encoding="utf-8")
     shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)

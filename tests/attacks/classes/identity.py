@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a class in nbgrader's folders. Every student is late: ada, zoe, bob, and one hostile student per forged claim."""
+    """Return a `HostileClass` in nbgrader's folders: ada, zoe, bob, and a hostile student per forged claim. All are late."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -220,7 +220,7 @@ def gradescopes(folder: Path) -> list[str]:
 
 
 def platform(name: str, write: Callable[[Path], list[str]]) -> HostileClass:
-    """Return a class downloaded from a platform. All students are on the roster."""
+    """Return a `HostileClass` in the format of a platform's download. All students are on the roster."""
     students = {**dict.fromkeys(("ada", "zoe", "bob"), HONEST), "eve": ANY}
     return HostileClass(name, write, students, roster(("ada", "zoe", "bob", "eve")))
 

@@ -297,7 +297,7 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
 
 @contextlib.contextmanager
 def _folder(above: Path) -> Iterator[Path]:
-    """Create a temporary folder that all users can access. `rm` removes it, because Python fails on deeply nested folders."""
+    """Create a temporary folder that all users can access. Remove it with `rm`, because `shutil` fails on deep nesting."""
     name = tempfile.mkdtemp(dir=above)
     os.chmod(name, 0o777)
     try:

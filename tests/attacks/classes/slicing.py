@@ -30,7 +30,7 @@ DAY1 = (
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def chain_of_assignments(path: Path) -> None:
-    """Write 20,000 assignments to `x`, each of which depends on the previous one. Regression test for an audit finding."""
+    """Write 20,000 assignments to `x`, each of which depends on the previous one. An audit found this attack."""
     script(path, f"{SCRIPT}# %%\nx = causal_mask\n" + "x = x + 1\n" * 20_000)
 
 
@@ -42,7 +42,7 @@ def needed_chain_of_assignments(path: Path) -> None:
 
 @case("slicing", Points(0.0, 4.0), Unread(), short=True)
 def chain_of_attributes(path: Path) -> None:
-    """Write assignments that used to take the slicer quadratic time for each exercise. Regression test for an audit finding."""
+    """Write assignments that used to take the slicer quadratic time for each exercise. An audit found this attack."""
     body = "    x = x.a\n" * 6_000
     script(path, f"# %%\nx = 1\ndef softmax(v, dim=-1):\n    global x\n{body}    return v\n")
 
@@ -73,7 +73,7 @@ def calls_that_fill(path: Path) -> None:
 
 @case("slicing", *EITHER, short=True)
 def line_of_spaces(path: Path) -> None:
-    """Write an invalid cell on which a regular expression used to take quadratic time. Regression test for an audit finding."""
+    """Write an invalid cell on which a regular expression used to take quadratic time. An audit found this attack."""
     script(path, f"{SCRIPT}# %%\n{' ' * 40_000}a\n")
 
 
@@ -115,7 +115,7 @@ def backslashes_and_quotes(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def many_statements(path: Path) -> None:
-    """Write statements, each of which used to cost the slicer 3 kB of memory. Regression test for an audit finding."""
+    """Write statements, each of which used to cost the slicer 3 kB of memory. An audit found this attack."""
     script(path, f"{SCRIPT}# %%\n" + "".join(f"v{n} = {n}\n" for n in range(400_000))[:1_900_000])
 
 
@@ -261,10 +261,7 @@ def identifiers_with_unusual_letters(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """Write exercises that refer to all other exercises and sleep until just before the time limit.
-
-    Regression test for an audit finding.
-    """
+    """Write exercises that refer to all others and sleep until just before their limit. An audit found this attack."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)

@@ -1,6 +1,8 @@
-"""Run `autograder` as another user or without namespaces: python -m tests.attacks.classes.start USER WALL ARGUMENTS
+"""Run `autograder` as another user or without namespaces.
 
-USER is root or nobody. WALL (the sandbox configuration) is full, or denied (no namespaces).
+    python -m tests.attacks.classes.start USER WALL ARGUMENTS
+
+USER is root or nobody. WALL (the sandbox configuration) is either full or denied, which means without namespaces.
 """
 
 from __future__ import annotations
