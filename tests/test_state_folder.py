@@ -96,7 +96,7 @@ def test_nothing_is_locked_if_the_folder_is_not_writable(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_grading_needs_no_course_folder(tmp_path: Path) -> None:
-    """Create a file named `.autograder`. The folder then cannot be created, just as on a read-only file system."""
+    """Create a file named `.autograder`, so that the folder cannot be created. This simulates a read-only file system."""
     root = small_course.make(tmp_path / "course")
     (root / ".autograder").write_text("")
     small_course.hand_in(tmp_path / "class", 2)

@@ -73,7 +73,7 @@ def or_empty(points: float | None) -> float | str:
 
 
 def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]]) -> Iterator[str]:
-    """Yield one note about existing grades that change, and one about grades that stay because the submission is ungraded.
+    """Yield a note about existing grades that change, and a note about grades that stay although there is a submission.
 
     Each item of `grades` is a triple: the student's label, the existing cell, and the new grade or None.
     """

@@ -38,7 +38,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        """Return the student's id on the roster, or otherwise on the platform."""
+        """Return the student's id on the roster, or if there is none, on the platform."""
         return self.entry.id or (platform_id(self.person) if self.person else "")
 
     @property
@@ -143,7 +143,7 @@ def _unmatched(
 
 
 def is_on_time(marks: SubmissionMarks) -> bool:
-    """Return whether a submission is from Canvas, which marks late files, and was not marked late."""
+    """Return whether a submission is from Canvas and its file is not marked late."""
     source = marks.handed_in
     return bool(source and source.upload and not source.late)
 

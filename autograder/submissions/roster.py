@@ -44,7 +44,7 @@ class Roster:
     def find(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person on the roster by id, email address, `label` or participant number, or otherwise by full name.
+        """Find a person on the roster by id, email, `label` or participant number. If none of these match, use the full name.
 
         If only a folder's name is known about a person, that name is also compared with ids and names in nbgrader. Names from
         a platform (with a `participant` number or `has_own_name`) are compared only with full names, because students

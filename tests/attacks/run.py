@@ -48,7 +48,7 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
 
 
 def run_all(here: Lab, attacks: Sequence[Attack]) -> dict[str, Any]:
-    """Run attacks, grade an honest submission after each group of them, and return the results by name."""
+    """Run attacks, grade an honest submission after each group of attacks, and return the results keyed by name."""
     results: dict[str, Seen] = {}
     for start in range(0, len(attacks), GROUP):
         group = attacks[start : start + GROUP]

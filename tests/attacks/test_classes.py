@@ -1,7 +1,7 @@
 """Test that in classes with hostile submissions, honest students keep their marks and hostile ones get the expected results.
 
 Grading must also stay within its time and memory limits. By default, only two classes with the short cases are
-graded. With `ATTACKS=all`, as in `make attacks`, every case is graded in a separate class. Groups of a dozen cases are then
+graded. With `ATTACKS=all`, which `make attacks` sets, every case is graded in a separate class. Groups of a dozen cases are then
 also graded as the user `nobody` and with namespaces denied.
 """
 

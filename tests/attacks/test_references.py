@@ -1,7 +1,7 @@
 """Test that reference solutions never enter a process that runs student code, and that calling them earns no points.
 
-By default, the tests use a sample of pairs in which one exercise forwards its calls to another. With `ATTACKS=all`, as in
-`make attacks`, they use all pairs.
+By default, the tests use a sample of pairs in which one exercise forwards its calls to another. With `ATTACKS=all`, which
+`make attacks` sets, they use all pairs.
 """
 
 from __future__ import annotations
