@@ -73,7 +73,7 @@ def measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
 
 
 def same_marks(day: Day, count: int, console: Console) -> bool:
-    """Compare local clusters of 2 and 4 workers with process pools of the same size: their marks and their CPU time."""
+    """Compare the marks and CPU time of local clusters with 2 and 4 workers with those of process pools of the same size."""
     expected: list[SubmissionMarks] = []
     ok = True
     for workers in (2, 4):

@@ -1,4 +1,4 @@
-"""Grade a simulated class with `autograder grade`, in a copy of the course. Entry points: `Run`, `course_with_class`."""
+"""Grade a simulated class with `autograder grade`, in a copy of the course. Entry points: `Run` and `course_with_class`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Kill `autograder build` at many moments, and check that no release is ever damaged: `python -m bench.killed_builds`.
+"""Kill `autograder build` at many points, and check that no release is ever damaged: `python -m bench.killed_builds`.
 
-A small course is changed and rebuilt. Half of the builds are killed at moments spread over the whole build, and the others
-while they publish. After each kill, every folder must be in its old or new state, and the next build must be complete.
+A small course is changed and rebuilt. Half of the builds are killed at points spread over the whole build, and the other
+half during publication. After each kill, every folder must be in its old or new state, and the next build must be complete.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def build_day(root: Path) -> None:
 
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
-    """Yield the points at which to kill a build, as pairs (files, n).
+    """Yield the points at which to kill a build.
 
-    Each point is just before the build executes a line of these files for the n-th time.
+    Each point is a pair (files, n). The build is killed just before it executes its n-th line in these files.
     """
     for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)

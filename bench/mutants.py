@@ -58,7 +58,7 @@ class Judge:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
-        """Return whether a version of an exercise passes all tests. This process no longer prints anything afterwards."""
+        """Return whether a version of an exercise passes all tests. From then on, this process's output is discarded."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         code = join_units(self._units(exercise.name, source))

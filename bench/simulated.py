@@ -1,6 +1,6 @@
 """Generate classes of simulated students from reference solutions, `tests/styles/` and known mistakes.
 
-Entry points: `make_class` for twelve students, `works` and `hostile_works` for any number.
+Entry points: `make_class` for twelve students, and `works` and `hostile_works` for any number.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Work:
 
 
 def works(day: Day, count: int, seed: int = 0, wrong: Collection[str] | None = None) -> list[Work]:
-    """Return distinct submissions that terminate. Of every 19 submissions, 9 are correct, 7 wrong, and 3 unfinished or damaged.
+    """Return distinct submissions, none of which hangs. Of every 19, 9 are correct, 7 are wrong, and 3 are unfinished or damaged.
 
     Correct submissions are the course's solution and the solutions in `tests/styles/`. Each is rewritten by every function in
     `variants.py`, and saved both as a notebook and as a script. Wrong submissions have known mistakes in the exercises in

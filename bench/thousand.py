@@ -81,7 +81,7 @@ class Measurement:
 
     @property
     def start(self) -> float:
-        """Return the CPU seconds used before the first submission had been graded."""
+        """Return the CPU seconds used before the first submission was graded."""
         return max(sample.cpu for sample in self.samples if sample.done == 0)
 
     @property

@@ -1,4 +1,4 @@
-"""Test that graders of this course reject NaN and infinity where they compare values with a custom tolerance."""
+"""Test that this course's graders reject NaN and infinity wherever they compare values with a custom tolerance."""
 
 from __future__ import annotations
 

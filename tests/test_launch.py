@@ -275,7 +275,7 @@ def test_output_in_any_encoding_gives_no_traceback(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def signal_handlers() -> Iterator[None]:
-    """Restore the handlers that a command installs."""
+    """Restore the signal handlers that a command replaces."""
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = [signal.getsignal(number) for number in numbers]
     yield

@@ -124,7 +124,7 @@ def test_an_empty_result_earns_nothing(server: Server, tmp_path: Path) -> None:
 
 
 def answering(result: str) -> Submission:
-    """Return a submission whose `standardize` returns an expression."""
+    """Return a submission whose `standardize` returns the value of this expression."""
     return handed_in(f"import torch\ndef standardize(x):\n    return {result}\n")
 
 

@@ -1,4 +1,4 @@
-"""Check that a hidden test that must run alone waits for all other tests, and that they wait for it."""
+"""Check that a hidden test that must run alone waits for all other tests, and that the other tests wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that each student has one current submission: newer ones replace it, older ones never do, and no student is lost."""
+"""Test that each student has one current submission, that only newer submissions replace it, and that no student is lost."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_a_corrected_time_counts(course: Course) -> None:
 def test_a_worksheet_with_the_time_of_a_newer_file_does_not_change_the_time_of_the_graded_one(
     course: Course,
 ) -> None:
-    """A TA may download the worksheet again before exporting, after some students submitted again."""
+    """If students submit again after grading, a worksheet downloaded for the export has the times of their newer files."""
     course.grade(0, sheet=0)
     assert "differ from those" not in course.export(0)
     notes = course.export(1)
@@ -209,7 +209,7 @@ def test_an_earlier_time_of_the_same_file_does_not_keep_its_old_marks(course: Co
 def test_the_time_zone_also_decides_which_of_two_platforms_has_the_newer_submission(
     course: Course,
 ) -> None:
-    """Sam's file in Moodle is from 05:00 in UTC−05:00, and the one in nbgrader from 08:00 in UTC."""
+    """Sam's submission in Moodle, at 05:00 UTC−05:00, is newer than the one in nbgrader, at 08:00 UTC."""
     downloads.nbgrader(course.root, [replace(FIRST, hours=33.0)])
     course.set_policy("")
     grade(course.root, course.root / "submitted")

@@ -99,7 +99,7 @@ def test_a_further_mistake_in_the_calling_exercise_still_costs_points(
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """The two mistakes cancel each other out. An exercise that calls both functions fails more tests if only one is replaced."""
+    """The two mistakes cancel out. An exercise that calls both functions fails more tests if only one function is replaced."""
     inverted = (
         "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool).triu(1)"
     )

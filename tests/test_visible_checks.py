@@ -1,4 +1,4 @@
-"""Test that the visible checks accept correct answers whose modules have second names, additional parameters or copies."""
+"""Test that the visible checks accept correct answers that give modules second names, add parameters or copy the model."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
 
 
 def with_second_names(kind: Any) -> type[nn.Module]:
-    """Return a subclass in which every submodule has a second name, which is listed first."""
+    """Return a subclass that also registers every submodule under a second name, which comes first."""
 
     class Renamed(kind):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:

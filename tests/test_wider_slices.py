@@ -339,7 +339,7 @@ def test_wider_code_is_graded_with_references_to_earlier_mistakes(
 def test_wider_code_is_tried_with_references_even_if_it_alone_gains_nothing(
     grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
 ) -> None:
-    """`softmax` always fails, and `masked_attention` needs its table only in some tests."""
+    """`softmax` always fails. `masked_attention` reads the global `TABLE`, but only in some tests."""
     sources = {cell.id: cell.source for cell in solution.cells}
     lines = sources["masked_attention"].splitlines()
     last = max(i for i, line in enumerate(lines) if line.startswith("    return"))

@@ -59,7 +59,7 @@ def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
 
 
 def test_meta_tensors_do_not_need_sympy(server: Server) -> None:
-    """Torch would import sympy, which takes 0.3 s in each worker, for almost every operation on the device `meta`."""
+    """For almost every operation on the `meta` device, torch would import sympy, which takes 0.3 s in each worker."""
     source = (
         "import sys, torch\n"
         "from torch import nn\n"

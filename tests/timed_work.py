@@ -1,4 +1,4 @@
-"""Student code that uses up time, limits for this code, and hidden tests that call it."""
+"""Provide student code that uses up time, limits for this code, and hidden tests that call it."""
 
 from __future__ import annotations
 

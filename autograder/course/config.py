@@ -1,6 +1,6 @@
-"""Parse `grading.toml`.
+"""Parse `grading.toml` into `Course`, `Day` and `Exercise` objects.
 
-Entry points: `find_root` and `load`; `Course`, `Day` and `Exercise`.
+Entry points: `find_root` and `load`.
 """
 
 from __future__ import annotations

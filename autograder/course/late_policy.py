@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 class Policy:
     """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
-    A submission within the grace period is on time. The lateness of any later submission is counted from `due`.
+    A submission within the grace period is on time. The lateness of any later submission is measured from `due`.
     `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if Moodle uses the offset of `due`.
     """
 

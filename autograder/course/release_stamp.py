@@ -47,7 +47,7 @@ def find_stamp(data: bytes | bytearray) -> str:
 
 
 def stamp_problems(found: str, day: Day) -> list[str]:
-    """Return a problem if a submission's stamp is for a different day or a different version of this day."""
+    """Return a list of problems: one if the stamp is for a different day or a different version of this day, otherwise none."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []

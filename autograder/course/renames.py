@@ -1,4 +1,4 @@
-"""Find exercises by their names in earlier releases. Entry points: `older_names`, `known_names`, `first_name`."""
+"""Find exercises by their names in earlier releases. Entry points: `older_names`, `known_names` and `first_name`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reduce a day's chapters to the exercises that students fill in. Entry point: `select`.
 
-For any other exercise, students get the reference solution if something in the day uses it. Otherwise, the exercise is
+Students get the reference solution to any other exercise that the rest of the day uses. Exercises that nothing uses are
 left out. A chapter in which students fill in nothing is left out unless another chapter uses it.
 """
 
@@ -65,7 +65,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return `wanted`, plus the exercises used by a returned exercise, by its checks, by demonstrations or by provided code."""
+    """Return `wanted` and all exercises that demonstrations, provided code, or returned exercises and their checks use."""
     needed = set(wanted)
     while True:
         read = {

@@ -49,7 +49,7 @@ class AnswerKey:
 
     @cached_property
     def version(self) -> str:
-        """A short hash of the course, torch's version and the grader's code, used in the names of cache files."""
+        """Return a short hash of the course, torch's version and the grader's code, for use in the names of cache files."""
         digest = hashlib.sha256(f"{self.fingerprint} {torch.__version__}".encode())
         for pattern in CODE:
             for file in sorted(PACKAGE.glob(pattern)):

@@ -31,7 +31,7 @@ class Statement(Protocol):
 class Source:
     """The code for one exercise. `pieces` contains the first and last line number of each statement in `text`.
 
-    `references` contains the exercises for which the code calls the reference solution instead of its own definition.
+    `references` contains the reference solutions that the code calls instead of the student's own versions.
     """
 
     text: str

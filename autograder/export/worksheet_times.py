@@ -17,7 +17,7 @@ from autograder.protocol.plain_text import counted, utc_offset
 
 
 def store(day: Day, file: Path) -> tuple[str, list[str]]:
-    """Store the submission times from a worksheet. Return a message with their number and time zone, and notes for the TA.
+    """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA.
 
     Raises:
         CourseError: The file is not a worksheet.

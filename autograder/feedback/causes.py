@@ -19,7 +19,7 @@ DTYPE = re.compile(r"should have dtype \w+; yours has dtype \w+")
 
 @dataclass(frozen=True)
 class Cause:
-    """The cause of a failure. Equal causes have the same `key`, and `repeat_note` replaces a repeated message."""
+    """The cause of a failure. Equal causes have the same `key`. If a cause repeats, `repeat_note` replaces the message."""
 
     key: str
     repeat_note: str

@@ -157,7 +157,7 @@ def _after_penalty(row: Row) -> str:
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:
-    """Return one symbol per exercise. Optional exercises follow the others, after a plus sign."""
+    """Return one symbol per exercise. Optional exercises come last, after a plus sign."""
     signs = [Text(*_sign(exercise)) for exercise in exercises if not exercise.optional]
     extra = [Text(*_sign(exercise)) for exercise in exercises if exercise.optional]
     return Text("").join([*signs, *([Text(" + ", "dim"), *extra] if extra else [])])

@@ -79,7 +79,7 @@ class ExerciseGrader:
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run an exercise's tests on the given code in a new process. Add problems with loading the code to `problems`."""
+        """Run an exercise's tests on the given code in a new process. Append errors from loading the code to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
         marks = self._score(

@@ -22,7 +22,7 @@ _lock = threading.RLock()  # protects the variable
 def protected_start() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block.
 
-    Processes started inside it never receive Ctrl-C and do not import modules from the current folder.
+    Processes started within the block never receive Ctrl-C and do not import modules from the current folder.
     """
     with _lock:
         given = os.environ.get(SAFE_PATH)
@@ -39,7 +39,7 @@ def protected_start() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. Threads started inside it never receive Ctrl-C."""
+    """Delay Ctrl-C until the end of the block. Threads started within the block never receive Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,7 +1,7 @@
 """Grade submissions in a process of the pool. Entry points: `start`, `isolation` and `grade`.
 
-If this process was not forked from one that has already imported the grader, starting the fork server takes longest. This
-module therefore imports little else before the fork server starts.
+Unless this process was forked from a process that had already imported the grader, starting the fork server is the slowest
+step. This module therefore imports little else before the fork server starts.
 """
 
 from __future__ import annotations

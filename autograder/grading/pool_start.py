@@ -39,9 +39,9 @@ def context(jobs: int) -> BaseContext:
 
 
 def stop() -> None:
-    """Kill the process from which the pool's processes are forked. They exit together with it.
+    """Kill the process from which the pool's processes are forked. The pool's processes then exit as well.
 
-    Otherwise, it would exit only after its imports and a slow cleanup.
+    If it were not killed, that process would exit only after finishing its imports and a slow cleanup.
     """
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is not None:

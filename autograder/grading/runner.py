@@ -54,7 +54,7 @@ class Runner:
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """Return the outcome of each test of an exercise. Add problems with loading the code to `problems`."""
+        """Return the outcome of each test of an exercise. Append errors from loading the code to `problems`."""
         attempt = self.attempt(exercise, source, job)
         outcomes: list[Outcome] = []
         try:

@@ -48,7 +48,7 @@ def substitute_references(
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
-        dependent: Earlier exercises that are correct only together with the student's code for those in `lost`.
+        dependent: Earlier exercises that are correct only with the student's own versions of exercises in `lost`.
         grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.
     """
@@ -80,7 +80,7 @@ def substitute_references(
 def _one_by_one(
     original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
 ) -> Graded:
-    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop after full points or a timeout."""
+    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop at full points or after a timeout."""
     best = original
     for name in names:
         if best.marks.points >= best.marks.max_points:

@@ -229,7 +229,7 @@ def _is_failed_check(error: Exception) -> bool:
 
 
 def _own_lines(error: BaseException) -> list[str]:
-    """Return the last lines of student code in an error's traceback, without lines of the check and of these helpers."""
+    """Return the last lines of student code in an error's traceback, omitting lines of the check and its helpers."""
     notebook, hidden = vars(sys.modules["__main__"]), _files_of_check(error)
     lines = []
     for frame, number in traceback.walk_tb(error.__traceback__):

@@ -1,4 +1,4 @@
-"""Make the checks and their helpers work even if the notebook redefines names that they use, for example with `sum = 0`.
+"""Make the checks and their helpers work even if the notebook redefines a name that they use, such as `sum` or `results`.
 
 Student code keeps its own definitions: `from torch import *`, for example, redefines `float` on purpose.
 """

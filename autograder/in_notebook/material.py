@@ -32,9 +32,10 @@ def load_material(
     outputs: str,
     helpers: str,
 ) -> None:
-    """Load the exercises (chapter, points, minutes), packed stand-ins, and packed results of known mistakes.
+    """Load the notebook's exercises, compressed stand-ins and compressed results of known mistakes.
 
-    `not_allowed` maps exercises to the names that they forbid. `helpers` lists the names that the notebook's helpers use.
+    `exercises` maps each name to its chapter, points and minutes. `not_allowed` maps exercises to the names
+    that are not allowed in them. `helpers` lists the names that the notebook's helpers use.
     """
     notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)

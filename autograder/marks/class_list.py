@@ -60,10 +60,10 @@ def rows(
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order, followed by
     the others, sorted by name.
 
-    One submission counts for each student, or for all members of a group on the roster. By default, it is the latest one.
-    If `group` is "best", or if it is unknown which one is the latest, it is the one with the most points. A submission that
-    could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains the labels of
-    students whose marks are in the store, who may be missing from `class_`.
+    One submission counts for each student, or for all members of a group on the roster. By default, the latest submission
+    counts. If `group` is "best", or if it is unknown which submission is the latest, the one with the most points counts. A
+    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains the
+    labels of students whose marks are in the store, who may be missing from `class_`.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
@@ -224,7 +224,7 @@ def _students(
 ) -> list[tuple[Entry, Person]]:
     """Return a submission's students, excluding the other members of their groups on the roster.
 
-    If several people share a student's name, the student is matched only by id or email address.
+    A student in `contested` is matched only by id or email address, because several people have the student's name.
     """
     found = []
     for person, label, entry in zip(
@@ -240,7 +240,7 @@ def _students(
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
     """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-    If several people share a roster name, only the person whose id is on the roster gets that name as a label.
+    If several people share the name of a student on the roster, only the one with the student's id gets it as a label.
     """
     contested = conflicts.contested(class_, roster)
     return [

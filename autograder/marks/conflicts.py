@@ -49,9 +49,10 @@ def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
 
 
 def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, People]:
-    """Return each student whose name several people share on a platform, with these people's identities and labels.
+    """Map each roster row whose name several people on a platform share to these people's identities and labels.
 
-    If a row's id is a participant number in Moodle, other numbers belong to other people, even in a different download.
+    If a row's id is a Moodle participant number, a person with a different number is a different person, even in a different
+    download.
     """
     found: dict[Entry, People] = {}
     by_name: set[Entry] = set()
@@ -77,7 +78,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
 
 
 def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
-    """Return the contested rows whose id does not identify one person in every download, with the people that they match."""
+    """Omit rows whose id identifies one person in every download. Return the other rows with the people that they match."""
 
     def is_settled(entry: Entry, people: People) -> bool:
         places = {place for place, number in people if number == entry.id}
@@ -87,7 +88,7 @@ def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
 
 
 def note(entry: Entry, people: People) -> str:
-    """Return a note about a student whose name several people share, with instructions for resolving the conflict."""
+    """Return a note about a roster row that several people match, with instructions for resolving the conflict."""
     labels = sorted(set(people.values()))
     if entry.id in (number for _, number in people):
         others = sorted({label for (_, number), label in people.items() if number != entry.id})

@@ -1,4 +1,4 @@
-"""Record which marks are current: those of each student's newest submission for each day. `History` uses this module.
+"""Record which marks are current: for each day, the marks of each student's newest submission. `History` uses this module.
 
 A group submission has one row per student. If one member submits again, the others' marks are unchanged.
 """
@@ -152,7 +152,7 @@ def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
 
 
 def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> SubmissionMarks:
-    """Return the marks with only these students, whose names may have changed since the marks were stored."""
+    """Limit the marks to these students. Their names may have changed since the marks were stored."""
     if set(students) == set(marks.labels):
         return marks
     if handed_in := marks.handed_in:

@@ -273,7 +273,7 @@ class History:
 
 
 def login() -> str:
-    """Return the name of the user who runs this process, or the user's id if there is no name, for example in a container."""
+    """Return the name of the user who runs this process, or the user's id if there is no name, which is common in containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

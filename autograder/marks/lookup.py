@@ -69,9 +69,9 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the submission's students with this id or email address, or if there are none, with this name.
+    """Return the labels of the submission's students who have this id or email address.
 
-    If no student matches, return all labels.
+    If no student has it, return the labels of the students with this name. If there are none, return all labels.
     """
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
@@ -143,9 +143,9 @@ def _ids(item: HasStudent) -> set[str]:
 
 
 def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
-    """Return the ids and email addresses of a submission's students on the platform and on the roster, casefolded.
+    """Return the casefolded ids and email addresses of a submission's students, both from the platform and from the roster.
 
-    The result also contains the labels that include the platform's ids.
+    Also include the students' labels that contain an id.
     """
     source = item.handed_in or HandedIn((Person(item.student),))
     entries = filter(None, roster.find_all(source))

@@ -61,9 +61,9 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A TA's points and comment. `points` is None if only a comment was given. `graded` contains the original points.
+    """Points and a comment from a TA. `points` is None if the TA only commented. `graded` contains the original points.
 
-    `by` is the TA's name, or if `is_login` is set, a login name that students may not know.
+    `by` is the TA's name. If `is_login` is set, `by` is a login name instead, which students may not recognise.
     """
 
     points: float | None

@@ -36,7 +36,7 @@ def compare(
     day: Day,
     adjust: Callable[[SubmissionMarks], SubmissionMarks],
 ) -> list[Resubmission]:
-    """Return the students whose new submission counts.
+    """Return each student's final points before and after resubmission, if the new submission counts.
 
     Args:
         replacements: The students' earlier and new marks, as stored.

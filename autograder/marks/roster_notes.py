@@ -56,10 +56,10 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
 
 
 def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]:
-    """Yield notes about submitters who are not on the roster, and about students on the roster without a submission.
+    """Yield notes about submitters who are not on the roster, and about other students on the roster without a submission.
 
-    Students who are mentioned in other notes are omitted. If more submitters are missing from the roster than it has rows,
-    it is incomplete. In that case, list only the submitters whose names are similar to a name on the roster.
+    If most submitters are not on the roster, the roster does not cover the whole class. In that case, list only submitters
+    whose names are similar to names on the roster.
     """
     ids = unmatched.with_other_ids()
     late = _late(unmatched.absent, day, ids)
@@ -75,21 +75,21 @@ def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Return a text with the number of names and the first `MAX_NAMES` names."""
+    """Return a string with the number of names and the first `MAX_NAMES` names."""
     comma = "; " if any(", " in name for name in names) else ", "
     more = f"{comma}…" if len(names) > MAX_NAMES else ""
     return f"({len(names)}): {comma.join(names[:MAX_NAMES])}{more}"
 
 
 def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]]) -> list[Entry]:
-    """Return the students whose rows would change a late penalty."""
+    """Return the absent students whose roster rows would affect their late penalty."""
     if not day.late.per_cent_a_day:
         return []
     return [entry for entry in absent if entry not in ids and entry.affects_lateness(day.name)]
 
 
 def _nearest(absent: Sequence[Entry], strangers: Mapping[str, Person]) -> dict[Entry, str]:
-    """Map absent students to the label of the first submitter with a similar name. Omit students without a match."""
+    """Map each absent student to the label of the first stranger with a similar name. Omit students with no such match."""
     roster = Roster(tuple(absent))
     found: dict[Entry, str] = {}
     if not 0 < len(absent) * len(strangers) <= MAX_COMPARISONS:

@@ -1,7 +1,7 @@
 """Store submission times from Moodle's worksheets, because the submissions that Moodle exports contain no times.
 
-A worksheet has one time per participant: that of the newest file. The time of each graded file is therefore stored as
-well, so that a file never gets the time of a different file. Times are stored as Moodle writes them: as local times
+A worksheet has only one time per participant, the time of the newest file. The time of each graded file is therefore also
+stored, so that a file never gets the time of a different file. Times are stored as Moodle writes them: as local times
 without an offset. The time zone is applied when a time is used, so that a correction in `grading.toml` affects all
 times. Entry point: `SubmissionTimes`.
 """
@@ -37,10 +37,10 @@ SUMMER = timedelta(hours=1)  # by how much daylight saving time changes an offse
 
 @dataclass(frozen=True)
 class SubmissionTimes:
-    """A day's submission times, from the last worksheet (by participant number) and for graded files.
+    """A day's submission times: each participant's time in the last worksheet, and the time of each graded file.
 
-    The keys of `of_files` consist of the participant number and the hash of the file. The times are Moodle's local times,
-    without an offset, and `zone` is their time zone.
+    `in_worksheet` maps participant numbers to times, and `of_files` maps pairs of a participant number and a file's hash to
+    times. The times are Moodle's local times, without an offset, and `zone` is their time zone.
     """
 
     in_worksheet: Mapping[str, datetime] = field(default_factory=dict)

@@ -85,7 +85,7 @@ class StoredExporter(GradedExporter):
         return sentences.read(self.day)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission whose marks are being copied, and those marks."""
+        """Return the submission whose marks are being copied, along with its marks."""
         assert isinstance(self.parent, MarksCopier)
         return self.parent.current.submission, self.parent.current.marks
 

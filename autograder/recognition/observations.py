@@ -160,7 +160,7 @@ def _flatten(
 
 
 def _extend(path: str, name: str) -> str:
-    """Append a name to a path. Replace a long path with its hash, because the path of every item under a key contains the key."""
+    """Append a name to a path. If the path gets too long, replace it with a hash, because all nested paths repeat it."""
     longer = f"{path}.{name}"
     if len(longer) <= MAX_PATH:
         return longer

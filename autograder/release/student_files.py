@@ -1,4 +1,4 @@
-"""Provide the README and requirements.txt that accompany the notebook. Entry points: `readme`, `requirements`."""
+"""Provide the README and requirements.txt that accompany the notebook. Entry points: `readme` and `requirements`."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
 
 
 def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
-    """Yield the track and minutes of each of a chapter's sections that state a time."""
+    """Yield the track and minutes of each section in a chapter, omitting sections that state no time."""
     for cell in chapter.cells:
         if cell.role == "text":
             yield from _stated(cell.source)
@@ -242,7 +242,7 @@ def _stated(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _time_part(stars: re.Match[str]) -> str:
-    """Return the part of a line that states a time in any language, such as "10 minutes", or "" if no part does."""
+    """Return the part of a line that states a duration, such as "10 minutes", in any language, or "" if there is none."""
     parts = stars["rest"].split(" · ")
     return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
 

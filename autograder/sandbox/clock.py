@@ -32,7 +32,7 @@ class Clock:
         self._queued: dict[str, float] = {}  # seconds per thread, including threads that have ended
 
     def read(self) -> Reading:
-        """Return the current reading."""
+        """Return the CPU time and run-queue time that the process has accumulated so far."""
         if self._pid > 0:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 reading = Reading(self._cpu(), self._queue_seconds())

@@ -130,7 +130,7 @@ class Meter:
         self._charge(*self._measure(time.monotonic()))
 
     def ended(self, cpu: float) -> Excess | None:
-        """Charge the budget for the total CPU time of a process that has ended. Return the limit that was reached, if any."""
+        """Charge a finished process's total CPU time to the budget. Return the limit that was reached, if any."""
         self.pause()
         self._charge(cpu, 0.0)
         return self._budget.excess

@@ -40,7 +40,7 @@ class Bindings:
 def index_bindings(
     name: str, binders: Sequence[int], changers: Sequence[int], units: Sequence[Unit]
 ) -> Bindings:
-    """Index the positions of the units that bind and change a name."""
+    """Index the positions of the units that bind or change a name."""
     # A unit that also reads the name cannot be the first unit to bind it.
     pure_binders = {p for p in binders if name not in units[p].at_once}
     first = min(pure_binders or binders, default=0)

@@ -46,7 +46,7 @@ class GivenNames:
                         yield index.units[other]
 
     def _hidden_by(self, position: int) -> list[int]:
-        """Return the positions of the course's units whose names a student's unit binds to different objects."""
+        """Return the positions of the course's units that define a name which this student's unit binds to a different object."""
         index = self._index
         conflicts = index.units[position].binds & index.given_names
         others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}

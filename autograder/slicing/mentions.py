@@ -147,7 +147,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
 
 
 def _type_in(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes of the type in an annotation, such as `x: nn.LayerNorm`, or in a call to `isinstance` or `issubclass`."""
+    """Return the AST nodes that name a type in an annotation (`x: nn.LayerNorm`) or in a call to `isinstance` or `issubclass`."""
     type_ = getattr(node, TYPE_FIELDS.get(type(node), ""), None)
     if isinstance(node, ast.Call) and is_call_of(node, "isinstance", "issubclass"):
         type_ = node.args[1] if len(node.args) == 2 else None
@@ -214,10 +214,10 @@ def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str
 def _used_imports(
     sources: Sequence[str], facts: Sequence[_Facts], forbidden: Collection[str]
 ) -> Iterator[str]:
-    """Yield the forbidden paths imported at module level whose names the code reads.
+    """Yield the forbidden paths that are imported at module level under a name that the code reads.
 
-    A name that a unit reads immediately refers to the last binding before the unit, or else to a later one. A name in a
-    function's body refers to the last binding.
+    A name that a unit reads immediately refers to the last binding before the unit, or to a later binding if there is none.
+    A name in a function's body refers to the last binding in the code.
     """
     imported = [
         [(name, path) for name, path in each.module_level if not _parts(path).isdisjoint(forbidden)]

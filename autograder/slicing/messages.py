@@ -1,4 +1,4 @@
-"""Define the messages between slicing's client and service, which are encoded with msgpack."""
+"""Define the messages between the slicing client and the slicing service. They are encoded with msgpack."""
 
 from __future__ import annotations
 

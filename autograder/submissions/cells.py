@@ -109,7 +109,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _first_versions(text: str) -> str:
-    """Return the text, keeping only the first version of each conflicting part."""
+    """Return the text with every Git merge conflict resolved in favour of its first version."""
     kept: list[str] = []
     version = 0  # 0 outside a conflict
     for line in text.split("\n"):

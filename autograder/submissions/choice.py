@@ -26,9 +26,9 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Submission:
     """Choose which of a student's submissions to grade, and return it.
 
-    Prefer the submission with the most exercises filled in, then the newest by the platform's time, then the first by
-    name. If there are several candidates, the result's `problems` list the ones that were not graded. If no candidate
-    is readable, they list the reason for each.
+    Prefer the submission with the most exercises filled in, then the newest one according to the platform, then the first
+    one by name. If there are several candidates, the result's `problems` name the candidates that were not graded. If no
+    candidate is readable, `problems` gives the reason for each candidate.
     """
     if len(candidates) == 1:
         return candidates[0]

@@ -46,7 +46,7 @@ class Reading(msgspec.Struct, frozen=True):
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
 
     def handed_in(self) -> HandedIn:
-        """Return the submission that this reading describes."""
+        """Return the person and submission according to this interpretation."""
         return HandedIn((Person(self.name or self.id, self.id),), self.late, upload=self.upload)
 
 
@@ -55,7 +55,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     File modification times are never used. `late` is set if the platform marks the submission as late without giving a
     time. `participant` is the participant number in Moodle's grading worksheet. `upload` is Canvas's file number, which
-    is higher for later uploads. If a file's name can be read in several ways, `readings` contains all of them.
+    is higher for later uploads. If a file's name is ambiguous, `readings` contains all ways to interpret it.
     """
 
     people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]
@@ -107,7 +107,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def ambiguous(readings: Sequence[Reading]) -> HandedIn:
-    """Return a submission whose student is unknown, because its file name can be read in several ways."""
+    """Return a submission whose student is unknown, because its file name is ambiguous."""
     first = readings[0]
     # The label must not contain the number of the upload, which changes with each submission.
     person = Person(f"{first.name} ({first.id}?)")
@@ -117,7 +117,7 @@ def ambiguous(readings: Sequence[Reading]) -> HandedIn:
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
     """Return a unique label for each student who made a submission.
 
-    A label contains the platform's id, unless the student's unique name on the roster has replaced the platform's name.
+    A label is the student's name on the roster, which is unique, or else the platform's name and id.
     """
     if handed_in is None:
         return (student,)

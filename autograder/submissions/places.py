@@ -83,7 +83,7 @@ class FoundFile:
 def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
     """Return the files of a whole class, grouped by student.
 
-    Files and folders named only after the day belong to `student`.
+    Files and folders whose names consist only of the day's name belong to `student`.
     """
     by_student: dict[tuple[str, ...], list[FoundFile]] = {}
     for file in _find_in_class(top, day, student):

@@ -86,7 +86,7 @@ def canvas_matches(name: str) -> list[re.Match[str]]:
 
 
 def _is_canvas_name(name: str) -> bool:
-    """Return whether Canvas may have written this name: in lower case, with only letters, marks, digits and underscores."""
+    """Return whether Canvas could have generated this name: lower case, with only letters, marks, digits and underscores."""
     is_word = all(c.isalnum() or unicodedata.category(c)[0] == "M" or c == "_" for c in name)
     return is_word and name == name.lower()
 
@@ -134,8 +134,8 @@ def _match_moodle(name: str) -> re.Match[str] | None:
 def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
     """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats.
 
-    A file from Moodle belongs to an unknown student if its name can be read in two ways and the student in the first
-    reading has other files, because a different student may have chosen this name.
+    If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. But if
+    that student has other files, treat the student as unknown, because a different student may have chosen the name.
     """
     moodle = {name: found for name in names if (found := parse_moodle_name(name))}
     clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}

@@ -67,7 +67,7 @@ class Roster:
     def find_by_key(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
     ) -> Entry | None:
-        """Find a person by id, email address or participant number, by a label, or by a folder's name; see `find`."""
+        """Find a person by id, email address, participant number, label or folder name; see `find`."""
         is_folder = not (has_own_name or participant or person.id or person.email)
         keys = (person.id, person.email, person.name if is_folder else "")
         found = next(filter(None, (self._by_key.get(key.casefold()) for key in keys)), None)
@@ -78,7 +78,7 @@ class Roster:
         return found if found and found.matches_participant(person, participant) else None
 
     def _labelled(self, person: Person, label: str) -> Entry | None:
-        """Return the student whose row contains the label of a person, such as `lovelaceada (4211)`."""
+        """Return the student whose roster row contains this person's label, such as `lovelaceada (4211)`."""
         contains_id = label not in ("", person.name)
         found = self._by_label.get(label.casefold()) if contains_id else None
         return found if found and not found.contradicts(person) else None
@@ -98,7 +98,7 @@ class Roster:
         return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Resolve an ambiguous file name if only one interpretation matches the roster by id, or failing that, by full name."""
+        """Resolve an ambiguous file name if only one interpretation has an id, or otherwise a full name, on the roster."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
         found = by_id or [

@@ -1,4 +1,4 @@
-"""Represent a student on the roster, and compare names without regard to case, accents and the order of words."""
+"""Represent a student on the roster, and compare names, ignoring case, accents and word order."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Outside:
         return state
 
     def _change_times(self) -> dict[str, int]:
-        """Return when each file or folder last changed. Unlike the time of modification, this time cannot be set."""
+        """Return the ctime of each file and folder. Unlike the modification time, it cannot be set by a program."""
         return {str(path): path.lstat().st_ctime_ns for path in self.root.rglob("*")}
 
     def _has_changes(self) -> bool:

@@ -50,7 +50,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack: a student's cell, the defences that stop it, and the effect that it has without these defences."""
+    """An attack: a student's cell, the defences that stop it, and its effect if these defences are disabled."""
 
     family: str
     name: str
@@ -95,6 +95,6 @@ def one_per_defence(attacks: Iterable[Attack]) -> list[Attack]:
 IS_LONG = os.environ.get("ATTACKS") == "all"
 ATTACKS = [attack for family in FAMILIES for attack in read(family)]
 HONEST = read("honest")
-# The attacks that must have an effect without their defences.
+# The attacks that must have an effect if the defences against them are disabled.
 EFFECTIVE = [attack for attack in ATTACKS if attack.effect]
 PROVED = EFFECTIVE if IS_LONG else one_per_defence(EFFECTIVE)

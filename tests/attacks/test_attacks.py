@@ -1,8 +1,8 @@
-"""Test that no attack has an effect in the sandbox, that each has an effect without its defence, and that honest code passes.
+"""Test that no attack has an effect in the sandbox, that each has one if its defences are disabled, and that honest code passes.
 
-`run.py` runs all attacks as `root`. The user `nobody` runs only those that the kernel blocks, without namespaces. By default,
-one attack per effect and set of defences also runs without these defences. With `ATTACKS=all` (`make attacks`), this applies
-to every attack with an effect, and `nobody` also runs the attacks with namespaces.
+`run.py` runs all attacks as `root`. As `nobody`, it runs only the attacks that the kernel blocks, without namespaces. By
+default, one attack per effect and set of defences also runs with these defences disabled. With `ATTACKS=all`
+(`make attacks`), every attack with an effect runs with its defences disabled, and `nobody` also runs attacks with namespaces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run attacks without their defences, to show that they are real. Entry point: `proofs`."""
+"""Run attacks with the defences against them disabled, to show that the attacks are real. Entry point: `proofs`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Unwalled(LocalProcess):
 
 
 class Presliced(Slicer):
-    """A slicer that returns slices made before a fork. A forked process cannot use the server, which is not its child."""
+    """A slicer that returns slices computed before a fork, because a forked process cannot use the fork server."""
 
     made: ClassVar[dict[tuple[Cell, ...], NotebookSlices]] = {}
 

@@ -103,7 +103,7 @@ def autograder(folder: Path, *arguments: str) -> str:
 
 @contextlib.contextmanager
 def exchange(folder: Path) -> Iterator[Path]:
-    """Let nbgrader's server release to a new exchange, and yield the exchange's folder."""
+    """Create an empty exchange folder, configure nbgrader to use it, and yield it."""
     place, settings = folder / "exchange", folder / "jupyter"
     place.mkdir()
     place.chmod(0o777)
@@ -190,7 +190,7 @@ def check(name: str, folder: Path, browser: Browser, shots: Path | None) -> None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check all variants. Return 1 if one fails."""
+    """Check all variants. Return 1 if any variant fails."""
     program, shots = browser_and_folder(arguments)
     failed = False
     with sync_playwright() as playwright:

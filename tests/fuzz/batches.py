@@ -58,7 +58,7 @@ def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Return a class that mixes these cases with honest submissions, including those by ada and zoe."""
+    """Return a class that mixes these cases with honest submissions, including submissions by `ada` and `zoe`."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 

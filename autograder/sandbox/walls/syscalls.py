@@ -200,7 +200,7 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def libc(name: str, *arguments: Any) -> int:
-    """Call a C library function such as `mount`. It handles arguments and errors like `call`."""
+    """Call a C library function such as `mount`, handling arguments and errors in the same way as `call`."""
     return _checked(name, getattr(_libc, name)(*map(_wide, arguments)))
 
 

@@ -187,7 +187,7 @@ class Wall:
         return self._fork()
 
     def separate(self) -> None:
-        """Isolate the processes of this server from those of the server from which it was forked."""
+        """Isolate this server's processes from the processes of the server that it was forked from."""
         privileges.die_with_parent()
         if self.has("namespaces"):
             namespaces.unshare_server()
@@ -228,7 +228,7 @@ class Wall:
 def _enter_namespaces(
     root: bool, uid: int, gid: int, python: Sequence[str], hidden: Sequence[str]
 ) -> None:
-    """Build the new root file system, and return in the first process of the new namespaces."""
+    """Enter new namespaces and build their root file system. Only the first process in them returns from this function."""
     if root:
         namespaces.unshare_mounts()
         namespaces.build_root(python, hidden)

@@ -1,6 +1,6 @@
-"""Describe modules so that other processes can create handles, and call modules with the tensors that a handle sends.
+"""Describe modules so that other processes can create handles to them, and call modules with the tensors that a handle sends.
 
-Both processes refer to a module's parts by position, because each call would otherwise look up many paths.
+Both processes refer to a module's parts by position, because it would be slow to look up every path in each call.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module |
 
 
 def tensor_at(modules: Sequence[nn.Module], place: Place) -> Tensor | None:
-    """Return the parameter or buffer at a place, or None if there is none."""
+    """Return the parameter or buffer at this place, or None if it does not exist."""
     owner, name = modules[place[0]], place[1]
     found = owner._parameters.get(name)
     return owner._buffers.get(name) if found is None else found

@@ -18,7 +18,7 @@ MODULE = "tests.attacks.classes.start"
 
 
 def main(user: str, wall: str, arguments: Sequence[str]) -> None:
-    """Switch to the user, deny namespaces if requested, and run the command."""
+    """Switch to the given user, deny namespaces if requested, and run the command."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", MODULE, user, wall, *arguments])
     if wall == "denied":

