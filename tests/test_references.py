@@ -93,6 +93,35 @@ def f(q, k, v):
         assert torch.allclose(own, other)
 
 
+def test_code_can_modify_the_results_of_references_in_place(load: Load) -> None:
+    student = load(
+        "day1",
+        "f",
+        """
+def f(q, k, v, hidden):
+    scores = attention_scores(q, k)
+    scores[hidden] = -1e4
+    output, weights = attention(q, k, v)
+    output += softmax(scores).masked_fill_(hidden, 0) @ v
+    return output.mul_(weights.sum())
+""",
+        ["softmax", "attention_scores", "attention"],
+    )
+    q, k, v = (torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    hidden = torch.ones(2, 3, 3, dtype=torch.bool).triu(1)
+    scores = q @ k.mT / 2
+    expected = 6 * (scores.softmax(-1) + scores.masked_fill(hidden, -1e4).softmax(-1)) @ v
+    seen = student.f(q, k, v, hidden)
+    assert torch.allclose(seen, expected)
+    upstream = torch.randn_like(expected)
+    for own, other in zip(
+        torch.autograd.grad(seen, (q, k, v), upstream),
+        torch.autograd.grad(expected, (q, k, v), upstream),
+        strict=True,
+    ):
+        assert torch.allclose(own, other)
+
+
 MODULE = """
 import copy
 

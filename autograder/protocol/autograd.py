@@ -19,6 +19,8 @@ class _Link(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.gradients = gradients
         ctx.set_materialize_grads(False)
+        # The outputs are views of the received bytes. Autograd lets code modify copies in place, but not such views.
+        outputs = [out.clone() for out in outputs]
         fixed = [out for out, flag in zip(outputs, flags, strict=True) if not flag]
         ctx.mark_non_differentiable(*fixed)
         return tuple(outputs)
