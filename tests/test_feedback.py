@@ -240,6 +240,33 @@ def test_substitution_by_the_reference_is_explained(texts: Texts) -> None:
     assert "so that a mistake in one exercise costs points only once" in text
 
 
+@pytest.mark.parametrize(
+    "raised", ["NotImplementedError: softmax", "NameError: name 'softmax' is not defined"]
+)
+def test_a_replaced_exercise_without_a_solution_is_not_called_wrong(
+    texts: Texts, raised: str
+) -> None:
+    stub = f"`masked_attention` raised {raised} (cell 3, line 2: `softmax(scores)`)"
+    failed = {0: stub, 1: stub, 2: "3 of 4 values are wrong"}
+    part = exercise(texts, "masked_attention", failed, reference_for=("softmax",))
+    marks = submission(texts, untouched(texts, "softmax"), part)
+    feedback = as_text(to_feedback(part, texts, ["softmax"]))
+    for text in (Page(page_of(marks, texts)).text, feedback):
+        assert "used the course's own code there. The mistake is in" in text
+        assert "3 of 4 values are wrong" in text
+        for wrong in (raised, "instead of yours", "Fix ", "with your own"):
+            assert wrong not in text
+
+
+def test_the_note_distinguishes_wrong_exercises_from_those_without_a_solution(texts: Texts) -> None:
+    names = ("softmax", "attention_scores")
+    part = exercise(texts, "masked_attention", {3: "no"}, reference_for=names)
+    text = as_text(to_feedback(part, texts, ["attention_scores"]))
+    assert "course's own `softmax` instead of yours" in text
+    assert "no solution for `attention_scores` yet, so the grader also used" in text
+    assert "Fix `softmax` first." in text
+
+
 def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> None:
     small = exercise(texts, "softmax", {0: "no"})
     large = exercise(texts, "Transformer", dict.fromkeys(range(9), "no"))

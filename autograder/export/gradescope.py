@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from autograder.feedback.exercise_feedback import as_text, to_feedback
+from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
 from autograder.feedback.sentences import Texts
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks
@@ -32,6 +32,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
     """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
+    unattempted = unattempted_in(row.marks.exercises)
     if row.late.days and row.marks.exercises and row.points is not None:
         output.append(
             f"{counted(row.late.days, 'day')} late: {counted(row.marks.earned, 'point')} − "
@@ -50,7 +51,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
                 "name": f"{exercise.name} (optional)" if exercise.optional else exercise.name,
                 **({} if exercise.optional else _score(exercise)),
                 "status": "passed" if exercise.points == exercise.max_points else "failed",
-                "output": as_text(to_feedback(exercise, texts)),
+                "output": as_text(to_feedback(exercise, texts, unattempted)),
             }
             for number, exercise in enumerate(row.marks.exercises, 1)
         ],

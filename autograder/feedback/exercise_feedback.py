@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autograder.feedback.causes import order_by_cause, shared_message, simplify
@@ -67,10 +67,16 @@ class ExerciseFeedback:
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
+    unattempted: Sequence[str]  # those in `reference_for` that the student did not attempt
     missing: bool  # whether the exercise is not defined in the submission
     by_hand: str  # how a TA changed the points, and the TA's comment
     code: Sequence[CodeBlock]  # the student's code, if the exercise lost points
     optional: bool
+
+    @property
+    def own_versions(self) -> str:
+        """Return the names of the student's own exercises that the first run used and the grader then replaced."""
+        return list_names([name for name in self.reference_for if name not in self.unattempted])
 
     @property
     def is_full(self) -> bool:
@@ -93,10 +99,10 @@ class ExerciseFeedback:
     def unfolded(self) -> int:
         """Return how many failed tests to show initially: fewer if a known mistake or a single reason explains them all.
 
-        If the exercise was regraded with reference solutions, the reason comes from the first run, so it does not explain
-        the failures shown.
+        If the student's own versions of other exercises were replaced, the reason comes from the first run, so it does not
+        explain the failures shown.
         """
-        if self.reason and not self.reference_for:
+        if self.reason and not self.own_versions:
             return 0
         return 1 if self.mistake else UNFOLDED
 
@@ -136,23 +142,47 @@ class ExerciseFeedback:
     @property
     def substitution_note(self) -> str:
         """Explain that reference solutions to other exercises were used, and how this affects the points."""
-        others = list_names(self.reference_for)
-        note = (
-            f"Graded with the course's own {others} instead of yours, "
-            "so that a mistake in one exercise costs points only once."
-        )
+        wrong = self.own_versions
+        empty = list_names(self.unattempted)
+        notes = []
+        if wrong:
+            notes.append(
+                f"Graded with the course's own {wrong} instead of yours, "
+                "so that a mistake in one exercise costs points only once."
+            )
+        if empty:
+            also = "also " if wrong else ""
+            notes.append(
+                f"Your notebook has no solution for {empty} yet, so the grader {also}used the course's own code there."
+            )
         if self.is_full:
-            return f"{note} Good news: `{self.name}` itself is correct and gets full points."
-        return (
-            f"{note} Some checks failed even then, so there is also a mistake in `{self.name}` itself. "
-            f"Fix {others} first. Then run the checks in your notebook to see what is left."
-        )
+            notes.append(f"Good news: `{self.name}` itself is correct and gets full points.")
+        elif wrong:
+            notes.append(
+                f"Some checks failed even then, so there is also a mistake in `{self.name}` itself. "
+                f"Fix {wrong} first. Then run the checks in your notebook to see what is left."
+            )
+        else:
+            notes.append(
+                f"The mistake is in `{self.name}` itself. Run its checks in your notebook: "
+                "they use a stand-in for what is missing."
+            )
+        return " ".join(notes)
 
 
-def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
-    """Convert the marks for an exercise to feedback."""
+def to_feedback(
+    marks: ExerciseMarks, texts: Texts, unattempted: Collection[str] = ()
+) -> ExerciseFeedback:
+    """Convert the marks for an exercise to feedback. `unattempted` contains the exercises that are not attempted."""
     sentences = texts.tests.get(marks.name, {})  # the course may have changed
+    unattempted = [name for name in marks.reference_for if name in unattempted]
     failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
+    own = [name for name in marks.reference_for if name not in unattempted]
+    # The error that a stub raises in the first run explains nothing about this exercise.
+    failed = [
+        replace(one, observed="") if _is_from_stub(one.observed, unattempted) else one
+        for one in failed
+    ]
     observed = [one.observed for one in failed]
     reason = shared_message(observed)
     mistake = texts.mistakes.get(marks.name, {}).get(marks.mistake or "", "")
@@ -160,8 +190,8 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # If reference solutions were used, all messages are collapsed, so "same as above" would not help.
-        ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
+        # If the student's own versions were replaced, all messages are collapsed, so "same as above" would not help.
+        ordered = order_by_cause(observed, visible, mark_repeats=not own)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(
         name=marks.name,
@@ -173,11 +203,23 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed=failed,
         passed=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
         reference_for=marks.reference_for,
+        unattempted=unattempted,
         missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
         by_hand=_by_hand(marks),
         code=[_code_block(statement) for statement in marks.statements],
         optional=marks.optional,
     )
+
+
+def unattempted_in(exercises: Iterable[ExerciseMarks]) -> list[str]:
+    """Return the names of the exercises that are not attempted."""
+    return [exercise.name for exercise in exercises if exercise.status == "not_attempted"]
+
+
+def _is_from_stub(observed: str, unattempted: Sequence[str]) -> bool:
+    """Return whether a message is about an exception raised because one of these exercises is a stub or not defined."""
+    raised = re.search(r"\braised (?:NotImplementedError: |NameError: name ')(\w+)", observed)
+    return raised is not None and raised[1] in unattempted
 
 
 def _code_block(statement: Statement) -> CodeBlock:
@@ -221,7 +263,7 @@ def as_text(exercise: ExerciseFeedback) -> str:
     lines = [f"{exercise.name}: {total}, {exercise.status_text}.", *_notes(exercise)]
     if exercise.failed:
         lines += ["", f"{exercise.failed_heading}:"]
-        own = "with your own code: " if exercise.reference_for else ""
+        own = "with your own code: " if exercise.own_versions else ""
         for test in exercise.failed:
             lines.append(f"  - {_indent(test.sentence)}")
             lines += [f"    {own}{_indent(test.observed)}"] if test.observed else []
@@ -238,7 +280,7 @@ def _notes(exercise: ExerciseFeedback) -> Iterator[str]:
         yield exercise.by_hand
     if exercise.mistake:
         yield exercise.mistake
-    if exercise.reason and not exercise.reference_for:
+    if exercise.reason and not exercise.own_versions:
         yield exercise.reason
     if exercise.reference_for:
         yield exercise.substitution_note
@@ -250,7 +292,7 @@ def _indent(text: str) -> str:
 
 def as_html(exercise: ExerciseFeedback) -> str:
     """Return the feedback for an exercise as an HTML fragment that includes its CSS."""
-    return render("fragment.html", exercise=exercise, list_names=list_names)
+    return render("fragment.html", exercise=exercise)
 
 
 def list_names(names: Sequence[str]) -> str:

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.course.output_files import make_folder, write_output
-from autograder.feedback.exercise_feedback import ExerciseFeedback, list_names, to_feedback
+from autograder.feedback.exercise_feedback import (
+    ExerciseFeedback,
+    list_names,
+    to_feedback,
+    unattempted_in,
+)
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
 from autograder.grading import internal_errors
@@ -42,7 +47,8 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
 def page(recipient: Recipient, texts: Texts) -> str:
     """Return a feedback page as HTML. Like the exports, it shows points with the late penalty applied."""
     marks = recipient.marks
-    exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
+    unattempted = unattempted_in(marks.exercises)
+    exercises = [to_feedback(exercise, texts, unattempted) for exercise in marks.exercises]
     return render(
         "feedback.html",
         language=texts.day.language,

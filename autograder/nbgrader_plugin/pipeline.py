@@ -28,7 +28,7 @@ from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
-from autograder.feedback.exercise_feedback import to_feedback
+from autograder.feedback.exercise_feedback import to_feedback, unattempted_in
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
@@ -252,6 +252,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
         """Fill in the outputs of the check cells. nbgrader reads a cell's points from its `execute_result` output."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
+        unattempted = unattempted_in(marks.exercises)
         for cell in nb.cells:
             metadata = cell.metadata.get("nbgrader", {})
             if not metadata.get("grade"):
@@ -260,7 +261,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
             if exercise is None:
                 cell.outputs = [text_output(ungraded_message(marks)), points_output(0.0)]
             else:
-                feedback = feedback_output(to_feedback(exercise, self.parent.texts))
+                feedback = feedback_output(to_feedback(exercise, self.parent.texts, unattempted))
                 cell.outputs = [feedback, points_output(exercise.credit)]
         if marks.exercises and marks.problems:
             notes = make_node(v4.new_code_cell, "# Notes about this notebook", id="problems")

@@ -16,7 +16,7 @@ from rich.console import Console
 from autograder.course import config as courses
 from autograder.execution.answer_key import AnswerKey
 from autograder.feedback import student_page
-from autograder.feedback.exercise_feedback import as_text, to_feedback
+from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
 from autograder.feedback.sentences import Texts
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
@@ -161,7 +161,8 @@ def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
     console.print(table([Row(Entry("", marks.label, marks.student), marks)]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
     yield student_page.page(recipient(marks), texts)
-    yield from (as_text(to_feedback(one, texts)) for one in marks.exercises)
+    unattempted = unattempted_in(marks.exercises)
+    yield from (as_text(to_feedback(one, texts, unattempted)) for one in marks.exercises)
 
 
 def _texts(value: Any) -> Iterator[str]:
