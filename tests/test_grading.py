@@ -142,7 +142,10 @@ padding_mask.table = endless(padding_mask)
     ("first", "hint"),
     [
         ("import no_such_package", "; an import failed: No module named 'no_such_package'"),
-        ("", "; if this name is a notebook variable"),
+        (
+            "",
+            "; check the spelling, and whether `self.` is missing; if this name is a notebook variable",
+        ),
     ],
 )
 def test_an_undefined_name_is_explained(first: str, hint: str, small: Grader) -> None:

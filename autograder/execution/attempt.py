@@ -30,7 +30,8 @@ CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
 MODIFIED = "modified by an inplace operation"
 NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /= y`"
 NOT_DEFINED = (
-    "if this name is a notebook variable, pass it as an argument or store it in an attribute"
+    "check the spelling, and whether `self.` is missing; if this name is a notebook variable, "
+    "pass it as an argument or store it in an attribute"
 )
 
 
