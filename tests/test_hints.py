@@ -90,13 +90,13 @@ def test_the_released_results_are_small(name: str) -> None:
     assert len(packed(COURSE.day(name))) < MAX_BYTES
 
 
-# The first words of four hints. Each of these mistakes differs from another one only by an additional error, so the hint for
-# that other mistake is also correct.
+# How the hints of four mistakes start that differ from another mistake only in a further error, so that its hint fits, too.
 ALSO_TRUE = (
     "In your code, a query with no allowed keys attends to all keys equally. In float16,",
     "Your code takes one row of the table per sequence",
     "Your code uses the noise level of step t + 1, so it fails",
     "Your exponent has the denominator half − 1, which is 0",
+    "Your frequencies decay twice as fast as they should, and your code fails for an odd",
 )
 
 
