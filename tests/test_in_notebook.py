@@ -324,6 +324,18 @@ def test_an_assertion_of_the_check_keeps_its_message() -> None:
     assert str(failed.value) == "1 should give 2"
 
 
+def test_where_to_look_is_left_out_if_a_name_is_not_defined() -> None:
+    with (
+        pytest.raises(AssertionError, match="invalid literal") as failed,
+        expecting("1 should work", "Check the axes."),
+    ):
+        int("one")
+    assert str(failed.value).endswith("\nCheck the axes.")
+    with pytest.raises(AssertionError) as failed, expecting("1 should work", "Check the axes."):
+        raise NameError("name 'pe' is not defined")
+    assert str(failed.value) == "1 should work; yours raises NameError: name 'pe' is not defined"
+
+
 def test_a_stub_is_not_described_as_an_error() -> None:
     with pytest.raises(NotImplementedError), expecting("1 should give 2"):
         raise NotImplementedError("double")

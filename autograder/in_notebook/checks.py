@@ -95,14 +95,16 @@ def demonstration() -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting(result: str, look: str = "") -> Iterator[None]:
-    """If the code raises an error, report what it should do and where to look."""
+    """If the code raises an error, report what it should do and where to look, unless a name is not defined."""
     try:
         yield
     except Exception as error:
         with helper_names():
             if _is_stub(error) or _is_failed_check(error):
                 raise
-            message = f"{result}; yours raises {_message(error)}\n{look}".strip()
+            message = f"{result}; yours raises {_message(error)}"
+            if look and not isinstance(error, NameError):
+                message += f"\n{look}"
         raise AssertionError(message) from error
 
 

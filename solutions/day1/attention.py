@@ -96,7 +96,7 @@ if __name__ == "__main__":
         expected = torch.tensor([[1 / 4, 1 / 2, 1 / 4], [1 / 3, 1 / 3, 1 / 3]])
         with expecting(
             "softmax of a tensor of shape (2, 3) should work",
-            "Keep each axis that you reduce as an axis of size 1, so that it broadcasts.",
+            "If shapes do not match, keep each axis that you reduce as an axis of size 1.",
         ):
             weights = softmax(x)
         assert weights is not None, "softmax returns None. Does it end with `return`?"
@@ -227,7 +227,7 @@ if __name__ == "__main__":
         expected = torch.tensor([[3.0, -2.0, 5.0], [-3.0, -9.0, 0.0]])
         with expecting(
             "2 queries and 3 keys with 4 features each should give scores of shape (2, 3)",
-            "Which matrix do you have to transpose?",
+            "If shapes do not match, which two axes of which matrix do you have to swap?",
         ):
             result = attention_scores(query, key)
         assert result is not None, "attention_scores returns None. Does it end with `return`?"

@@ -325,7 +325,7 @@ if __name__ == "__main__":
         wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should be\n{wanted}\nyours are\n{shapes}\n"
-            "Check the attribute names in the docstring."
+            "Check the attribute names and sizes in the docstring."
         )
         layer = filled(layer)
         query, key, value = (

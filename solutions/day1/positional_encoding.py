@@ -406,7 +406,7 @@ if __name__ == "__main__":
         module = PositionalEncoding(4, max_length=6).eval()
         with expecting(
             "Vectors of shape (2, 3, 4) should work with max_length 6",
-            "Which axis of x is the position axis?",
+            "Compare the shapes of x and of what you add. Which axis of x is the position axis?",
         ):
             encoded = module(torch.zeros(2, 3, 4))
         assert encoded is not None, "forward returns None. Does it end with `return`?"

@@ -453,6 +453,9 @@ if __name__ == "__main__":
         with expecting("Logits of shape (2, 2, 4) and targets of shape (2, 2) should work"):
             seen = sequence_loss(logits, targets, pad_id=-1)
         assert seen is not None, "sequence_loss returns None. Does it end with `return`?"
+        assert isinstance(seen, Tensor), (
+            f"The loss should be a tensor; yours is a {type(seen).__name__}, which has no gradient."
+        )
         assert seen.shape == (), (
             f"The loss should be a scalar; yours has shape {tuple(seen.shape)}."
         )
