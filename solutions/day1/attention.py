@@ -141,6 +141,17 @@ if __name__ == "__main__":
             f"softmax of [15, 15] in float16 should be [0.5, 0.5]; yours is {half.tolist()}. "
             "exp(12) already overflows in float16."
         )
+        x = torch.tensor([0.0, math.log(2.0), 0.0], requires_grad=True)
+        with expecting(
+            "softmax should be differentiable",
+            "In-place operations such as `/=` can overwrite values that the gradient needs.",
+        ):
+            softmax(x)[1].backward()
+        # With weights (1/4, 1/2, 1/4), the derivatives of the second one are −1/8, 1/4 and −1/8.
+        assert torch.allclose(x.grad, torch.tensor([-0.125, 0.25, -0.125]), atol=1e-5), (
+            "The gradient of the second weight with respect to x should be [-0.125, 0.25, -0.125]; yours "
+            f"is {x.grad.tolist()}."
+        )
         print("softmax: all visible checks pass.")
 
     check_softmax()

@@ -385,7 +385,11 @@ if __name__ == "__main__":
             f"The output should be 5, −7 and 0; yours is {output[:, 0].tolist()}. "
             "Did you compute it from the weights that you return?"
         )
-        output.sum().backward()
+        with expecting(
+            "masked_attention should be differentiable",
+            "In-place operations such as `*=` can overwrite values that the gradient needs.",
+        ):
+            output.sum().backward()
         assert query.grad.isfinite().all(), (
             f"The gradient of the query should be finite; yours is\n{query.grad}\n"
             "NaN can reappear in the gradient, even if you replace it after softmax."
