@@ -216,6 +216,7 @@ def test_pytorchs_out_of_memory_error_is_simplified() -> None:
         ("x + gelu(z): wrong", "x + gelu(z): wrong."),
         ("d_model is 10", "d_model is 10."),
         ("ᾱ for 3 steps: wrong", "ᾱ for 3 steps: wrong."),
+        ("model.encode should be called once", "model.encode should be called once."),
     ],
 )
 def test_a_message_becomes_a_sentence_and_names_stay(

@@ -248,8 +248,8 @@ def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) ->
 
 
 def _to_sentence(text: str) -> str:
-    """Capitalise the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, is left unchanged."""
-    if re.match(r"(a|[a-z]{2,})\b", text):
+    """Capitalise the first word and add a full stop. A first word that may be a name, such as `x` or `f.g`, is left unchanged."""
+    if re.match(r"(a|[a-z]{2,})\b(?!\.\w)", text):
         text = text[:1].upper() + text[1:]
     return text if not text or text[-1] in ".?!…。？！" else f"{text}."
 

@@ -163,7 +163,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """If all sublayers output 0, √d_model · embedding + positional encoding passes only through the norms and `output`."""
+        """If all steps of the layers return 0, √d_model · embedding + positional encoding passes only the norms and `output`."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
@@ -178,7 +178,7 @@ class TestTransformer:
         for norm in ("decoder.0.norm1", "decoder.0.norm2", "decoder.0.norm3"):
             y = apply_norm(y, weights, norm)
         expected = F.linear(y, weights["output.weight"].double(), weights["output.bias"].double())
-        what = "if all sublayers output 0"
+        what = "if all steps of the layers return 0"
         close(model.encode(source), x, f"the result of encode {what}", 1e-3, 1e-3, torch.float32)
         actual = model.decode(target, x.float(), source)
         close(actual, expected, f"the result of decode {what}", 1e-3, 1e-3, torch.float32)
