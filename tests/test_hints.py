@@ -90,7 +90,8 @@ def test_the_released_results_are_small(name: str) -> None:
     assert len(packed(COURSE.day(name))) < MAX_BYTES
 
 
-# How the hints of four mistakes start that differ from another mistake only in a further error, so that its hint fits, too.
+# The first words of hints. Each of these mistakes differs from another one only by an additional error, so the hint for
+# that other mistake is also correct.
 ALSO_TRUE = (
     "In your code, a query with no allowed keys attends to all keys equally. In float16,",
     "Your code takes one row of the table per sequence",

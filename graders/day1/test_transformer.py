@@ -163,7 +163,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """If all steps of the layers return 0, √d_model · embedding + positional encoding passes only the norms and `output`."""
+        """If the steps of all layers return 0, only the norms and `output` change √d_model · embedding + positional encoding."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
