@@ -20,7 +20,7 @@ def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
     started = time.monotonic()
     assert small_course.command(root, *grade, "alone.json").returncode == 0
     seconds = time.monotonic() - started
-    undisturbed = untimed(root / "alone.json")["submissions"]
+    uninterrupted = untimed(root / "alone.json")["submissions"]
     for file in (root / ".autograder").iterdir():
         file.unlink()
 
@@ -32,4 +32,4 @@ def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
     stored = [kill_run(root, wait) for _ in range(kills)]
     assert stored == sorted(stored), "stored marks were lost"
     assert small_course.command(root, *grade, "on.json").returncode == 0
-    check_all_stored(root, root / "on.json", undisturbed)
+    check_all_stored(root, root / "on.json", uninterrupted)

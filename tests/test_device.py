@@ -1,4 +1,4 @@
-"""Test `on_meta`: an error is accepted if it occurs because code reads a meta tensor's values. An imitation of it is not."""
+"""Test `on_meta`: an error is accepted if code reads a meta tensor's values, but a fake version of this error is not."""
 
 from __future__ import annotations
 

@@ -459,7 +459,7 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     assert exported("moodle") == ["-"]
     for to in ("csv", "nbgrader", "canvas", "moodle"):
         assert exported(to, zero=0.0) == ["0"]
-    kept = "stay, because the submissions have no grade"
+    kept = "are kept, because the submissions have no grade"
     label = "bob (O'Neil-Bÿron, Róbert, 12346)"
     notes = export(day, "canvas", class_, out, into=gradebook)
     assert any(f"{gradebook} {kept} (2): {label}: 12.5; cyd" in note for note in notes)

@@ -343,13 +343,13 @@ def test_a_killed_run_resumes(tmp_path: Path, run: Run) -> None:
     hand_in(tmp_path / "in", STUDENTS)
     grade = ("grade", "day1", "in", "--json")
     assert run(tmp_path, *grade, "alone.json", "--no-store").returncode == 0
-    undisturbed = untimed(tmp_path / "alone.json")["submissions"]
+    uninterrupted = untimed(tmp_path / "alone.json")["submissions"]
     stored = [kill_run(tmp_path, until_stored(tmp_path, count)) for count in (0, 3)]
     assert stored[0] <= stored[1] >= 3
     done = run(tmp_path, *grade, "on.json")
     assert done.returncode == 0
     assert f"{stored[1]} of {STUDENTS} submissions have not changed" in done.stdout
-    check_all_stored(tmp_path, tmp_path / "on.json", undisturbed)
+    check_all_stored(tmp_path, tmp_path / "on.json", uninterrupted)
 
 
 @pytest.mark.slow
@@ -407,11 +407,11 @@ def until_stored(root: Path, count: int) -> Callable[[subprocess.Popen[bytes]], 
     return wait
 
 
-def check_all_stored(root: Path, file: Path, undisturbed: Any) -> None:
-    """Check that a file and the store contain the marks of an undisturbed run."""
-    assert untimed(file)["submissions"] == undisturbed
+def check_all_stored(root: Path, file: Path, uninterrupted: Any) -> None:
+    """Check that a file and the store contain the same marks as an uninterrupted run."""
+    assert untimed(file)["submissions"] == uninterrupted
     with History(root) as history:
         current = history.current("day1")
     assert [(m.student, m.points) for m in current] == [
-        (one["student"], one["points"]) for one in undisturbed
+        (one["student"], one["points"]) for one in uninterrupted
     ]

@@ -141,9 +141,9 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path, server: Serv
     def grade() -> list[Any]:
         return [without_seconds(grader.grade(work)) for work in works]
 
-    undisturbed = grade()
+    uninterrupted = grade()
     started = time.monotonic()
-    assert grade() == undisturbed
+    assert grade() == uninterrupted
     seconds = time.monotonic() - started
     for _ in range(KILLS):
         # The second kill may happen while a new server is starting, or later.
@@ -152,7 +152,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path, server: Serv
         for killer in killers:
             killer.start()
         try:
-            assert grade() == undisturbed, delays
+            assert grade() == uninterrupted, delays
         finally:
             for killer in killers:
                 killer.cancel()

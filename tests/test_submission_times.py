@@ -138,7 +138,7 @@ def test_a_corrected_time_counts(course: Course) -> None:
 def test_a_worksheet_with_the_time_of_a_newer_file_does_not_change_the_time_of_the_graded_one(
     course: Course,
 ) -> None:
-    """If students submit again after grading, a worksheet downloaded for the export has the times of their newer files."""
+    """If students resubmit after grading, a worksheet downloaded before the export contains the times of their newer files."""
     course.grade(0, sheet=0)
     assert "differ from those" not in course.export(0)
     notes = course.export(1)

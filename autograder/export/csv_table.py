@@ -87,7 +87,7 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     if changed:
         yield f"these grades in {file} change {list_names(changed)}"
     if kept:
-        yield f"these grades in {file} stay, because the submissions have no grade {list_names(kept)}"
+        yield f"these grades in {file} are kept, because the submissions have no grade {list_names(kept)}"
 
 
 def number(text: str) -> float | None:

@@ -172,8 +172,8 @@ def _class_folder(
 def _is_wrapper(folder: Folder, day: str) -> bool:
     """Return whether a folder that has no siblings contains a class rather than one student's work. Raises OSError.
 
-    This is the case if a platform named the folder or its entries, or if the folder is named after the day. It is also
-    the case if the folder has several entries and no notebook.
+    This is the case if a platform named the folder or its entries, if the folder is named after the day, or if it has
+    several entries and no notebook.
     """
     if platforms.owner_key(folder.name):
         return False

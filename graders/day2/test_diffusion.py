@@ -599,7 +599,10 @@ class TestGuidedNoise:
         return model
 
     def _draw(self, seed, *shape):
-        """Return a random x, random steps t and random labels. The labels are at most 7, so 9 is not the largest label plus 1."""
+        """Return a random x, random steps t and random labels.
+
+        No label is 8, so the null label (9) is not the largest label plus 1.
+        """
         draw = Draw(seed)
         return draw.normal(*shape), draw.integers(1, 50, shape[0]), draw.integers(0, 8, shape[0])
 

@@ -1,10 +1,10 @@
-"""Run all attacks as one user, in one sandbox configuration or with their defences disabled. Print the results as JSON.
+"""Run attacks as one user, in one sandbox configuration or with the defences disabled. Print the results as JSON.
 
     python -m tests.attacks.run USER WALL [kernel]
 
 USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
-only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that then have an effect for
-this user. One attack is run for each effect and set of defences. If ATTACKS=all is set, all of these attacks are run.
+only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that should then succeed as
+this user: by default, one attack for each combination of effect and defences, and all of them if ATTACKS=all is set.
 
 The environment contains a canary, which a process that can inspect the grader would find. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.
