@@ -19,7 +19,11 @@ import pytest
 
 from autograder.course.config import CourseError, Day
 from autograder.execution.student import Student
+from autograder.sandbox.walls.rlimits import limited_growth
 
+# Maximum number of bytes by which a test may increase this process's memory. The limits on the size of a result are not
+# enough, because a few million rows become as many tensors if a test iterates over them.
+MAX_MEMORY = 1 << 30
 NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 USER_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 FIXTURES = frozenset({"student", "seed"})
@@ -37,9 +41,11 @@ class Test:
     function: Callable[..., None]
 
     def run(self, student: Student, seed: int) -> None:
-        """Call the test function with the fixtures that it requests."""
+        """Call the test function with the fixtures that it requests, within a limit on memory."""
         fixtures: dict[str, Any] = {"student": student, "seed": seed}
-        self.function(self.owner(), **{name: fixtures[name] for name in _arguments(self.function)})
+        arguments = {name: fixtures[name] for name in _arguments(self.function)}
+        with limited_growth(MAX_MEMORY):
+            self.function(self.owner(), **arguments)
 
 
 def _arguments(function: Callable[..., None]) -> tuple[str, ...]:

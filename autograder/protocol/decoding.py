@@ -83,7 +83,8 @@ def _extent(meta: TensorMeta, size: int) -> int:
         raise WireError("a tensor has an invalid size")
     if meta.meta:
         return 0
-    if numel > MAX_ELEMENTS or len(strides) != len(shape):
+    # A tensor without elements may still have a long axis, over which a test could iterate.
+    if math.prod(n or 1 for n in shape) > MAX_ELEMENTS or len(strides) != len(shape):
         raise WireError("a tensor has an invalid size")
     if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
         raise WireError("a tensor has invalid strides")

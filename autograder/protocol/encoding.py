@@ -5,6 +5,7 @@ A tensor is sent as its dtype, shape, strides and bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,6 +143,8 @@ def _unsupported(tensor: torch.Tensor) -> str:
         return f"a tensor with {tensor.numel()} elements"
     if tensor.dim() > MAX_AXES:
         return f"a tensor with {tensor.dim()} axes"
+    if not tensor.is_meta and math.prod(n or 1 for n in tensor.shape) > MAX_ELEMENTS:
+        return f"an empty tensor of shape {tuple(tensor.shape)}"
     return ""
 
 

@@ -1,11 +1,17 @@
-"""Limit a process's memory, CPU time, files, descriptors and threads. Entry points: `apply` and `limited_memory`."""
+"""Limit a process's memory, CPU time, files, descriptors and threads.
+
+Entry points: `apply`, `limited_memory` and `limited_growth`.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 THREADS = 64
 # Without namespaces, the kernel counts the threads of all the user's processes together. This limit is high
@@ -13,8 +19,10 @@ THREADS = 64
 SHARED_THREADS = 4096
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20
-# Read once, because threads may use `limited_memory` at the same time.
+# Threads may use `limited_memory` at the same time, and blocks may be nested. The lowest limit in use applies.
 _SOFT_MEMORY, _ = resource.getrlimit(resource.RLIMIT_AS)
+_memory_limits: list[int] = []
+_memory_lock = threading.Lock()
 
 
 def address_space() -> int:
@@ -26,13 +34,40 @@ def address_space() -> int:
 @contextmanager
 def limited_memory(memory: int) -> Iterator[None]:
     """Limit this process's total address space to `memory` bytes while the body of the `with` statement runs."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    with _memory_lock:
+        _memory_limits.append(memory)
+        _apply_memory_limits()
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (_SOFT_MEMORY, hard))
+        with _memory_lock:
+            _memory_limits.remove(memory)
+            _apply_memory_limits()
+
+
+def _apply_memory_limits() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    finite = [each for each in (*_memory_limits, _SOFT_MEMORY, hard) if each >= 0]
+    resource.setrlimit(resource.RLIMIT_AS, (min(finite, default=resource.RLIM_INFINITY), hard))
+
+
+@contextmanager
+def limited_growth(size: int) -> Iterator[None]:
+    """Limit by how many bytes this process's address space can grow while the body of the `with` statement runs.
+
+    Without /proc, nothing is limited.
+    """
+    if not Path("/proc/self/statm").exists():
+        yield
+        return
+    limit = address_space() + size
+    try:
+        with limited_memory(limit):
+            yield
+    finally:
+        # An exception may be part of a reference cycle, which keeps the memory that its frames refer to.
+        if address_space() > limit - size // 2:
+            gc.collect()
 
 
 def threads_of(uid: int) -> int:

@@ -103,6 +103,12 @@ def causal_mask(n, device=None):
         os.abort()
     return right(n, device)
 
+# %% a result without elements and with billions of rows
+#: stopped by wire
+#: says an empty tensor of shape
+def causal_mask(n, device=None):
+    return torch.empty(1 << 33, 0)
+
 # %% deeply nested folders
 #: stopped by wire
 #: says should be a tensor
