@@ -269,6 +269,16 @@ def test_only_grades_change_in_moodles_worksheet(day: Day) -> None:
         assert {**new, "Grade": ""} == {**old, "Grade": ""}
 
 
+def test_a_long_text_of_one_student_does_not_block_the_worksheet(day: Day) -> None:
+    with_roster(day)
+    csv.field_size_limit(131_072)  # the default
+    text = WORKSHEET.replace("<p>a,", "<p>" + "a" * 1_000_000)
+    out = day.root / "out.csv"
+    raw = [marks("in/Somebody_51_assignsubmission_file_/day1.ipynb", "Somebody", 93.5)]
+    export(day, "moodle", raw, out, into=written(day, "sheet.csv", text))
+    assert import_to_moodle(out)["51"] == "9.35"
+
+
 def test_moodles_grade_import(day: Day) -> None:
     with_roster(day)
     export(day, "moodle", CLASS, day.root / "out.csv")

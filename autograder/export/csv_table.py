@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ def read(file: Path, kind: str) -> Table:
     Raises:
         CourseError: The file cannot be read or is not a CSV file in UTF-8.
     """
+    # Moodle's worksheet may contain texts that students entered online, which can exceed the module's default limit.
+    csv.field_size_limit(sys.maxsize)
     try:
         text = file.read_text(encoding="utf-8-sig")
         delimiter = guess_delimiter(text)
