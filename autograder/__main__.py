@@ -4,9 +4,11 @@ import contextlib
 import io
 import signal
 import sys
+from types import FrameType
 
 # With these options, a command cannot use the pool and the fork server that `main` would start early.
 WITHOUT_STANDBY = ("--cluster", "--sandbox=none", "--help")
+_interrupts: list[int] = []  # the signals that stopped the command
 
 
 def main() -> None:
@@ -16,6 +18,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the encoding may lack symbols like ✓
+    _interrupts.clear()
+    # In a script, `&` makes a command ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop)
     for number in (signal.SIGTERM, signal.SIGHUP):  # sent by `kill`, and when the terminal closes
         if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
             signal.signal(number, _interrupt)
@@ -31,13 +37,24 @@ def main() -> None:
         cli.main()
     except KeyboardInterrupt:  # the command has not started yet
         sys.exit(130)
+    except Exception:
+        # If Ctrl-C interrupts an import, the libraries may raise other exceptions, such as ImportError.
+        if not _interrupts:
+            raise
+        sys.exit(130)
     finally:
         STANDBY.discard()
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt on Ctrl-C, and remember that the command was stopped."""
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
+
+
 def _interrupt(*_: object) -> None:
     """Interrupt the command like Ctrl-C so that it cleans up. This works even in the background, where SIGINT may be ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _stop)
     signal.raise_signal(signal.SIGINT)  # delayed while processes are being started
 
 

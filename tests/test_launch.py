@@ -273,38 +273,6 @@ def test_output_in_any_encoding_gives_no_traceback(monkeypatch: pytest.MonkeyPat
     assert output.getvalue().decode("latin-1") == "\\u2713 größer\n"
 
 
-@pytest.fixture
-def signal_handlers() -> Iterator[None]:
-    """Restore the signal handlers that a command replaces."""
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_before_a_command_starts_gives_no_traceback(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, signal_handlers: None
-) -> None:
-    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    signal.signal(number, usual)
-    monkeypatch.setattr("autograder.cli.main", lambda: signal.raise_signal(number))
-    monkeypatch.setattr("sys.argv", ["autograder", "list"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.main()
-    assert ended.value.code == 130
-
-
-def test_nohup_protects_a_command_from_the_end_of_its_terminal(
-    monkeypatch: pytest.MonkeyPatch, signal_handlers: None
-) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    monkeypatch.setattr("autograder.cli.main", lambda: signal.raise_signal(signal.SIGHUP))
-    monkeypatch.setattr("sys.argv", ["autograder", "list"])
-    command_line.main()
-
-
 def test_a_server_that_cannot_be_launched_is_left_to_the_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
