@@ -241,3 +241,13 @@ def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
     assert [e.student for e in roster_file.for_course(tmp_path, other).entries] == ["eve"]
     assert roster_file.for_course(tmp_path / "nowhere") == NO_ROSTER
+
+
+def test_a_roster_that_cannot_be_read_is_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / roster_file.FILE).symlink_to(tmp_path / "drive" / "roster.csv")
+    with pytest.raises(CourseError, match="could not be read: No such file"):
+        roster_file.for_course(tmp_path)
+    (tmp_path / roster_file.FILE).unlink()
+    (tmp_path / roster_file.FILE).mkdir()
+    with pytest.raises(CourseError, match="could not be read: Is a directory"):
+        roster_file.for_course(tmp_path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -65,7 +66,8 @@ def for_course(root: Path, file: Path | None = None) -> Roster:
         CourseError: The file cannot be read or has an invalid line.
     """
     default = root / FILE
-    if file is None and not default.is_file():
+    # A link to a file that is missing now, for example on a network drive, is an error. Otherwise, extensions would be lost.
+    if file is None and not os.path.lexists(default):
         return Roster(())
     found = load(file or default)
     _check_days(file or default, found, root)
