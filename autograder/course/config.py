@@ -162,17 +162,23 @@ class Course:
 
 
 def find_root(start: Path) -> Path:
-    """Return the nearest folder that contains `grading.toml`, starting at `start` and searching upwards.
+    """Return the folder that contains `grading.toml`: `start` or one of its parents.
 
     Raises:
-        CourseError: Neither `start` nor any of its parents contains `grading.toml`.
+        CourseError: None of these folders contains `grading.toml`, or several do. The inner one may then be a student's folder,
+            whose graders would run without a sandbox.
     """
-    for folder in (start, *start.parents):
-        if (folder / FILE).is_file():
-            return folder
-    raise CourseError(
-        f"{FILE} was not found in {start} or its parents. Run the command in the course folder."
-    )
+    found = [folder for folder in (start, *start.parents) if (folder / FILE).is_file()]
+    if not found:
+        raise CourseError(
+            f"{FILE} was not found in {start} or its parents. Run the command in the course folder."
+        )
+    if len(found) > 1:
+        raise CourseError(
+            f"{found[0]} and {found[1]} both contain {FILE}. If the first one is a student's folder, run the command in the "
+            "course folder. Otherwise, move one course out of the other."
+        )
+    return found[0]
 
 
 def load(root: Path) -> Course:
