@@ -3,8 +3,10 @@
 from __future__ import annotations
 import __future__ as future
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from autograder.course.config import Exercise
@@ -42,11 +44,13 @@ class Source:
 
     def location(self, line: int) -> str:
         """Return the notebook cell and line from which a line of `text` comes, or "" for the course's own code."""
-        for (first, last), unit in zip(self.pieces, self.units, strict=True):
-            if first <= line <= last:
-                where = f"cell {unit.cell}, line {unit.line + line - first}"
-                return "" if unit.given else where
-        return ""
+        # A hostile worker may report an error in each of thousands of pieces.
+        number = bisect_right(self.pieces, line, key=itemgetter(0)) - 1
+        if number < 0 or line > self.pieces[number][1]:
+            return ""
+        unit = self.units[number]
+        where = f"cell {unit.cell}, line {unit.line + line - self.pieces[number][0]}"
+        return "" if unit.given else where
 
     def location_with_code(self, line: int) -> str:
         """Return `location(line)` followed by the code on that line, which is easier to find than a line number."""

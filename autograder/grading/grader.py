@@ -161,18 +161,28 @@ def _hash_graded(notebook: NotebookSlices) -> str:
 def _problems_in_unread_cells(
     graded: Sequence[Graded], cells: Sequence[Cell], problems: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed."""
+    """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed.
+
+    If there are several such cells, the problem is about the first code cell, or else the first other cell.
+    """
     missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
     names = "|".join(map(re.escape, missing))
     definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
-    for cell in cells if missing else ():
-        for name in definition.findall(cell.source):
+    for cell in sorted(cells, key=lambda cell: cell.kind != "code") if missing else ():
+        is_unread = any(problem.startswith(f"cell {cell.number}: ") for problem in problems)
+        if cell.kind == "code" and not is_unread:
+            continue
+        # A cell may contain millions of definitions.
+        for name in {found[1]: None for found in definition.finditer(cell.source)}:
+            if name not in missing:
+                continue
+            missing.remove(name)
             if cell.kind != "code":
                 yield (
                     f"cell {cell.number}: this is not a code cell, so `{name}` was not graded. Change it to a code cell, "
                     "and submit the notebook again"
                 )
-            elif any(problem.startswith(f"cell {cell.number}: ") for problem in problems):
+            else:
                 yield (
                     f"cell {cell.number}: Python {PYTHON} cannot read this cell, so `{name}` was not graded. Correct the cell, "
                     "and submit the notebook again"

@@ -84,7 +84,8 @@ def find_day(submission: Submission, day: str, exercises: Mapping[str, Collectio
 def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
     """Return the exercises that the cells define, whether or not they are filled in."""
     code = (cell.source for cell in cells if cell.kind == "code")
-    return {name for source in code for name in DEFINITION.findall(source) if name in exercises}
+    found = (match[1] for source in code for match in DEFINITION.finditer(source))
+    return {name for name in found if name in exercises}
 
 
 def _describe(submission: Submission, name: str, filled: int) -> str:
