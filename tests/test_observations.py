@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import pytest
@@ -112,3 +113,15 @@ def test_parameters_on_the_meta_device_are_compared() -> None:
     for name in ("weight", "extra"):
         seen = known | {f"result.{name}": torch.empty(3, device="meta")}
         assert normalize(seen, reference, request)[FURTHER] is (name == "extra")
+
+
+def test_thousands_of_aliases_are_not_compared_with_every_parameter() -> None:
+    request = m.Read(1, "parameters")
+    known = Observations({f"result.{name}": torch.randn(6, 6) for name in range(40)})
+    reference = normalize(known, {}, request)
+    aliases = {f"result.alias{n}": known["result.39"].clone() for n in range(3_000)}  # type: ignore[union-attr]
+    few = dict(list(aliases.items())[:20])
+    assert normalize(known | few, reference, request)[FURTHER] is False
+    started = time.process_time()
+    assert normalize(known | aliases, reference, request)[FURTHER] is True
+    assert time.process_time() - started < 1

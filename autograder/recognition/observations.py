@@ -31,6 +31,7 @@ FAILURE = "failure"
 # Values that represent an exception. ValueError is the only exception type that exercises specify.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
 OVERHEAD = 400  # estimated bytes per observation, excluding its tensor
+MAX_OTHERS = 200  # maximum number of further parameters to compare with those of the reference
 MAX_PATH = 100  # maximum length of a path; a longer path is replaced by its hash
 
 Observation = Tensor | bool | int | float | str | None
@@ -113,18 +114,23 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
     if not reference:
         return renamed | {FURTHER: False}
     known = {key: value for key, value in renamed.items() if key in reference}
-    others = {id(value): value for key, value in renamed.items() if key not in reference}
-    further = any(not _is_alias(value, list(known.values())) for value in others.values())
+    others = {
+        id(value): value
+        for key, value in renamed.items()
+        if key not in reference and isinstance(value, Tensor)
+    }
+    # A hostile module may have thousands of further parameters, each equal to the last one of the reference.
+    further = len(others) > MAX_OTHERS or any(
+        not _is_alias(value, list(known.values())) for value in others.values()
+    )
     return known | {FURTHER: further}
 
 
-def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is an alias of a known parameter.
+def _is_alias(value: Tensor, known: Sequence[Observation]) -> bool:
+    """Return whether a tensor is an alias of a known parameter.
 
     Constant tensors and tensors without values never count as aliases.
     """
-    if not isinstance(value, Tensor):
-        return True  # the observation is a type or a plain value
     if value.is_meta:
         return False
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
