@@ -38,7 +38,8 @@ def store_errors(file: Path, action: str, advice: str = "") -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
         raise StoreError(f"{file} cannot be {action}: {error}") from None
-    except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+    # In a damaged database, text and even SQLite's own messages may not be UTF-8, and times may not be dates.
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError) as error:
         raise StoreError(f"{file} is damaged: {error}. {advice}".rstrip()) from None
     except OSError as error:
         raise write_error(file, error) from None

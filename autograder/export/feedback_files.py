@@ -105,8 +105,10 @@ def _read_zip(file: Path) -> dict[str, int]:
     try:
         with zipfile.ZipFile(file) as archive:
             return {page.filename: page.CRC for page in archive.infolist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise CourseError(f"{file} cannot be read: {error}") from None
+    except OSError as error:
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
+    except Exception as error:  # zipfile raises many exception types for damaged data
+        raise CourseError(f"{file} cannot be read: the zip file is damaged: {error}") from None
 
 
 def _page_name(day: Day) -> str:

@@ -1,0 +1,65 @@
+"""Test that damage to a file gives one sentence instead of a traceback, wherever the damage is."""
+
+from __future__ import annotations
+
+import random
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from autograder.course.config import CourseError
+from autograder.course.state_folder import StoreError, course_folder
+from autograder.export.feedback_files import _read_zip
+from autograder.marks import overrides
+from autograder.marks.overrides import OverrideStore
+from autograder.submissions.people import HandedIn, Person
+
+
+def damaged(data: bytes, start: int = 0) -> Iterator[bytes]:
+    """Yield copies of the data with a few other bytes after position `start`."""
+    draw = random.Random(0)
+    for count in range(300):
+        copy = bytearray(data)
+        for _ in range(1 + count % 5):
+            copy[draw.randrange(start, len(data))] = draw.randrange(256)
+        yield bytes(copy)
+
+
+def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
+    file = tmp_path / "feedback.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(5):
+            archive.writestr(f"ada_42{number}_880{number}_day1-feedback.html", "page")
+    whole = file.read_bytes()
+    messages = set()
+    for data in damaged(whole, whole.index(b"PK\x01\x02")):
+        file.write_bytes(data)
+        try:
+            _read_zip(file)
+        except CourseError as error:
+            messages.add(str(error).removeprefix(f"{file} cannot be read: "))
+    assert any("zip file version" in message for message in messages)
+    assert any("not a zip file" in message.lower() for message in messages)
+
+
+def test_damaged_overrides(tmp_path: Path) -> None:
+    file = course_folder(tmp_path) / overrides.FILE
+    handed_in = HandedIn((Person("Ada"),), time=datetime(2026, 12, 1, tzinfo=UTC), participant="51")
+    with OverrideStore(tmp_path) as store:
+        store.add_file_times("day1", [(handed_in, "f00")], corrects=True)
+    whole = file.read_bytes()
+    cases = [
+        whole.replace(b"CREATE TABLE override", b"CREATE TABLE ov\xd0rride"),
+        whole.replace(b"2026-12-01T", b"2026-99-01T"),
+    ]
+    assert whole not in cases
+    for data in (*cases, *damaged(whole)):
+        file.write_bytes(data)
+        try:
+            with OverrideStore(tmp_path) as store:
+                store.read("day1")
+                store.times("day1", UTC)
+        except StoreError:
+            continue
+        assert data not in cases, "the damage was not noticed"
