@@ -112,6 +112,10 @@ def test_the_basis_depends_on_code_cells_and_their_positions(tmp_path: Path) -> 
     assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
     # Messages contain cell numbers, so stored marks are outdated once a cell has been added.
     assert saved != of(notebook(text, text, code), "ada.ipynb")
+    # Marks also contain a problem for an exercise in a text cell.
+    answers = [("markdown", f"Words.\ndef {name}(x): ...") for name in ("f", "g")]
+    bases = {of(notebook(each, code), "ada.ipynb") for each in (text, *answers)}
+    assert len(bases) == 3
 
 
 GRADING = """

@@ -12,6 +12,7 @@ import fcntl
 import getpass
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -34,6 +35,7 @@ from autograder.submissions.submission import Submission
 FILE = "marks.db"
 WAIT = 30.0  # seconds to wait while another process writes
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
+DEFINITION = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 NO_NAMES: Mapping[str, str] = {}
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
@@ -43,7 +45,7 @@ class Basis:
     """Everything that determines a submission's marks. Marks with the same basis can be reused."""
 
     day: str
-    code: str  # a hash of the code cells, their positions and the problems found in the file
+    code: str  # a hash of the code cells, definitions in other cells, their positions and the problems found in the file
     course: str
     autograder: str
     seed: str
@@ -56,7 +58,14 @@ def basis_of(
     """Return everything that determines a submission's marks. `course` is the fingerprint of the day."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
     file = submission.problems, submission.readable, submission.release
-    code = hashlib.sha256(msgspec.json.encode([cells, *file])).hexdigest()
+    # Marks contain a problem for each exercise that only a text cell defines.
+    texts = [
+        (c.number, sorted({found[1] for found in DEFINITION.finditer(c.source)}))
+        for c in submission.cells
+        if c.kind != "code" and DEFINITION.search(c.source)
+    ]
+    hashed = [cells, *file, texts] if texts else [cells, *file]
+    code = hashlib.sha256(msgspec.json.encode(hashed)).hexdigest()
     return Basis(day, code, course, engine_version(), seed, " ".join(isolation))
 
 
