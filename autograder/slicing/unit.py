@@ -31,6 +31,7 @@ from autograder.slicing.side_effects import (
 
 # Maximum number of targets in `a = b = f(x, y)`, because each target is stored with all names in the call.
 MAX_TARGETS = 8
+NAME = re.compile(r"[^\W\d]\w*")
 # AST fields that contain an annotation.
 ANNOTATIONS = {
     ast.arg: ("annotation",),
@@ -97,8 +98,10 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     at_once, later, binds = _find_names(group, nodes, table, read)
     mutations = find_mutations(nodes)
     if writes_globals(nodes):
-        # `globals()["f"] = …` and `exec("def f…")` may bind any name in the text.
-        binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
+        # `globals()["f"] = …` and `exec("def f…")` may bind any name in the text, and code in a string may read it.
+        in_strings = set(_names_in_exec(nodes))
+        binds |= (set(NAME.findall(text)) | in_strings) - at_once
+        later |= in_strings
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
     decorators = set(_decorator_names(group))
@@ -138,6 +141,15 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
         return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
     return unit
+
+
+def _names_in_exec(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the names in strings that are passed to `exec`."""
+    for node in nodes:
+        if is_call_of(node, "exec"):
+            for argument in node.args[:1]:  # type: ignore[attr-defined]
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield from NAME.findall(argument.value)
 
 
 def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
@@ -219,7 +231,7 @@ def _hints(nodes: Iterable[ast.AST]) -> Iterator[str]:
     )
     for part in walk(hints):
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield from re.findall(r"[^\W\d]\w*", part.value)
+            yield from NAME.findall(part.value)
 
 
 def _is_first(node: ast.AST) -> bool:
