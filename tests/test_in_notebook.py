@@ -371,6 +371,14 @@ def test_a_stub_is_not_described_as_an_error() -> None:
                 "quadruple.__init__() takes 1 positional argument but 2 were given"
             ],
         ),
+        (
+            "def quadruple(x):\n    return (4 * x,)\n",
+            [
+                "✗ AttributeError: 'tuple' object has no attribute 'item'",
+                "The check raised this error when it called your code or used its result. Compare names, "
+                "arguments, types and dtypes with the docstring.",
+            ],
+        ),
     ],
 )
 def test_jupyter_shows_the_message_and_only_lines_of_the_student(

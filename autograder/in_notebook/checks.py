@@ -57,7 +57,8 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
         if _is_stub(error):
             raise NotFilledIn(str(error)) from error
         cause = error.__cause__ if _is_failed_check(error) else error
-        raise CheckFailed(_message(error) + f"\n\nHint: {hint}" * bool(hint)) from cause
+        message = _message(error) + _where(error) + f"\n\nHint: {hint}" * bool(hint)
+        raise CheckFailed(message) from cause
 
     return run
 
@@ -217,6 +218,16 @@ def _message(error: Exception) -> str:
     if _is_failed_check(error):
         return str(error) or "a check failed"
     return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _where(error: Exception) -> str:
+    """Return a sentence for an error that no line of the student raised, such as comparing float64 with float32, or ""."""
+    if _is_failed_check(error) or _own_lines(error):
+        return ""
+    return (
+        "\nThe check raised this error when it called your code or used its result. Compare names, "
+        "arguments, types and dtypes with the docstring."
+    )
 
 
 def _is_stub(error: Exception) -> bool:
