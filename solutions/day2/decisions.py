@@ -66,6 +66,9 @@ if __name__ == "__main__":
         seen = returns_to_go(rewards)
         assert seen is not None, "returns_to_go returns None. Does it end with `return`?"
         assert seen.shape == (2, 4), f"The shape should be (2, 4); yours is {tuple(seen.shape)}."
+        assert rewards.tolist() == [[3, 1, -2, 5], [-1, -1, -1, 0]], (
+            "Your function changes `rewards` in place. Return a new tensor instead."
+        )
         expected = [[7.0, 4.0, 3.0, 5.0], [-3.0, -2.0, -1.0, 0.0]]
         assert torch.allclose(seen, torch.tensor(expected), atol=1e-5), (
             f"The result for\n{rewards.tolist()}\nshould be\n{expected}\nyours is\n{seen.tolist()}\n"
@@ -75,9 +78,6 @@ if __name__ == "__main__":
             one = returns_to_go(rewards[0])
         assert torch.allclose(one, torch.tensor(expected[0]), atol=1e-5), (
             f"The first episode alone should give {expected[0]}; yours gives {one.tolist()}."
-        )
-        assert rewards[0].tolist() == [3, 1, -2, 5], (
-            "Your function changes `rewards` in place. Return a new tensor instead."
         )
         print("returns_to_go: all visible checks pass.")
 
