@@ -837,6 +837,12 @@ if __name__ == "__main__":
         with expecting("ddim_step should accept numbers for ᾱ and ᾱ′"):
             result = ddim_step(x, noise, 0.64, 0.36)
         assert result is not None, "ddim_step returns None. Does it end with `return`?"
+        assert torch.equal(x, torch.tensor([[3.8, -0.4]])), (
+            "Your function changes `x` in place. Return a new tensor instead."
+        )
+        assert result.dtype == torch.float32, (
+            f"A float32 x should give a float32 result; yours is {result.dtype}."
+        )
         # Now multiply the image by 0.6 and the noise by 0.8: 2.4 + 0.8 and −1.2 + 1.6.
         assert torch.allclose(result, torch.tensor([[3.2, 0.4]]), atol=1e-5), (
             f"A step from ᾱ = 0.64 to ᾱ′ = 0.36 with the noise {noise} should change {x} to "

@@ -136,13 +136,18 @@ if __name__ == "__main__":
         assert turned.shape == (3, 2), (
             f"The shape should still be (3, 2); yours is {tuple(turned.shape)}."
         )
+        assert turned.dtype == torch.float32, (
+            f"The result should have the dtype of x, float32; yours is {turned.dtype}."
+        )
+        assert x.tolist() == [[1, 0], [1, 0], [0, 2]], (
+            "Your function changes `x` in place. Return a new tensor instead."
+        )
         # With d = 2, there is one pair, and its angle is the position.
         expected = torch.tensor([[1.0, 0.0], [0.540302, 0.841471], [-1.682942, 1.080605]])
         assert torch.allclose(turned, expected, atol=1e-5), (
             f"At positions 0, 1, 1, the rows\n{x}\nshould become\n{expected}\nYours become\n{turned}\n"
             "With d = 2, the angle is the position. Compare your signs with the formula."
         )
-        assert x[2, 1] == 2, "Your function changes `x` in place. Return a new tensor instead."
         # With d = 4 and base 100, the second pair rotates ten times more slowly than the first.
         x = torch.tensor([[[0.0, 0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]])
         with expecting("x of shape (2, 1, 4) and 1 position should work"):
