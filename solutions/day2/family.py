@@ -803,18 +803,18 @@ if __name__ == "__main__":
             "key, and set its output to 0 afterwards."
         )
         query, key, value = (
-            fixed_numbers(2, 4, 3, 5),
+            fixed_numbers(2, 6, 3, 5),
             fixed_numbers(2, 2, 6, 5),
             fixed_numbers(2, 2, 6, 7),
         )
         mask = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 1, 0], [1, 0, 0, 1, 1, 1]]).bool()
         with expecting(
-            "A batch of 2, 4 query heads, 2 key heads and a mask of shape (n, m) should work"
+            "A batch of 2, 6 query heads, 2 key heads and a mask of shape (n, m) should work"
         ):
-            together = grouped_query_attention(query, key, value, mask)[:, 2:]
-        alone = grouped_query_attention(query[:, 2:], key[:, 1:], value[:, 1:], mask)
+            together = grouped_query_attention(query, key, value, mask)[:, 3:]
+        alone = grouped_query_attention(query[:, 3:], key[:, 1:], value[:, 1:], mask)
         assert torch.allclose(together, alone, atol=1e-5), (
-            "Query heads 2 and 3 use only key head 1, so they should give the same result without the "
+            "Query heads 3, 4 and 5 use only key head 1, so they should give the same result without the "
             f"other heads; your results differ by {(together - alone).abs().max():.2g}."
         )
         with expecting_value_error("3 query heads and 2 key heads", "h", "g", "query", "key"):
