@@ -712,8 +712,8 @@ def guided_noise(
 # %%
 if __name__ == "__main__":
 
-    class LabelPlusStep(nn.Module):
-        """A model whose prediction is label + step at every entry."""
+    class LabelPlusSteps(nn.Module):
+        """A model whose prediction is label + 10 · step at every entry."""
 
         def __init__(self):
             super().__init__()
@@ -724,36 +724,39 @@ if __name__ == "__main__":
                 f"x, t and labels should have the same length; your lengths are {len(x)}, {len(t)} and "
                 f"{len(labels)}."
             )
-            return (labels + t).to(x.dtype).reshape(-1, 1, 1).expand_as(x)
+            return (labels + 10 * t).to(x.dtype).reshape(-1, 1, 1).expand_as(x)
 
     @visible_check
     def check_guided_noise():
-        model, x, t = LabelPlusStep(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
+        model, x, t = LabelPlusSteps(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
         labels = torch.tensor([3, 5])
-        # The model predicts 3 + 5 and 5 + 7 with labels. Without labels, it predicts 10 + 5 and 10 + 7,
-        # or, with null label 20, 20 + 5 and 20 + 7.
+        # The model predicts 3 + 50 and 5 + 70 with labels. Without labels, it predicts 10 + 50 and 10 + 70,
+        # or, with null label 20, 20 + 50 and 20 + 70.
         for scale, null, rows in (
-            (0.0, 10, (15, 17)),
-            (1.0, 10, (8, 12)),
-            (2.0, 10, (1, 7)),
-            (-1.0, 20, (42, 42)),
+            (0.0, 10, (60, 80)),
+            (1.0, 10, (53, 75)),
+            (2.0, 10, (46, 70)),
+            (-1.0, 20, (87, 105)),
         ):
-            with expecting("x of shape (2, 5, 4) with 2 steps and 2 labels should work"):
+            with expecting(
+                "x of shape (2, 5, 4) with 2 steps and 2 labels should work",
+                "`model` expects x, t and labels in this order, with a label for each row.",
+            ):
                 result = guided_noise(model, x, t, labels, scale, null_label=null)
+            assert labels.tolist() == [3, 5], (
+                f"Do not change the argument `labels`; it is now {labels}."
+            )
             assert result is not None, "guided_noise returns None. Does it end with `return`?"
             assert result.shape == (2, 5, 4), (
                 f"The shape should be that of x, (2, 5, 4); yours is {tuple(result.shape)}."
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                f"This model predicts label + step. With labels 3 and 5, steps 5 and 7, null label {null} "
+                f"This model predicts label + 10 · step. With labels 3 and 5, steps 5 and 7, null label {null} "
                 f"and scale {scale:g}, all entries of the two rows should be {rows}; your rows start "
                 f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
                 "give the prediction with the label."
             )
-        assert labels.tolist() == [3, 5], (
-            f"Do not change the argument `labels`; it is now {labels}."
-        )
         print("guided_noise: all visible checks pass.")
 
     check_guided_noise()
