@@ -593,7 +593,8 @@ if __name__ == "__main__":
         assert torch.allclose(result, torch.tensor([[[4.0, 0.0]]]), atol=1e-3), (
             "With gate₁ = 1 and the other five parts 0, the result should be x + LN(x) = "
             f"(3, 1) + (1, −1) = [4, 0]; yours is {result[0, 0].tolist()}. "
-            "Do you multiply by 1 + scale? Is the order shift, scale, gate?"
+            "Do you multiply by 1 + scale? Is the order shift, scale, gate? Does the second branch add to "
+            "the result of the first?"
         )
         tiny = block(torch.tensor([[[1e-3, -1e-3]]]), torch.zeros(1, 2))[0, 0, 0].item()
         assert abs(tiny - 0.7081) < 1e-2, (
@@ -605,7 +606,8 @@ if __name__ == "__main__":
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[844.19, -157.81]]]), atol=0.1), (
             "With gate₂ = 1000 and the other five parts 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
-            f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Do you use the tanh approximation?"
+            f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Do you multiply by 1 + scale, and use "
+            "the tanh approximation?"
         )
         # (1, −1)·2 + 3 = (5, 1), and (3, 1) − 2·(5, 1) = (−7, −1), whose LN is (−1, 1);
         # (−1, 1)·5 + 10 = (5, 15), and (−7, −1) − (5, 15) = (−12, −16).
