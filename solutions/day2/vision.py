@@ -209,6 +209,11 @@ if __name__ == "__main__":
             "One below the other, the patches should form\n1 2\n3 4\n5 6\n7 8\n"
             f"yours form\n{image[0, 0]}"
         )
+        square = unpatchify(torch.tensor([[[1.0], [2], [3], [4]]]), 1, height=2, width=2)
+        assert square[0, 0].tolist() == [[1, 2], [3, 4]], (
+            "Patches of one pixel, 1, 2, 3 and 4, should form an image of height 2 and width 2,\n1 2\n3 4\n"
+            f"yours form\n{square[0, 0]}"
+        )
         # Two patches with three channels, each filled with one number.
         patches = torch.tensor([7.0, 8, 9]).repeat_interleave(4).repeat(1, 2, 1)
         with expecting(
