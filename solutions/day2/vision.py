@@ -392,6 +392,14 @@ if __name__ == "__main__":
         assert embedding.class_token.grad is not None, (
             "No gradient reaches the class token, so it is never trained. How do you add it?"
         )
+        with expecting(
+            "2 images with 3 channels should give tokens",
+            "Compare the size of `projection` with the docstring.",
+        ):
+            tokens = PatchEmbedding(4, 2, channels=3, d_model=5)(fixed_numbers(2, 3, 4, 4))
+        assert tokens.shape == (2, 5, 5), (
+            f"2 images with 3 channels should give the shape (2, 5, 5); yours is {tuple(tokens.shape)}."
+        )
         print("PatchEmbedding: all visible checks pass.")
 
     check_PatchEmbedding()
