@@ -648,6 +648,10 @@ if __name__ == "__main__":
                 "piece has position 2; the third has positions 3 and 4. Does each block have its "
                 "own cache?"
             )
+        assert [len(cache) for cache in caches] == [5, 5], (
+            "After 5 tokens, the caches of both blocks should contain 5 positions; yours contain "
+            f"{[len(cache) for cache in caches]}. Does `forward` apply every block before it returns?"
+        )
         with expecting_value_error("6 tokens with max_length 5", "max_length", "tokens"):
             model(torch.zeros(1, 6, dtype=torch.long))
         with expecting_value_error(
@@ -917,15 +921,16 @@ if __name__ == "__main__":
                 )
             print(f"next_token_probabilities, {step}: passes.")
 
-        rows = torch.tensor([[[0.15, 0.5, 0.1, 0.25]], [[0.1, 0.05, 0.8, 0.05]]]).log()
-        wanted = torch.tensor([[[0, 2 / 3, 0, 1 / 3]], [[0, 0, 1, 0]]])
+        # In each row, a different token has the lowest probability. In the second, `top_p` keeps all three.
+        rows = torch.tensor([[[0.15, 0.5, 0.1, 0.25]], [[0.24, 0.21, 0.32, 0.23]]]).log()
+        wanted = torch.tensor([[[0, 2 / 3, 0, 1 / 3]], [[24 / 79, 0, 32 / 79, 23 / 79]]])
         with expecting("Logits of shape (2, 1, 4) should work", "Count axes from the end."):
-            seen = next_token_probabilities(rows, top_k=3, top_p=0.6)
+            seen = next_token_probabilities(rows, top_k=3, top_p=0.8)
         assert seen.shape == (2, 1, 4), (
             f"The shape should be (2, 1, 4); yours is {tuple(seen.shape)}."
         )
         assert torch.allclose(seen, wanted, atol=1e-4), (
-            f"With top_k=3 and top_p=0.6, the two rows should become\n{wanted}\nyours are\n"
+            f"With top_k=3 and top_p=0.8, the two rows should become\n{wanted}\nyours are\n"
             f"{seen}\nEach row needs its own order, cutoff and sum."
         )
         wrong = [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}]

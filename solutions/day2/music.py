@@ -623,8 +623,8 @@ if __name__ == "__main__":
         moved = (layer(changed) - result).abs().amax(dim=(0, 2))
         assert (moved[:3] < 1e-6).all(), (
             "Changing positions 3 and 4 should not affect the outputs at positions 0 to 2; yours "
-            f"change by up to {moved[:3].max():.2g}. Set the scores of future keys to −inf before "
-            "softmax."
+            f"change by up to {moved[:3].max():.2g}. Are the scores of future keys −inf before softmax? "
+            "Does a reshape mix positions?"
         )
 
         # With weights of 4, 1, 2 for the distances 0, 1, 2, the values 7, 14, 21 become
@@ -658,6 +658,18 @@ if __name__ == "__main__":
             "Head 1, whose vectors in `relative` are 0, should give the mean of the values so "
             f"far, plus 1:\n{mean}\nyours gives\n{second[:, 0].detach()}\nEach head has its own "
             "vectors."
+        )
+        # Now the keys equal x, and the distances do not matter. Position 1 has the scores 0 and
+        # 4 · (ln 3 / 2) / √4 = ln 3, so its weights are 1/4 and 3/4.
+        content = count_distances_only(RelativeSelfAttention(4, 1, 2), torch.zeros(1, 2, 4))
+        with torch.no_grad():
+            content.key.weight.copy_(torch.eye(4))
+        values = torch.tensor([1.0, 3]).log().reshape(1, 2, 1).expand(1, 2, 4) / 2
+        result = content(values)[0, 1]
+        assert torch.allclose(result, 0.75 * values[0, 1] + 1, atol=1e-3), (
+            "If `relative` is 0, the weights 1/4 and 3/4 for the values 0 and 0.549 should give 0.412. "
+            f"`out` adds 1, giving 1.412; yours gives {result.detach()}. Do you divide both parts of "
+            "the sum by √d_head?"
         )
         with expecting_value_error("6 positions with max_length 5", "max_length", "n"):
             layer(torch.zeros(1, 6, 8))

@@ -608,6 +608,22 @@ if __name__ == "__main__":
             "If the blocks add nothing, all images have the same class token, so their logits "
             "should be equal. Do you read the logits from a different token?"
         )
+        # The class token is (1, 0) and the block adds (0, 1.5). LN maps (1, 1.5) to (−1, 1), and the
+        # weight −2 gives (2, −2).
+        small = ViT(2, 2, channels=1, n_classes=2, d_model=2, n_heads=1, n_layers=1).eval()
+        with torch.no_grad():
+            for parameter in small.parameters():
+                parameter.zero_()
+            small.embedding.class_token.copy_(torch.tensor([1.0, 0]))
+            small.blocks[0].linear2.bias.copy_(torch.tensor([0, 1.5]))
+            small.norm.weight.fill_(-2)
+            small.head.weight.copy_(torch.eye(2))
+        seen = small(torch.zeros(1, 1, 2, 2))[0].detach()
+        assert torch.allclose(seen, torch.tensor([2.0, -2]), atol=1e-2), (
+            "If the class token is (1, 0) and the only block adds (0, 1.5), `norm` with the weight −2 "
+            f"should give (2, −2), and so should this head; yours gives {seen}. What does each block "
+            "read, and how often do you apply `norm`?"
+        )
         print("ViT: all visible checks pass.")
 
     check_ViT()
