@@ -869,6 +869,10 @@ if __name__ == "__main__":
                 (torch.full((7, 3), value), torch.full((7, 2), value)),
             ):
                 similarity = linear_cka(*pair)
+                assert isinstance(similarity, Tensor), (
+                    "For a constant input, the result should also be a tensor; yours is a "
+                    f"{type(similarity).__name__}."
+                )
                 assert abs(similarity) < 1e-3, (
                     f"A constant input (all {value}) should give 0; yours gives {similarity:.4f}. "
                     "What is left of it after centring?"
