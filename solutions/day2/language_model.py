@@ -339,8 +339,8 @@ if __name__ == "__main__":
 # exact form, which differs in the fourth decimal place. Training still works, but a model with
 # GPT-2's weights does not reproduce GPT-2's logits.
 #
-# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` or any of
-# its components.
+# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` and its
+# encoder and decoder classes.
 
 
 # %%
@@ -520,8 +520,8 @@ if __name__ == "__main__":
 # * *The length limit.* Cached positions count towards `max_length`. A call that raises ValueError
 #   should leave the caches unchanged.
 #
-# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` or any of
-# its components.
+# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` and its
+# encoder and decoder classes.
 
 
 # %%
@@ -766,8 +766,8 @@ if __name__ == "__main__":
         logits = torch.tensor([[[-1e4, 1e4], [1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]]])
         loss = next_token_loss(logits, torch.tensor([[0, 1, 0, 1]])).item()
         assert abs(loss) < 1e-3, (
-            f"Predictions that are certain and correct should cost 0; yours cost {loss}. Does "
-            "`exp` overflow? `log_softmax` does not."
+            f"Predictions that are certain and correct should cost 0; yours cost {loss}. Is "
+            "each token compared with the logits before it? Does `exp` overflow? `log_softmax` does not."
         )
         loss = next_token_loss(logits, torch.tensor([[0, 1, 0, 0]])).item()
         assert abs(loss - 2e4 / 3) < 1, (
