@@ -59,6 +59,10 @@ class Layer(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError("no")
 
+class Unfinished(torch.nn.Module):
+    def forward(self, x):
+        raise NotImplementedError("Unfinished")
+
 class Table(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -186,6 +190,12 @@ def test_a_module_that_a_method_returns_keeps_its_name(student: Student) -> None
     layer = student.Layer().half()
     with pytest.raises(StudentError, match=r"^`Layer` raised RuntimeError"):
         layer(torch.ones(2))
+
+
+def test_a_stub_that_is_left_in_a_class_is_named(student: Student) -> None:
+    model = student.Unfinished()
+    with pytest.raises(StudentError, match="part of `Unfinished` is not filled in"):
+        model(torch.ones(2))
 
 
 @pytest.mark.parametrize("kind", ["Table", "Buffer", "scripted"])

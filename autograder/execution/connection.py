@@ -46,7 +46,10 @@ class StudentError(Exception):
         if failure.kind == "missing":
             super().__init__(f"`{name}`: {self.text}")
         else:
-            super().__init__(f"`{name}` raised {self.type}: {self.text}".rstrip(": "))
+            text = self.text
+            if self.type == "NotImplementedError" and text.isidentifier():
+                text = f"part of `{text}` is not filled in"  # a stub's message is its name
+            super().__init__(f"`{name}` raised {self.type}: {text}".rstrip(": "))
 
 
 class NotAllowed(Exception):
