@@ -30,10 +30,9 @@ from autograder.in_notebook.checks import (  # noqa: F401
     demonstration,
     expecting,
     expecting_value_error,
-    filled,
-    fixed_numbers,
     visible_check,
 )
+from autograder.in_notebook.inputs import filled, fixed_numbers  # noqa: F401
 
 MEASURED: dict[str, float] = {}
 

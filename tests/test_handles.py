@@ -194,7 +194,7 @@ def test_a_module_that_a_method_returns_keeps_its_name(student: Student) -> None
 
 def test_a_stub_that_is_left_in_a_class_is_named(student: Student) -> None:
     model = student.Unfinished()
-    with pytest.raises(StudentError, match="part of `Unfinished` is not filled in"):
+    with pytest.raises(StudentError, match="`Unfinished` is not finished"):
         model(torch.ones(2))
 
 

@@ -15,7 +15,15 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from autograder.in_notebook import checks, helper_names, hints, material, not_allowed, progress
+from autograder.in_notebook import (
+    checks,
+    helper_names,
+    hints,
+    inputs,
+    material,
+    not_allowed,
+    progress,
+)
 from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
 
 DOUBLE = "def double(x):\n    return x + x\n"
@@ -324,7 +332,7 @@ def test_an_assertion_of_the_check_keeps_its_message() -> None:
     assert str(failed.value) == "1 should give 2"
 
 
-def test_where_to_look_is_left_out_if_a_name_is_not_defined() -> None:
+def test_advice_on_a_common_error_replaces_where_to_look() -> None:
     with (
         pytest.raises(AssertionError, match="invalid literal") as failed,
         expecting("1 should work", "Check the axes."),
@@ -333,7 +341,8 @@ def test_where_to_look_is_left_out_if_a_name_is_not_defined() -> None:
     assert str(failed.value).endswith("\nCheck the axes.")
     with pytest.raises(AssertionError) as failed, expecting("1 should work", "Check the axes."):
         raise NameError("name 'pe' is not defined")
-    assert str(failed.value) == "1 should work; yours raises NameError: name 'pe' is not defined"
+    error = "1 should work; yours raises NameError: name 'pe' is not defined"
+    assert str(failed.value) == f"{error}\nCheck the spelling, and whether `self.` is missing."
 
 
 def test_a_stub_is_not_described_as_an_error() -> None:
@@ -355,6 +364,7 @@ def test_a_stub_is_not_described_as_an_error() -> None:
                 "quadruple, line 4: return times(x)",
                 "times, line 2: return 4 * y",
                 "✗ 3 should give 12; yours raises NameError: name 'y' is not defined",
+                "Check the spelling, and whether `self.` is missing.",
             ],
         ),
         (
@@ -362,6 +372,7 @@ def test_a_stub_is_not_described_as_an_error() -> None:
             [
                 "quadruple, line 2: return 12 if x == 3 else y",
                 "✗ NameError: name 'y' is not defined",
+                "Check the spelling, and whether `self.` is missing.",
             ],
         ),
         (
@@ -394,9 +405,9 @@ def test_jupyter_shows_the_message_and_only_lines_of_the_student(
 
 def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
     torch.manual_seed(1)
-    first = checks.filled(torch.nn.Linear(3, 2)), checks.fixed_numbers(2, 3)
+    first = inputs.filled(torch.nn.Linear(3, 2)), inputs.fixed_numbers(2, 3)
     torch.manual_seed(2)
-    second = checks.filled(torch.nn.Linear(3, 2)), checks.fixed_numbers(2, 3)
+    second = inputs.filled(torch.nn.Linear(3, 2)), inputs.fixed_numbers(2, 3)
     assert torch.equal(first[0].weight, second[0].weight)
     assert torch.equal(first[1], second[1])
     assert first[1].unique().numel() == 6
@@ -406,7 +417,7 @@ def test_filling_a_module_does_not_depend_on_second_names() -> None:
     linear = torch.nn.Linear(3, 2)
     module = torch.nn.ModuleDict({"parts": torch.nn.ModuleDict({"first": linear}), "out": linear})
     plain = torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)})
-    checks.filled(module), checks.filled(plain)
+    inputs.filled(module), inputs.filled(plain)
     assert torch.equal(linear.weight, plain["out"].weight)  # type: ignore[arg-type]
 
 

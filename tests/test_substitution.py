@@ -27,6 +27,8 @@ ALL = os.environ.get("NAMES") == "all"
 SUBMISSIONS = 7 if ALL else 2
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
+NO_MASK = """def causal_mask(n, device=None):
+    raise NotImplementedError("causal_mask")"""
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
@@ -168,6 +170,31 @@ def test_messages_reveal_nothing_that_a_reference_returned(
     # The first run shows what the student's own version returns.
     assert "SPIED True" in str(marks)
     assert "SPIED False" not in str(marks)
+
+
+@pytest.mark.parametrize(
+    ("unfilled", "error"),
+    [
+        (NO_MASK, "`causal_mask` is not finished"),
+        ("# deleted", "name 'causal_mask' is not defined"),
+    ],
+)
+def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
+    grade: Grade, masks: NotebookNode, unfilled: str, error: str
+) -> None:
+    """The first run shows only that `causal_mask` has no solution. The text of the later error may contain its results."""
+    wrong = """def decoder_mask(tokens, pad_id):
+    own = causal_mask(tokens.shape[1])
+    raise IndexError(f"SPIED {bool(own.all())}")"""
+    marks = grade(with_cells(masks, {"causal_mask": unfilled, "decoder_mask": wrong}))
+    exercise = by_name(marks)["decoder_mask"]
+    assert exercise.reference_for == ["causal_mask"]
+    for text in (exercise.tests[0].message, exercise.tests[0].message_without_values):
+        assert "your code raised IndexError (cell " in text
+        assert "line 3: `raise IndexError(" in text
+    assert "SPIED True" not in str(marks)
+    assert "SPIED False" not in str(marks)
+    assert error not in str(exercise)
 
 
 @pytest.mark.parametrize("day", list(COURSE.days))

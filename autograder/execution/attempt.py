@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hmac
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from autograder.execution.references import ReferenceProcess
 from autograder.execution.run_lock import RunLock
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
+from autograder.in_notebook.error_advice import advice
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
@@ -29,21 +31,25 @@ CHANGED_LEAF = re.compile(r"leaf Variable that requires grad .{0,40}in-place ope
 CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
 MODIFIED = "modified by an inplace operation"
 NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /= y`"
-NOT_DEFINED = (
-    "check the spelling, and whether `self.` is missing; if this name is a notebook variable, "
-    "pass it as an argument or store it in an attribute"
+NOTEBOOK_VARIABLE = (
+    "if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one test. If `compared` is set, the message may reveal expected values."""
+    """The result of one test.
+
+    If `compared` is set, the message may reveal expected values. If the code raised a built-in exception, `origin` contains
+    only its type and place.
+    """
 
     passed: bool
     message: str
     status: Status = "failed"
     compared: bool = False
     values: Values | None = None
+    origin: str = ""
 
 
 class Attempt:
@@ -182,7 +188,9 @@ class Attempt:
         except StudentError as error:
             location = self._source.location_with_code(error.line)
             text = self._with_hint(error)
-            return Outcome(False, f"{text} ({location})" if location else text)
+            is_safe = location and hasattr(builtins, error.type)
+            origin = f"your code raised {error.type} ({location})" if is_safe else ""
+            return Outcome(False, f"{text} ({location})" if location else text, origin=origin)
         except NotAllowed as error:
             message = not_allowed_message(error.operators)
             self._final = Outcome(False, message, "not_allowed")
@@ -202,12 +210,13 @@ class Attempt:
         if error.type == "NameError" and self._failed_import:
             return f"{error}; an import failed: {self._failed_import}"
         if error.type == "NameError":
-            return f"{error}; {NOT_DEFINED}"
+            return f"{error}; {advice(error.type, '')}; {NOTEBOOK_VARIABLE}"
         if CHANGED_LEAF.search(error.text):
             return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
         if MODIFIED in error.text:  # The rest of the message is about torch's internals.
             return f"{str(error).partition(MODIFIED)[0]}{MODIFIED}; {NEW_TENSOR}"
-        return str(error)
+        text = advice(error.type, error.text)
+        return f"{str(error).rstrip('.')}; {text}" if text else str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need that statement."""

@@ -48,7 +48,7 @@ class StudentError(Exception):
         else:
             text = self.text
             if self.type == "NotImplementedError" and text.isidentifier():
-                text = f"part of `{text}` is not filled in"  # a stub's message is its name
+                text = f"`{text}` is not finished"  # a stub's message is its name
             super().__init__(f"`{name}` raised {self.type}: {text}".rstrip(": "))
 
 

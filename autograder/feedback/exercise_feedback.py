@@ -178,11 +178,6 @@ def to_feedback(
     unattempted = [name for name in marks.reference_for if name in unattempted]
     failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
     own = [name for name in marks.reference_for if name not in unattempted]
-    # The error that a stub raises in the first run explains nothing about this exercise.
-    failed = [
-        replace(one, observed="") if _is_from_stub(one.observed, unattempted) else one
-        for one in failed
-    ]
     observed = [one.observed for one in failed]
     reason = shared_message(observed)
     mistake = texts.mistakes.get(marks.name, {}).get(marks.mistake or "", "")
@@ -214,12 +209,6 @@ def to_feedback(
 def unattempted_in(exercises: Iterable[ExerciseMarks]) -> list[str]:
     """Return the names of the exercises that are not attempted."""
     return [exercise.name for exercise in exercises if exercise.status == "not_attempted"]
-
-
-def _is_from_stub(observed: str, unattempted: Sequence[str]) -> bool:
-    """Return whether a message is about an exception raised because one of these exercises is a stub or not defined."""
-    raised = re.search(r"\braised (?:NotImplementedError: |NameError: name ')(\w+)", observed)
-    return raised is not None and raised[1] in unattempted
 
 
 def _code_block(statement: Statement) -> CodeBlock:

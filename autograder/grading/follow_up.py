@@ -120,7 +120,8 @@ class FollowUp:
             and not set(others[name].code.reached).isdisjoint(lost)
         ]
         sentences = {test.name: test.sentence for test in self._grader.key.tests[exercise.name]}
-        return substitute_references(original, lost, dependent, grade_with, sentences)
+        unfilled = [name for name in lost if others[name].marks.status == "not_attempted"]
+        return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
 
 
 def _lost_points(graded: Graded) -> bool:

@@ -5,12 +5,13 @@ Entry point: `substitute_references`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from autograder.marks.model import ExerciseMarks
+from autograder.marks.model import ExerciseMarks, TestMarks
 from autograder.slicing.client import Slice
 
 
@@ -29,6 +30,7 @@ class Graded:
     wide: bool = False
 
 
+STUB_ERROR = re.compile(r"\b(?:raised|got:) (?:NotImplementedError: `|NameError: name ')(\w+)")
 GradeWith = Callable[[tuple[str, ...]], Graded]
 
 
@@ -38,6 +40,7 @@ def substitute_references(
     dependent: Sequence[str],
     grade_with: GradeWith,
     sentences: Mapping[str, str],
+    unfilled: Collection[str],
 ) -> Graded:
     """Regrade an exercise with reference solutions to the exercises that lost points, and return the better result.
 
@@ -51,6 +54,7 @@ def substitute_references(
         dependent: Earlier exercises that are correct only with the student's own versions of exercises in `lost`.
         grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.
+        unfilled: The exercises in `lost` that the student did not attempt.
     """
     trials: dict[tuple[str, ...], Graded] = {}
 
@@ -74,7 +78,7 @@ def substitute_references(
             best = result
     if not best.replaced:
         return best
-    return replace(best, marks=_with_original_messages(original, best, sentences))
+    return replace(best, marks=_with_original_messages(original, best, sentences, unfilled))
 
 
 def _one_by_one(
@@ -102,18 +106,27 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 
 
 def _with_original_messages(
-    original: Graded, best: Graded, sentences: Mapping[str, str]
+    original: Graded, best: Graded, sentences: Mapping[str, str], unfilled: Collection[str]
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages. Other messages could reveal results of reference solutions."""
-    tests = [
-        msgspec.structs.replace(
-            new,
-            message="" if new.passed else old.message or sentences[new.name],
-            message_without_values="" if new.passed else old.message_without_values,
-            values=None if new.passed else old.values,
+    """Return the better marks with the original run's messages, because they show what the student's code does.
+
+    Errors of exercises in `unfilled` are left out. If no other exercises were replaced, the better run's messages, which
+    contain only the type and place of exceptions, appear in their place.
+    """
+    only_unfilled = set(best.replaced) <= set(unfilled)
+    tests = []
+    for old, new in zip(original.marks.tests, best.marks.tests, strict=True):
+        shown = old
+        if _is_from_stub(old.message, unfilled):
+            shown = new if only_unfilled else TestMarks(new.name, 0.0, 0.0, False, "")
+        tests.append(
+            msgspec.structs.replace(
+                new,
+                message="" if new.passed else shown.message or sentences[new.name],
+                message_without_values="" if new.passed else shown.message_without_values,
+                values=None if new.passed else shown.values,
+            )
         )
-        for old, new in zip(original.marks.tests, best.marks.tests, strict=True)
-    ]
     return msgspec.structs.replace(
         best.marks,
         tests=tests,
@@ -121,3 +134,9 @@ def _with_original_messages(
         reference_for=list(best.replaced),
         seconds=round(original.marks.seconds + best.marks.seconds, 4),
     )
+
+
+def _is_from_stub(message: str, unfilled: Collection[str]) -> bool:
+    """Return whether a message is about an exception raised because one of these exercises is a stub or not defined."""
+    found = STUB_ERROR.search(message)
+    return found is not None and found[1] in unfilled

@@ -9,18 +9,16 @@ import contextlib
 import functools
 import io
 import linecache
-import math
 import re
 import sys
 import traceback
 import types
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from autograder.in_notebook.error_advice import advice
 from autograder.in_notebook.helper_names import (
     EXERCISES,
     helper_names,
@@ -28,8 +26,6 @@ from autograder.in_notebook.helper_names import (
 )
 from autograder.in_notebook.hints import find_mistake
 from autograder.in_notebook.not_allowed import not_allowed
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 STAND_INS: dict[str, Any] = {}
 EMPTY, NO_CHECK = "is not filled in", "has not been checked"
@@ -96,16 +92,16 @@ def demonstration() -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting(result: str, look: str = "") -> Iterator[None]:
-    """If the code raises an error, report what it should do and where to look, unless a name is not defined."""
+    """If the code raises an error, report what it should do. Add advice on this kind of error or, by default, where to look."""
     try:
         yield
     except Exception as error:
         with helper_names():
             if _is_stub(error) or _is_failed_check(error):
                 raise
-            message = f"{result}; yours raises {_message(error)}"
-            if look and not isinstance(error, NameError):
-                message += f"\n{look}"
+            message = f"{result}; yours raises {_message(error)}" + (
+                _advice(error) or f"\n{look}" * bool(look)
+            )
         raise AssertionError(message) from error
 
 
@@ -220,10 +216,18 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
+def _advice(error: Exception) -> str:
+    """Return advice on an error in a new line, or ""."""
+    text = advice(type(error).__name__, str(error))
+    return f"\n{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def _where(error: Exception) -> str:
-    """Return a sentence for an error that no line of the student raised, such as comparing float64 with float32, or ""."""
-    if _is_failed_check(error) or _own_lines(error):
+    """Return a new line that explains an error, in particular one that no line of the student raised, or ""."""
+    if _is_failed_check(error):
         return ""
+    if _own_lines(error):
+        return _advice(error)
     return (
         "\nThe check raised this error when it called your code or used its result. Compare names, "
         "arguments, types and dtypes with the docstring."
@@ -287,24 +291,3 @@ def noted_stand_in(name: str, stand_in: Any) -> Any:
         stand_in.__init__ = noted  # type: ignore[misc]
         return stand_in
     return noted
-
-
-@helper_names()
-def fixed_numbers(*shape: int) -> Tensor:
-    """Return a tensor of distinct numbers between −1 and 1, which are the same on every machine."""
-    count = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(1 + 2.3 * count).float().reshape(shape)
-
-
-@helper_names()
-def filled(module: ModuleT) -> ModuleT:
-    """Fill each parameter of a module with numbers that depend only on its shape and its shortest name."""
-    names: dict[torch.nn.Parameter, str] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names[parameter] = min(names.get(parameter, name), name, key=len)
-    with torch.no_grad():
-        for parameter, name in names.items():
-            start = zlib.crc32(name.encode()) % 1000
-            count = start + torch.arange(parameter.numel(), dtype=torch.float64)
-            parameter.copy_(torch.sin(1 + 2.3 * count).reshape(parameter.shape))
-    return module

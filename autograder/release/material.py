@@ -13,15 +13,24 @@ from types import ModuleType
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.course.text_files import read_text
-from autograder.in_notebook import checks, helper_names, hints, material, not_allowed, progress
+from autograder.in_notebook import (
+    checks,
+    error_advice,
+    helper_names,
+    hints,
+    inputs,
+    material,
+    not_allowed,
+    progress,
+)
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
-HELPERS = (helper_names, hints, not_allowed, checks, progress, material)
+HELPERS = (helper_names, hints, not_allowed, error_advice, checks, inputs, progress, material)
 INTRODUCTION = """\
 ### Provided code
 
-Run the next seven cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
+Run the next nine cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
 also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
 OWN_IMPORT = re.compile(r"^from (?:__future__|autograder)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …

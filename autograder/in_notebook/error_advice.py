@@ -1,0 +1,93 @@
+"""Explain common errors of Python and PyTorch in plain words. Entry point: `advice`. The grader's pages use it as well."""
+
+from __future__ import annotations
+
+import re
+
+NONE = "one of the values is None, such as the result of a function without `return`, or an optional argument"
+# An exception's type, a pattern that its message must contain, and the advice.
+ADVICE: tuple[tuple[str, str, str], ...] = (
+    ("NameError", "", "check the spelling, and whether `self.` is missing"),
+    ("AttributeError", r"'NoneType' object", NONE),
+    ("TypeError", r"NoneType", NONE),
+    (
+        "AttributeError",
+        r"before Module.__init__\(\) call",
+        "call `super().__init__()` first in `__init__`",
+    ),
+    (
+        "AttributeError",
+        r"object has no attribute",
+        "check the spelling, and whether `__init__` sets this attribute",
+    ),
+    (
+        "RuntimeError",
+        r"Boolean value of Tensor with more than one value",
+        "for masks, use `&`, `|` and `~` instead of `and`, `or` and `not`, and `torch.where` instead of `if`",
+    ),
+    (
+        "TypeError",
+        r"'float' object cannot be interpreted as an integer|tuple of ints, ?(but|not) .*float|slice indices must be integers",
+        "`/` always returns a float, and `//` returns an int",
+    ),
+    (
+        "RuntimeError",
+        r"size of tensor a \(\d+\) must match the size of tensor b",
+        "broadcasting compares axes from the last one backwards; print both shapes",
+    ),
+    (
+        "RuntimeError",
+        r"shapes cannot be multiplied|Expected size for first two dimensions of batch2",
+        "in a matrix product, the last axis of the first tensor and the second-to-last axis of the second one must be equally "
+        "long; print both shapes",
+    ),
+    (
+        "RuntimeError",
+        r"is invalid for input of size",
+        "the new shape must have as many elements as the old one; print the old shape",
+    ),
+    (
+        "RuntimeError",
+        r"expected m1 and m2 to have the same dtype|expected scalar type \w+ but found|did not match \w+$|"
+        r"have the same dtype",
+        "two tensors have different dtypes; create new ones with `dtype=x.dtype`",
+    ),
+    (
+        "RuntimeError",
+        r"all tensors to be on the same device|must be on the same device",
+        "create new tensors with `device=x.device`",
+    ),
+    (
+        "RuntimeError",
+        r"must have same number of dimensions|Tensors must have same number",
+        "add the missing axis with `unsqueeze` or `[:, None]`",
+    ),
+    (
+        "RuntimeError",
+        r"does not require grad and does not have a grad_fn",
+        "gradients do not pass through `.detach()`, `.data`, `.item()` or new tensors made from numbers",
+    ),
+    (
+        "IndexError",
+        r"Dimension out of range|too many indices for tensor",
+        "the tensor has fewer axes than your code expects; print its shape",
+    ),
+    (
+        "IndexError",
+        r"index out of range in self",
+        "an index into an embedding is negative, or not smaller than the number of rows",
+    ),
+    (
+        "UnboundLocalError",
+        "",
+        "your code reads this variable before it assigns it, or assigns it only in some branches",
+    ),
+)
+
+
+def advice(kind: str, message: str) -> str:
+    """Return advice on an exception with this type and message, or "" if the message speaks for itself."""
+    for type_, pattern, text in ADVICE:
+        if kind == type_ and re.search(pattern, message):
+            return text
+    return ""
