@@ -537,7 +537,8 @@ class RelativeSelfAttention(nn.Module):
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
     `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with a vector for
     each distance in each head. The last row belongs to distance 0, the row before it to distance 1,
-    and so on. d_head is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
+    and so on. d_head is `d_model` / `n_heads`, an integer; head k has the features
+    k·d_head … (k+1)·d_head − 1.
 
     Source: Huang et al. (2018), arXiv 1809.04281.
     """

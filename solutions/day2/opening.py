@@ -6,7 +6,7 @@
 # the reference solution, with seed 0 unless noted.
 #
 # **Text.** After three and a half minutes of training on the Python manual, a GPT with 360,000
-# parameters continues the prompt *The statement*. Most of the words are real and the layout looks
+# parameters continues the prompt *The statement*. Most words are real and the layout looks
 # right, but the text makes no sense:
 #
 # ```text
@@ -50,13 +50,14 @@
 #
 # | symbol | meaning |
 # |---|---|
-# | $b$, $v$ | batch size, vocabulary size |
-# | $n$, $m$ | number of queries; number of keys |
+# | $b$, $v$ | batch and vocabulary size |
+# | $n$, $m$ | number of queries and of keys |
 # | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
 # | $c$, $H$, $W$ | image channels, height and width |
-# | $p$, $N$ | for images: side of a patch in pixels, number of patches |
+# | $p$, $N$ | side of a patch in pixels, number of patches |
 # | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
 # | $\bar\alpha_t$ | fraction of the image's variance left after $t$ steps |
+# | $\odot$, $\mathbb{1}[\cdot]$ | element-wise product; 1 if true, else 0 |
 #
 # ### By the end of the day, you will be able to
 #
