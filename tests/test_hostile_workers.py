@@ -311,6 +311,20 @@ def test_progress_reports_are_limited_by_the_number_of_pieces() -> None:
         ask(hostile(answering(report * 4 + frame(1, NOTHING))), load)
 
 
+def test_the_time_that_progress_reports_take_counts_against_the_budget() -> None:
+    pieces = [(1, 1)] * 4000
+
+    def behaviour(wire: socket.socket) -> None:
+        reports = frame(1, m.Running(1)) * 1000
+        while True:
+            wire.sendall(reports)
+
+    process = hostile(behaviour, replace(PATIENT, total_cpu_seconds=0.1))
+    with pytest.raises(LimitExceeded) as caught:
+        ask(process, m.Load("a\n", pieces, "a", 1))
+    assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
+
+
 def question(shape: list[int], keep: int = 0) -> m.Ask:
     meta = m.TensorMeta("float32", shape, [0] * len(shape), 0, True)
     return m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), False, True, keep)

@@ -67,8 +67,8 @@ class Process:
         """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
         `reply` may itself send requests about the objects in the worker's request. The worker must respond to those
-        without sending further requests. The CPU time that the grader needs to answer the worker's requests is charged to
-        the budget (see `charges_grader`), but not to the call.
+        without sending further requests. The CPU time that the grader needs for the worker's requests and progress reports
+        is charged to the budget (see `charges_grader`), but not to the call.
 
         Returns:
             The number of the request, the response, and the response's payload.
@@ -96,7 +96,7 @@ class Process:
         try:
             self._send(number, request, payload)
             while True:
-                started = time.thread_time() if self._charges_grader else 0.0
+                started = time.thread_time()
                 response, data = self._receive(number)
                 if isinstance(response, (m.Answer, m.Failure)):
                     return number, response, data
@@ -105,12 +105,12 @@ class Process:
                     running -= 1
                     if running < 0 or data:
                         raise m.WireError("the message is an unexpected progress report")
+                    self._charge_grader(started)  # a hostile worker may send millions of reports
                     continue
                 if not outer:
                     raise m.WireError("the message is a request, but a response was expected")
                 self._send(number, *self._answer(response, data, reply))
-                if self._charges_grader:
-                    self._meter.charge_grader(time.thread_time() - started)
+                self._charge_grader(started)
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None
         except m.WireError as error:
@@ -121,6 +121,10 @@ class Process:
             raise self._end_of_process(line) from None
         finally:
             self._meter.pause()
+
+    def _charge_grader(self, started: float) -> None:
+        if self._charges_grader:
+            self._meter.charge_grader(time.thread_time() - started)
 
     def _ended(self, why: Exception) -> Exception:
         """Stop the process and return the error that ended it. After the first call, always return the same error."""
