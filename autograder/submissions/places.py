@@ -95,8 +95,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     """Return a student's files in the outermost folder that contains gradable files, or all files if they are from a platform.
 
-    If they are not from a platform, a different student may have put files with this student's name in an inner folder to
-    replace this student's work.
+    Otherwise, a different student could replace this student's work with files of the same name in an inner folder.
     """
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
