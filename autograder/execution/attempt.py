@@ -209,13 +209,13 @@ class Attempt:
         """Return the error's message, followed by a possible cause if one is known."""
         if error.type == "NameError" and self._failed_import:
             return f"{error}; an import failed: {self._failed_import}"
+        text = advice(error.type, error.text)
         if error.type == "NameError":
-            return f"{error}; {advice(error.type, '')}; {NOTEBOOK_VARIABLE}"
+            return f"{error}; {text}; {NOTEBOOK_VARIABLE}"
         if CHANGED_LEAF.search(error.text):
             return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
         if MODIFIED in error.text:  # The rest of the message is about torch's internals.
             return f"{str(error).partition(MODIFIED)[0]}{MODIFIED}; {NEW_TENSOR}"
-        text = advice(error.type, error.text)
         return f"{str(error).rstrip('.')}; {text}" if text else str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
