@@ -175,6 +175,8 @@ def test_a_group_shares_an_override(day: Day) -> None:
         ("-1", "", "has a sign"),
         ("nan", "", "0 to 4"),
         ("x", "", "0 to 4"),
+        ("0_1", "", "0 to 4"),
+        ("1e0", "", "0 to 4"),
         ("", " ", "a comment"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from autograder.protocol.plain_text import counted, format_number
 from autograder.submissions.roster import Roster
 
 MAX_COMMENT = 2000  # characters
+NUMBER = re.compile(r"\d+[.,]?\d*|[.,]\d+")  # `float` also accepts 1_0 and 1e1
 SIGNS = ("+", "-", "−")
 
 
@@ -115,18 +117,16 @@ def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
         raise CourseError(
             f"the submission of {marks.student} could not be graded, so it has no exercises"
         )
-    if not request.points.strip():
+    text = request.points.strip()
+    if not text:
         return None
     most = next(e.points for e in day.exercises if e.name == request.exercise)
-    if request.points.strip().startswith(SIGNS):
+    if text.startswith(SIGNS):
         raise CourseError(
             f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {format_number(most)}, "
             "not the change in points. The late penalty is deducted afterwards"
         )
-    try:
-        points = round(float(request.points.replace(",", ".")), 2)
-    except ValueError:
-        points = math.nan
+    points = round(float(text.replace(",", ".")), 2) if NUMBER.fullmatch(text) else math.nan
     if not 0 <= points <= most:
         raise CourseError(
             f"{request.exercise} is worth {counted(most, 'point')}; {request.points!r} is not a number from 0 to "

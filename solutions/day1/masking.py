@@ -148,6 +148,9 @@ if __name__ == "__main__":
     def check_causal_mask():
         mask = causal_mask(3)
         assert mask is not None, "causal_mask returns None. Does it end with `return`?"
+        assert isinstance(mask, torch.Tensor), (
+            f"The mask should be a tensor; yours is of type {type(mask).__name__}."
+        )
         assert mask.shape == (3, 3), (
             f"causal_mask(3) should have shape (3, 3); yours has shape {tuple(mask.shape)}."
         )

@@ -93,6 +93,9 @@ if __name__ == "__main__":
         ):
             table = sinusoidal_encoding(3, 4)
         assert table is not None, "sinusoidal_encoding returns None. Does it end with `return`?"
+        assert isinstance(table, torch.Tensor), (
+            f"The table should be a tensor; yours is of type {type(table).__name__}."
+        )
         assert table.shape == (3, 4), (
             "3 positions and d_model 4 should give a table of shape (3, 4); yours has shape "
             f"{tuple(table.shape)}."
@@ -252,6 +255,9 @@ if __name__ == "__main__":
     def check_shift_matrix():
         matrix = shift_matrix(1, 2)
         assert matrix is not None, "shift_matrix returns None. Does it end with `return`?"
+        assert isinstance(matrix, torch.Tensor), (
+            f"The matrix should be a tensor; yours is of type {type(matrix).__name__}."
+        )
         assert matrix.shape == (2, 2), (
             f"d_model 2 should give a 2×2 matrix; yours has shape {tuple(matrix.shape)}."
         )

@@ -101,6 +101,9 @@ if __name__ == "__main__":
         with expecting("cosine_schedule(4) should work"):
             result = cosine_schedule(4)
         assert result is not None, "cosine_schedule returns None. Does it end with `return`?"
+        assert isinstance(result, torch.Tensor), (
+            f"The result should be a tensor; yours is of type {type(result).__name__}."
+        )
         assert result.shape == (5,), (
             f"4 steps should give 5 values, ᾱ(0) to ᾱ(4); your result has shape {tuple(result.shape)}."
         )

@@ -296,6 +296,9 @@ if __name__ == "__main__":
         with expecting("2 heads and 3 positions should work"):
             bias = alibi_bias(2, 3)
         assert bias is not None, "alibi_bias returns None. Does it end with `return`?"
+        assert isinstance(bias, torch.Tensor), (
+            f"The bias should be a tensor; yours is of type {type(bias).__name__}."
+        )
         assert bias.shape == (2, 3, 3), (
             f"2 heads and 3 positions should give the shape (2, 3, 3); yours is {tuple(bias.shape)}."
         )
@@ -428,6 +431,9 @@ if __name__ == "__main__":
         with expecting("4 positions and a window of 2 should work"):
             mask = sliding_window_mask(4, 2)
         assert mask is not None, "sliding_window_mask returns None. Does it end with `return`?"
+        assert isinstance(mask, torch.Tensor), (
+            f"The mask should be a tensor; yours is of type {type(mask).__name__}."
+        )
         assert mask.shape == (4, 4), f"The shape should be (4, 4); yours is {tuple(mask.shape)}."
         assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
         expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
