@@ -163,7 +163,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """If the steps of all layers return 0, only the norms and `output` change √d_model · embedding + positional encoding."""
+        """If all steps return 0, only the norms and `output` are applied to √d_model · embedding + positional encoding."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))

@@ -392,7 +392,7 @@ class TestDecisionTransformer:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The arguments may be non-contiguous and are not modified. Earlier calls and `train()` do not change the logits."""
+        """The arguments may be non-contiguous and are not modified. Neither earlier calls nor training mode affect the logits."""
         draw, sizes = Draw(seed), Sizes()
         model, parameters = sizes.model(student, draw)
         for b, t, mode in ((3, 5, "evaluation"), (40, 2, "training")):
