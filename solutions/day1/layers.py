@@ -490,7 +490,7 @@ if __name__ == "__main__":
         n_results = len(one(x[:1, :1].expand(1, 500, 4)).round(decimals=3).unique(dim=1)[0])
         assert n_results > 40, (
             "With dropout both inside feed_forward and on its output, there should be more than 40 different "
-            f"results; yours has {n_results}. Do you pass `dropout` to feed_forward?"
+            f"results; your layer gives {n_results}. Do you pass `dropout` to feed_forward?"
         )
         print("EncoderLayer: all visible checks pass.")
 
@@ -511,7 +511,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because deep stacks train more stably, even without *warm-up* (a learning
+# models use pre-norm, because deep stacks then train more stably, even without *warm-up* (a learning
 # rate that starts low; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). Day 2 uses pre-norm.
 
 # %% [markdown]
@@ -759,7 +759,7 @@ if __name__ == "__main__":
         error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerDecoderLayer; yours "
-            f"differs by up to {error:.2g}. Check the order of the steps, and what you add and which norm you use in each."
+            f"differs by up to {error:.2g}. Check the order of the steps, and what each step adds to x and which norm it uses."
         )
 
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
@@ -790,7 +790,7 @@ if __name__ == "__main__":
         n_results = len(result.round(decimals=3).unique(dim=1)[0])
         assert n_results > 40, (
             "With dropout both inside feed_forward and on its output, there should be more than 40 different "
-            f"results; yours has {n_results}. Do you pass `dropout` to feed_forward?"
+            f"results; your layer gives {n_results}. Do you pass `dropout` to feed_forward?"
         )
         print("DecoderLayer: all visible checks pass.")
 

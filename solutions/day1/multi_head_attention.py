@@ -82,7 +82,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_split_heads():
-        # Use numbers for letters as in the figure, but with 3 positions.
+        # Use numbers instead of the letters in the figure, and 3 positions.
         x = torch.arange(18.0).reshape(1, 3, 6)
         first, second = [[0, 1, 2], [6, 7, 8], [12, 13, 14]], [[3, 4, 5], [9, 10, 11], [15, 16, 17]]
         expected = torch.tensor([[first, second]]).float()
@@ -249,7 +249,7 @@ if __name__ == "__main__":
 # * Which d belongs under the square root? `masked_attention` gets it right if you pass it the right
 #   tensors.
 # * A mask has shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores also have a head
-#   axis, and broadcasting aligns axes from the end. If b = h, masking the wrong axis raises no
+#   axis, and broadcasting aligns axes from the end. If b = h, aligning the wrong axes raises no
 #   error.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and

@@ -192,7 +192,7 @@ if __name__ == "__main__":
 # **What to notice.** In the first figure, fast columns (top) distinguish neighbouring positions,
 # and the slowest (bottom) hardly change over 100 positions. In the second figure, the three curves
 # coincide wherever their ranges overlap: the similarity of two positions depends only on their
-# distance. Each pair adds $\cos(a - b)$ to the dot product if its angles are a and b.
+# distance. A pair with angles a and b at the two positions adds $\cos(a - b)$.
 
 # %% [markdown]
 # ## `shift_matrix`

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         ### END SOLUTION
 
     def encode(self, source: Int[Tensor, "b m"]) -> Float[Tensor, "b m d_model"]:
-        """Return the memory for `source`. Raise ValueError if `source` exceeds `max_length`."""
+        """Return the memory for `source`. Raise ValueError if it is longer than `max_length`."""
         ### BEGIN SOLUTION
         if source.shape[1] > self.max_length:
             raise ValueError(
@@ -171,7 +171,8 @@ if __name__ == "__main__":
     @visible_check
     def check_Transformer():
         with expecting(
-            "The model should be created", "Compare the arguments with the signature of each class."
+            "Creating the model should work",
+            "Compare the arguments with the signature of each class.",
         ):
             model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6)
         model.eval()
@@ -465,12 +466,12 @@ if __name__ == "__main__":
         )
         seen = sequence_loss(logits, targets, pad_id=3)
         assert abs(seen - 2 * math.log(2)) < 1e-5, (
-            "If class 3 is padding, 1, 3 and 2 bits remain, so the mean should be 1.386 nats; yours is "
+            "If class 3 is padding, the other targets cost 1, 3 and 2 bits, so the mean should be 1.386 nats; yours is "
             f"{seen:.3f}. Exclude padding from both the sum and the number of targets."
         )
         seen = sequence_loss(logits, targets, pad_id=0)
         assert abs(seen - 8 / 3 * math.log(2)) < 1e-5, (
-            "If class 0 is padding, 3, 2 and 3 bits remain, so the mean should be 1.848 nats; yours is "
+            "If class 0 is padding, the other targets cost 3, 2 and 3 bits, so the mean should be 1.848 nats; yours is "
             f"{seen:.3f}. Which targets do you treat as padding?"
         )
         seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)

@@ -39,7 +39,8 @@ from solutions.opening import (
 # ## `returns_to_go`
 # ★☆☆☆☆ · 5 minutes
 #
-# The return-to-go of a step sums the rewards r from it to the end of an episode of t steps:
+# A step's return-to-go is the sum of the rewards r from that step to the end of a t-step
+# episode:
 #
 # $$\hat R_i = \sum_{j = i}^{t - 1} r_j \qquad r, \hat R: *\text{batch} \times t$$
 #
@@ -579,8 +580,8 @@ if __name__ == "__main__":
 # goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seeds 1 and 2, it finds 22 of 29 and 11 of 31; 6 and 2 are shortest.
 #
-# Up to 16 steps, the model almost always takes exactly as many as requested, even if it has to walk
-# back and forth. It reads at most 16 steps, so it cannot meet higher targets. These account for most
+# If asked for up to 16 steps, the model almost always takes exactly that many, even if it has to walk
+# back and forth. It reads at most 16 steps, so it cannot meet higher targets: these cause most
 # failures with seed 0.
 
 # %% [markdown]

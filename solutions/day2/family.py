@@ -170,7 +170,7 @@ if __name__ == "__main__":
         assert seen.dtype == torch.float16, (
             f"The result should have the dtype of x, float16; yours is {seen.dtype}."
         )
-        # 9999 is 1591 full turns and 2.4522 more, with cosine −0.7716 and sine 0.6361.
+        # 9999 radians are 1591 full turns plus an angle of 2.4522, with cosine −0.7716 and sine 0.6361.
         assert torch.allclose(seen.float(), torch.tensor([[-0.7716, 0.6361]]), atol=1e-2), (
             "In float16, position 9999 should rotate (1, 0) to (−0.772, 0.636); yours gives "
             f"{seen[0].tolist()}. In which dtype do you compute the angle?"
@@ -1110,7 +1110,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The table shows bits per held-out character: means and ranges over three
 # seeds. Models saw positions 32–63 in training, but not 192–255. The last column counts the cached
-# values per layer at position 256.
+# numbers per layer at position 256.
 #
 # |variant|32–63|192–255|cache|
 # |---|---|---|---|

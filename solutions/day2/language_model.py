@@ -1344,8 +1344,8 @@ if __name__ == "__main__":
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
-# followed a context, and *distinct* the number of different ones. Each different
-# character was new once, so a new character appeared *distinct* times. Therefore,
+# followed a context, and *distinct* the number of different ones. Each of these was
+# new once, so a new character appeared *distinct* times. Therefore,
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
 # P_{n-1}(x \mid \text{context without its first character})}{\text{total} + \text{distinct}}$$
@@ -1372,7 +1372,7 @@ def witten_bell(
     probability = np.full(len(windows), 1 / n_symbols)
     of_orders = []
     for order in range(1, windows.shape[1] + 1):
-        # Encode each string as a number with symbols as digits. // n_symbols gives its context.
+        # Encode each string as a number whose digits are its symbols. `// n_symbols` gives its context.
         digits = n_symbols ** np.arange(order)[::-1]
         grams, counts = np.unique(training.unfold(0, order, 1).numpy() @ digits, return_counts=True)
         contexts, first, kinds = np.unique(

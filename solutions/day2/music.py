@@ -873,7 +873,7 @@ def chorale_batch(
 def chorale_loss(
     model: nn.Module, windows: Int[Tensor, "b n"], reduction: str = "mean"
 ) -> Float[Tensor, "*tokens"]:
-    """Return the mean of −log p of each token given those before it, or all values for "none"."""
+    """Return the mean of −log p of each token given those before it, or all values if `reduction` is "none"."""
     logits = model(windows[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
 

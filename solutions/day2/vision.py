@@ -587,8 +587,8 @@ if __name__ == "__main__":
         seen = model(images)[2].detach()
         assert seen.tolist() == [0.5, -12, -2], (
             "If the norm always outputs [−4, 1, 1, …], this head should give [0.5, −12, −2]; "
-            f"yours gives {seen}. Is the norm the last step before the head, and the head the last "
-            "step of all?"
+            f"yours gives {seen}. Is `norm` applied directly before the head, and is the head the last "
+            "step?"
         )
         filled(model.norm)
         filled(model.head)
