@@ -92,7 +92,7 @@ def demonstration() -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting(result: str, look: str = "") -> Iterator[None]:
-    """If the code raises an error, report what it should do. Add advice on this kind of error or, by default, where to look."""
+    """If the code raises an error, report what it should do. Add advice on this kind of error or, if there is none, `look`."""
     try:
         yield
     except Exception as error:
@@ -217,13 +217,13 @@ def _message(error: Exception) -> str:
 
 
 def _advice(error: Exception) -> str:
-    """Return advice on an error in a new line, or ""."""
+    """Return advice on an error, on a new line, or ""."""
     text = advice(type(error).__name__, str(error))
     return f"\n{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _where(error: Exception) -> str:
-    """Return a new line that explains an error, in particular one that no line of the student raised, or ""."""
+    """Return a new line that explains an error, even if none of the student's own lines raised it, or ""."""
     if _is_failed_check(error):
         return ""
     if _own_lines(error):

@@ -1,4 +1,4 @@
-"""Load what the release adds to a notebook: the list of exercises, stand-ins, and results of known mistakes."""
+"""Load a notebook's data: the list of exercises, the stand-ins, and the results of known mistakes."""
 
 from __future__ import annotations
 

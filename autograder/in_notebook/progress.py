@@ -71,7 +71,7 @@ class ProgressTable:
 
 @helper_names()
 def progress() -> None:
-    """Show your progress. Checks rerun for exercises that have changed."""
+    """Show your progress. Rerun the checks of exercises that have changed."""
     display(ProgressTable([_progress_row(name) for name in EXERCISES]))  # type: ignore[no-untyped-call]
 
 
