@@ -27,7 +27,7 @@ MARKUP = re.compile(r"\*(?P<italic>[^*]+)\*|`(?P<code>[^`]+)`|_\{(?P<sub>[^}]+)\
 
 
 class Picture:
-    """An SVG picture of a given size in pixels, drawn from the top left. Texts may contain `*italic*`, code and `_{sub}`."""
+    """An SVG picture, sized in pixels, with the origin at the top left. Text may contain `*italic*`, code and `_{sub}`."""
 
     def __init__(self, width: int, height: int) -> None:
         self.size = width, height
@@ -63,7 +63,7 @@ class Picture:
         colour: str = INK,
         bold: bool = False,
     ) -> None:
-        """Write a line of text whose baseline is at y. `at` is "start", "middle" or "end"."""
+        """Write a line of text with its baseline at y. `at`, the alignment, is "start", "middle" or "end"."""
         weight = ' font-weight="bold"' if bold else ""
         self._add(
             f'<text x="{x:g}" y="{y:g}" text-anchor="{at}" font-size="{size:g}" fill="{colour}"{weight}>{_marked_up(text)}</text>'
@@ -113,17 +113,17 @@ class Picture:
     def circle(
         self, x: float, y: float, radius: float, *, colour: str = GREY, fill: str = "none"
     ) -> None:
-        """Draw a circle around a point."""
+        """Draw a circle centred on a point."""
         self._add(f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{fill}" stroke="{colour}"/>')
 
     def plus(self, x: float, y: float) -> None:
-        """Draw the sum of a residual connection."""
+        """Draw the plus sign of a residual connection."""
         self.circle(x, y, 11, colour=INK, fill="#fff")
         self.line([(x - 6, y), (x + 6, y)], arrow=False)
         self.line([(x, y - 6), (x, y + 6)], arrow=False)
 
     def badge(self, x: float, y: float, text: str) -> None:
-        """Draw a dark pill around a short text."""
+        """Draw a short text in a dark pill."""
         half = 4 + 4 * len(text) + (3 if len(text) == 1 else 0)
         self._add(
             f'<rect x="{x - half:g}" y="{y - 10:g}" width="{2 * half}" height="20" rx="10" fill="{INK}"/>'
@@ -141,7 +141,7 @@ class Picture:
         fills: Sequence[Sequence[str]] | None = None,
         size: float = 13,
     ) -> None:
-        """Draw a matrix. Numbers from 0 to 1 are shaded; None is a forbidden entry; `fills` overrides the shades."""
+        """Draw a matrix. Numbers from 0 to 1 are shaded, and None becomes a red cross. `fills` overrides the shades."""
         width, height = cell
         self._add(f'<g stroke="{colour}" stroke-width="0.8">')
         for i, row in enumerate(cells):
@@ -172,7 +172,7 @@ class Picture:
         colour: str = INK,
         size: float = 13,
     ) -> None:
-        """Write names at equal distances: `step` is the way from one to the next."""
+        """Write evenly spaced names. `step` is the offset from one name to the next."""
         for number, name in enumerate(names):
             self.text(
                 x + number * step[0], y + number * step[1], name, at=at, colour=colour, size=size
@@ -183,14 +183,14 @@ class Picture:
 
 
 class Figures:
-    """The figures that a module draws. An instance is a decorator for functions that draw the figure of their name."""
+    """The figures that a module draws. An instance is a decorator for functions, each of which draws one figure."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.drawn_by: dict[str, Callable[[], Picture]] = {}
 
     def __call__(self, function: Callable[[], Picture]) -> Callable[[], Picture]:
-        """Register a function: `kv_cache` draws kv-cache.svg."""
+        """Register a function that draws a figure. The function `kv_cache` draws kv-cache.svg."""
         self.drawn_by[function.__name__.replace("_", "-")] = function
         return function
 
@@ -210,7 +210,7 @@ def _shade(entry: str | float | None, colour: str) -> str:
 
 
 def _marked_up(text: str) -> str:
-    """Return a text as SVG, with its markup as `<tspan>`."""
+    """Convert a text to SVG, with `<tspan>` elements for its markup."""
 
     def span(found: re.Match[str]) -> str:
         if found["italic"]:

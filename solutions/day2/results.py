@@ -20,7 +20,7 @@ SEED, TEMPERATURE, SCALE = 0, 0.8, 2.0
 
 
 def save_digits(model: nn.Module, file: Path) -> None:
-    """Save an animation of twenty digits, two of each kind, being drawn from noise."""
+    """Save an animation of twenty digits, two of each, being drawn from noise."""
     labels = torch.arange(10).repeat(2)
     path = diffusion.draw_digits(model, labels, SCALE)
     frames = [_sheet(pictures) for pictures in path]

@@ -11,7 +11,7 @@ from solutions.drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, F
 FOLDER = Path(__file__).parent
 figure = Figures(FOLDER)
 
-# The example that runs through the day: three tokens with d = 2, used as queries, keys and values at once.
+# The running example of the day: three tokens with d = 2, which serve as queries, keys and values.
 TOKENS = ("red", "blue", "purple")
 VECTORS = ((1, 0), (0, 1), (1, 1))
 SCORES = [
@@ -29,7 +29,7 @@ def weights(scores: list[list[float]], causal: bool = False) -> list[list[float]
 
 
 def outputs(shares: list[list[float]]) -> list[list[str]]:
-    """Return the weighted means of the vectors, as texts with two decimals."""
+    """Return the weighted means of the vectors, formatted with two decimals."""
     sums = [
         [sum(w * v[c] for w, v in zip(row, VECTORS, strict=True)) for c in (0, 1)] for row in shares
     ]
@@ -38,7 +38,7 @@ def outputs(shares: list[list[float]]) -> list[list[str]]:
 
 @figure
 def result() -> Picture:
-    """Draw the cross-attention of the trained model that the last chapter measures (seed 0)."""
+    """Draw the cross-attention weights of the model that the last chapter trains (seed 0)."""
     found = json.loads((FOLDER / "result.json").read_text(encoding="utf-8"))
     picture = Picture(700, 372)
     left, top, width, height = 76, 92, 25, 21
@@ -77,7 +77,7 @@ def _blue(share: float) -> str:
 
 @figure
 def recurrent() -> Picture:
-    """Draw how far apart source and target are in a recurrent network and with attention."""
+    """Draw the paths from source to target in a recurrent network and with attention."""
     picture = Picture(700, 364)
     picture.text(20, 30, "Recurrent: one step at a time", at="start", bold=True)
     source, target = ("4", "March", "1987"), ("1987", "-03", "-04")
@@ -119,7 +119,7 @@ def recurrent() -> Picture:
 
 @figure
 def architecture() -> Picture:
-    """Draw the whole model, with a number where each chapter builds a part."""
+    """Draw the whole model. Numbers show which chapter builds each part."""
     picture = Picture(700, 596)
     left, right, wide = 60, 398, 240
     middle = left + wide / 2, right + wide / 2
@@ -185,7 +185,7 @@ def _step(
 
 @figure
 def numbers() -> Picture:
-    """Draw what becomes of one date on its way through the model, with shapes."""
+    """Draw how the model processes one date, with shapes."""
     picture = Picture(700, 300)
     rows = (
         ("text", "`3/4/1987`", "", ORANGE),
@@ -215,7 +215,7 @@ def numbers() -> Picture:
 
 @figure
 def lookup() -> Picture:
-    """Draw a dictionary, which returns one value, beside attention, which returns a mean of all."""
+    """Draw a dictionary lookup, which returns one value, next to attention, which returns a mean of all values."""
     picture = Picture(700, 254)
     shares = weights(SCORES)[0]
     picture.text(20, 30, "A dictionary returns one value", at="start", bold=True)
@@ -257,7 +257,7 @@ def lookup() -> Picture:
 
 @figure
 def shapes() -> Picture:
-    """Draw the matrices of attention as rectangles with their shapes."""
+    """Draw the matrices of attention as rectangles, labelled with their shapes."""
     picture = Picture(700, 206)
     _matrix(picture, 20, 66, 52, 84, "Q", "*n* × *d*", BLUE, "queries")
     _matrix(picture, 100, 82, 92, 52, "Kᵀ", "*d* × *m*", ORANGE, "keys, transposed")
@@ -295,7 +295,7 @@ def _matrix(
 
 @figure
 def masks() -> Picture:
-    """Draw the three masks of the masking chapter for one sentence of three words and padding."""
+    """Draw the three masks of the masking chapter for three words and one padding token."""
     picture = Picture(700, 246)
     words = ("the", "sea", "shore", "pad")
     for number, (name, allowed) in enumerate(
@@ -364,7 +364,7 @@ def mask() -> Picture:
 
 @figure
 def clocks() -> Picture:
-    """Draw positional encodings as clock hands, d = 8."""
+    """Draw positional encodings as clock hands, for d = 8."""
     picture = Picture(700, 340)
     positions = (0, 1, 2, 3, 4, 10, 20, 30)
     picture.text(
@@ -474,7 +474,7 @@ def heads() -> Picture:
 
 @figure
 def multi_head() -> Picture:
-    """Draw the whole of multi-head attention with two heads."""
+    """Draw multi-head attention with two heads, from its inputs to its output."""
     picture = Picture(700, 292)
     for number, (name, size, colour) in enumerate(
         (("query", "n", BLUE), ("key", "m", ORANGE), ("value", "m", GREEN))
@@ -529,7 +529,7 @@ def norms() -> Picture:
 
 @figure
 def residual() -> Picture:
-    """Draw the residual stream with post-norm, and pre-norm below it."""
+    """Draw a post-norm layer and, below it, a pre-norm layer."""
     picture = Picture(700, 330)
     for top, title, pre in (
         (14, "Post-norm (this chapter): every norm is on the main path", False),
@@ -631,7 +631,7 @@ def _layer(
 
 @figure
 def cross_attention() -> Picture:
-    """Draw which positions each attention of the decoder may read."""
+    """Draw which positions self-attention and cross-attention may read in the decoder."""
     picture = Picture(700, 290)
     target, source = ("bos", "1", "9", "8"), ("3", "/", "4", "pad", "pad")
     picture.text(170, 30, "self-attention", bold=True)
@@ -672,7 +672,7 @@ def cross_attention() -> Picture:
 
 @figure
 def teacher_forcing() -> Picture:
-    """Draw training, where all targets are given, beside generation, where each output is fed back."""
+    """Draw training, where all targets are given, next to generation, where each output is fed back."""
     picture = Picture(700, 352)
     picture.text(
         20,

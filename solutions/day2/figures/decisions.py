@@ -35,7 +35,7 @@ def decision_tokens() -> Picture:
 
 @figure
 def stitching() -> Picture:
-    """Draw two walks, and the shorter one that is made of a part of each."""
+    """Draw two walks, and a shorter path that combines parts of both."""
     picture = Picture(700, 250)
     places = {
         "start": (70, 130),

@@ -10,13 +10,13 @@ from solutions.drawing import BLUE, GREEN, GREY, ORANGE, PINK, Figures, Picture
 
 figure = Figures(Path(__file__).parent)
 
-# Number 16 of scikit-learn's digits: 8 rows of 8 grey values from 0 to g (16).
+# Image 16 of scikit-learn's digits: 8 rows of 8 grey values from 0 to g (16).
 SIX = "0008f100000ce000003g7000006g2000007ggd5000fg99e0003e92g20007fgb0"
 PIXELS = ["0123456789abcdefg".index(character) / 8 - 1 for character in SIX]
 
 
 def alpha_bar(t: float) -> float:
-    """Return what the cosine schedule of 1,000 steps keeps of the variance at step t < 1000."""
+    """Return the fraction of the variance that a cosine schedule of 1,000 steps leaves at step t < 1000."""
 
     def f(t: float) -> float:
         return math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -26,7 +26,7 @@ def alpha_bar(t: float) -> float:
 
 @figure
 def chain() -> Picture:
-    """Draw a digit at five steps, with the two directions above and below."""
+    """Draw a digit at five steps, with an arrow for each direction."""
     picture = Picture(700, 238)
     rng = random.Random(0)
     noise = [rng.gauss(0, 1) for _ in PIXELS]
@@ -56,7 +56,7 @@ def _grey(value: float) -> str:
 
 @figure
 def dit_block() -> Picture:
-    """Draw the block: a stream with two branches, and six vectors from the condition."""
+    """Draw a DiT block: the residual stream, two branches, and the six vectors computed from the condition."""
     picture = Picture(700, 356)
     stream = 56
     picture.text(30, stream + 5, "*x*", size=16)
@@ -98,7 +98,7 @@ def dit_block() -> Picture:
 
 @figure
 def guidance() -> Picture:
-    """Draw the predictions with and without label, and what lies beyond on the line between them."""
+    """Draw the predictions with and without a label, and extrapolated predictions on the line through both."""
     picture = Picture(700, 214)
     start, end = (110.0, 150.0), (290.0, 120.0)
     step = (end[0] - start[0], end[1] - start[1])

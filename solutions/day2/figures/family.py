@@ -12,7 +12,7 @@ figure = Figures(Path(__file__).parent)
 
 @figure
 def rope() -> Picture:
-    """Draw which columns form a pair, and a query and a key that turn together."""
+    """Draw which columns form a pair, and a query and a key that rotate together."""
     picture = Picture(700, 270)
     picture.text(20, 30, "Which columns form a pair?", at="start", bold=True)
     colours = (BLUE, PINK, GREEN)
@@ -49,7 +49,7 @@ def rope() -> Picture:
 
 @figure
 def alibi() -> Picture:
-    """Draw what two heads add to the scores."""
+    """Draw the biases that ALiBi adds to the scores of two heads."""
     picture = Picture(700, 208)
     for left, slope, name in (
         (90, 4, "steep slope, *s* = 1/4"),
@@ -74,7 +74,7 @@ def alibi() -> Picture:
 
 @figure
 def window() -> Picture:
-    """Draw sliding windows of three widths, and how far two layers of window 3 see."""
+    """Draw sliding windows of three widths, and how far back two layers with a window of 3 see."""
     picture = Picture(700, 226)
     for number, (title, width, layers) in enumerate(
         (("window 1", 1, 1), ("window 3", 3, 1), ("window ≥ 6", 6, 1), ("window 3, 2 layers", 3, 2))
@@ -177,7 +177,7 @@ def running_state() -> Picture:
 
 @figure
 def shared_heads() -> Picture:
-    """Draw which key head each of six query heads reads, for three numbers of key heads."""
+    """Draw which key head each of six query heads uses, for three numbers of key heads."""
     picture = Picture(700, 220)
     for number, (g, name) in enumerate(((6, "multi-head"), (2, "grouped"), (1, "multi-query"))):
         left = 26 + 228 * number
@@ -249,7 +249,7 @@ MAP: tuple[tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
 
 @figure
 def family_map() -> Picture:
-    """Draw the family by the sections of Weng's post: exercises are filled, papers are white."""
+    """Draw the family, grouped by the sections of Weng's post. Exercises are filled; papers are white."""
     row, gap = 31, 12
     height = sum(row * len(rows) + gap for _, _, rows in MAP)
     picture = Picture(720, height + 62)

@@ -111,7 +111,7 @@ def qkv() -> Picture:
 
 @figure
 def kv_cache() -> Picture:
-    """Draw what the model computes and what the cache holds in three calls, and the mask of a piece of two."""
+    """Draw what three calls compute and what they read from the cache, and the mask for two new positions."""
     picture = Picture(700, 330)
     picture.text(190, 28, "Generating with a cache", bold=True)
     for call, (cached, new) in enumerate(((0, 3), (3, 1), (4, 1))):
@@ -156,7 +156,7 @@ def kv_cache() -> Picture:
 
 @figure
 def pre_norm() -> Picture:
-    """Draw a post-norm layer of 2017 beside a pre-norm layer of GPT-2."""
+    """Draw a post-norm layer, as in Vaswani et al. (2017), next to a pre-norm layer, as in GPT-2."""
     picture = Picture(700, 400)
     for left, title, pre in ((0, "post-norm (Vaswani et al. 2017)", False), (350, "", True)):
         title = title or "pre-norm (GPT-2): your `GPTBlock`"
@@ -190,7 +190,7 @@ def pre_norm() -> Picture:
 
 @figure
 def nucleus() -> Picture:
-    """Draw what top-p keeps of four probabilities, and what top-k and top-p keep of a sure and an unsure prediction."""
+    """Draw which of four tokens top-p keeps, and how many top-k and top-p keep if the model is confident or uncertain."""
     picture = Picture(700, 330)
     picture.text(170, 28, "`top_p = 0.6`, step by step", bold=True)
     names = ("probability", "sum before", "kept?", "result")

@@ -62,7 +62,7 @@ def skewing() -> Picture:
 
 @figure
 def skewing_trick() -> Picture:
-    """Draw how a column of zeros moves each row to its place."""
+    """Draw how an added column of zeros shifts each row into place."""
     picture = Picture(700, 250)
     picture.text(160, 30, "pad with a column of zeros", bold=True)
     picture.text(480, 30, "the same numbers, four per row", bold=True)
@@ -83,7 +83,7 @@ def skewing_trick() -> Picture:
 
 @figure
 def relative_table() -> Picture:
-    """Draw which rows of `relative` a short piece uses."""
+    """Draw which rows of `relative` a short sequence uses."""
     picture = Picture(700, 172)
     names = ("…", "distance *n*", "distance *n* − 1", "…", "distance 1", "distance 0")
     picture.text(20, 30, "`relative` of one head: a vector for each distance", at="start", size=14)

@@ -8,7 +8,7 @@ from solutions.drawing import BLUE, GREY, ORANGE, PINK, Figures, Picture
 
 figure = Figures(Path(__file__).parent)
 
-# Chapter, what the model reads, what is new in it, what it gives.
+# The name, input, new idea and output of each chapter.
 CHAPTERS = (
     ("Language models", "characters", "decoder only, with a cache", "text"),
     ("Music", "notes of four voices", "distances between positions", "chorales"),
@@ -22,7 +22,7 @@ CHAPTERS = (
 
 @figure
 def day() -> Picture:
-    """Draw what each chapter's model reads, what is new in it, and what it gives."""
+    """Draw each chapter's input, new idea and output."""
     picture = Picture(700, 330)
     columns = ((150, "input", ORANGE), (348, "new idea", PINK), (572, "output", BLUE))
     for x, title, colour in columns:

@@ -31,7 +31,7 @@ def vit() -> Picture:
             picture.line(ends, colour=ORANGE, arrow=False)
     picture.text(left + 4 * side, 222, "*b* × *c* × *H* × *W*", size=12)
 
-    # Patches, tokens and outputs are columns; their rows are class token, patches 0, 1, 2, … N − 1.
+    # Patches, tokens and outputs each form a column. The rows are for the class token and patches 0, 1, 2, …, N − 1.
     rows = (52, 94, 136, 178, 232)
     picture.line([(132, 148), (162, 148)])
     picture.text(147, 138, "cut", size=12)
@@ -73,7 +73,7 @@ def vit() -> Picture:
 
 @figure
 def patches() -> Picture:
-    """Draw an image of 4 × 6 pixels, its patches, and what a plain reshape would take."""
+    """Draw an image of 4 × 6 pixels, its patches, and what a plain reshape would produce."""
     picture = Picture(700, 244)
     width, height = 34, 30
     left, top = 24, 54
@@ -136,7 +136,7 @@ def attention_distance() -> Picture:
 
 @figure
 def cka() -> Picture:
-    """Draw how CKA compares two layers of different widths through their similarities of images."""
+    """Draw how CKA compares two layers of different widths by comparing which images each layer finds similar."""
     picture = Picture(700, 268)
     images = ("0", "0", "3", "7")
     layers = (
@@ -179,7 +179,7 @@ def cka() -> Picture:
 
 
 def _similarities(values: list[list[float]]) -> list[list[float]]:
-    """Return the dot products of the rows, after centring the columns, scaled to end at 1."""
+    """Return the dot products of the rows, after centring the columns. The largest one is scaled to 1."""
     means = [sum(column) / len(column) for column in zip(*values, strict=True)]
     rows = [[v - m for v, m in zip(row, means, strict=True)] for row in values]
     gram = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
