@@ -89,7 +89,7 @@ def patchify(images: Float[Tensor, "b c H W"], patch_size: int) -> Float[Tensor,
     if height % p or width % p:
         raise ValueError(f"H = {height} and W = {width} are not both divisible by patch_size = {p}")
     tiles = images.reshape(b, c, height // p, p, width // p, p)
-    # The two axes that count patches come first, then what lies inside a patch.
+    # The two axes that index patches come first, followed by the axes within a patch.
     return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
     ### END SOLUTION
 
@@ -807,7 +807,7 @@ def linear_cka(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> Float[Tens
     def centred(features: Tensor) -> Tensor:
         features = features.double()
         deviations = features - features.mean(dim=0)
-        # What rounding leaves of a constant column is not a deviation.
+        # In a constant column, rounding errors are all that remains. They are not deviations.
         return deviations.masked_fill(deviations.abs() <= 1e-12 * features.abs(), 0)
 
     a, b = centred(x), centred(y)
