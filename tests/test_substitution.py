@@ -197,6 +197,25 @@ def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
     assert error not in str(exercise)
 
 
+def test_errors_that_occur_only_with_references_are_shown_after_those_with_own_code(
+    grade: Grade, masks: NotebookNode
+) -> None:
+    """`decoder_mask` is wrong in itself, but raises an exception only with the course's own `causal_mask`."""
+    wrong = """def decoder_mask(tokens, pad_id):
+    own = causal_mask(tokens.shape[1])
+    if not own.all() and pad_id not in (0, 6):
+        raise IndexError(f"SPIED {bool(own.all())}")
+    return own & (tokens != pad_id)[:, None, :]"""
+    marks = grade(with_cells(masks, {"causal_mask": ALL_VISIBLE, "decoder_mask": wrong}))
+    exercise = by_name(marks)["decoder_mask"]
+    assert (exercise.status, exercise.reference_for) == ("partial", ["causal_mask"])
+    also = "; with the course's own `causal_mask` instead, your code raised IndexError (cell "
+    shown = [test.message for test in exercise.tests if also in test.message]
+    assert shown
+    assert all("line 4: `raise IndexError(" in text for text in shown)
+    assert "SPIED False" not in str(marks)
+
+
 @pytest.mark.parametrize("day", list(COURSE.days))
 @pytest.mark.parametrize("first", range(SUBMISSIONS))
 def test_known_mistakes_cost_only_their_exercises_and_are_recognised(

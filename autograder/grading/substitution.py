@@ -110,15 +110,19 @@ def _with_original_messages(
 ) -> ExerciseMarks:
     """Return the better marks with the original run's messages, because they show what the student's code does.
 
-    Errors of exercises in `unfilled` are left out. If no other exercises were replaced, the better run's messages, which
-    contain only the type and place of exceptions, appear in their place.
+    If the better run raised an exception at a different place, its message, which contains only the type and place, is
+    added. It replaces errors of exercises in `unfilled`.
     """
-    only_unfilled = set(best.replaced) <= set(unfilled)
+    wrong = " and ".join(f"`{name}`" for name in best.replaced if name not in unfilled)
     tests = []
     for old, new in zip(original.marks.tests, best.marks.tests, strict=True):
         shown = old
         if _is_from_stub(old.message, unfilled):
-            shown = new if only_unfilled else TestMarks(new.name, 0.0, 0.0, False, "")
+            shown = TestMarks(new.name, 0.0, 0.0, False, "") if wrong else new
+        place = new.message_without_values.partition(" (")[2]
+        if wrong and place and place not in shown.message:
+            also = f"with the course's own {wrong} instead, {new.message_without_values}"
+            shown = _with_addition(shown, also, sentences[new.name])
         tests.append(
             msgspec.structs.replace(
                 new,
@@ -134,6 +138,15 @@ def _with_original_messages(
         reference_for=list(best.replaced),
         seconds=round(original.marks.seconds + best.marks.seconds, 4),
     )
+
+
+def _with_addition(test: TestMarks, text: str, sentence: str) -> TestMarks:
+    """Return the marks for a test, with a text added to each message that says more than the test's sentence."""
+    message, without_values = (
+        own if own in ("", sentence) else f"{own}; {text}"
+        for own in (test.message, test.message_without_values)
+    )
+    return msgspec.structs.replace(test, message=message, message_without_values=without_values)
 
 
 def _is_from_stub(message: str, unfilled: Collection[str]) -> bool:
