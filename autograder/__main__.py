@@ -12,7 +12,7 @@ _interrupts: list[int] = []  # the signals that stopped the command
 
 
 def main() -> None:
-    """Run a command. If it will grade, first start the two slowest parts: the fork server and the grader's imports."""
+    """Run a command. If it grades, first start the two slowest steps: launching the fork server and importing the grader."""
     from autograder.sandbox.launch import STANDBY
 
     for stream in (sys.stdout, sys.stderr):
@@ -53,13 +53,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    """Interrupt the command like Ctrl-C so that it cleans up. This works even in the background, where SIGINT may be ignored."""
+    """Interrupt the command as Ctrl-C would, so that it cleans up. This works even if the command ignores SIGINT."""
     signal.signal(signal.SIGINT, _stop)
     signal.raise_signal(signal.SIGINT)  # delayed while processes are being started
 
 
 def _will_grade(arguments: list[str]) -> bool:
-    """Return whether a command needs a fork server that grades in the full sandbox on this machine."""
+    """Return whether a command grades on this machine in the full sandbox, and therefore needs a fork server."""
     if not sys.platform.startswith("linux") or arguments[:1] not in (["grade"], ["regrade"]):
         return False
     joined = " ".join(arguments).replace("--sandbox none", "--sandbox=none")

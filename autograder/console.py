@@ -71,7 +71,7 @@ def load_day(name: str) -> Day:
 
 
 def check_submissions(paths: Sequence[Path]) -> None:
-    """Check that each path could contain submissions, so that a mistyped path is reported and not graded.
+    """Check that each path could contain submissions, so that a mistyped path is reported before grading starts.
 
     Raises:
         typer.BadParameter: A path does not exist, is an empty folder or a course, or has an unsupported file type.
@@ -202,7 +202,9 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             )
     for students in graded.identical:
         same = ", ".join(students)
-        note = f"these students submitted identical code, apart from comments and spaces: {same}"
+        note = (
+            f"these students submitted identical code, apart from comments and whitespace: {same}"
+        )
         console.print(Text(escaped(note)))
     for note in graded.notes:
         print_error(note)

@@ -97,7 +97,7 @@ def test_a_resubmission_that_lowers_the_final_points_is_reported(root: Path) -> 
     assert again.notes[0].startswith(
         "these resubmissions lower the final points (1): li (11): 50 → 49.5. The newest"
     )
-    assert "If it arrived later, enter the hours after the due date as late_hours" in again.notes[1]
+    assert "If it arrived later, set late_hours in roster.csv" in again.notes[1]
 
 
 def test_late_hours_of_an_earlier_submission_are_reported(root: Path) -> None:

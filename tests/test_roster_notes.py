@@ -57,7 +57,7 @@ def test_a_row_that_matches_no_submission_is_reported_first(
     assert graded.notes[1:] == [
         "these students on the roster have no submission (1): ada (Ada, 1)",
         "novakhana (2014): marked late, but the time is unknown; counted as one day late. If it arrived later, "
-        "enter the hours after the due date as late_hours in roster.csv",
+        "set late_hours in roster.csv to the number of hours after the due date",
     ]
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])

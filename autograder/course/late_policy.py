@@ -112,13 +112,13 @@ def lateness(
     if extension:
         return Lateness(
             note="marked late, but the student has an extension; counted as on time. "
-            "If it arrived after the extension, enter the hours after the due date as late_hours in roster.csv"
+            "If it arrived after the extended deadline, set late_hours in roster.csv to the number of hours after the due date"
         )
     return Lateness(
         1,
         policy.percentage(1),
         "marked late, but the time is unknown; counted as one day late. "
-        "If it arrived later, enter the hours after the due date as late_hours in roster.csv",
+        "If it arrived later, set late_hours in roster.csv to the number of hours after the due date",
     )
 
 

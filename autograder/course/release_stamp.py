@@ -47,7 +47,7 @@ def find_stamp(data: bytes | bytearray) -> str:
 
 
 def stamp_problems(found: str, day: Day) -> list[str]:
-    """Return a list of problems: one if the stamp is for a different day or a different version of this day, otherwise none."""
+    """Return a list with a problem if the stamp is for a different day or version. Otherwise, return an empty list."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []

@@ -65,7 +65,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return `wanted` and all exercises that demonstrations, provided code, or returned exercises and their checks use."""
+    """Return `wanted`, plus all exercises used by demonstrations, by provided code, or by returned exercises and their checks."""
     needed = set(wanted)
     while True:
         read = {

@@ -56,8 +56,8 @@ class Attempt:
     """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `TRIES` times in total.
 
     Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
-    exclusively. In a trial, no test holds the lock, and the worker is started again only to leave out statements that were
-    slow to load.
+    exclusively. In a trial run, which has low limits, no test holds the lock, and the worker is started again only to leave
+    out statements that were slow to load.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class FollowUp:
         if wider.marks.points <= best.marks.points:
             return best
         if self._job.observe:
-            # Use no budget, because this run only repeats the run that counts, which may have used up the budget.
+            # Run without a budget, because this only repeats the run that counts, which may have used up the budget.
             observed = replace(job, budget=None, observe=self._job.observe)
             self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
         return wider

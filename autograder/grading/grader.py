@@ -163,7 +163,7 @@ def _problems_in_unread_cells(
 ) -> Iterator[str]:
     """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed.
 
-    If there are several such cells, the problem is about the first code cell, or else the first other cell.
+    If there are several such cells, the problem names the first code cell among them or, if there is none, the first cell.
     """
     missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
     names = "|".join(map(re.escape, missing))

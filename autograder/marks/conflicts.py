@@ -12,7 +12,7 @@ from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry, normalize, rotations
 
-# The place where a number identifies a person (a download, or "" for ids, which are valid everywhere), and the number.
+# A pair: the download in which a number identifies a person ("" for ids, which are valid everywhere), and the number.
 Identity = tuple[str, str]
 People = dict[Identity, str]  # a label for each person
 
@@ -49,7 +49,7 @@ def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
 
 
 def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, People]:
-    """Map each roster row whose name several people on a platform share to these people's identities and labels.
+    """Find roster rows whose name several people on a platform share. Map each row to these people's identities and labels.
 
     If a row's id is a Moodle participant number, a person with a different number is a different person, even in a different
     download.

@@ -25,7 +25,7 @@ ROUNDING = 0.01  # maximum error of a test's points, which are rounded
 
 @dataclass(frozen=True)
 class Reason:
-    """The reason why an exercise's points changed: a test, what changed about it, and its message for this submission."""
+    """Why an exercise's points changed: a test, what changed about it, and its message for this submission."""
 
     test: str
     change: str

@@ -89,7 +89,7 @@ def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]])
 
 
 def _nearest(absent: Sequence[Entry], strangers: Mapping[str, Person]) -> dict[Entry, str]:
-    """Map each absent student to the label of the first stranger with a similar name. Omit students with no such match."""
+    """Map each absent student to the label of the first unknown submitter with a similar name. Omit students without a match."""
     roster = Roster(tuple(absent))
     found: dict[Entry, str] = {}
     if not 0 < len(absent) * len(strangers) <= MAX_COMPARISONS:

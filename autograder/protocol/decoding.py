@@ -102,8 +102,8 @@ def check(data: Data) -> None:
     """Check the size, depth, keys and tensor references of a value from a worker before it is decoded.
 
     Raises:
-        WireError: The value has too many items, is nested too deeply, has a key that is too long, refers to a tensor that
-            was not sent or does not refer to one that was sent.
+        WireError: The value has too many items, is nested too deeply or has a key that is too long. This error is also
+            raised if a tensor was not sent, or was sent but is not used.
     """
     pending: list[tuple[Value, int]] = [(data.value, 0)]
     count = 0

@@ -33,7 +33,7 @@ from autograder.release import material
 from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # per known mistake
-PLAIN = [["bool"], ["int"], ["str"]]  # how the summaries of bools, integers and strings start
+PLAIN = [["bool"], ["int"], ["str"]]  # how summaries of bools, integers and strings begin
 
 
 class TooSlow(BaseException):

@@ -16,7 +16,7 @@ _COLLAPSE_SECONDS = 0.1  # on fragmented memory, each huge page can take a long 
 _BLOCK_SIZES = [1 << power for power in range(16, 5, -1)]
 _MAX_BLOCKS = 1000  # maximum blocks to allocate before measuring again, because measuring is slow
 _OBJECT_SIZES = range(48, 513, 16)  # object sizes, in bytes, for which Python keeps memory pools
-_POOL_BYTES = 64 << 10  # bytes to allocate for each size; no size has more free after the imports
+_POOL_BYTES = 64 << 10  # bytes per size; after the imports, no pool has more free bytes
 _fillers: list[bytes] = []
 
 

@@ -26,8 +26,8 @@ class Bindings:
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the object that the name refers to at a given moment.
 
-        The result consists of the last unit before that moment that is certain to bind the name, and any later units before
-        that moment that bind or change the name. If no earlier unit binds the name, the cells are out of order. In that
+        Among the units before that moment, these are the last one that is certain to bind the name, and any later ones that
+        bind or change the name. If no earlier unit binds the name, the cells are out of order. In that
         case, use the object at the end of the notebook.
         """
         end = moment if moment > self.first else END

@@ -33,7 +33,7 @@ QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 MAX_TAKEN = 5_000  # maximum number of units
 MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
 MAX_RELATED = 300  # maximum number of further units in a wider slice
-MAX_INDEXED = 5_000  # maximum number of the student's units, which each wider slice indexes again
+MAX_INDEXED = 5_000  # maximum number of the student's units, because each wider slice indexes all of them again
 MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
 
 
@@ -56,10 +56,10 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names bound by the course's units resolve to those units, and all other names to the student's units. If the notebook
-    contains both the course's unchanged function or class and a different one with the same name, the name resolves to the
-    student's version, unless the slice contains other units of the course that use it. `problems` reports any
-    course-provided names that the student binds or changes differently.
+    Names bound by the course's units resolve to those units, and all other names to the student's units. There is one
+    exception: if the notebook contains both a function or class of the course, unchanged, and the student's own version,
+    the name resolves to the student's version. This does not apply if the slice contains other units of the course that
+    use the name. `problems` reports any course-provided names that the student binds or changes differently.
     """
     notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
     for prefer_own in (True, False):

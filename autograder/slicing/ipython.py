@@ -1,8 +1,9 @@
 """Convert a cell's code to Python, removing IPython magics and statements that do not compile.
 
 Line numbers do not change, and the conversion takes linear time. Code is rejected before compilation if CPython's
-compiler could overflow the C stack, run out of memory or take too long. (CPython 3.11 crashes on a comprehension with
-100,000 `for`s and takes quadratic time for many functions with the same name.) Entry point: `parse_cell`.
+compiler could overflow the C stack, run out of memory or take too long. For example, CPython 3.11 crashes on a
+comprehension with 100,000 `for`s and takes quadratic time for many functions with the same name. Entry point:
+`parse_cell`.
 """
 
 from __future__ import annotations

@@ -171,8 +171,8 @@ def _class_folder(
 def _is_wrapper(folder: Folder, day: str) -> bool:
     """Return whether a folder that has no siblings contains a class rather than one student's work. Raises OSError.
 
-    This is the case if a platform named the folder or its entries, if the folder is named after the day, or if it has
-    several entries and no notebook.
+    It contains a class if a platform named the folder or its entries, if the folder is named after the day, or if the
+    folder has several entries and no notebook.
     """
     if platforms.owner_key(folder.name):
         return False
@@ -191,9 +191,10 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set and the only notebook (or the only script, if there are no notebooks) is named after the day, all files
-    whose names are not in a platform's format belong to `student`. If there are several notebooks, the folder may contain the
-    work of a class, and any student may have named a file after the day.
+    `is_of_one` is set if the folder may belong to a single student. If its only notebook is then named after the day, all
+    files whose names are not in a platform's format belong to `student`. Without notebooks, the same applies to the only
+    script. If there are several notebooks, the folder may contain the work of a class, and any student may have named a
+    file after the day.
     """
     work = [name for name in files if is_gradable(name)]
     notebooks = [name for name in work if ".ipynb" in name.lower()] or work

@@ -37,8 +37,8 @@ CANVAS = re.compile(
     re.DOTALL,
 )
 MOODLE_MARK = "_assignsubmission_"
-# Students may choose their names, so a name may itself contain the mark. In a folder name, nothing follows the last mark.
-# In a file name, the student's name is matched lazily, because the student's own file name follows the mark.
+# Students may choose their names, so a name may itself contain `MOODLE_MARK`. In a folder name, nothing follows the last
+# mark. In a file name, the student's name is matched lazily, because the student's own file name follows the mark.
 MOODLE = [
     re.compile(rf"(?P<name>.+?)(?:_(?P<id>\d+))?{MOODLE_MARK}[a-z]+{rest}", re.DOTALL)
     for rest in ("_?(?P<original>)", "(?:_(?P<original>.*))?")
@@ -59,7 +59,7 @@ def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
 
     Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
     one name, so file names that can be read in only one way help to resolve the others. If a name can still
-    be read in several ways, `readings` contains all of them, and the person has an id only if one of them is far more likely.
+    be read in several ways, `readings` contains all of them. The person then has an id only if one reading is far more likely.
     """
     matches = {name: canvas_matches(name) for name in names}
     readings = {

@@ -15,8 +15,8 @@ import torch
 
 from autograder.sandbox.worker.describe import FILE
 
-# The beginning of the state of torch's Mersenne Twister: the seed, 1 plus the number of words left before new words are
-# generated, whether the generator is seeded, and the position of the next word.
+# The first four fields of the state of torch's Mersenne Twister. They are the seed, the number of words left before new
+# words are generated (plus 1), whether the generator is seeded, and the position of the next word.
 STATE = struct.Struct("=QiiQ")
 MAX_POSITION = 625  # `left + next` after the first number is drawn; there are 624 words
 
