@@ -393,7 +393,7 @@ def test_points_that_differ_from_the_gradebook_are_refused(graded: Graded) -> No
     grading.write_text(swapped, encoding="utf-8")
     app = nbgrader(graded.root)
     app.coursedir.student_id = "plain"
-    with pytest.raises(NbGraderException, match=r"run autograder build day1$"):
+    with pytest.raises(NbGraderException, match=r"Run `autograder build day1`$"):
         Autograde(coursedir=app.coursedir, parent=app, force=True).start()
     grading.write_text(text, encoding="utf-8")
     assert sum(graded.scores("plain").values()) == pytest.approx(100)

@@ -163,7 +163,7 @@ def test_graded_cells_change_only_in_a_new_version(day: Day, releases: Path) -> 
     assert str(error.value) == (
         "day1: nbgrader's gradebook contains 1 submission, and this build adds h and removes g. "
         "The release and the gradebook are unchanged. "
-        "To publish a new version and keep the submissions, run autograder build day1 --new-version"
+        "To publish a new version and keep the submissions, run `autograder build day1 --new-version`"
     )
     assert {release_in(day.root, folder) for folder in publication.FOLDERS} == {OLD}
     assert cells(day.root) == names(OLD)

@@ -72,7 +72,7 @@ def test_a_row_whose_id_contradicts_the_platform_is_reported(root: Path) -> None
     graded = grade(root, canvas(root / "a.zip", HANA, *OTHERS))
     assert by_student(graded)["novakhana (2014)"] == 36
     assert graded.notes[0].startswith(
-        "these roster rows match no submission, because their ids are different (1): "
+        "these roster rows match no submission, because students with these names have different ids on the platform (1): "
         "novakhana (2099, on the platform 2014). "
     )
     assert len(graded.notes) == 2

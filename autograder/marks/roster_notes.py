@@ -42,7 +42,8 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
             for entry, found in ids.items()
         ]
         yield (
-            f"these roster rows match no submission, because their ids are different {list_names(names)}. "
+            "these roster rows match no submission, because students with these names have different ids on the platform "
+            f"{list_names(names)}. "
             "If these are the same students, enter the platform's ids or leave the cells empty"
         )
     if late := _late(unmatched.absent, day, ids):

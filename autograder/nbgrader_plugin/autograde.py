@@ -141,7 +141,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             )
         database = make_url(self.coursedir.db_url)
         if database.drivername == "sqlite" and not Path(str(database.database)).exists():
-            raise NbGraderException(f"there is no gradebook.db: run autograder build {day.name}")
+            raise NbGraderException(f"there is no gradebook.db. Run `autograder build {day.name}`")
         self.day = day
         self.reader = reader
         self.autograde_preprocessors = [*self.autograde_preprocessors, Stamp]

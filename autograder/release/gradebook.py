@@ -148,12 +148,12 @@ def _check_submissions(
         raise CourseError(
             f"{day.name}: nbgrader's gradebook contains {count} submission{'s' * (count > 1)}, and this build {changes}. "
             "The release and the gradebook are unchanged. "
-            f"To publish a new version and keep the submissions, run autograder build {day.name} --new-version"
+            f"To publish a new version and keep the submissions, run `autograder build {day.name} --new-version`"
         )
     kept = f"; the previous gradebook is in {_copy_file(file, day.name)}" if file else ""
     return [
         f"{day.name}: the new version {changes}{kept}. "
-        f"Run autograder grade {day.name} to grade the submissions again."
+        f"Run `autograder grade {day.name}` to grade the submissions again."
     ]
 
 
