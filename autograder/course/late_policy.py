@@ -96,8 +96,8 @@ def lateness(
         time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
-        hours: How many hours after the course's due date the submission arrived, if a TA entered this, otherwise None.
-            It overrides `time`.
+        hours: How many hours after the course's due date the submission arrived, as entered by a TA, or None. It
+            overrides `time`.
         is_excused: Whether a TA excused the lateness, so that it costs no points.
     """
     if is_excused:

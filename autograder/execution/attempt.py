@@ -82,7 +82,7 @@ class Attempt:
         self._tries = 1 if is_trial else TRIES
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
-        # The outcome of all remaining tests, or None to run them.
+        # If this is set, all remaining tests get this outcome without being run.
         self._final: Outcome | None = None
         self.student: Student | None = None
         self.problems: list[str] = []

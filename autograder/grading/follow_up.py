@@ -19,7 +19,7 @@ from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget
 from autograder.slicing.client import Slice, Slicer, SlicingError
 
-# More statements cannot help an exercise with these statuses.
+# If an exercise has one of these statuses, running more statements cannot help.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
 # One limit for all runs with wider code together, because such code may contain slow experiments.
 WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)

@@ -26,7 +26,7 @@ class Row:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
     If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade. `person` is
-    the student as identified by the platform, or None if only others submitted work, for example for their group.
+    the student as identified by the platform, or None if the student did not submit (a group member may have submitted).
     """
 
     entry: Entry

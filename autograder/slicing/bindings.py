@@ -26,9 +26,9 @@ class Bindings:
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the object that the name refers to at a given moment.
 
-        Among the units before that moment, these are the last one that is certain to bind the name, and any later ones that
-        bind or change the name. If no earlier unit binds the name, the cells are out of order. In that
-        case, use the object at the end of the notebook.
+        Of the units before that moment, the result contains the last one that is certain to bind the name, and any later
+        ones that bind or change it. If no earlier unit binds the name, the cells are out of order. In that case, use the
+        object at the end of the notebook.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)

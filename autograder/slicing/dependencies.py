@@ -151,7 +151,7 @@ class _Search:
         self.taken: set[int] = set()
         self.names: dict[str, None] = {}
         self.is_cut = False
-        self._settled: set[int] = set()  # selected units whose reads do not depend on the moment
+        self._settled: set[int] = set()  # selected units whose functions read no names
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
         self._pending: list[tuple[str, int]] = []

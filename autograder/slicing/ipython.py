@@ -30,8 +30,8 @@ MAX_DEPTH = 200  # syntax tree depth; CPython has the same limit for parentheses
 # Maximum number of braces in a string or dots in an import. CPython's running time is quadratic in both.
 MAX_PARTS = 1000
 
-# Cell magics whose body is Python code that runs in the notebook. The bodies of other cell magics are blanked. One of
-# them is `%%timeit`, because IPython runs its body in a function, where assignments are local.
+# Cell magics whose body is Python code that runs in the notebook. The bodies of other cell magics are blanked, including
+# that of `%%timeit`: IPython runs it in a function, where assignments are local.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time"}
 
 # Prompts of Python, such as `>>> ` and `... `, and of IPython, such as `In [1]: ` and `   ...: `.
