@@ -249,7 +249,7 @@ def _memory(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-# ---- the bench
+# ---- the benchmark
 
 
 def report(result: Measurement, count: int, console: Console) -> bool:

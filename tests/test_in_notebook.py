@@ -479,7 +479,7 @@ def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
 def test_a_mistake_is_named_although_another_part_raises_an_error(
     notebook: Notebook, limit: str, hint: str
 ) -> None:
-    """The draft raises an error for some inputs. If the first input causes it, a hint could not explain it, so none is shown."""
+    """The code raises an error for some inputs. If the first input is one of them, no hint could explain the error."""
     notebook.run(DOUBLE, CHECKS)
     record(notebook, Squared=SQUARED, Halved=HALVED)
     draft = f"def quadruple(x):\n    if {limit}:\n        raise RuntimeError\n    return x * x\n"

@@ -34,7 +34,7 @@ COURSE = courses.load(ROOT)
 
 GUARDED = '''
 if __name__ == "__main__":
-    # A comment, and strings whose lines begin anywhere.
+    # A comment, and strings whose lines begin in any column.
     plain = """first
     second
 third

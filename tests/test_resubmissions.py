@@ -69,7 +69,7 @@ def test_points_that_were_added_do_not_lower_a_better_submission(
         "li (11): the override of padding_mask to 20 has no effect, because the submission earned 60"
         in err
     )
-    # A worse submission keeps the points that were added.
+    # If a worse submission follows, the points that the TA added still count.
     assert by_student(graded(root, canvas(root, 70001, 15)))["li (11)"] == 20
 
 

@@ -64,7 +64,7 @@ def wait_for_locks(count: int) -> None:
         if sum(line[1] == "->" and line[5] == own for line in lines) == count:
             return
         os.sched_yield()
-    raise AssertionError(f"there were never {count} blocked requests")
+    raise AssertionError(f"there were never exactly {count} blocked requests")
 
 
 def unsupported(*_: object) -> NoReturn:

@@ -2,7 +2,7 @@
 
     python -m tests.attacks.classes.start USER WALL ARGUMENTS
 
-USER is root or nobody. WALL (the sandbox configuration) is either full or denied, which means without namespaces.
+USER is root or nobody. WALL is the sandbox configuration: full, or denied (no namespaces).
 """
 
 from __future__ import annotations
