@@ -492,7 +492,7 @@ class TestEncoderLayer:
     exercise = "EncoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights (overridden by `weights`), a layer with these weights, and a random x."""
+        """Return (draw, weights, layer, x). The layer's weights are random except for those given in `weights`."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
         layer = student.EncoderLayer(D, HEADS, D_FF, **options).eval()
@@ -644,7 +644,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights (overridden by `weights`), a layer with these weights, and a random x and memory."""
+        """Return (draw, weights, layer, x, memory). The layer's weights are random except for those given in `weights`."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF, **options).eval()

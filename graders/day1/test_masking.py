@@ -493,7 +493,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_broadcast(self, student, seed):
-        """With a mask, the leading axes of the queries, keys and values broadcast as in `attention`."""
+        """With a mask, the leading axes of the queries, keys and values broadcast as they do in `attention`."""
         draw = Draw(seed)
         query, key = draw.normal(4, 1, 3, 4), draw.normal(2, 5, 4)
         value, mask = draw.normal(2, 5, 6), random_mask(draw, 2, 3, 5)

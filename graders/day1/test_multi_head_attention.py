@@ -36,7 +36,7 @@ class TestSplitHeads:
 
     @weight(1)
     def test_positions_stay_apart(self, student, seed):
-        """Changing one position of x changes that position in every head, and no other position."""
+        """Changing one position of x changes that position in every head but no other position."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 12)
         changed = x.clone()
@@ -112,7 +112,7 @@ class TestMergeHeads:
 
     @weight(1)
     def test_positions_stay_apart(self, student, seed):
-        """Changing one position in all heads changes all features at that position, and no other position."""
+        """Changing one position in all heads changes all features at that position and nothing else."""
         draw = Draw(seed)
         x = draw.normal(2, 3, 5, 4)
         changed = x.clone()

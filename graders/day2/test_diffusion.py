@@ -91,7 +91,7 @@ class TestCosineSchedule:
 
     @weight(0.75)
     def test_precision(self, student):
-        """The tiny last values of ᾱ are accurate for 100,000 steps, for which float32 cosines are not precise enough."""
+        """For 100,000 steps, the tiny last values of ᾱ are accurate; float32 cosines are not precise enough for this."""
         seen = shaped(student.cosine_schedule(100_000), (100_001,))
         near_schedule(
             seen[-9:], schedule_oracle(100_000)[-9:], "the last 9 values of ᾱ for n_steps = 100,000"

@@ -243,7 +243,7 @@ class TestCausalSelfAttention:
 
     @weight(1.25)
     def test_cache_in_pieces(self, student, seed):
-        """With a cache, each position attends to all cached positions and to the positions up to itself in its own chunk."""
+        """With a cache, each position attends to all cached positions and to its own chunk up to and including itself."""
         draw = Draw(seed)
         layer, weights = self._layer(student, draw)
         x = draw.normal(2, 7, D)
@@ -463,7 +463,7 @@ class TestGPTBlock:
         self._check_branch(block, weights, x, "feed-forward")
 
     def _check_branch(self, block, weights: dict[str, Tensor], x: Tensor, branch: str) -> None:
-        """Check that dropout changes the result in training mode. The other branch outputs 0."""
+        """Check that dropout changes the result in training mode, with weights for which the other branch outputs 0."""
         block.load(weights)
         seen = finite(shaped(block.train()(x), x.shape))
         change = (seen - block_oracle(x, weights)).abs().max()
@@ -604,7 +604,7 @@ class TestGPT:
 
     @weight(1.5)
     def test_caches(self, student, seed):
-        """With caches, new positions follow the cached ones: tokens passed in chunks get the same logits as in a single call."""
+        """With caches, new positions follow the cached ones: passing tokens in chunks gives the same logits as a single call."""
         draw = Draw(seed)
         model, tokens = self._model(student, gpt_weights(draw)), draw.integers(0, VOCAB, 2, LENGTH)
         whole = finite(shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches"))
