@@ -185,7 +185,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
 
 
 def positions(console: Console) -> None:
-    """Compare models with relative and absolute positions, as in the music chapter but with three seeds instead of one."""
+    """Compare models with relative and absolute positions, as the music chapter does, but with three seeds instead of one."""
     table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)

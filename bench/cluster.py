@@ -73,7 +73,7 @@ def measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
 
 
 def same_marks(day: Day, count: int, console: Console) -> bool:
-    """Compare the marks and CPU time of local clusters with 2 and 4 workers with those of process pools of the same size."""
+    """Grade a class on local clusters and process pools of 2 and 4 workers, and compare marks and CPU time."""
     expected: list[SubmissionMarks] = []
     ok = True
     for workers in (2, 4):

@@ -58,7 +58,7 @@ class Judge:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
-        """Return whether a version of an exercise passes all tests. From then on, this process's output is discarded."""
+        """Return whether a version of an exercise passes all tests. This discards all further output of the process."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         code = join_units(self._units(exercise.name, source))
@@ -144,7 +144,7 @@ def _quoted(text: str) -> str:
 
 
 def main() -> None:
-    """Run the mutants and print the differences from the list of survivors. The exit code is 1 if there are any."""
+    """Run the mutants and print the differences from the list of survivors. The exit code is 1 if there are differences."""
     listed = survivors()
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.split("\n")[0])
     parser.add_argument("days", nargs="*", default=list(listed), help="default: all")

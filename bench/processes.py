@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# CPU time in control groups v1 and v2: the folder, the file, a pattern for the number, and its units per second.
+# CPU time in cgroups v1 and v2: the folder, the file, a pattern for the number, and its units per second.
 GROUPS = (
     (Path("/sys/fs/cgroup/cpuacct"), "cpuacct.usage", r"(\d+)", 1e9),
     (Path("/sys/fs/cgroup"), "cpu.stat", r"usage_usec (\d+)", 1e6),
@@ -20,8 +20,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """Return a function that returns the CPU seconds used by a process and all processes it starts.
 
-    No process waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
-    control group requires root. Without one, the function counts only processes that are still running.
+    No process waits for the sandbox's processes, so only a cgroup counts their CPU time after they exit. Creating a cgroup
+    requires root. Without a cgroup, the function counts only processes that are still running.
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):
@@ -34,10 +34,10 @@ def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
 
 @contextlib.contextmanager
 def _group(folder: Path, pid: int) -> Iterator[Path]:
-    """Create a control group that contains the process, and remove the group afterwards.
+    """Create a cgroup that contains the process, and remove the cgroup afterwards.
 
     Raises:
-        OSError: The group cannot be created.
+        OSError: The cgroup cannot be created.
     """
     folder.mkdir()
     try:

@@ -63,7 +63,7 @@ def grade(checkout: Path, day: str, class_: Path, *options: str | Path) -> float
 
 
 def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
-    """Grade a class in one process of the pool, and return the CPU time of all processes."""
+    """Grade a class with `--jobs 1`, and return the CPU time of all processes."""
     marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
     return grade(checkout, day, class_, "--jobs", "1", "--json", marks)
 

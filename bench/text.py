@@ -38,7 +38,7 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
 
 
 def messages(tree: ast.AST) -> Iterator[str]:
-    """Yield every string that a module raises, asserts, yields or prints."""
+    """Yield every string that a module prints, yields or uses in an exception or assertion."""
     for node in ast.walk(tree):
         shown: list[ast.AST | None] = []
         if isinstance(node, ast.Raise):

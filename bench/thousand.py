@@ -108,7 +108,7 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return by how many MB the trusted processes' memory grew after the first tenth of the class was graded.
+        """Return the growth, in MB, of the trusted processes' memory after the first tenth of the class was graded.
 
         At least the first `WARM_UP` submissions are excluded, because the processes load known mistakes only when needed.
         """
@@ -172,7 +172,7 @@ def _write_class(
     blocks: int,
     wrong: Collection[str] | None,
 ) -> tuple[int, int]:
-    """Write honest and hostile submissions to two folders. Return the number of honest submissions, and the size of a block."""
+    """Write honest and hostile submissions to two folders. Return the number of honest submissions in total and per block."""
     hostile = hostile_works(day, max(3, count // 40), cells)
     honest = count - len(hostile)
     block = works(day, honest // blocks, wrong=wrong)
@@ -187,7 +187,7 @@ def _write_class(
 
 
 def fill_caches(day: Day, wrong: Collection[str] | None = None) -> None:
-    """Fill the caches that each course fills only once, so that filling them does not count as the cost of a class.
+    """Fill the caches that a course fills only once, so that the cost of filling them is not attributed to a class.
 
     First, record the outputs of the known mistakes in the exercises in `wrong` (by default, in all exercises). Then grade a
     submission with these mistakes. This records which tests an exercise passes merely by forwarding its arguments to a
