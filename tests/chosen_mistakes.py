@@ -1,7 +1,7 @@
 """List the exercises whose known mistakes the test suite uses.
 
-Learning the known mistakes of all exercises takes minutes. The chosen exercises cover all of `autograder/recognition/` except
-the lines for errors and for results that are strings or floats. `make names` uses all exercises.
+Recording the outputs of all known mistakes takes minutes. The chosen exercises cover all of `autograder/recognition/` except
+the lines that handle errors and results that are strings or floats. `make names` uses all exercises.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNo
 
 
 def with_exercises(notebook: NotebookNode, day: Day, names: Collection[str]) -> NotebookNode:
-    """Return a copy of a notebook that contains only these exercises of the day. All others count as not attempted."""
+    """Return a copy of a notebook that contains only these exercises of the day. All other exercises count as not attempted."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     others = set(day.names) - set(names)
     copy.cells = [cell for cell in copy.cells if cell.id not in others]

@@ -102,7 +102,7 @@ def moodle(
 
 
 def worksheet(class_: Sequence[HandIn], is_blind: bool = False) -> str:
-    """Return a grading worksheet as exported by Moodle."""
+    """Return a grading worksheet in Moodle's export format."""
     out = io.StringIO(newline="")
     rows = csv.writer(out, lineterminator="\n")
     names = [] if is_blind else ["Full name", "Email address"]
@@ -118,7 +118,7 @@ def worksheet(class_: Sequence[HandIn], is_blind: bool = False) -> str:
 
 
 def gradebook(class_: Sequence[HandIn]) -> str:
-    """Return a gradebook as exported by Canvas."""
+    """Return a gradebook in Canvas's export format."""
     out = io.StringIO(newline="")
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["Student", "ID", "SIS Login ID", "Section", "day1 (77)", "Current Score"])

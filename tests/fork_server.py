@@ -12,14 +12,14 @@ from autograder.sandbox.command import READER
 
 
 def process_of(server: Server) -> subprocess.Popen[bytes]:
-    """Return the process of a server that is not a duplicate."""
+    """Return the process of a fork server, which must not be a duplicate of another server."""
     process = server._launched.process
     assert process is not None
     return process
 
 
 def kill(server: Server) -> None:
-    """Kill a server that is not a duplicate, and wait until it can start no more processes."""
+    """Kill a fork server, which must not be a duplicate, and wait until it can no longer start processes."""
     process_of(server).kill()
     process_of(server).wait()
     poll = select.poll()

@@ -53,7 +53,7 @@ class LocalPool:
         return [self._grader.server.isolation]
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Grade a submission and return a future that is done."""
+        """Grade a submission and return a completed future."""
         future: Future[SubmissionMarks] = Future()
         future.set_result(grade_or_log(self._grader, submission, seed))
         return future

@@ -58,7 +58,7 @@ def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
 
 
 class ForkedRun:
-    """A run of the remaining cells in a forked process, with some exercises replaced by their stubs."""
+    """A forked process that runs the rest of a notebook's cells, with some exercises replaced by their stubs."""
 
     def __init__(self, cells: Sequence[NotebookNode], stubs: dict[str, str]) -> None:
         read, write = os.pipe()

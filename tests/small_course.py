@@ -94,7 +94,7 @@ def make(root: Path, configuration: str = "") -> Path:
 
 
 def hand_in(folder: Path, count: int) -> None:
-    """Write submissions for a whole class. No two are identical, and every third has a mistake in one exercise."""
+    """Write submissions for a whole class. No two are identical, and every third one has a mistake in one exercise."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         text = WRONG if number % 3 == 1 else RIGHT

@@ -123,7 +123,7 @@ def test_grading_without_isolation_prints_a_warning(course: Path) -> None:
 
 @pytest.fixture
 def graded(tmp_path: Path, run: Run) -> Path:
-    """Return the folder of a small course with one graded submission, and with a broken link `broken`."""
+    """Return the folder of a small course that contains one graded submission and a broken link named `broken`."""
     root = small_course.make(tmp_path / "course")
     (root / "ada.py").write_text(MASK)
     (root / "broken").symlink_to("nowhere")

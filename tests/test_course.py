@@ -357,7 +357,7 @@ def test_names_of_exercises_become_ids_of_cells(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])
 def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
-    """Errors must name an exercise that lacks a reference solution, checks or a grader, and a grader that has no exercise."""
+    """Errors must name any exercise without a reference solution, checks or a grader, and any grader without an exercise."""
     toml = VALID.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
     text = (
         toml if missing != "exercise" else toml.split("[day1.exercises.g]")[0].replace("80", "100")

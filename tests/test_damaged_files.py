@@ -1,4 +1,4 @@
-"""Test that a damaged file leads to one sentence instead of a traceback, wherever the damage is."""
+"""Test that damage anywhere in a file leads to a one-sentence error message, not a traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autograder.submissions.people import HandedIn, Person
 
 
 def damaged(data: bytes, start: int = 0) -> Iterator[bytes]:
-    """Yield copies of the data in which a few bytes from position `start` on are replaced."""
+    """Yield copies of the data with a few bytes replaced, all of them at or after position `start`."""
     draw = random.Random(0)
     for count in range(300):
         copy = bytearray(data)

@@ -1,4 +1,4 @@
-"""Test `on_meta`: an error is accepted if code reads a meta tensor's values, but a fake version of this error is not."""
+"""Test that `on_meta` accepts the error raised by reading a meta tensor's values, but not an imitation of this error."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class WithoutSuper(nn.Module):
 
 
 def nothing() -> Any:
-    """Return None, as a function does whose `return` is missing."""
+    """Return None, like a function that lacks a `return` statement."""
 
 
 def unassigned() -> int:

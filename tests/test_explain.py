@@ -99,7 +99,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
 def test_an_exercise_that_ran_only_with_references_is_explained(
     grader: Grader, day1: Day, solution: NotebookNode
 ) -> None:
-    """The student's MultiHeadAttention uses torch's version, so EncoderLayer runs only with the reference MultiHeadAttention."""
+    """MultiHeadAttention uses a forbidden torch class, so its code is not run, and EncoderLayer runs only with the reference."""
     cell = next(c.source for c in solution.cells if c.id == "MultiHeadAttention")
     cheating = f"{cell}\n\n    theirs = nn.MultiheadAttention(8, 2)\n"
     names = day1.names[: day1.names.index("EncoderLayer") + 1]

@@ -736,7 +736,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Split CSV text into cells in two ways: respecting quotes and, unless the separator is a comma, ignoring quotes."""
+    """Return the cells of CSV text, parsed both with quoting and (unless the separator is a comma) without."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

@@ -20,7 +20,7 @@ def test_a_course_is_found_from_its_subfolders(tmp_path: Path) -> None:
 
 
 def test_a_students_folder_is_not_used_as_the_course(tmp_path: Path) -> None:
-    """If it were, the graders in it would run without a sandbox."""
+    """If a student's folder were used as the course, the graders in it would run without a sandbox."""
     students = tmp_path / "class" / "eve"
     (students / "graders").mkdir(parents=True)
     for folder in (tmp_path, students):

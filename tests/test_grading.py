@@ -282,7 +282,7 @@ def softmax(x, dim=-1):
 
 
 def test_a_decorator_in_common_forbids_nothing(grade: Grade, solution: NotebookNode) -> None:
-    """sequence_loss may call log_softmax, but softmax must not. Both are wrapped in the same decorator."""
+    """`sequence_loss` may call log_softmax; `softmax` may not. A decorator that wraps both functions does not change this."""
     count = """
 from collections import Counter
 CALLS = Counter()

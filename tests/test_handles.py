@@ -138,7 +138,7 @@ def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]
 
 
 class Model(nn.Module):
-    """A model that appends its input to each cache, and records the length that the cache had before."""
+    """A model that appends its input to each cache and records the cache's previous length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
 
 
 def test_a_worker_cannot_answer_a_request_with_a_request() -> None:
-    """If a worker could answer requests with requests, it could nest them until the grader's stack overflows."""
+    """If a worker could answer requests with requests, it could nest them until the grader's stack overflowed."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 
     def behaviour(wire: Any) -> None:

@@ -103,7 +103,7 @@ ALSO_TRUE = (
 
 @pytest.mark.parametrize("name", COURSE.days)
 def test_an_unknown_mistake_is_not_reported_as_a_known_one(name: str) -> None:
-    """Each known mistake is removed from the list in turn, so that it becomes unknown."""
+    """Remove each known mistake from the list in turn, making it an unknown mistake."""
     wrong = {}
     for exercise, known in material.unpack(packed(COURSE.day(name))).items():
         for sentence, numbers in known["mistakes"]:

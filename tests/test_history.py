@@ -132,7 +132,7 @@ print(*sys.modules)
 
 @pytest.mark.slow
 def test_the_engine_version_covers_every_module_that_grading_loads() -> None:
-    """Grading must not import jupytext, because importing jupytext takes longer than importing torch."""
+    """Grading must not import jupytext, which takes longer to import than torch."""
     command = [sys.executable, "-c", GRADING]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     imported, loaded = done.stdout.splitlines()

@@ -250,7 +250,7 @@ def test_the_cpu_time_of_replies_counts_against_the_budget() -> None:
 
 
 def test_time_that_a_reference_waits_for_the_student_is_charged_once() -> None:
-    """This time counts against the limits of the student's process, so it must not also be charged to the references' process."""
+    """While a reference waits for student code, CPU time counts only against the limits of the student's process."""
 
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)
@@ -331,7 +331,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Send questions from a fake worker, and return the error in each reply. It is "" if the grader called the model."""
+    """Send questions from a fake worker, and return the error in each reply, or "" if the grader called the model."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:

@@ -132,7 +132,7 @@ def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
 
 @pytest.mark.slow
 def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: Day) -> None:
-    """New processes start only after the submissions that were lost when processes were killed have been graded."""
+    """After processes have been killed, lost submissions are graded before any new submission."""
     with pool.Pool(light_day, 2, "required") as running:
         assert running.isolation() == [light_pool.ISOLATION]
         broken = running._executor

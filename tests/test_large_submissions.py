@@ -1,4 +1,4 @@
-"""Test that large submissions take the grader's own process little time and memory."""
+"""Test that large submissions cost the grader's own process little time and memory."""
 
 from __future__ import annotations
 

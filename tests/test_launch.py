@@ -1,4 +1,4 @@
-"""Test that a fork server on standby, and duplicates of it, serve all graders of a command."""
+"""Test that all graders in a command use the standby fork server or duplicates of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def small_day(tmp_path: Path) -> Day:
 
 @pytest.fixture
 def standby(monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
-    """Yield a server on standby that this process's clients use."""
+    """Yield a standby fork server for the clients in this process."""
     made = Standby()
     monkeypatch.setattr(launch, "GRADING", SERVICES)
     monkeypatch.setattr("autograder.sandbox.client.STANDBY", made)
@@ -135,7 +135,7 @@ def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -
 
 
 def receive(standby: Standby) -> None:
-    """Start a server in a new process, in the same way as a pool process does."""
+    """Start a server in a new process, the way a pool process does."""
     global _server
     STANDBY.receive(standby)
     _server = Server(services=SERVICES)
@@ -168,7 +168,7 @@ def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> Non
 def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     jobs: int, standby: Standby, small_day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool with one job shares no imports, because it has only one process."""
+    """With one job, the pool is a single process, so there are no imports to share."""
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
@@ -203,7 +203,7 @@ def test_a_pool_that_is_still_starting_can_be_closed(small_day: Day) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_no_process_imports_a_students_files(jobs: str, small_day: Day) -> None:
-    """The folder contains modules with the same names as modules that the processes import while they start."""
+    """The student's folder contains modules with the names of modules that the processes import at startup."""
     folder = small_day.root / "class"
     folder.mkdir()
     ran = small_day.root / "ran"

@@ -39,7 +39,7 @@ def judge_of(day: str) -> Judge:
 
 
 def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
-    """Return a function's result. The function runs in a forked process, because `warm_up` changes torch for a whole process."""
+    """Run a function in a forked process, because `warm_up` changes torch for the whole process. Return the function's result."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

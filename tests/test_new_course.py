@@ -110,7 +110,7 @@ def test_a_course_gets_a_configuration_of_nbgrader_if_it_has_none(tmp_path: Path
 
 
 def test_an_empty_result_earns_nothing(server: Server, tmp_path: Path) -> None:
-    """An empty result earns nothing, even if the grader iterates over it without checking its shape."""
+    """An empty result earns no points, even if the grader iterates over it without checking its shape."""
     file = make(tmp_path) / "graders/day1/test_cleaning.py"
     careful = "shaped(student.standardize(x), (3, 7))"
     assert careful in file.read_text()
@@ -176,7 +176,7 @@ def test_a_project_with_its_own_seed_option_can_use_pytest(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
-    """Try both exercises. Two known mistakes and one alternative solution for `standardize` are deliberately faulty."""
+    """Try both exercises. For `standardize`, two known mistakes and one alternative solution are faulty on purpose."""
     root = make(tmp_path_factory.mktemp("course"))
     with (root / "mistakes/day1/standardize.md").open("a") as file:
         file.write(UNNOTICED + TWICE)

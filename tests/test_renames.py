@@ -148,7 +148,7 @@ def after(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
 
 
 def results(marks: SubmissionMarks, names: Mapping[str, str]) -> list[object]:
-    """Return what the marks contain, without messages and with exercises renamed according to `names`."""
+    """Return the contents of the marks, without messages and with exercises renamed according to `names`."""
     found: list[object] = []
     for one in marks.exercises:
         references = [names.get(name, name) for name in one.reference_for]

@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def canvas(root: Path, upload: int, points: float, late: str = "") -> Path:
-    """Write a Canvas download with files by two students named Li. `upload` is the number of the first student's file."""
+    """Write a Canvas download with files by two students named Li. The first student's file has the upload number `upload`."""
     files = {
         f"li_{late}11_{upload}_day1.ipynb": book(points, f"# {upload}"),
         "li_12_50002_day1.ipynb": book(30, "# other"),

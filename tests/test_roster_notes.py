@@ -1,4 +1,4 @@
-"""Test that a partial or incorrect roster never changes a mark silently, and that the TA gets exactly one note about it."""
+"""Test that a partial or incorrect roster never changes a mark silently: the TA gets exactly one note about the problem."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from autograder import __main__ as command_line
 
 @pytest.fixture
 def signal_handlers() -> Iterator[None]:
-    """Restore the handlers that a command installs."""
+    """After the test, restore the signal handlers that a command replaces."""
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     before = [signal.getsignal(number) for number in numbers]
     yield

@@ -1,7 +1,7 @@
 """Test submission times from Moodle's worksheets.
 
-No file gets the time of a different file, whichever download and worksheet are read. The time zone in `grading.toml` applies
-to all times, even if it is corrected after they were read.
+No file gets the time of a different file, for any combination of download and worksheet. The time zone in `grading.toml`
+applies to all times, even to times that were read before the time zone was corrected.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OTHER = hand_in(2, "Ada Shaw", "notebook", 70.0, hours=-1.0)
 
 
 class Course:
-    """A course with a late policy, two downloads and two worksheets. The second of each contains a new file by Sam."""
+    """A course with a late policy, two downloads and two worksheets. Sam resubmits before the second download."""
 
     def __init__(self, root: Path) -> None:
         self.root = make(root)
@@ -138,7 +138,7 @@ def test_a_corrected_time_counts(course: Course) -> None:
 def test_a_worksheet_with_the_time_of_a_newer_file_does_not_change_the_time_of_the_graded_one(
     course: Course,
 ) -> None:
-    """If students resubmit after grading, a worksheet downloaded before the export contains the times of their newer files."""
+    """If students resubmit after grading, a new worksheet contains the times of files that have not been graded yet."""
     course.grade(0, sheet=0)
     assert "differ from those" not in course.export(0)
     notes = course.export(1)
@@ -209,7 +209,7 @@ def test_an_earlier_time_of_the_same_file_does_not_keep_its_old_marks(course: Co
 def test_the_time_zone_also_decides_which_of_two_platforms_has_the_newer_submission(
     course: Course,
 ) -> None:
-    """Sam's submission in Moodle, at 05:00 UTC−05:00, is newer than the one in nbgrader, at 08:00 UTC."""
+    """Sam's Moodle submission, at 05:00 UTC−05:00, is newer than Sam's nbgrader submission, at 08:00 UTC."""
     downloads.nbgrader(course.root, [replace(FIRST, hours=33.0)])
     course.set_policy("")
     grade(course.root, course.root / "submitted")
@@ -227,7 +227,7 @@ IN_DENVER = 'moodle_time_zone = "America/Denver"\n'
 
 
 def test_a_corrected_offset_of_the_due_date_counts_for_stored_times(course: Course) -> None:
-    """Sam's stored submission time is 3 December, 05:00, in the time zone of the current due date."""
+    """Sam's stored submission time is interpreted as 05:00 on 3 December in the time zone of the current due date."""
     course.grade(1, sheet=1)
     for due, points in (("04:59:00-05:00", 64), ("05:00:00-05:00", 72), ("05:00:00+01:00", 72)):
         course.set_policy(f"{POLICY}2026-12-02T{due}\n")

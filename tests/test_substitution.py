@@ -145,7 +145,7 @@ def test_code_that_needs_more_than_the_reference_offers_keeps_its_dependency(
 def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """`decoder_mask` is correct only together with the student's `padding_mask`, so both are replaced in the Transformer."""
+    """`decoder_mask` works only with the student's `padding_mask`, so both are replaced when the Transformer is graded."""
     inverted = "def padding_mask(tokens, pad_id):\n    return (tokens == pad_id)[:, None, :]"
     compensating = """def decoder_mask(tokens, pad_id):
     return causal_mask(tokens.shape[1], device=tokens.device) & ~padding_mask(tokens, pad_id)"""
@@ -182,7 +182,7 @@ def test_messages_reveal_nothing_that_a_reference_returned(
 def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
     grade: Grade, masks: NotebookNode, unfilled: str, error: str
 ) -> None:
-    """The first run shows only that `causal_mask` has no solution. The text of the later error may contain its results."""
+    """The first run stops because `causal_mask` has no solution. A later error may reveal results of the reference solution."""
     wrong = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     raise IndexError(f"SPIED {bool(own.all())}")"""
@@ -200,7 +200,7 @@ def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
 def test_errors_that_occur_only_with_references_are_shown_after_those_with_own_code(
     grade: Grade, masks: NotebookNode
 ) -> None:
-    """`decoder_mask` is wrong in itself, but raises an exception only with the course's own `causal_mask`."""
+    """With the student's `causal_mask`, `decoder_mask` fails tests. With the reference, it raises exceptions for some inputs."""
     wrong = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     if not own.all() and pad_id not in (0, 6):

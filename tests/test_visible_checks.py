@@ -1,4 +1,4 @@
-"""Test that the visible checks accept correct answers that give modules second names, add parameters or copy the model."""
+"""Test that the visible checks accept correct answers that register modules twice, add parameters or copy the model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODULES = [(day, name) for day, names in DAYS.items() for name in names]
 
 @pytest.fixture(scope="module")
 def notebooks() -> Iterator[Callable[[str], Notebook]]:
-    """Return a function that opens a day's notebook, which contains its solutions and visible checks."""
+    """Return a function that opens a day's notebook with the solutions and visible checks."""
     main, threads = sys.modules["__main__"], torch.get_num_threads()
     torch.set_num_threads(1)
     opened: dict[str, Notebook] = {}
@@ -56,7 +56,7 @@ def notebooks() -> Iterator[Callable[[str], Notebook]]:
 
 
 def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
-    """Run an exercise's visible check with these answers in place of the notebook's own."""
+    """Run an exercise's visible check with these answers in place of those in the notebook."""
     names = vars(notebook.module)
     before = {name: names[name] for name in answers}
     names.update(answers)
@@ -67,7 +67,7 @@ def check(notebook: Notebook, exercise: str, **answers: Any) -> None:
 
 
 def with_second_names(kind: Any) -> type[nn.Module]:
-    """Return a subclass that also registers every submodule under a second name, which comes first."""
+    """Return a subclass that registers every submodule twice: first under a new name, then under its own name."""
 
     class Renamed(kind):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:

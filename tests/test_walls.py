@@ -531,7 +531,7 @@ class Effects:
 
 
 def _outlives(pid: int, seconds: int) -> bool:
-    """Return whether a process is still running after `seconds`, and kill it if so."""
+    """Wait up to `seconds` for a process to exit. Return whether it is still running, and kill it if so."""
     process = os.pidfd_open(pid)
     try:
         ended, _, _ = select.select([process], [], [], seconds)

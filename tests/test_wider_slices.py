@@ -202,7 +202,7 @@ print(f())
 
 
 def test_large_notebooks_are_not_indexed_again() -> None:
-    """Slicing a submission has a CPU time limit, and making a wider slice takes as long as slicing the whole notebook."""
+    """Large notebooks get no wider slice. Making one takes as long as slicing the whole notebook, and CPU time is limited."""
     assert wider("def f(): return 1\n" + "x = 1\n" * 6_000) is None
 
 
@@ -282,7 +282,7 @@ def padding_mask(tokens, pad_id): return (tokens != pad_id).unsqueeze(AXIS)
 
 @pytest.mark.slow
 def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path: Path) -> None:
-    """The narrower code lacks the third statement, so `AXIS = ...` raises an error in it."""
+    """The narrower code lacks the third statement, so its `AXIS = ...` raises an error."""
     day = courses.load(small_course.make(tmp_path)).day("day1")
     marks = Grader(day, server, b"tests").grade(handed_in(ALIAS))
     assert marks.exercises[0].points == marks.exercises[0].max_points
@@ -293,7 +293,7 @@ def test_an_error_of_the_narrower_code_is_not_reported(server: Server, tmp_path:
 def test_tests_may_take_longer_with_wider_code_than_a_trial_has(
     server: Server, tmp_path: Path
 ) -> None:
-    """A call may take 2 s of CPU time in a trial, and 5 s otherwise."""
+    """A call may use 2 s of CPU time when wider code is tried out, and 5 s when it is graded."""
     slow = """
     axis, end = AXIS, time.process_time() + 2.2
     while time.process_time() < end: pass

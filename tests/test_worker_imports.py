@@ -38,7 +38,7 @@ assert [part.shape[0] for part in (x * 2).unbind()] == [2, 4]
 
 
 def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
-    """The fork server does not import TorchDynamo, so that it starts faster. Workers import it when an optimizer needs it."""
+    """To start faster, the fork server does not import TorchDynamo. Workers import it when an optimizer needs it."""
     source = (
         "import sys, torch\n"
         "def started_without():\n"

@@ -1,4 +1,4 @@
-"""Provide student code that uses up time, limits for this code, and hidden tests that call it."""
+"""Provide time-consuming student code, limits for running it, and hidden tests that call it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def working(server: Server, limits: Limits, budget: Budget | None = None) -> Ite
 
 
 class Scripted:
-    """Hidden tests for `f`, each of which runs one of the given functions. `counts` holds how many times each has run."""
+    """Hidden tests for `f`, each of which runs one of the given functions. `counts` holds the number of runs of each test."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)

@@ -81,7 +81,7 @@ class Lab:
     def honest_after(self) -> float:
         """Grade an honest submission that looks for traces of earlier submissions, and return its points.
 
-        Also store the number of this process's open descriptors.
+        Also store the number of open file descriptors in this process.
         """
         self.grader.exercises.day = self._day
         self._prepare()

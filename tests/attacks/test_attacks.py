@@ -1,8 +1,9 @@
-"""Test that no attack has an effect in the sandbox, that each has one if its defences are disabled, and that honest code passes.
+"""Test that no attack works in the sandbox, that each one works if its defences are disabled, and that honest code passes.
 
 `run.py` runs all attacks as `root`. As `nobody`, it runs only the attacks that the kernel blocks, without namespaces. By
 default, one attack per effect and set of defences also runs with these defences disabled. With `ATTACKS=all`
-(`make attacks`), every attack with an effect runs with its defences disabled, and `nobody` also runs attacks with namespaces.
+(`make attacks`), every attack with an effect runs with its defences disabled, and `nobody` also runs attacks with namespaces
+enabled.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 @pytest.fixture(scope="module")
 def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str, Any]]]]:
-    """Run the attacks for every user and sandbox configuration. Runs as the same user do not overlap."""
+    """Run the attacks for every user and sandbox configuration. Runs for the same user do not overlap."""
     trivial = json.dumps(grader.exercises.trivial_passes)
     cases = [*WALLS, *OFF.values()]
     with ThreadPoolExecutor(len(cases)) as pool:

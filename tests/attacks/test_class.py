@@ -90,7 +90,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
 def test_exhausting_attacks_do_not_slow_the_grader(
     grader: Grader, day1: Day, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Attacks that exhaust resources delay a timer by at most 100 ms more than honest code, and cost the grader little memory."""
+    """Resource-exhausting attacks delay a timer by at most 100 ms more than honest code does, and barely increase memory use."""
     honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
     prelude = attack_cells(outside, ATTACKS[0])[0]
     quiet = [Submission("ada", "ada", "", (prelude, honest), (), True)] * 60

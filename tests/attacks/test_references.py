@@ -236,7 +236,7 @@ def test_both_searches_find_planted_canaries(planted: Planted, planted_grader: G
 class Scan:
     """A context manager that repeatedly scans the memory of sandboxed processes.
 
-    Processes whose memory contains the marker are running student code. `found` collects the words found in their memory.
+    Processes whose memory contains the marker are running student code. `found` collects the `words` that occur in their memory.
     """
 
     def __init__(self, server: Server, words: Sequence[str]) -> None:

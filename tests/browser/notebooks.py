@@ -1,7 +1,7 @@
-"""Check the released notebooks in a real browser, as exported by nbconvert. `make browser` runs this check.
+"""Export the released notebooks with nbconvert and check them in a real browser. `make browser` runs this check.
 
-The pages use nbconvert's templates `lab` (similar to JupyterLab) and `classic` (similar to VS Code). Local files are not
-available, just as they are not in Colab. All pictures must appear, and the course's own content must pass axe's
+The pages use nbconvert's templates `lab` (similar to JupyterLab) and `classic` (similar to VS Code). Local files are
+unavailable, just as in Colab. All pictures must appear, and the course's own content must pass axe's
 accessibility checks. With a FOLDER argument, screenshots are saved there.
 """
 

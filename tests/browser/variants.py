@@ -1,6 +1,6 @@
 """Build variants of this course, release them in formgrader, and grade the solutions. `make variants` runs this test.
 
-Each variant is a copy of the committed course with one edit of grading.toml. It is built with one command, released by
+Each variant is a copy of the committed course with one edit to grading.toml. It is built with one command, released by
 clicking formgrader's button in a real browser, opened in JupyterLab, filled in, graded and exported. With a FOLDER
 argument, screenshots are saved there.
 """
@@ -36,20 +36,20 @@ TEMPLATE = ROOT / "autograder" / "course" / "template"
 
 
 def with_lines(toml: str, table: str, lines: str) -> str:
-    """Insert lines below the heading of a table of grading.toml."""
+    """Insert lines into grading.toml, directly below the header of a table."""
     assert toml.count(f"[{table}]\n") == 1, table
     return toml.replace(f"[{table}]\n", f"[{table}]\n{lines}\n")
 
 
 def with_each(toml: str, names: Sequence[str], line: str) -> str:
-    """Insert a line below the heading of each of these exercises of Day 1."""
+    """Insert a line into grading.toml, below the table header of each of these exercises of Day 1."""
     for name in names:
         toml = with_lines(toml, f"day1.exercises.{name}", line)
     return toml
 
 
 def with_third_day(toml: str) -> str:
-    """Append day1 of the template for new courses to a grading.toml under the name day3."""
+    """Append day1 from the template for new courses to grading.toml, renamed to day3."""
     template = (TEMPLATE / "grading.toml").read_text(encoding="utf-8")
     return toml + "\n" + template[template.index("[day1]") :].replace("[day1", "[day3")
 
@@ -153,7 +153,7 @@ def fill_in(folder: Path, day: str) -> None:
 
 
 def contradictions(folder: Path, day: str, count: int, total: float) -> list[str]:
-    """Return statements about the numbers of exercises and points that disagree with the configuration."""
+    """Return each pair of an exercise count and a point total in the texts that contradicts the configuration."""
     notebook = nbformat.read(folder / "assignments" / day / f"{day}.ipynb", as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     texts.append((folder / "assignments" / day / "README.md").read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ def _groups() -> list[HostileClass]:
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a `HostileClass` in nbgrader's folders, with a hostile student per case. `autograder grade` is run without paths."""
+    """Return a `HostileClass` in nbgrader's folders, with one hostile student per case. `autograder grade` is given no paths."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

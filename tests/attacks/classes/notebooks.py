@@ -1,4 +1,4 @@
-"""Write hostile notebooks and scripts that waste time or memory or crash the reader, and very large legitimate ones."""
+"""Write hostile notebooks and scripts that waste time, waste memory or crash the reader, and very large legitimate notebooks."""
 
 from __future__ import annotations
 

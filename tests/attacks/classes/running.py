@@ -211,7 +211,7 @@ class Course:
         return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
 
     def _formulas(self, marks: Path, folder: Path) -> list[str]:
-        """Export the marks, and return all cells that a spreadsheet would evaluate as formulas for any choice of separator."""
+        """Export the marks, and return all cells that a spreadsheet would evaluate as formulas for at least one separator."""
         files = [self._export("csv", marks, folder / "marks.csv")]
         report = folder / "report"
         self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)

@@ -261,7 +261,7 @@ def identifiers_with_unusual_letters(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """Write exercises that refer to all others and sleep until just before their limit. An audit found this attack."""
+    """Write exercises that refer to all other exercises and sleep until just before the limit. An audit found this attack."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)

@@ -105,7 +105,7 @@ def causal_mask(n, device=None):
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
-    """Read a value from a meta tensor without using the value. The device test must neither pass nor fail because of this."""
+    """Read a value from a meta tensor and ignore it. The device test must neither pass nor fail because of this."""
     if device is not None and torch.device(device).type == "meta":
         torch.ones(1, device=device).item()
     return right(n)
