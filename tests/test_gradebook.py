@@ -269,7 +269,7 @@ def test_a_faulty_configuration_is_reported(line: str, course: Class) -> None:
 
 
 def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the copying of marks between nbgrader's two passes over a notebook, then copy the marks again."""
+    """Interrupt a copy of the marks between nbgrader's two passes over a notebook, then copy the marks again."""
     course.hand_in("ada", WRONG)
     course.copy()
     course.hand_in("ada", RIGHT)

@@ -53,7 +53,7 @@ def test_probes_that_do_not_run_are_one_line_on_stderr(
 
 @pytest.mark.parametrize("layers", [[], ["seccomp"]])
 def test_the_probes_leave_no_file_behind(layers: list[str]) -> None:
-    """With seccomp, removing a file does nothing but reports success."""
+    """With seccomp, removing a file reports success but has no effect."""
     code = "import sys; from autograder.sandbox.walls.probes import main; main(sys.argv[1:])"
     process = subprocess.Popen([sys.executable, "-c", code, *layers], stdout=subprocess.PIPE)
     output, _ = process.communicate()

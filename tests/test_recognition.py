@@ -275,7 +275,7 @@ def reference(grader: Grader, name: str) -> str:
 
 
 def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
-    """Return `count` random items, using the exercise name as the seed. Under `make names`, return all items."""
+    """Return `count` random items, using the exercise name as the seed. With `make names`, return all items."""
     return items if ALL else random.Random(exercise).sample(items, count)
 
 

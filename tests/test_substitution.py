@@ -158,7 +158,7 @@ def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points
 def test_messages_reveal_nothing_that_a_reference_returned(
     grade: Grade, masks: NotebookNode
 ) -> None:
-    """The student's code leaks what `causal_mask` returns, and earns points only with the reference for `causal_mask`."""
+    """The student's code leaks what `causal_mask` returns, and earns points only with the reference version of `causal_mask`."""
     spy = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     if pad_id not in (0, 6):

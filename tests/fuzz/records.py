@@ -1,4 +1,4 @@
-"""Check that randomly changed marks are either rejected with an error message, or read and displayed."""
+"""Check that randomly changed marks are either rejected with an error message or read and displayed without errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MARKS = b"".join(encode("day1", [ADA, BOB]))
 
 
 def find_failures(seed: int, count: int) -> Iterator[str]:
-    """Read randomly changed marks and database rows. Yield a message for each unexpected exception and its input."""
+    """Read randomly changed marks and database rows. For each unexpected exception, yield a message that identifies the input."""
     for number in range(count):
         data = random_marks(random.Random(f"{seed} {number}"))
         try:
