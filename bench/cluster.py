@@ -109,9 +109,9 @@ def simulated(
 
     Returns:
         - the wall time in seconds,
-        - the CPU seconds per submission of the scheduler,
-        - the CPU seconds per submission of the client,
-        - the megabytes by which the client's memory grows after the first tenth of the class.
+        - the scheduler's CPU seconds per submission,
+        - the client's CPU seconds per submission,
+        - the growth of the client's memory in MB after the first tenth of the class has been graded.
     """
     cells = tuple(Cell(n, "code", "x = 1\n" * 40) for n in range(60))
     submission = Submission("a.ipynb", "a", "", cells, (), True)

@@ -35,7 +35,7 @@ def work(points: float, extra: str = "") -> str:
 
 
 def book(points: float, extra: str = "") -> bytes:
-    """Return a notebook with the code that `work` returns for this many points."""
+    """Return a notebook with code that earns this many points, as returned by `work`."""
     return notebook(work(points, extra))
 
 

@@ -51,7 +51,7 @@ class LightGrader:
 
 
 def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
-    """Initialise a process of the pool. Replaces `pool_process.start`."""
+    """Initialise a pool process. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
     vars(pool_process).update(fakes)
     pool_process.start(root, day, sandbox, standby)

@@ -221,7 +221,7 @@ def test_stored_marks_and_overrides_get_the_new_names(stored: tuple[Day, Submiss
     assert (exercises["twice"].points, exercises["quadruple"].points) == (33, 30)
     assert exercises["quadruple"].reference_for == ["twice"]
     assert read_stored(day).unused([found]) == []
-    with pytest.raises(CourseError, match="'double' is an older name of 'twice'"):
+    with pytest.raises(CourseError, match="'double' is an old name for 'twice'"):
         day.check_exercise("double")
     file = day.root / "marks.json"
     write_marks(file, "day1", [marks])

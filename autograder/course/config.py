@@ -116,7 +116,7 @@ class Day:
         """
         for exercise in self.exercises:
             if name in exercise.renamed_from:
-                raise CourseError(f"{name!r} is an older name of {exercise.name!r}")
+                raise CourseError(f"{name!r} is an old name for {exercise.name!r}")
         if name not in self.names:
             raise CourseError(
                 f"{self.name} has no exercise {name!r}; it has {', '.join(self.names)}"

@@ -219,7 +219,7 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
         yield "\nTests in the first run, with the student's own code only:\n"
         yield from explain_text.first_run_lines(run.tests[()])
     elif names:
-        yield f"\nThe student's own code for {names} was not run, because it is not allowed or too long."
+        yield f"\nThe student's own code for {names} was not run, because it is too long or uses something that is not allowed."
 
 
 def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -> Iterator[str]:

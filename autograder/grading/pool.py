@@ -227,6 +227,6 @@ def copy_outcome(done: Future[T], future: Future[T]) -> None:
 
 
 def _kill_processes() -> None:
-    """Kill all processes of the pool. They have nothing to save, and a clean exit would wait for all their threads."""
+    """Kill all pool processes. They have nothing to save, and a clean exit would wait for all their threads."""
     for child in multiprocessing.active_children():
         child.kill()

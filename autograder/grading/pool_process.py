@@ -1,4 +1,4 @@
-"""Grade submissions in a process of the pool. Entry points: `start`, `isolation` and `grade`.
+"""Grade submissions in a pool process. Entry points: `start`, `isolation` and `grade`.
 
 Unless this process was forked from a process that had already imported the grader, starting the fork server is the slowest
 step. This module therefore imports little else before the fork server starts.

@@ -113,7 +113,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
 
 
 def _own_symbols(scope: Scope) -> dict[str, int]:
-    """Return the names in a scope with their flags, except the variables of comprehensions."""
+    """Return the names in a scope, excluding comprehension variables, and their flags."""
     return {name: flags for name, flags in scope.symbols.items() if not flags & DEF_COMP_ITER}
 
 
@@ -161,7 +161,7 @@ def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return the names that the nodes bind, including the variables of comprehensions."""
+    """Return the names that the nodes bind, including comprehension variables."""
     names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
     return names | imported_names(nodes)

@@ -132,7 +132,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
     if not tail.startswith(b"PK\x05\x06", end):
         end = tail.rfind(b"PK\x05\x06")
     if not 0 <= end <= len(tail) - ZIP_END.size:
-        raise Damaged("the archive is damaged: its end is missing")
+        raise Damaged("the archive is damaged: it is truncated")
     directory: int = ZIP_END.unpack_from(tail, end)[5]
     start = size - len(tail) + end - ZIP64_LOCATOR_BYTES - ZIP64_END.size
     if start >= 0:  # zipfile also expects the zip64 record here
