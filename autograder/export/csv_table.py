@@ -76,7 +76,7 @@ def or_empty(points: float | None) -> float | str:
 
 
 def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]]) -> Iterator[str]:
-    """Yield a note about existing grades that change, and a note about those that a student's submission does not change.
+    """Yield a note about existing grades that change, and a note about those that are kept because the submission has no grade.
 
     Each item of `grades` is a triple: the student's label, the existing cell, and the new grade or None.
     """
