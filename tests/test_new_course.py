@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from autograder.course import config as courses
 from autograder.course import new_course
 from autograder.course.fingerprint import fingerprint
 from autograder.course.tables import CourseError
+from autograder.grading import own_solutions
 from autograder.grading.grader import Grader
 from autograder.release import visible_checks
 from autograder.release.trial import Trial, try_exercises
@@ -207,7 +209,7 @@ def test_a_trial_shows_each_fault_of_an_exercise(trials: dict[str, Trial]) -> No
 
 @pytest.mark.slow
 def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make(tmp_path)
     graders = root / "graders/day1/test_cleaning.py"
@@ -217,6 +219,12 @@ def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
     assert trial.faults == ("the known mistakes were not tried, because the solution fails",)
     (solution,) = trial.results
     assert "test_one_row" in solution.faults[0]
+    assert re.search(r"; see test_cleaning\.py, line \d+$", solution.faults[0])
+    message = r"with Python .* and torch .*, the course's own solutions fail .*: standardize fails test_one_row in test_cleaning.py, line \d+ \("
+    with pytest.raises(CourseError, match=message):
+        Grader(day, server, b"secret")
+    # Other inputs may make a test fail although it passed this check.
+    monkeypatch.setattr(own_solutions, "check", lambda runner: None)
     marks = Grader(day, server, b"secret").grade(answering("x - x.mean()"))
     assert (
         "the course's own solution to standardize fails a hidden test, so the points for standardize may be too low. "

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-
-import torch
 
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
@@ -17,18 +15,13 @@ from autograder.execution.collect import Test, collect
 from autograder.execution.references import ReferenceSet, describe_reference, given_methods
 from autograder.execution.source import Source, join_units
 from autograder.execution.student import Student
+from autograder.marks.engine_version import engine_version
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing import service
 from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
-PACKAGE = Path(__file__).parents[1]
-# The code that computes the cached data about known mistakes and trivial answers.
-CODE = (
-    *("execution/*.py", "protocol/*.py", "recognition/*.py", "sandbox/worker/*.py"),
-    *("grading/trivial_answers.py", "grading/forwarding.py"),
-)
 # Each student may get a different set of exercises wrong, so without this limit, a large class would fill the memory.
 MAX_REFERENCE_SETS = 100
 
@@ -49,12 +42,10 @@ class AnswerKey:
 
     @cached_property
     def version(self) -> str:
-        """Return a short hash of the course, torch's version and the grader's code, for use in the names of cache files."""
-        digest = hashlib.sha256(f"{self.fingerprint} {torch.__version__}".encode())
-        for pattern in CODE:
-            for file in sorted(PACKAGE.glob(pattern)):
-                digest.update(file.read_bytes())
-        return digest.hexdigest()[:16]
+        """Return a short hash of the course, the autograder and the versions of torch and Python, for the names of caches."""
+        python = platform.python_version()
+        text = f"{self.fingerprint} {engine_version()} {python}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def read(cls, day: Day) -> AnswerKey:

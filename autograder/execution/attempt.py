@@ -41,7 +41,7 @@ class Outcome:
     """The result of one test.
 
     If `compared` is set, the message may reveal expected values. If the code raised a built-in exception, `origin` contains
-    only its type and place.
+    only its type and place. If the test itself raised an exception, `test_line` is the place in the test's file.
     """
 
     passed: bool
@@ -50,6 +50,7 @@ class Outcome:
     compared: bool = False
     values: Values | None = None
     origin: str = ""
+    test_line: str = ""
 
 
 class Attempt:
@@ -202,7 +203,7 @@ class Attempt:
         except Exception as error:
             # The test itself raised an exception because the result was unexpected.
             text = f"the test could not process the result ({type(error).__name__}: {error})"
-            return Outcome(False, text, compared=True)
+            return Outcome(False, text, compared=True, test_line=test.line_of(error))
         return Outcome(True, "")
 
     def _with_hint(self, error: StudentError) -> str:

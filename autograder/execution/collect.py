@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,13 @@ class Test:
         arguments = {name: fixtures[name] for name in _arguments(self.function)}
         with limited_growth(MAX_MEMORY):
             self.function(self.owner(), **arguments)
+
+    def line_of(self, error: Exception) -> str:
+        """Return where in the test's own file an exception was raised, or "" if its traceback does not contain this file."""
+        file = self.function.__code__.co_filename
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        return f"{os.path.basename(file)}, line {lines[-1]}" if lines else ""
 
 
 def _arguments(function: Callable[..., None]) -> tuple[str, ...]:

@@ -170,7 +170,13 @@ class _Attempts:
     def _messages(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> dict[str, str]:
         tests = self.key.tests[exercise.name]
         pairs = zip(tests, outcomes, strict=True)
-        return {test.name: outcome.message for test, outcome in pairs if not outcome.passed}
+        return {
+            test.name: f"{outcome.message}; see {outcome.test_line}"
+            if outcome.test_line
+            else outcome.message
+            for test, outcome in pairs
+            if not outcome.passed
+        }
 
     def trivial_faults(self, exercise: Exercise) -> Iterator[str]:
         """Yield a fault if a trivial answer passes every test of an exercise."""
