@@ -264,6 +264,7 @@ class TestCausalMask:
         equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
         shaped(student.causal_mask(0), (0, 0), dtype, "the mask for n=0")
 
+    @weight(0.5)
     def test_device(self, student):
         """The mask is on the given `device` (a string or a `torch.device`) and has the same dtype as without `device`."""
         expected = torch.tensor([[True, False], [True, True]])
@@ -350,6 +351,7 @@ class TestDecoderMask:
         unchanged(student)
         equal(as_bool(actual, (4, 5, 5)), decoder_oracle(tokens, 1), "the mask")
 
+    @weight(0.5)
     def test_device(self, student):
         """The mask is on the same device as `tokens`."""
         tokens = torch.zeros(2, 5, dtype=torch.int64, device="meta")
