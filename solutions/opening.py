@@ -6,24 +6,25 @@
 #   functions, and imports from the packages above and the standard library.
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
 # * **Hints are collapsed.** The second gives away almost everything.
-# * **Demonstrations** plot or print results of your functions. They are not graded.
-# * Run **`progress()`** in any cell to see what passes.
+# * **Demonstrations** use your functions. They are not graded.
+# * Run **`progress()`** to see what passes.
 #
 # **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
 # plots and experiments do not matter.
 #
 # * Support half precision (float16, bfloat16) through float64, and non-contiguous inputs like
 #   `x.mT`. Results must have the inputs' dtype and device. Gradients must be finite and reach all
-#   floating-point arguments. Do not modify arguments in place.
+#   floating-point arguments. Do not modify arguments in place. This earns about a
+#   seventh of the points.
 # * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d =
 #   10 is not divisible by n_heads = 3".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
 # * A "Not allowed" list applies only to its exercise.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
-# floating-point tensor with any number of leading axes, followed by axes of sizes `n` and `d`. A
-# letter means the same size throughout a signature. `Int` is an integer tensor, here int64, and
-# `#` marks axes that may broadcast.
+# floating-point tensor with any leading axes, then axes of sizes `n` and `d`. A letter means the
+# same size throughout a signature. `Int` is an integer tensor, here int64, and `#` marks axes that
+# may broadcast.
 
 # %%
 from autograder.in_notebook.checks import (  # noqa: F401
