@@ -84,7 +84,7 @@ def override(
         ),
     ] = "",
 ) -> None:
-    """Set an exercise's points or comment by hand. If you set only one, the other stays unchanged. Regrading keeps both.
+    """Set an exercise's points or comment by hand. If you set only one, the other is unchanged. Regrading keeps both.
 
     Without STUDENT, list all overrides.
     """

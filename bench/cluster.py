@@ -111,7 +111,7 @@ def simulated(
         - the wall time in seconds,
         - the scheduler's CPU seconds per submission,
         - the client's CPU seconds per submission,
-        - the growth of the client's memory in MB after the first tenth of the class has been graded.
+        - the growth in the client's memory, in MB, after the first tenth of the class has been graded.
     """
     cells = tuple(Cell(n, "code", "x = 1\n" * 40) for n in range(60))
     submission = Submission("a.ipynb", "a", "", cells, (), True)
@@ -147,7 +147,7 @@ def _memory() -> float:
 
 
 def scaling(day: Day, tasks: int, console: Console) -> bool:
-    """Measure the efficiency of 1 to 8 workers with tasks that only sleep, and the overhead of many tasks that do nothing."""
+    """Measure the efficiency of 1 to 8 workers with tasks that only sleep, and the overhead of many no-op tasks."""
     ok = True
     for workers in (1, 2, 4, 8):
         count = 40 * workers

@@ -201,7 +201,7 @@ def _total(mark: Mark) -> str:
 
 
 def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
-    """Yield the reasons why the tools' marks differ, each with the tools and exercises that it applies to."""
+    """Yield the reasons why the tools' marks differ, each with the affected tools and exercises."""
     found: dict[str, dict[str, list[str]]] = {}
     for tool, mark in marks.items():
         if mark.points is None:

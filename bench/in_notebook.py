@@ -18,12 +18,12 @@ FAILED = "failed: "
 
 @cache
 def tests(day: str) -> dict[str, list[Test]]:
-    """Return the hidden tests of each exercise."""
+    """Return each exercise's hidden tests."""
     return collect(courses.load(ROOT).day(day))
 
 
 def test_points(day: str, exercise: str) -> list[float]:
-    """Return how many points each test of an exercise is worth."""
+    """Return how many points each of an exercise's tests is worth."""
     points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
     return split_points(points, [test.weight for test in tests(day)[exercise]])
 

@@ -28,7 +28,7 @@ Release = dict[Path, bytes]
 
 
 def read_release(root: Path) -> list[Release]:
-    """Return the content of every file in each folder of a release."""
+    """Return the content of every file in each release folder."""
     return [
         {file.relative_to(root): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         for folder in (root / name for name in FOLDERS)

@@ -1,4 +1,4 @@
-"""Kill the processes of a cluster while it grades a class. Entry point: `killed`."""
+"""Kill a cluster's processes while it grades a class. Entry point: `killed`."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _burn() -> None:
 
 
 def differences(one: Graded, other: Graded) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each difference between the marks of two runs: the submission, the field that differs, and both values."""
+    """Yield each difference between two runs' marks: the submission, the field that differs, and both values."""
     for path in sorted({*one.records, *other.records}):
         for where, first, second in _compare(one.records.get(path), other.records.get(path), ""):
             yield path, where, first, second

@@ -1,4 +1,4 @@
-"""Find the mutants of the reference solutions that the hidden graders do not detect (`make mutants`).
+"""Find surviving mutants: changed reference solutions that pass the hidden tests (`make mutants`).
 
 mutmut and cosmic-ray change whole files and start pytest for each change. Here, each mutant needs only one forked process,
 which runs the exercise's tests up to the first failure. The file tests/survivors.toml lists the mutants that survive, each with
@@ -46,7 +46,8 @@ class Judge:
         self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Run the tests of an exercise on a mutant, in a forked process with limited CPU time. Return whether they all pass."""
+        """Run an exercise's tests on a mutant, in a forked process with limited CPU time. Return whether they all
+        pass."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -58,7 +59,8 @@ class Judge:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
-        """Return whether a version of an exercise passes all tests. This discards all further output of the process."""
+        """Return whether a version of an exercise passes all tests. This discards all further output from the
+        process."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         code = join_units(self._units(exercise.name, source))

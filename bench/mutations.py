@@ -28,7 +28,7 @@ PAIRS = [
 ]  # fmt: skip
 NAMES = dict(PAIRS) | {second: first for first, second in PAIRS}
 
-# A key omits the line number of its mutant, so that it stays valid when lines above the mutant change.
+# A key omits its mutant's line number, so it remains valid when lines above the mutant change.
 Key = tuple[str, str, int, str, str]
 
 
@@ -36,8 +36,8 @@ Key = tuple[str, str, int, str, str]
 class Mutant:
     """An exercise's solution with one small change.
 
-    The change is in the line `code`, at `column`: it replaces the expression or statement `before` with `after`. `source` is
-    the source of the whole cell after the change.
+    The change is in the line `code`, at `column`: it replaces the expression or statement `before` with `after`.
+    `source` is the source of the whole changed cell.
     """
 
     exercise: str

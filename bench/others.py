@@ -203,7 +203,8 @@ def _error(output: str) -> str:
 
 
 def install_otter() -> Path:
-    """Install Otter in a virtual environment that shares the packages of the current one; return the path of the `otter` command.
+    """Install Otter in a virtual environment that shares the current one's packages; return the path of the `otter`
+    command.
 
     Raises:
         OSError: The installation failed.

@@ -25,7 +25,7 @@ def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):
-            # The time keeps the name unique: a group of an earlier process with this ID may not have been removed.
+            # The time keeps the name unique: a cgroup of an earlier process with this ID may still exist.
             group = folder / f"bench-{pid}-{time.monotonic_ns()}"
             usage = stack.enter_context(_group(group, pid)) / file
             return lambda: int(re.findall(pattern, usage.read_text())[0]) / unit

@@ -1,4 +1,4 @@
-"""Compare the cost of grading in two checkouts: the time for one notebook, and the CPU time of each additional submission.
+"""Compare the cost of grading in two checkouts: the time for one notebook, and the CPU time per additional submission.
 
     python -m bench.side_by_side OTHER [DAY ...]
 
@@ -97,7 +97,7 @@ def start_up(checkouts: Sequence[Path], day: Day) -> list[list[float]]:
 
 
 def compare(other: Path, day: Day) -> Iterator[str]:
-    """Yield a line with the time for one notebook, and a line with the CPU time of each additional submission."""
+    """Yield a line with the time for one notebook, and a line with the CPU time per additional submission."""
     checkouts = [other.resolve(), ROOT]
     there, here = start_up(checkouts, day)
     yield (

@@ -23,7 +23,7 @@ from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from bench.variants import VARIANTS, Variant
 
-ROLES = ("given", "exercise")  # the roles of the cells in a chapter that a submission needs
+ROLES = ("given", "exercise")  # the roles of the chapter cells that a submission needs
 
 
 def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:

@@ -108,7 +108,7 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return the growth, in MB, of the trusted processes' memory after the first tenth of the class was graded.
+        """Return the growth in the trusted processes' memory, in MB, after the first tenth of the class was graded.
 
         At least the first `WARM_UP` submissions are excluded, because the processes load known mistakes only when needed.
         """

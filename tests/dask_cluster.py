@@ -44,7 +44,7 @@ class DaskCluster:
         self._start("worker", "Registered to:", self.place.name, *common, *options, **variables)
 
     def _start(self, kind: str, until: str, *options: str, **variables: str) -> str:
-        """Start a process of the cluster, and return the first line of its log that contains `until`."""
+        """Start one of the cluster's processes, and return the first line of its log that contains `until`."""
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
         command += ["--protocol", "tls", "--no-dashboard", *self.tls, *options]
         self.last = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Write a class's submissions in the current download format of each platform. The formats follow these sources:
+"""Write a class's submissions in each platform's current download format. The formats follow these sources:
 
 - Canvas: `get_filename`, `add_upload_submission` and `add_text_or_url` in canvas-lms, `lib/content_zipper.rb`. A second upload
   with the same name gets the suffix `-1` (`Attachment.make_unique_filename`), and later uploads get higher numbers.
@@ -37,7 +37,7 @@ class HandIn:
     name: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     points: float | None = 0.0
-    hours: float = -5.0  # time of submission, in hours after the due date
+    hours: float = -5.0  # submission time, in hours after the due date
     attempt: int = 0
     partners: tuple[tuple[int, str], ...] = ()  # the other members of a group on Gradescope
     is_text: bool = False  # submitted as text in the platform's editor
@@ -54,7 +54,7 @@ class HandIn:
 
     @property
     def time(self) -> datetime:
-        """Return the time of submission."""
+        """Return the submission time."""
         return DUE + timedelta(hours=self.hours)
 
 

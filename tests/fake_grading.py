@@ -113,13 +113,13 @@ def grade(root: Path, *paths: Path, **options: Any) -> GradedClass:
 
 
 def current(root: Path) -> dict[str, float | None]:
-    """Return the points of each student in the store."""
+    """Return each student's points in the store."""
     with History(root) as history:
         return {label: marks.points for marks in history.current("day1") for label in marks.labels}
 
 
 def by_student(graded: GradedClass) -> dict[str, float | None]:
-    """Return the points of each student in a graded class."""
+    """Return each student's points in a graded class."""
     return {row.entry.student: row.points for row in graded.rows}
 
 

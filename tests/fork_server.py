@@ -28,7 +28,7 @@ def kill(server: Server) -> None:
 
 
 class SandboxedProcess:
-    """A process of the reader service. It ends when this object is deleted."""
+    """A reader process, which ends when this object is deleted."""
 
     def __init__(self, server: Server) -> None:
         self._wire, number = server.start(Limits(5.0, 5.0, 1 << 30), service=READER)

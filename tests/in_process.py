@@ -1,6 +1,6 @@
 """Run `autograder` commands in the tests' own process, where a command takes a fraction of a second. Entry point: `run_command`.
 
-The pool of processes and the fork servers are replaced, because most of a command's time is spent on starting them.
+The pool of processes and the fork servers are replaced, because commands spend most of their time starting them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LocalPool:
         self._grader = grader
 
     def isolation(self) -> list[list[str]]:
-        """Return the isolation layers of the fork server."""
+        """Return the fork server's isolation layers."""
         return [self._grader.server.isolation]
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:

@@ -1,4 +1,4 @@
-"""Start the processes of a pool without a sandbox or torch, so that tests of the pool itself do not wait for them.
+"""Start a pool's processes without a sandbox or torch, so that tests of the pool itself are fast.
 
 The last word of a submission determines its result: `# 60` gets 60 points, `# kill` kills the grading process, and `# wait` is
 never graded.

@@ -42,7 +42,8 @@ def run_cell(cell: NotebookNode, source: str) -> str:
 
 
 def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
-    """Run cells, replacing exercises with `stubs`. Return all failures except those of checks that report an empty exercise."""
+    """Run cells, replacing exercises with `stubs`. Return all failures except in checks that report an empty
+    exercise."""
     problems = []
     for cell in cells:
         try:
@@ -108,7 +109,7 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
 
 
 def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """Leave out demonstrations that train a model, and demonstrations that use their results."""
+    """Leave out demonstrations that train a model or use the results of one that does."""
     kept: list[NotebookNode] = []
     missing: set[str] = set()
     for cell in cells:

@@ -54,7 +54,7 @@ def run_app(kind: type[NbGrader], root: Path, *arguments: str) -> None:
 
 
 def export(root: Path) -> dict[str, dict[str, str]]:
-    """Run `nbgrader export` and return the row of each student in the exported file."""
+    """Run `nbgrader export` and return each student's row in the exported file."""
     run_app(ExportApp, root)
     with (root / "grades.csv").open(newline="") as opened:
         return {row["student_id"]: row for row in csv.DictReader(opened)}

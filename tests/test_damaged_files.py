@@ -1,4 +1,4 @@
-"""Test that damage anywhere in a file leads to a one-sentence error message, not a traceback."""
+"""Test that damage anywhere in a file produces a one-sentence error message, not a traceback."""
 
 from __future__ import annotations
 

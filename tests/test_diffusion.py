@@ -143,7 +143,7 @@ steps = st.integers(1, 200)
 def test_ddim_step_with_true_noise_matches_add_noise(
     n_steps: int, seed: int, axes: list[int], data: st.DataObject
 ) -> None:
-    """A DDIM step that is given the true noise gives the same result as `add_noise` at the new step."""
+    """Given the true noise, a DDIM step returns the same result as `add_noise` at the new step."""
     generator = torch.Generator().manual_seed(seed)
     x0, noise = (torch.randn(3, *axes, generator=generator, dtype=torch.float64) for _ in range(2))
     alpha_bar = cosine_schedule(n_steps).double()

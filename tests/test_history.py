@@ -185,7 +185,7 @@ def test_a_secret_that_is_empty_or_unreadable_is_refused(
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """Simulate a full disk: limit the size of files to a few kilobytes more than the current size of `file`."""
+    """Simulate a full disk: limit file sizes to a few kilobytes more than the current size of `file`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
     try:

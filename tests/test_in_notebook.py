@@ -216,7 +216,7 @@ BASE = "class mul:\n    __module__ = 'torch'\n"  # imitates a class of torch
 
 
 def checked(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -> str:
-    """Run the check of `double` on this code, and return what it prints. The check may fail."""
+    """Run the check for `double` on this code, and return what it prints. The check may fail."""
     notebook.run(code, CHECKS)
 
     def check() -> None:
@@ -312,7 +312,7 @@ def test_the_students_own_assertions_are_described(
         notebook.names["check_quadruple"]()
     assert str(failed.value) == expected
     assert checks.outcome("quadruple") == expected
-    # The check of `double` has no `expecting`.
+    # The check for `double` has no `expecting`.
     notebook.run(f"def double(x):\n    {own}\n")
     assert checks.outcome("double") == described
 

@@ -172,7 +172,7 @@ def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
-    pool_start.stop()  # an earlier test may have started it with other imports
+    pool_start.stop()  # an earlier test may have started it with different imports
     with pool.Pool(small_day, jobs, "required") as running:
         found: Any = running.isolation()
         assert found == [(True, jobs > 1, list(LAYERS))]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 DAYS = list(survivors())
-# The numbers of mutants and of listed survivors to run per day. `make mutants` runs all of them.
+# How many mutants and listed survivors to run per day. `make mutants` runs all of them.
 SAMPLE, SURVIVORS = 20, 3
 SECONDS = 300  # seconds of CPU time for all known mistakes of a day
 

@@ -184,7 +184,8 @@ def notebook(day: Day, release: NotebookNode, main_module: None) -> Iterator[Not
 
 
 def test_the_notebook_names_known_mistakes(notebook: Notebook) -> None:
-    """The checks of `perplexity` cannot catch its known mistake, because right and wrong code both return 1 for a loss of 0."""
+    """The checks for `perplexity` cannot catch its known mistake, because right and wrong code both return 1 for a loss
+    of 0."""
     hints = {
         name: hint(notebook, name, f"def {name}{one['signature']}:\n    {one['wrong']}\n")
         for name, one in EXERCISES.items()

@@ -89,9 +89,7 @@ def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
         graded = grade(root, class_)
         assert by_student(graded) == {"weili (2002)": 10, "weili (2003)": 20}
         (note,) = graded.notes
-        assert note.endswith(
-            "enter the id of the student whom you mean, as shown here in parentheses"
-        )
+        assert note.endswith("enter the id of the student you mean, as shown here in parentheses")
 
 
 def test_students_whose_marks_are_in_the_store_are_not_missing(root: Path) -> None:
@@ -147,7 +145,9 @@ def test_a_participant_number_settles_which_namesake_is_on_the_roster(root: Path
     assert "times are unknown (2): w2, w1" in unknown_times
     with_roster(root, ",Wei Chen,,24")
     (note, *_) = grade(root, class_).notes
-    assert note.startswith("Wei Chen (42003) and Wei Chen (42004) have the name of Wei Chen, so ")
+    assert note.startswith(
+        "Wei Chen (42003) and Wei Chen (42004) have the same name as Wei Chen, so "
+    )
 
 
 @pytest.mark.parametrize("row", ["42003,w1,Wei Chen,20", ",w1,Wei Chen,20"])
@@ -236,7 +236,7 @@ def test_a_row_with_the_id_of_one_student_and_the_name_of_another_is_reported(ro
     with_roster(root, "42007,ada,Ada Lovelace,24")
     (note, *_) = grade(root, class_).notes
     assert note.startswith(
-        "the row of ada (Ada Lovelace, 42007) on the roster has the id of Bob Stone (42007), "
+        "the roster row for ada (Ada Lovelace, 42007) has the id of Bob Stone (42007), "
         "but the name of Ada Lovelace (42006). Correct the id or the name"
     )
     class_ = canvas(root / "a.zip", ("novakhana", 2014, 50014, 40), ("stonebob", 2015, 50015, 50))

@@ -110,7 +110,7 @@ def test_students_with_the_same_name_are_separate(root: Path) -> None:
 
 
 def gradescope(folder: Path, *submissions: tuple[int, str, list[str], float]) -> Path:
-    """Write a Gradescope export. Each submission is a tuple: number, time of day, names of the students and points."""
+    """Write a Gradescope export. Each submission is a tuple: number, time of day, student names and points."""
     metadata = ""
     for number, time, names, points in submissions:
         people = "".join(f"  - :name: {n}\n    :sid: '{n}1'\n    :email: ''\n" for n in names)
@@ -462,9 +462,11 @@ def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> No
         assert graded.replacements == []
         assert current(root) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
         assert by_student(graded) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
-        assert "Ada L (11) and Ada L (13) have the name of ada (Ada L, 1001)" in graded.notes[0]
+        assert (
+            "Ada L (11) and Ada L (13) have the same name as ada (Ada L, 1001)" in graded.notes[0]
+        )
         assert graded.notes[0].endswith(
-            "enter the id of the student whom you mean, as shown here in parentheses"
+            "enter the id of the student you mean, as shown here in parentheses"
         )
     (root / "roster.csv").write_text(text.replace("1001", "11"), encoding="utf-8")
     graded = grade(root, root / "class")

@@ -25,7 +25,7 @@ from autograder.submissions.cells import Cell
 from tests import small_course
 from tests.conftest import handed_in, with_cells, with_exercises
 
-# Notebooks in which `f()` is 1, although `slice_for` misses a statement that it needs.
+# Notebooks in which `f()` returns 1, although `slice_for` misses a statement that it needs.
 NOTEBOOKS = {
     "an object as a decorator": """
 class Table(dict):

@@ -61,7 +61,8 @@ def working(server: Server, limits: Limits, budget: Budget | None = None) -> Ite
 
 
 class Scripted:
-    """Hidden tests for `f`, each of which runs one of the given functions. `counts` holds the number of runs of each test."""
+    """Hidden tests for `f`, each of which runs one of the given functions. `counts` holds how often each test has
+    run."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)

@@ -93,7 +93,7 @@ class Day:
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
-    budget: Allowance = SUBMISSION  # limits on all the code that runs to grade one submission
+    budget: Allowance = SUBMISSION  # limits on all code run for one submission
     language: str = "en"  # language of the chapters, as in HTML's `lang`
     unassigned: tuple[Exercise, ...] = ()
     chapter_order: tuple[str, ...] = ()

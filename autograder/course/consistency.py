@@ -16,7 +16,8 @@ CELL_ID = re.compile(
 
 
 def check_day(day: Day) -> None:
-    """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader is for an exercise.
+    """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader tests an
+    exercise.
 
     Raises:
         CourseError: The message names the first exercise or grader that fails the check.

@@ -15,7 +15,7 @@ IMPORT_OF_GRADERS = re.compile(
 
 
 def fingerprint(day: Day) -> str:
-    """Return a hash of everything that affects the marks of a day: exercises, budget, chapters, graders and known mistakes.
+    """Return a hash of everything that affects a day's marks: exercises, budget, chapters, graders and known mistakes.
 
     Raises CourseError if the day has no graders or if a file cannot be read.
     """

@@ -51,7 +51,7 @@ class Policy:
         return Lateness(days, self.percentage(days))
 
     def percentage(self, days: int) -> float:
-        """Return the percentage of the points to deduct from a submission that is this many days late."""
+        """Return the percentage of points to deduct for a given number of days late."""
         return float(min(self.per_cent_a_day * days, self.at_most_per_cent))
 
 

@@ -1,4 +1,4 @@
-"""Write the files that a user asks for, without losing an earlier version if writing fails. Entry point: `open_output`."""
+"""Write output files. If writing fails, the existing file is kept. Entry point: `open_output`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from autograder.course.state_folder import atomic_file, write_error
 
 @contextlib.contextmanager
 def open_output(file: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing. An existing file is replaced when the block ends, and stays unchanged if the block fails.
+    """Open a file for writing. An existing file is replaced when the block ends, and is left unchanged if the block
+    fails.
 
     Links and special files, such as `/dev/stdout`, are written directly. This also applies to files in a folder in which the
     user cannot create new files.

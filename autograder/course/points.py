@@ -1,4 +1,4 @@
-"""Convert the weights of exercises to points. Entry points: `scale` and `share`."""
+"""Convert exercise weights to points. Entry points: `scale` and `share`."""
 
 from __future__ import annotations
 

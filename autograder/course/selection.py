@@ -28,7 +28,7 @@ def select(
     Args:
         chapters: The complete chapters.
         assigned: The exercises that students fill in.
-        others: All other exercises. The value is True if students get the reference solution even if nothing uses it.
+        others: All other exercises. True means that students get the reference solution even if nothing uses it.
 
     Raises:
         CourseError: An exercise in `others` is not in any chapter.

@@ -83,8 +83,8 @@ def secret(root: Path) -> bytes:
         raise StoreError(f"{file} cannot be read: {error.strerror}") from None
     if not found.strip():
         raise StoreError(
-            f"{file} is empty, so students could predict the inputs of tests. Restore it from a backup to keep the inputs of "
-            "earlier runs, or delete it to create a new one"
+            f"{file} is empty, so students could predict test inputs. Restore it from a backup to keep the inputs "
+            "of earlier runs, or delete it to create a new one"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Run the hidden tests of one exercise on one student's code. Entry point: `Attempt`."""
+"""Run the hidden tests for one exercise on one student's code. Entry point: `Attempt`."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Outcome:
 
 
 class Attempt:
-    """A worker that runs one exercise's code and is started again after a timeout or a crash, up to `TRIES` times in total.
+    """A worker that runs one exercise's code. After a timeout or a crash, it is restarted, up to `TRIES` runs in total.
 
     Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
-    exclusively. In a trial run, which has low limits, no test holds the lock, and the worker is started again only to leave
+    exclusively. In a trial run, which has low limits, no test holds the lock, and the worker is restarted only to leave
     out statements that were slow to load.
     """
 
@@ -220,7 +220,7 @@ class Attempt:
         return f"{str(error).rstrip('.')}; {text}" if text else str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
-        """Reload the code without the statement that timed out, because the exercise may not need that statement."""
+        """Reload the code without the statement that timed out, because the exercise may not need it."""
         location = self._source.location(error.line)
         self._tries += self._is_trial
         outcome = self._interrupted(error)

@@ -22,8 +22,8 @@ from autograder.course.config import CourseError, Day
 from autograder.execution.student import Student
 from autograder.sandbox.walls.rlimits import limited_growth
 
-# Maximum number of bytes by which a test may increase this process's memory. The limits on the size of a result are not
-# enough, because a few million rows become as many tensors if a test iterates over them.
+# Maximum number of bytes by which a test may increase this process's memory. Limits on a result's size are not enough,
+# because a few million rows become as many tensors if a test iterates over them.
 MAX_MEMORY = 1 << 30
 NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 USER_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
@@ -42,7 +42,7 @@ class Test:
     function: Callable[..., None]
 
     def run(self, student: Student, seed: int) -> None:
-        """Call the test function with the fixtures that it requests, within a limit on memory."""
+        """Call the test function with the fixtures that it requests, under a memory limit."""
         fixtures: dict[str, Any] = {"student": student, "seed": seed}
         arguments = {name: fixtures[name] for name in _arguments(self.function)}
         with limited_growth(MAX_MEMORY):

@@ -1,4 +1,4 @@
-"""Run reference solutions to exercises when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
+"""Run reference solutions when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
 The solutions run in a second worker. The grader checks each call from the student's worker, forwards it to the second
 worker and returns the answer. Workers exchange only data. A solution's code never enters a worker that runs student code.
@@ -78,7 +78,7 @@ def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
 
 
 def _parameters(function: ast.FunctionDef) -> list[str] | None:
-    """Return the names of a function's parameters, or None if it accepts any arguments."""
+    """Return a function's parameter names, or None if it accepts any arguments."""
     arguments = function.args
     if arguments.kwarg:
         return None

@@ -46,7 +46,7 @@ class Student:
 
     @property
     def last_call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
-        """Return the name of the function or method that was last called, and its arguments."""
+        """Return the name and arguments of the last function or method call."""
         return self.connection.last_call
 
     def load(self, load: m.Load) -> list[tuple[int, str, str]]:

@@ -1,4 +1,4 @@
-"""Export the marks of a class in other systems' file formats."""
+"""Export a class's marks in other systems' file formats."""
 
 from typing import Literal
 

@@ -55,7 +55,7 @@ def deliver(
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
         earlier: Earlier zips, oldest first. A page is left out if it is the same as its newest version in these zips.
-        group: Which submission counts if several match one line of the worksheet.
+        group: Which submission counts if several match one worksheet line.
 
     Raises:
         CourseError: The worksheet or an earlier zip is invalid.

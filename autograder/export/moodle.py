@@ -76,7 +76,7 @@ class Worksheet:
         return cls(table)
 
     def line(self, row: Row) -> int | None:
-        """Return the line number of a student, or None if the student is not in the worksheet."""
+        """Return a student's line number, or None if the student is not in the worksheet."""
         number = self._line_with_number(row)
         if number is not None:
             return number
@@ -98,7 +98,7 @@ class Worksheet:
         return table_lines.choose(matches, labels, group)
 
     def _line_with_number(self, row: Row) -> int | None:
-        """Return the number of the line with a student's participant number, or None if there is none."""
+        """Return the line number for a student's participant number, or None if there is none."""
         # The participant number of a group submission belongs to the student named in the marks, not to the other members.
         labels = row.marks.labels if row.marks else ()
         is_named = row.entry.student in labels or not row.entry.group
@@ -114,7 +114,7 @@ class Worksheet:
     ) -> list[str]:
         """Return up to two notes about students without marks: one on those who submitted, and one on those who did not.
 
-        `graded` and `listed` contain line numbers of the worksheet. The second note omits the students in `listed`.
+        `graded` and `listed` contain worksheet line numbers. The second note omits the students in `listed`.
         """
         missing: list[str] = []
         absent: list[str] = []

@@ -28,7 +28,7 @@ def export(
     unreadable: float | None = None,
     group: GroupRule = "latest",
 ) -> list[str]:
-    """Export the marks of a class, with late penalties applied, in the format `to`. Return notes for the TA.
+    """Export a class's marks, with late penalties applied, in the format `to`. Return notes for the TA.
 
     Args:
         out: The file to write, or the folder for Gradescope.

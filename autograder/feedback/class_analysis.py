@@ -28,7 +28,7 @@ class TestStats:
 
 @dataclass(frozen=True)
 class ExerciseStats:
-    """The statistics of one exercise."""
+    """The statistics for one exercise."""
 
     name: str
     max_points: float
@@ -102,7 +102,7 @@ def analyse(
     anonymous: bool = False,
     lateness: Sequence[Lateness] = (),
 ) -> Analysis:
-    """Analyse the marks of a class. Unreadable submissions are counted only in `unread`.
+    """Analyse a class's marks. Unreadable submissions are counted only in `unread`.
 
     `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and
     names, paths and addresses are removed from messages. `lateness` contains the lateness of each submission. Without
@@ -201,7 +201,7 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
 
 
 def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts) -> ExerciseStats:
-    """Compute the statistics of one exercise. `rest` contains each submission's points for all other exercises."""
+    """Compute the statistics for one exercise. `rest` contains each submission's points for all other exercises."""
     first = marked[0]
     attempts = [e for e in marked if e.status != "not_attempted"]
     seconds = [e.seconds for e in attempts] or [0.0]

@@ -27,7 +27,7 @@ STATUS: Mapping[Status, str] = {
 NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")
 # Statuses of exercises whose tests may not all have run.
 CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")
-UNFOLDED = 2  # number of failed tests that are shown initially; the others are collapsed
+UNFOLDED = 2  # number of failed tests shown initially; the others are collapsed
 LISTED = 4  # maximum number of names in a list before "and 3 others"
 
 
@@ -67,7 +67,7 @@ class ExerciseFeedback:
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
-    unattempted: Sequence[str]  # those in `reference_for` that the student did not attempt
+    unattempted: Sequence[str]  # the unattempted exercises in `reference_for`
     missing: bool  # whether the exercise is not defined in the submission
     by_hand: str  # how a TA changed the points, and the TA's comment
     code: Sequence[CodeBlock]  # the student's code, if the exercise lost points

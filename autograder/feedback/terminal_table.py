@@ -118,7 +118,7 @@ def legend(rows: Sequence[Row]) -> str:
 
 
 def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
-    """Return a table of students, with the time, file, points and lateness of the submission that counts for a day.
+    """Return a day's table of students: the time, file, points and lateness of the submission that counts.
 
     The times are in this machine's time zone. The header shows the UTC offset if it is the same for all times.
     """

@@ -17,7 +17,7 @@ class Executor(Protocol):
         """Return how many submissions can be graded at the same time."""
 
     def isolation(self) -> list[list[str]]:
-        """Wait until a process is ready to grade. Return the isolation layers of each type of machine that grades.
+        """Wait until a process is ready to grade. Return the isolation layers for each machine type.
 
         Raises:
             NoIsolation: No machine can isolate student code.

@@ -56,7 +56,7 @@ def explain(
         exercise: The exercise to show in detail. If empty, all exercises are summarised.
         student: The student whose marks to explain, if the path `who` contains several students' submissions.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
-        adjust: A function that applies manual points and comments, and submission times from Moodle.
+        adjust: A function that applies manual points and comments and Moodle's submission times.
 
     Raises:
         CourseError: There is no such student, path or exercise, or the student is ambiguous.
@@ -216,7 +216,7 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
     for test in result.tests if observed else ():
         yield from explain_text.counted_lines(test, observed[test.name])
     if names and () in run.tests:
-        yield "\nTests in the first run, with the student's own code only:\n"
+        yield "\nTests in the first run, with only the student's own code:\n"
         yield from explain_text.first_run_lines(run.tests[()])
     elif names:
         yield f"\nThe student's own code for {names} was not run, because it is too long or uses something that is not allowed."

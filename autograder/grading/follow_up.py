@@ -21,12 +21,12 @@ from autograder.slicing.client import Slice, Slicer, SlicingError
 
 # If an exercise has one of these statuses, running more statements cannot help.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
-# One limit for all runs with wider code together, because such code may contain slow experiments.
+# All runs with wider code share this limit, because wider code may contain slow experiments.
 WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
 class FollowUp:
-    """Regrades exercises of one submission. Adds errors to `problems`."""
+    """Regrades one submission's exercises. Adds errors to `problems`."""
 
     def __init__(
         self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]

@@ -30,14 +30,14 @@ KILLED = (
 class Pool:
     """A pool of processes that grade submissions for one day. The first process starts immediately.
 
-    If a process is killed, all submissions that were being graded or waiting are graded again, one at a time. If a
+    If a process is killed, all submissions in progress or waiting are then graded one at a time. If a
     submission's process is killed again, the submission counts as not graded.
     """
 
     def __init__(self, day: Day, jobs: int, sandbox: Sandbox) -> None:
         self.jobs = jobs
         self._day, self._sandbox = day, sandbox
-        self._lock = threading.RLock()  # protects `_closed`, `_executor` and the start of processes
+        self._lock = threading.RLock()  # protects `_closed`, `_executor` and starting processes
         self._closed = False
         self._one_by_one = ThreadPoolExecutor(1)  # starts a process, and grades lost submissions
         self._waiting: set[Callable[[], None]] = set()  # the unfinished work of `_one_by_one`
@@ -56,7 +56,7 @@ class Pool:
         self.close()
 
     def isolation(self) -> list[list[str]]:
-        """Wait until the first process is ready, and return the isolation layers of this machine.
+        """Wait until the first process is ready, and return this machine's isolation layers.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine.
@@ -107,7 +107,7 @@ class Pool:
         """Submit a call to an executor, which starts processes on demand.
 
         Raises:
-            BrokenExecutor: The pool is closed, or a process of the executor was killed.
+            BrokenExecutor: The pool is closed, or one of the executor's processes was killed.
         """
         with self._lock, protected_start():
             if self._closed:
@@ -218,7 +218,7 @@ class Pool:
 
 
 def copy_outcome(done: Future[T], future: Future[T]) -> None:
-    """Set a future's result or exception to that of another future that is done."""
+    """Copy the result or exception of a completed future to another future."""
     error = done.exception()
     if error is None:
         future.set_result(done.result())

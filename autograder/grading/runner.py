@@ -1,4 +1,4 @@
-"""Run the tests of one exercise on the given code, in a separate sandboxed process. Entry point: `Runner`."""
+"""Run one exercise's tests on the given code, in a separate sandboxed process. Entry point: `Runner`."""
 
 from __future__ import annotations
 

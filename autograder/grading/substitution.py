@@ -111,7 +111,7 @@ def _with_original_messages(
     """Return the better marks with the original run's messages, because they show what the student's code does.
 
     If the better run raised an exception at a different place, its message, which contains only the type and place, is
-    added. It replaces errors of exercises in `unfilled`.
+    added. It replaces errors caused by exercises in `unfilled`.
     """
     wrong = " and ".join(f"`{name}`" for name in best.replaced if name not in unfilled)
     tests = []

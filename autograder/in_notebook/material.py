@@ -34,8 +34,8 @@ def load_material(
 ) -> None:
     """Load the notebook's exercises, compressed stand-ins and compressed results of known mistakes.
 
-    `exercises` maps each name to its chapter, points and minutes. `not_allowed` maps exercises to the names
-    that are not allowed in them. `helpers` lists the names that the notebook's helpers use.
+    `exercises` maps each name to its chapter, points and minutes. `not_allowed` maps exercises to the names that they
+    forbid. `helpers` lists the names that the notebook's helpers use.
     """
     notebook = vars(sys.modules["__main__"])
     EXERCISES.update(exercises)

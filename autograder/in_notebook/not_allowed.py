@@ -1,4 +1,4 @@
-"""Find functions in the student's code that an exercise does not allow. Entry point: `not_allowed`."""
+"""Find forbidden functions in the student's code for an exercise. Entry point: `not_allowed`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def not_allowed(exercise: str) -> list[str]:
 
 
 def _names_read(exercise: str) -> set[str]:
-    """Return the names of functions, base classes and attributes that an exercise's code reads, except the student's own."""
+    """Return the names of functions, base classes and attributes that an exercise's code reads, omitting the student's
+    own."""
     notebook = vars(sys.modules["__main__"])
     read: set[str] = set()
     own: set[str] = set()  # the student's attributes and methods, such as `self.layer_norm`

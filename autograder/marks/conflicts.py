@@ -93,13 +93,13 @@ def note(entry: Entry, people: People) -> str:
     if entry.id in (number for _, number in people):
         others = sorted({label for (_, number), label in people.items() if number != entry.id})
         return (
-            f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} the name of {entry.label}, but not the id "
-            "on the roster, so the row does not apply to them. If it is the same student, delete the id from the row; "
-            "otherwise, add a row"
+            f"{' and '.join(others)} {'have' if len(others) > 1 else 'has'} the same name as {entry.label}, but not "
+            "the id on the roster, so the row does not apply to them. If it is the same student, delete the id from the "
+            "row; otherwise, add a row"
         )
     return (
-        f"{' and '.join(labels)} have the name of {entry.label}, so the row applies only to a student with the row's id or "
-        "email address. In the row, enter the id of the student whom you mean, as shown here in parentheses"
+        f"{' and '.join(labels)} have the same name as {entry.label}, so the row applies only to a student with the "
+        "row's id or email address. In the row, enter the id of the student you mean, as shown here in parentheses"
     )
 
 
@@ -118,6 +118,6 @@ def id_mismatches(class_: Iterable[SubmissionMarks], roster: Roster) -> Iterator
         named = {label for name in names for label in by_name.get(name, ())}
         if owner and named and owner not in named:
             yield (
-                f"the row of {entry.label} on the roster has the id of {owner}, but the name of "
+                f"the roster row for {entry.label} has the id of {owner}, but the name of "
                 f"{' and '.join(sorted(named))}. Correct the id or the name, unless the id is from another system"
             )

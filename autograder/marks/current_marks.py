@@ -189,7 +189,7 @@ def relabel(
 
 
 def codes(database: sqlite3.Connection, day: str) -> list[tuple[str, str]]:
-    """Return each current submission's students, separated by commas, and the hash of its code."""
+    """Return the students (separated by commas) and the code hash of each current submission."""
     query = (
         "SELECT group_concat(current.student, ', '), coalesce(json_extract(marks, '$.code'), '')"
         " FROM current JOIN grading ON grading.id = current.grading"

@@ -70,7 +70,7 @@ def basis_of(
 
 
 class History:
-    """The stored marks of a course. One process can write at a time, and any number can read."""
+    """A course's stored marks. One process can write at a time, and any number can read."""
 
     def __init__(self, root: Path, times: SubmissionTimes | None = None) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
@@ -117,7 +117,7 @@ class History:
     def current_with_paths(
         self, day: str, older_names: Mapping[str, str] = NO_NAMES
     ) -> list[Current]:
-        """Return the same marks as `current`, each with the location of its submission.
+        """Return the same marks as `current`, each with its submission's location.
 
         Raises:
             StoreError: The store cannot be read.

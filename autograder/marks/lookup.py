@@ -42,7 +42,7 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 
 
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items for the student with this name, id or email address, or [] if no student matches.
+    """Return a student's items, given a name, id or email address, or [] if no student matches.
 
     An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly,
     ignore spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
@@ -69,9 +69,9 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the submission's students who have this id or email address.
+    """Return the labels of the submission's students with this id or email address.
 
-    If no student has it, return the labels of the students with this name. If there are none, return all labels.
+    If there are none, return the labels of those with this name. If there are none either, return all labels.
     """
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
@@ -135,7 +135,7 @@ def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
 
 
 def _ids(item: HasStudent) -> set[str]:
-    """Return the ids and email addresses of a submission's students on the platform, casefolded."""
+    """Return the casefolded ids and email addresses that the platform gives for a submission's students."""
     if item.handed_in is None:
         return set()
     ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))

@@ -159,7 +159,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """The marks of a class, as written by `grade --json`."""
+    """A class's marks, as written by `grade --json`."""
 
     format: int
     day: str
@@ -176,7 +176,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
-    """Yield the marks of a class as indented JSON, one submission at a time."""
+    """Yield a class's marks as indented JSON, one submission at a time."""
     empty = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
     before, _, after = empty.rpartition(b"]")
     yield before
@@ -189,7 +189,8 @@ def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
 
 
 class CompressedMarks(Sequence[SubmissionMarks]):
-    """A sequence of marks that stores each item compressed, using a tenth of the memory, and decompresses it on access."""
+    """A sequence of marks. Items are stored compressed, which takes a tenth of the memory, and decompressed on
+    access."""
 
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
         self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
@@ -222,7 +223,7 @@ def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
 
 
 def decode(data: bytes, day: str) -> Marks:
-    """Decode the marks for a day from JSON.
+    """Decode a day's marks from JSON.
 
     Raises:
         InvalidMarks: The data is not JSON, does not contain marks, or is for a different format or day.
@@ -245,7 +246,7 @@ def decode(data: bytes, day: str) -> Marks:
 
 
 def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
-    """Remove the 0 points that earlier versions recorded for submissions that could not be read."""
+    """Remove the 0 points that earlier versions recorded for unreadable submissions."""
     return marks if marks.exercises else replace(marks, points=None)
 
 

@@ -1,4 +1,4 @@
-"""Validate a TA's override requests, and convert them to overrides to store. Entry points: `resolve` and `find_keys`."""
+"""Validate a TA's override requests, and convert them to overrides. Entry points: `resolve` and `find_keys`."""
 
 from __future__ import annotations
 

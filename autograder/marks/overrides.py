@@ -62,9 +62,9 @@ class StudentOverride:
 
 
 def keys(marks: SubmissionMarks) -> tuple[str, ...]:
-    """Return an identifier for each student of a submission: the platform's id, or else the student's name.
+    """Return an identifier for each of a submission's students: the platform's id, or else the student's name.
 
-    Students with the same name have different ids, and an id stays the same when a roster is added.
+    Students with the same name have different ids, and adding a roster does not change an id.
     """
     source = marks.handed_in
     if source is None:
@@ -73,7 +73,7 @@ def keys(marks: SubmissionMarks) -> tuple[str, ...]:
 
 
 class OverrideStore:
-    """The overrides of a course, in `.autograder/overrides.db`."""
+    """A course's overrides, in `.autograder/overrides.db`."""
 
     def __init__(self, root: Path) -> None:
         """Open the store, creating it if it does not exist.
@@ -151,7 +151,7 @@ class OverrideStore:
             self._database.executemany(PUT, rows)
 
     def times(self, day: str, zone: tzinfo) -> SubmissionTimes:
-        """Return a day's submission times. `zone` is the time zone in which Moodle shows them.
+        """Return a day's submission times. `zone` is Moodle's time zone.
 
         Raises:
             StoreError: The store cannot be read.

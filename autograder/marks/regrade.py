@@ -20,7 +20,7 @@ from autograder.submissions.class_source import FoundSubmission, find_submission
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
 
-ROUNDING = 0.01  # maximum error of a test's points, which are rounded
+ROUNDING = 0.01  # maximum rounding error in a test's points
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _test_reasons(
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield the report's lines: how often each change in a test affects points, then the submissions whose points change."""
+    """Yield the report's lines: how often each test change affects points, then the submissions whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)

@@ -40,7 +40,7 @@ def compare(
 
     Args:
         replacements: The students' earlier and new marks, as stored.
-        rows: The rows of the class, which contain the students' extensions.
+        rows: The class's rows, which contain the students' extensions.
         day: The day, with its late policy.
         adjust: A function that applies manual points and comments.
     """

@@ -63,7 +63,7 @@ class SubmissionTimes:
         return replace(source, time=local and _with_offset(local, self.zone))
 
     def _worksheet_time(self, participant: str, sha256: str) -> datetime | None:
-        """Return the local time in the worksheet, or None if it is missing or belongs to a different file."""
+        """Return the worksheet's local time, or None if it is missing or belongs to a different file."""
         time = self.in_worksheet.get(participant)
         is_of_another = any(
             who == participant and file != sha256 and when == time
@@ -101,7 +101,7 @@ def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> d
 
 
 def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTimes:
-    """Return the stored times of a day. `zone` is the time zone in which Moodle shows them."""
+    """Return a day's stored times. `zone` is Moodle's time zone."""
     query = "SELECT participant, time FROM submission_time WHERE day = ?"
     rows = database.execute(query, (day,)).fetchall()
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
@@ -145,7 +145,7 @@ def put_files(
 
 
 def shift_files(database: sqlite3.Connection, day: str, shifts: Mapping[str, timedelta]) -> None:
-    """Shift the times of graded files. `shifts` maps participant numbers to the time to add."""
+    """Shift graded files' times. `shifts` maps participant numbers to the time to add."""
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
     rows = [
         (_text(_local(time) + shifts[participant]), day, participant, file)

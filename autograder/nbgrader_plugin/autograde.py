@@ -46,7 +46,7 @@ STEP = "autograder.nbgrader_plugin.pipeline.Grade"
 
 @dataclass(frozen=True)
 class GradedSubmission:
-    """The submission in a student's folder, with its marks and submission time."""
+    """A submission in a student's folder, with its marks and submission time."""
 
     student: str
     submission: Submission

@@ -271,5 +271,5 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 def ungraded_message(marks: SubmissionMarks) -> str:
-    """Return the message shown for every exercise of a submission that could not be graded."""
+    """Return the message to show for every exercise in a submission that could not be graded."""
     return f"Nothing could be graded: {'; '.join(marks.problems)}\n"

@@ -99,7 +99,7 @@ def _extent(meta: TensorMeta, size: int) -> int:
 
 
 def check(data: Data) -> None:
-    """Check the size, depth, keys and tensor references of a value from a worker before it is decoded.
+    """Check the size, depth, keys and tensor references of a worker's value before decoding it.
 
     Raises:
         WireError: The value has too many items, is nested too deeply or has a key that is too long. This error is also

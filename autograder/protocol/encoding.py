@@ -151,7 +151,7 @@ def _unsupported(tensor: torch.Tensor) -> str:
 def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """Return a flat contiguous tensor and the strides needed to rebuild `tensor` from it.
 
-    A view keeps its strides unless it spans more than four times the memory that its elements need.
+    A view keeps its strides unless it spans more than four times the memory of its elements.
     """
     tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_contiguous():

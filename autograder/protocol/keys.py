@@ -1,4 +1,4 @@
-"""Convert the keys of dicts to and from message values, and check them.
+"""Convert dict keys to and from message values, and check them.
 
 Entry points: `encode_key` for encoding, and `check_keys` and `decode_key` for decoding.
 """
@@ -57,7 +57,7 @@ def _length(key: Key) -> int:
 
 
 def check_keys(keys: Sequence[Key]) -> None:
-    """Check the keys of one dict before it is built.
+    """Check a dict's keys before it is built.
 
     Raises:
         WireError: A key is too long, or many keys have the same hash.

@@ -202,7 +202,7 @@ class Forget(Tagged, frozen=True):
 class Reply(Tagged, frozen=True):
     """The grader's response to a `Question`.
 
-    If `error` is set, the worker raises the built-in exception `type` with that message.
+    If `error` is set, the worker raises the built-in exception `type` with this message.
     """
 
     answer: Data
@@ -293,7 +293,7 @@ class Numbered(msgspec.Struct, frozen=True):
 
 
 class NumberedResponse(msgspec.Struct, frozen=True):
-    """A response with the number of its request."""
+    """A response with its request's number."""
 
     number: int
     response: Response

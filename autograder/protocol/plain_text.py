@@ -41,7 +41,7 @@ def format_number(number: float) -> str:
 
 
 def utc_offset(time: datetime) -> str:
-    """Return the offset of a time from UTC, such as "UTC−05:00", or "UTC" if the offset is 0."""
+    """Return a time's UTC offset, such as "UTC−05:00", or "UTC" if the offset is 0."""
     minutes = round((time.utcoffset() or timedelta()) / timedelta(minutes=1))
     hours, rest = divmod(abs(minutes), 60)
     return f"UTC{'−' if minutes < 0 else '+'}{hours:02}:{rest:02}" if minutes else "UTC"

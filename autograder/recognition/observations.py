@@ -24,14 +24,14 @@ TYPE = " type"  # the dtype, shape and device of a tensor
 ATTRIBUTE = " attribute"  # a plain attribute; correct solutions may differ
 STRING = " string"  # a string that the code returned
 PARAMETER = " parameter"  # a parameter's initial value; correct solutions may differ
-FURTHER = "further"  # whether there are parameters that the reference does not have
+FURTHER = "further"  # whether there are parameters that the reference lacks
 MODEL_MODES = "model modes"  # the training modes of the grader's models when the code called them
 MODEL_INPUTS = "model inputs"  # the input shapes in calls to the grader's models
 FAILURE = "failure"
 # Values that represent an exception. ValueError is the only exception type that exercises specify.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
 OVERHEAD = 400  # estimated bytes per observation, excluding its tensor
-MAX_OTHERS = 200  # maximum number of further parameters to compare with those of the reference
+MAX_OTHERS = 200  # maximum number of further parameters to compare with the reference's
 MAX_PATH = 100  # maximum length of a path; a longer path is replaced by its hash
 
 Observation = Tensor | bool | int | float | str | None
@@ -119,7 +119,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
         for key, value in renamed.items()
         if key not in reference and isinstance(value, Tensor)
     }
-    # A hostile module may have thousands of further parameters, each equal to the last one of the reference.
+    # A hostile module may have thousands of further parameters, each equal to the reference's last one.
     further = len(others) > MAX_OTHERS or any(
         not _is_alias(value, list(known.values())) for value in others.values()
     )

@@ -40,7 +40,8 @@ SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """A recognizer of known mistakes. It learns the signatures of an exercise's mistakes when they are first needed."""
+    """A recognizer for known mistakes. It learns the signatures of an exercise's mistakes when they are first
+    needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
@@ -170,7 +171,7 @@ class Recognizer:
                 references.stop()
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Run an exercise's tests on the reference solution and return the calls that each test makes.
+        """Run an exercise's tests on the reference solution, and return each test's calls.
 
         Raises:
             CourseError: The solution fails a test.

@@ -127,9 +127,9 @@ def replay(
     references: ReferenceProcess | None,
     max_size: int,
 ) -> list[Observations]:
-    """Repeat recorded calls in another process and return each call's observations.
+    """Replay recorded calls in another process and return each call's observations.
 
-    A call has no observations if it needs an object that does not exist in the other process.
+    A call has no observations if it needs an object that does not exist there.
 
     Raises:
         WireError: The observations are larger than `max_size` bytes, or a response is invalid.
@@ -213,7 +213,7 @@ def _match_objects(recorded: m.Value, seen: m.Value) -> dict[int, int]:
 
 
 def _model_ids(request: m.Request) -> set[int]:
-    """Return the ids of the grader's models among the arguments of a request."""
+    """Return the ids of the grader's models in a request's arguments."""
     arguments = request.arguments.value if isinstance(request, m.Call) else None
     return set(_ids(arguments, m.Model))
 

@@ -31,9 +31,9 @@ MIN_RANDOM = 16  # Results with fewer entries may be equal in two runs by chance
 class Signature:
     """The evidence that identifies a known mistake: the tests that it causes to fail and the observations in those tests.
 
-    `deterministic` observations do not depend on random numbers. `distinctive` observations differ from those of the
-    reference solution. `tie_breakers` are observations that may vary between correct solutions, such as the inputs of
-    model calls and the initial values of parameters.
+    `deterministic` observations do not depend on random numbers. `distinctive` observations differ from the reference
+    solution's. `tie_breakers` are observations that may vary between correct solutions, such as the inputs of model
+    calls and the initial values of parameters.
     """
 
     failed_tests: list[str]
@@ -78,7 +78,8 @@ def make_signature(
 
 
 def _is_large(key: str, value: Observation) -> bool:
-    """Return whether a result is so large that two random results are never equal by chance. Return False for parameters."""
+    """Return whether a result is large enough that two random results are never equal by chance. Return False for
+    parameters."""
     if not isinstance(value, Tensor) or key.endswith(PARAMETER):
         return False
     return value.is_floating_point() and value.numel() >= MIN_RANDOM

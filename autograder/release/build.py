@@ -79,7 +79,8 @@ def build(
 
 
 def vanished_names(day: Day) -> Iterator[str]:
-    """Yield a note about each exercise that is in the current release but not in the day, not even under a new name."""
+    """Yield a note about each exercise in the current release that the day no longer contains, even under a new
+    name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
     for cell in outputs.released_cells(day):
@@ -140,7 +141,7 @@ def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
 
 
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
-    """Raise CourseError if two cells of given code define the same name."""
+    """Raise CourseError if two cells of provided code define the same name."""
     seen: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):

@@ -24,7 +24,7 @@ MEDIA = {
 
 
 def embed(markdown: str, chapter: Path) -> str:
-    """Return the text of a markdown cell with each linked file embedded in an `<img>` or `<audio>` element.
+    """Return a markdown cell's text with each linked file embedded in an `<img>` or `<audio>` element.
 
     Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
 

@@ -107,13 +107,13 @@ def packed_outputs(source: str, day: Day) -> str:
 
 
 def packed_stand_ins(source: str) -> str:
-    """Extract the code of the stand-ins from a notebook cell. Return "" if the cell has none."""
+    """Extract the stand-ins' code from a notebook cell. Return "" if the cell has none."""
     found = STAND_INS.search(source)
     return str(material.unpack(found[1])) if found else ""
 
 
 def version(day: Day) -> str:
-    """Return a hash of everything that the results of known mistakes depend on."""
+    """Return a hash of everything that affects the results of known mistakes."""
     digest = hashlib.sha256((_cell_source(hints) + _cell_source(checks)).encode())
     for cell in _cells(day):
         if cell.role in ("exercise", "checks", "given"):

@@ -1,4 +1,4 @@
-"""Assemble the chapters of a day into one notebook with nbgrader's metadata. Entry point: `solution_notebook`."""
+"""Assemble a day's chapters into one notebook with nbgrader's metadata. Entry point: `solution_notebook`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def readme(day: Day) -> str:
 
 
 def requirements(day: Day) -> str:
-    """Return the day's requirements.txt, or by default the packages that the chapters import."""
+    """Return the day's requirements.txt or, by default, the packages that the chapters import."""
     file = day.root / "solutions" / day.name / "requirements.txt"
     if file.is_file():
         return read_text(file)

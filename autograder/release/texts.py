@@ -122,7 +122,7 @@ class Texts:
         return "core" if exercise.core or not self._has_tracks else "further"
 
     def _with_facts(self, text: str, name: str) -> str:
-        """Add the difficulty, track, minutes and points of an exercise below its heading."""
+        """Add an exercise's difficulty, track, minutes and points below its heading."""
         if name not in self._exercises:
             text = RULE.sub("", text).rstrip()
         stars = STARS.search(text)
@@ -159,7 +159,7 @@ class Texts:
         return f"*{shown}{counted(minutes, 'minute')}*"
 
     def _in_words(self, times: Times) -> list[str]:
-        """Return a chapter's times, such as ["core: 20 minutes", "further: 35 minutes"]."""
+        """Return a chapter's times by track, such as ["core: 20 minutes", "further: 35 minutes"]."""
         words = []
         for track, minutes in times.minutes.items():
             shown = f"{track}: " if self._has_tracks or track != "core" else ""
@@ -188,7 +188,7 @@ class Texts:
             yield "\nOptional exercises are checked and graded, but their points do not count."
 
     def _further_points(self) -> str:
-        """Return how many of the points are for exercises marked *further*, such as "53 of the 100 points"."""
+        """Return the share of points for exercises marked *further*, such as "53 of the 100 points"."""
         further = [e for e in self._exercises.values() if self._track(e.name) == "further"]
         points = format_number(sum(exercise.points for exercise in further))
         return f"{points} of the {counted(self._day.points, 'point')}"

@@ -200,7 +200,7 @@ def _faults_of_mistake(
     mistake: Mistake, failed: dict[str, str], named: str | None
 ) -> Iterator[str]:
     if not failed:
-        yield "no hidden test fails. Add a test input for which the mistake gives a different result from the solution."
+        yield "no hidden test fails. Add a test input for which the mistake and the solution return different results."
     elif named is None:
         yield "this mistake is not recognised: its results match either no known mistake or more than one"
     elif named != mistake.name:

@@ -1,4 +1,4 @@
-"""Format the results of trying out an exercise as lines of text. Entry point: `lines`."""
+"""Format an exercise's trial results as lines of text. Entry point: `lines`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[s
 
     Args:
         day: The day.
-        answers: The code of the answers to each exercise. An empty string represents the solution.
+        answers: The code of each exercise's answers. An empty string represents the solution.
 
     Raises:
         CourseError: The day's code does not run.

@@ -1,4 +1,4 @@
-"""Build the command line and the environment of a fork server. This module imports nothing, so that the server starts sooner."""
+"""Build a fork server's command line and environment. This module imports nothing, so that the server starts sooner."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ MAX_CONTROL = 1 << 16
 class Start(msgspec.Struct, tag="start", frozen=True):
     """A request to fork a process for a service. The grader assigns a unique number to the process.
 
-    `memory` is the number of bytes by which the process's address space may exceed the server's. `cpu` limits the CPU time
+    `memory` limits by how many bytes its address space may exceed the server's. `cpu` limits the CPU time
     in seconds.
     """
 
@@ -40,7 +40,7 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
 class Duplicate(msgspec.Struct, tag="duplicate", frozen=True):
     """A request to fork another server, which answers on the socket sent with this request.
 
-    The new server first sends `Ready`. It is killed if the server that it was forked from is killed.
+    The new server first sends `Ready`. It is killed if its parent server is killed.
     """
 
 

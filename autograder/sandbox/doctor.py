@@ -71,7 +71,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
+    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without it."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

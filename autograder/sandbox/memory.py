@@ -73,7 +73,7 @@ def private_memory() -> list[range]:
 def collapse(memory: list[range]) -> None:
     """Move address ranges to huge pages, so a fork copies one page-table entry instead of 512.
 
-    Ranges that the kernel cannot collapse, or for which there is no time left, stay unchanged.
+    Ranges that the kernel cannot collapse, or for which there is no time left, are left unchanged.
     """
     madvise = ctypes.CDLL(None).madvise
     end = time.monotonic() + _COLLAPSE_SECONDS

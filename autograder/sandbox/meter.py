@@ -20,9 +20,9 @@ STOPPED = 1.0
 class Meter:
     """The CPU time and idle time used by one worker, in its current call and in total.
 
-    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time, the time that
-    either process waits for a free core, and the time for which the grader itself was stopped. Background work between
-    calls counts as CPU time but not as idle time.
+    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time, time that
+    either process waits for a free core, and time while the grader itself was stopped. Background work between calls
+    counts as CPU time but not as idle time.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Meter:
         self._since = time.monotonic()
 
     def seconds_to_wait(self) -> float:
-        """Return how many seconds to wait for the worker before calling this method again.
+        """Return how many seconds to wait for the worker before the next call to this method.
 
         Raises:
             LimitExceeded: The worker reached a limit.
@@ -73,7 +73,8 @@ class Meter:
         return self._next_check - now
 
     def _exclude_stop(self, now: float) -> None:
-        """Exclude time for which the grader was stopped while it waited. Time in the run queue is excluded separately."""
+        """Exclude time during which the grader was stopped while waiting. Time in the run queue is excluded
+        separately."""
         if self._since is None:
             return
         late = now - max(self._next_check, self._since)
@@ -113,7 +114,7 @@ class Meter:
         self._budget.charge(more_cpu, more_idle)
 
     def charge_grader(self, cpu: float) -> None:
-        """Charge the budget for CPU time, in seconds, that the grader needed to answer the worker's requests.
+        """Charge the budget for the CPU seconds that the grader spent answering the worker's requests.
 
         Raises:
             LimitExceeded: The budget is used up.

@@ -70,8 +70,7 @@ class Process:
         without sending further requests. The CPU time that the grader needs for the worker's requests and progress reports
         is charged to the budget (see `charges_grader`), but not to the call.
 
-        Returns:
-            The number of the request, the response, and the response's payload.
+        Returns: The request's number, the response and its payload.
 
         Raises:
             LimitExceeded: The worker did not respond within its limits.

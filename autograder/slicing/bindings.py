@@ -1,4 +1,4 @@
-"""Determine which units (top-level statements) define the object that a name refers to at a given moment.
+"""Find the units (top-level statements) that define the object to which a name refers at a given moment.
 
 A moment is a unit's position in the notebook. The object at that moment is the one that the unit sees when it runs.
 """

@@ -2,8 +2,9 @@
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
 reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
-cells may be out of order. A name in a function's body refers to the last binding in the notebook, but not to an experiment
-such as `for step in range(3)` after `def step`. A binding inside `with demonstration():` counts only if there is no other.
+cells may be out of order. A name in a function's body refers to the last binding in the notebook, but not to an
+experiment such as `for step in range(3)` after `def step`. A binding inside `with demonstration():` counts only if
+there is no other binding.
 
 A binding discards earlier bindings and changes: `T = {}` discards an earlier `T["a"] = 1`. This does not apply if the
 binding reads the name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is
@@ -57,9 +58,9 @@ def slice_for(
     """Return the code that an exercise needs, or None if the student does not define it.
 
     Names bound by the course's units resolve to those units, and all other names to the student's units. There is one
-    exception: if the notebook contains both a function or class of the course, unchanged, and the student's own version,
-    the name resolves to the student's version. This does not apply if the slice contains other units of the course that
-    use the name. `problems` reports any course-provided names that the student binds or changes differently.
+    exception: if the notebook contains both an unchanged course function or class and the student's own version, the
+    name resolves to the student's version. This does not apply if other course units in the slice use the name.
+    `problems` reports any course-provided names that the student binds or changes differently.
     """
     notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
     for prefer_own in (True, False):
@@ -82,7 +83,7 @@ def wider_slice(
     """Return the code of an exercise with all of the student's statements that may affect it.
 
     A statement is included if it mentions a name in the exercise's code, or in a statement that is already included.
-    Definitions of other exercises, demonstrations, and statements that occur in the release are left out. The result covers
+    Demonstrations, statements from the release and definitions of other exercises are left out. The result covers
     registries, callbacks and aliases that `slice_for` does not follow, but may also contain unrelated experiments.
 
     Return None if the student does not define the exercise, or if the notebook or the result has too many statements.
@@ -201,7 +202,7 @@ class _Search:
         self._pending += [(name, m) for name in later for m in moments]
 
     def read_by_course(self) -> set[str]:
-        """Return the names that the course's selected units read."""
+        """Return the names read by the selected course units."""
         units = self.index.units
         return set[str]().union(*(units[p].reads for p in self.taken if p < self.index.n_given))
 

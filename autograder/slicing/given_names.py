@@ -46,7 +46,7 @@ class GivenNames:
                         yield index.units[other]
 
     def _hidden_by(self, position: int) -> list[int]:
-        """Return the positions of the course's units that define a name which this student's unit binds to a different object."""
+        """Return the positions of course units whose names this student's unit binds to different objects."""
         index = self._index
         conflicts = index.units[position].binds & index.given_names
         others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}
@@ -80,7 +80,7 @@ class GivenNames:
         return self._edits[name]
 
     def _describe(self, unit: Unit, name: str) -> str:
-        """Explain what happens to a student's edit of a course-provided name, or return "" if the edit is kept."""
+        """State that a student's edit of a course-provided name is not used, or return "" if the edit is kept."""
         given = self._index.units[: self._index.n_given]
         sources = [u for u in given if name in u.binds | u.changes]
         if any(has_same_effect(unit, other, name) for other in sources):

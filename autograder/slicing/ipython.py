@@ -204,7 +204,7 @@ def _keep_compiling_parts(block: str) -> str:
 
 
 def _blank(source: str) -> str:
-    """Return a string of empty lines, with as many lines as the source."""
+    """Return as many empty lines as the source has."""
     return "\n" * source.count("\n")
 
 

@@ -32,7 +32,7 @@ TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.C
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of the functions that at least one exercise of a course forbids, and the libraries that contain them."""
+    """The names of functions forbidden in at least one exercise of a course, and the libraries that contain them."""
 
     names: frozenset[str]
     libraries: frozenset[str]
@@ -95,7 +95,8 @@ class _Facts:
     in_methods: tuple[tuple[str, str | Chain], ...] = ()
 
     def without(self, methods: Collection[str]) -> _Facts:
-        """Return a copy that ignores mentions in the given methods and moves those in all other methods to `mentions`."""
+        """Return a copy without the mentions in the given methods. Mentions in all other methods are moved to
+        `mentions`."""
         kept = [mention for method, mention in self.in_methods if method not in methods]
         return replace(self, mentions=(*self.mentions, *kept), in_methods=())
 

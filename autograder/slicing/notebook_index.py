@@ -145,7 +145,7 @@ class NotebookIndex:
     def _index_changers(self) -> dict[str, list[int]]:
         """For each name, return the positions of the units that change its object.
 
-        A student may patch modules (`nn.Module.device = property(…)`) but no other names provided by the course.
+        Of the names that the course provides, a student may patch only modules (`nn.Module.device = property(…)`).
         """
         sources: dict[str, list[frozenset[str]]] = defaultdict(list)
         classes_with: dict[str, set[str]] = defaultdict(set)
@@ -157,7 +157,7 @@ class NotebookIndex:
         made_from: dict[str, frozenset[str]] = {}
 
         def is_own_method(name: str, method: str) -> bool:
-            """Return whether calling `name.method()` may change the object that the name refers to.
+            """Return whether `name.method()` may change the object called `name`.
 
             Only methods of classes defined in the notebook are considered.
             """

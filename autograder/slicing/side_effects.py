@@ -1,7 +1,7 @@
 """Find names whose objects a statement changes without rebinding the names.
 
-Both omissions and false positives do harm. Omitting `TABLE.update(x)` breaks a correct solution, while including
-`check(softmax)` or `model.train()` may run a training loop.
+Both false negatives and false positives are harmful. Omitting `TABLE.update(x)` breaks a correct solution, while
+including `check(softmax)` or `model.train()` may run a training loop.
 """
 
 import ast
@@ -144,7 +144,7 @@ def writes_globals(nodes: Iterable[ast.AST]) -> bool:
 
 
 def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
-    """Return the global names that the body of a function, or of a function inside it, binds or changes when it is called."""
+    """Return the global names that a function, or a function nested in it, binds or changes when called."""
     scope = next((c for c in table.children if c.name == function.name and c.symbols), None)
     if scope is None:
         return set()
@@ -165,7 +165,7 @@ def _with_inner_scopes(scope: Scope) -> list[Scope]:
 
 
 def mutating_methods(node: ast.ClassDef) -> Iterator[str]:
-    """Yield the names of the class's methods that change the instance."""
+    """Yield the names of the class's mutating methods."""
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.args.args:
             mutations = find_mutations(immediate_nodes(method.body))

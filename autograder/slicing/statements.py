@@ -1,4 +1,4 @@
-"""Parse the code cells of a notebook into units. Entry point: `parse_units`."""
+"""Parse a notebook's code cells into units. Entry point: `parse_units`."""
 
 import ast
 import re

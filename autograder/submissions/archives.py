@@ -67,14 +67,14 @@ def is_archive(name: str, beginning: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """The maximum number of entries, total size of all members in bytes, and ratio of this size to the archive's size."""
+    """The maximum number of entries, total size of all members in bytes, and compression ratio."""
 
     entries: int
     total: float
     ratio: float
 
     def check(self, count: int, total: int, size: int) -> None:
-        """Raise Refused if an archive of `size` bytes has too many entries or too many bytes in its members."""
+        """Raise Refused if an archive of `size` bytes has too many entries or its members are too large."""
         if count > self.entries:
             raise Refused(f"the archive has more than {self.entries:,} entries")
         if total > self.total:
@@ -84,8 +84,8 @@ class Limits:
 
 
 OF_STUDENT = Limits(MAX_ENTRIES, MAX_TOTAL, MAX_RATIO)
-# One student's files must not make the download of a whole class unreadable, so only the size of each member is limited.
-# A compressed tar archive is not a platform's download, and is always subject to the limits above.
+# One student's files must not make a whole class's download unreadable, so only the size of each member is limited. A
+# compressed tar archive is not a platform's download, and is always subject to the limits above.
 OF_CLASS = Limits(MAX_CLASS_ENTRIES, math.inf, math.inf)
 
 

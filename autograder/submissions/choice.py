@@ -65,7 +65,7 @@ def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
 
 
 def find_day(submission: Submission, day: str, exercises: Mapping[str, Collection[str]]) -> str:
-    """Return the name of the day that a submission belongs to.
+    """Return the day to which a submission belongs.
 
     A notebook that defines an exercise of `day` belongs to that day. Otherwise, the day is determined by the release
     stamp, then by exercises of other days, and then by the file name. `exercises` maps each day to its exercises.

@@ -161,7 +161,7 @@ class ArchiveListing:
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
-    """Return a function that reads from an open file at a given offset, and the size of that file in bytes."""
+    """Return a function that reads an open file at a given offset, and the file's size in bytes."""
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
     return lambda offset, count: os.pread(descriptor, count, offset), size

@@ -20,7 +20,7 @@ from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-PIECE = 4 << 20  # maximum number of bytes of a file per message
+PIECE = 4 << 20  # maximum number of file bytes per message
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]
@@ -59,7 +59,7 @@ class List(msgspec.Struct, frozen=True, tag=True):
     name: str
     size: int
     day: str
-    student: str  # the owner of the file if the archive contains only one file
+    student: str  # the file's owner if the archive contains only one file
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -72,7 +72,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
-    """A request for some of the bytes of the archive member that was opened last."""
+    """A request for some of the bytes of the last opened archive member."""
 
     offset: int
     size: int
@@ -94,7 +94,7 @@ class Slice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """A request to slice the cells of the last `Slice` request again for one exercise.
+    """A request to reslice the cells of the last `Slice` request for one exercise.
 
     Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
     that may affect the exercise.
@@ -117,7 +117,7 @@ REQUESTS = Decoder(Request)
 
 
 class Pull(msgspec.Struct, frozen=True, tag=True):
-    """A message that asks the grader for bytes of the file that the current request refers to."""
+    """A message that asks the grader for bytes of the current request's file."""
 
     offset: int
     size: int

@@ -109,7 +109,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 def ambiguous(readings: Sequence[Reading]) -> HandedIn:
     """Return a submission whose student is unknown, because its file name is ambiguous."""
     first = readings[0]
-    # The label must not contain the number of the upload, which changes with each submission.
+    # The label must not contain the upload number, which changes with each submission.
     person = Person(f"{first.name} ({first.id}?)")
     return HandedIn((person,), any(one.late for one in readings), readings=tuple(readings))
 

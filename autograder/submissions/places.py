@@ -81,7 +81,7 @@ class FoundFile:
 
 
 def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
-    """Return the files of a whole class, grouped by student.
+    """Return a whole class's files, grouped by student.
 
     Files and folders whose names consist only of the day's name belong to `student`.
     """
@@ -95,7 +95,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     """Return a student's files in the outermost folder that contains gradable files, or all files if they are from a platform.
 
-    Otherwise, a different student could replace this student's work with files of the same name in an inner folder.
+    Otherwise, another student could replace this student's work with files of the same name in an inner folder.
     """
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
@@ -191,10 +191,10 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    `is_of_one` is set if the folder may belong to a single student. If its only notebook is then named after the day, all
-    files whose names are not in a platform's format belong to `student`. Without notebooks, the same applies to the only
-    script. If there are several notebooks, the folder may contain the work of a class, and any student may have named a
-    file after the day.
+    `is_of_one` is set if the folder may belong to a single student. Then, if its only notebook (or, without notebooks,
+    its only script) is named after the day, all files whose names are not in a platform's format belong to `student`.
+    If there are several notebooks, the folder may contain the work of a class, and any student may have named a file
+    after the day.
     """
     work = [name for name in files if is_gradable(name)]
     notebooks = [name for name in work if ".ipynb" in name.lower()] or work
@@ -243,7 +243,7 @@ def find_for_student(
 ) -> list[FoundFile]:
     """Return one student's files for the day, or for other days if there are none.
 
-    The names of files and folders do not affect which student the files belong to.
+    File and folder names do not affect which student owns the files.
     """
     return _gradable(list(_walk(top, day, student, handed_in)))
 

@@ -2,11 +2,11 @@
 
 - Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_FILE_day1-2.ipynb`, and
   `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a link.
-- Moodle (`mod/assign/classes/downloader.php`): one folder per student and submission type, such as
-  `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions append an underscore. If the teacher turns off
-  “Download submissions in folders”, there are no folders, and every file name starts with what would be the
-  folder's name. With blind marking, every name is “Participant”. Group submissions use the group's name and number, and
-  the default group has no number.
+- Moodle (`mod/assign/classes/downloader.php`): one folder per student and submission type, such as `Ada
+  Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions append an underscore. If the teacher turns off “Download
+  submissions in folders”, there are no folders, and every file name starts with the folder name that would otherwise be
+  used. With blind marking, every name is “Participant”. Group submissions use the group's name and number, and the
+  default group has no number.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
 - nbgrader: `submitted/STUDENT/day1/` with `timestamp.txt`. nbgrader itself writes this tree.
 
@@ -132,7 +132,7 @@ def _match_moodle(name: str) -> re.Match[str] | None:
 
 
 def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
-    """Parse the names of the files at the top level of a platform's download. Omit names in unknown formats.
+    """Parse the top-level file names in a platform's download. Omit names in unknown formats.
 
     If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. But if
     that student has other files, treat the student as unknown, because a different student may have chosen the name.

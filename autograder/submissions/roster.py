@@ -84,7 +84,7 @@ class Roster:
         return found if found and not found.contradicts(person) else None
 
     def find_with_other_id(self, person: Person) -> Entry | None:
-        """Return the student who has the person's name, but a different id."""
+        """Return the student with the person's name but a different id."""
         return next((one for one in self._namesakes(person) if one.contradicts(person)), None)
 
     def _namesakes(self, person: Person) -> Sequence[Entry]:
@@ -98,7 +98,8 @@ class Roster:
         return found or (self._by_only_name.get(name, ()) if platform_id(person) else ())
 
     def read(self, source: HandedIn) -> HandedIn:
-        """Resolve an ambiguous file name if only one interpretation has an id, or otherwise a full name, on the roster."""
+        """Resolve an ambiguous file name if only one interpretation matches an id or, failing that, a full name on the
+        roster."""
         readings = source.readings
         by_id = [one for one in readings if self.find_by_key(Person(id=one.id))]
         found = by_id or [

@@ -40,12 +40,12 @@ class Entry:
         return day.casefold() in self.excused or "" in self.excused
 
     def affects_lateness(self, day: str) -> bool:
-        """Return whether the row changes how late the student is on this day."""
+        """Return whether the row affects the student's lateness on this day."""
         is_extended = bool(self.extension_on(day))
         return is_extended or self.is_excused(day) or self.hours_late(day) is not None
 
     def matches_participant(self, person: Person, participant: str) -> bool:
-        """Return whether the row's id is this participant number in Moodle and the row's name matches the person.
+        """Return whether the row's id is this Moodle participant number and the row's name matches the person.
 
         The names are compared because the row's id may come from a different system. Either name may have fewer words.
         """

@@ -49,7 +49,7 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
-    release: str = ""  # the release stamp of the notebook; see course/release_stamp.py
+    release: str = ""  # the notebook's release stamp; see course/release_stamp.py
     handed_in: HandedIn | None = None
     wrapper: str = ""  # the folder that contains the class, if different from the TA's path
 
@@ -189,7 +189,7 @@ def _found_member(member: m.ListedFile) -> FoundFile:
 
 
 def _student_from_path(path: Path, day: str) -> str:
-    """Return the student's name: the last path component other than the day's name, without suffixes."""
+    """Return the student's name: the last path component that is not the day's name, without suffixes."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
     if own == last and not os.path.isdir(path):

@@ -65,7 +65,7 @@ def load_layer(student, draw: Draw, d_model: int, n_heads: int, max_length: int)
 def check_output(
     layer, parameters: dict[str, Tensor], x: Tensor, memory: Tensor | None = None, what: str = ""
 ) -> None:
-    """Compare the layer's output with the output of the oracle."""
+    """Compare the layer's output with the oracle's."""
     what = f"the output {what}".strip()
     expected = recurrent_oracle(parameters, x, memory)
     seen = layer(x) if memory is None else layer(x, memory)

@@ -41,7 +41,7 @@ class TestTranspose:
 
     @weight(2)
     def test_rests_and_holds_stay(self, student):
-        """Rests (0) and holds (1) stay the same, even between pitches that move."""
+        """Rests (0) and holds (1) are unchanged, even between pitches that move."""
         tokens = torch.tensor([21, 1, 0, 30, 1, 1, 2, 0, 17, 1, 3, 0])
         semitones = 6
         expected = [t + semitones if t > 1 else t for t in tokens.tolist()]
@@ -294,7 +294,7 @@ def load_layer(student, draw: Draw, d_model: int, n_heads: int, max_length: int)
 
 
 def check_output(layer, parameters: dict[str, Tensor], x: Tensor, what: str = "the output") -> None:
-    """Compare the layer's output for x with the output of the oracle."""
+    """Compare the layer's output for x with the oracle's."""
     close(layer(x), attention_oracle(parameters, x), what, ATOL, dtype=x.dtype)
 
 

@@ -92,7 +92,7 @@ def is_own(path: Path) -> bool:
 
 
 def left_behind(before: set[str]) -> list[str]:
-    """Return the new private folders that remain after a minute. By then, tests that run at the same time have removed theirs."""
+    """Return the new private folders that remain after a minute. By then, concurrent tests have removed theirs."""
     end = time.monotonic() + SECONDS_TO_DISAPPEAR
     while (made := private_folders() - before) and time.monotonic() < end:
         time.sleep(0.1)

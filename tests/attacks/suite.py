@@ -15,7 +15,7 @@ are tested differently:
 - `escaping`: messages are displayed without sanitizing them.
 - `wire`, `deadline` and `inputs`: the grader must report the message given in the `says` line.
 
-In a cell, the Unicode name of a character in angle brackets, such as `<FORM FEED>`, stands for that character.
+In a cell, a Unicode character name in angle brackets, such as `<FORM FEED>`, represents that character.
 """
 
 from __future__ import annotations

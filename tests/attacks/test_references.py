@@ -288,7 +288,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Yield a process's private and shared memory in overlapping chunks, leaving out mapped files."""
+    """Yield a process's private and shared memory in overlapping chunks, excluding mapped files."""
     size, overlap = 8 << 20, 1000
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         for line in maps.read().splitlines():

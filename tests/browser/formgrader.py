@@ -108,7 +108,7 @@ def formgrader(root: Path) -> Iterator[str]:
         serving.terminate()
         try:
             serving.wait(SECONDS)
-        except subprocess.TimeoutExpired:  # it waits for a kernel that it stopped during the start
+        except subprocess.TimeoutExpired:  # it waits for a kernel that it stopped during startup
             serving.kill()
 
 

@@ -31,7 +31,7 @@ from tests.browser.formgrader import MATHJAX, SECONDS, formgrader
 from tests.conftest import ROOT
 
 GIVEN = ("softmax", "padding_mask", "shift_matrix", "LayerNorm", "sequence_loss")
-OPTIONAL = ("Transformer", "masked_attention", "LayerNorm")  # the weights of the others sum to 77
+OPTIONAL = ("Transformer", "masked_attention", "LayerNorm")  # the other weights sum to 77
 TEMPLATE = ROOT / "autograder" / "course" / "template"
 
 
@@ -49,12 +49,12 @@ def with_each(toml: str, names: Sequence[str], line: str) -> str:
 
 
 def with_third_day(toml: str) -> str:
-    """Append day1 from the template for new courses to grading.toml, renamed to day3."""
+    """Append day1 from the new-course template, renamed to day3, to grading.toml."""
     template = (TEMPLATE / "grading.toml").read_text(encoding="utf-8")
     return toml + "\n" + template[template.index("[day1]") :].replace("[day1", "[day3")
 
 
-# The name of each variant, its day, the number of its exercises, its total, and the edit of grading.toml.
+# Each variant's name, day, number of exercises and total, and its edit to grading.toml.
 VARIANTS: dict[str, tuple[str, int, float, Callable[[str], str]]] = {
     "core": ("day1", 15, 100, lambda toml: with_lines(toml, "day1", 'include = "core"')),
     "given": ("day1", 15, 100, lambda toml: with_each(toml, GIVEN, "given = true")),
@@ -153,7 +153,7 @@ def fill_in(folder: Path, day: str) -> None:
 
 
 def contradictions(folder: Path, day: str, count: int, total: float) -> list[str]:
-    """Return the (exercises, points) pairs that a day's texts state and that contradict the configuration."""
+    """Return the (exercises, points) pairs in a day's texts that contradict the configuration."""
     notebook = nbformat.read(folder / "assignments" / day / f"{day}.ipynb", as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     texts.append((folder / "assignments" / day / "README.md").read_text(encoding="utf-8"))

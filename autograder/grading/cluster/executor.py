@@ -76,7 +76,8 @@ class Cluster:
         return self._jobs
 
     def isolation(self) -> list[list[str]]:
-        """Wait until a worker is connected and all connected workers are ready. Return each machine type's isolation layers.
+        """Wait until a worker is connected and all connected workers are ready. Return the isolation layers for each
+        machine type.
 
         Raises:
             NoIsolation, CourseError: All workers were rejected as unsuitable.

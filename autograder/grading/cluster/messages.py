@@ -12,7 +12,7 @@ from autograder.submissions.submission import Submission
 
 
 class CourseVersion(msgspec.Struct, frozen=True):
-    """The versions of the course and the autograder that a worker must have.
+    """The course and autograder versions that a worker must have.
 
     `root` is the course folder on the client. `fingerprint` covers the day's files, and `autograder` covers the grading
     code.

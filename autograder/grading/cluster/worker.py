@@ -40,7 +40,7 @@ class _Loaded:
 
 
 class GraderPlugin(WorkerPlugin):
-    """A Dask plugin that keeps a worker's graders between tasks, one for each day.
+    """A Dask plugin that keeps a worker's graders, one per day, between tasks.
 
     Dask hides errors in the `setup` of workers that join later, so the first task creates the grader instead.
     """

@@ -72,7 +72,7 @@ def hidden_entries(folders: Sequence[str]) -> list[str]:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Return whether a path is equal to `folder` or lies below it."""
+    """Return whether a path is `folder` or is inside it."""
     return os.path.commonpath([path, folder]) == folder
 
 
@@ -119,7 +119,7 @@ def map_user(
 
 
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
-    """Build the new root file system in a folder of the old one."""
+    """Build the new root file system in a folder on the old one."""
     umask = os.umask(0o022)
     clones = [(path, clone_tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")

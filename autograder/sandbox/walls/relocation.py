@@ -52,7 +52,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each path, and the folders to import from, except the standard library."""
+    """Return the folder to mount at each path, and the import folders other than the standard library's."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []

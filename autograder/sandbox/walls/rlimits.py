@@ -53,7 +53,7 @@ def _apply_memory_limits() -> None:
 
 @contextmanager
 def limited_growth(size: int) -> Iterator[None]:
-    """Limit by how many bytes this process's address space can grow while the body of the `with` statement runs.
+    """Limit the growth of this process's address space, in bytes, while the body of the `with` statement runs.
 
     Without /proc, nothing is limited.
     """
@@ -65,13 +65,13 @@ def limited_growth(size: int) -> Iterator[None]:
         with limited_memory(limit):
             yield
     finally:
-        # An exception may be part of a reference cycle, which keeps the memory that its frames refer to.
+        # An exception may be part of a reference cycle, which keeps its frames' memory alive.
         if address_space() > limit - size // 2:
             gc.collect()
 
 
 def threads_of(uid: int) -> int:
-    """Return how many threads a user has across all processes. Requires /proc."""
+    """Return a user's total number of threads. Requires /proc."""
     count = 0
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def error_in_child(work: Callable[[], None]) -> str:
-    """Call `work` in a child process. Return the message of the exception that it raises, or an empty string."""
+    """Call `work` in a child process. Return the message of any exception that it raises, or an empty string."""
     ready, up = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -187,7 +187,7 @@ class Wall:
         return self._fork()
 
     def separate(self) -> None:
-        """Isolate this server's processes from the processes of the server that it was forked from."""
+        """Isolate this server's processes from those of its parent server."""
         privileges.die_with_parent()
         if self.has("namespaces"):
             namespaces.unshare_server()

@@ -36,7 +36,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
-    """Return the place of each submodule or tensor, given its dotted path. `modules` lists the paths of all submodules."""
+    """Return the place of the submodule or tensor at each dotted path. `modules` lists the paths of all submodules."""
     positions = {path: position for position, path in enumerate(["", *modules])}
     split = (path.rpartition(".") for path in paths)
     return [(positions[owner], name) for owner, _, name in split]

@@ -28,7 +28,7 @@ def run_pieces(
     flags: int,
     announce: Callable[[int], None],
 ) -> list[tuple[int, BaseException]]:
-    """Run pieces of a source file in a module. Pieces that raise NameError run again after the other pieces.
+    """Run pieces of a source file in a module. Pieces that raise NameError are rerun after the others.
 
     Args:
         module: The module whose namespace the pieces share.

@@ -108,7 +108,7 @@ class Worker:
     def _load(self, request: m.Load) -> list[list[Any]]:
         """Run the source and return an error for each piece that never ran successfully.
 
-        An error consists of the first line of the failed piece of source, the type of the exception and its message.
+        An error consists of the failed piece's first line, the exception's type and its message.
         """
         seed_everything(request.seed)
         self._generators.clear()

@@ -226,7 +226,7 @@ class Course:
 
 
 def formulas(file: Path) -> Iterator[str]:
-    """For each possible separator, yield the cells of a CSV file that begin with a formula."""
+    """For each possible separator, yield the CSV cells that begin with a formula."""
     text = file.read_text(encoding="utf-8-sig")
     for between in ",;\t":
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
