@@ -1,4 +1,4 @@
-"""Draw the figures of all days in one style. Entry points: `Picture`, `Figures`.
+"""Draw all figures in one style. Entry points: `Picture`, `Figures`.
 
 A picture is a white card, so it is readable on light and dark pages. Colour-blind readers can distinguish its colours, which
 mean the same everywhere: queries and the target are blue, keys and the source orange, values green.

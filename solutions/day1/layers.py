@@ -598,7 +598,7 @@ if __name__ == "__main__":
 #
 # ![In self-attention, queries and keys come from the target, and the mask hides the future. In
 # cross-attention, queries come from the target, keys come from the memory, and the memory mask
-# hides the padding of the source.](figures/cross-attention.svg)
+# hides source padding.](figures/cross-attention.svg)
 #
 # **The trap.** The two masks hide different things. For each mask, ask which sequence its last axis
 # corresponds to.
@@ -800,7 +800,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # The first and last steps are the same as in `EncoderLayer`. In the middle step, the keys and
-# values have the length of the source.
+# values are as long as the source.
 # </details>
 #
 # <details><summary>Hint 2</summary>

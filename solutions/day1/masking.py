@@ -110,7 +110,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output. In the
-# source, the masks of later layers hide this output; in the target, the loss ignores it. Libraries
+# source, later layers' masks hide this output; in the target, the loss ignores it. Libraries
 # disagree: in `nn.MultiheadAttention`, True in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
@@ -552,8 +552,8 @@ if __name__ == "__main__":
 #
 # 1. A translation model is accidentally trained without a causal mask. What does its training loss
 #    look like, and what happens when it translates?
-# 2. The encoder of a Transformer has no causal mask. Why is that not a problem, and what can the
-#    encoder do that a decoder cannot?
+# 2. A Transformer's encoder has no causal mask. Why is that not a problem, and what can the encoder
+#    do that a decoder cannot?
 #
 # <details><summary>Answers</summary>
 #

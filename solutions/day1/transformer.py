@@ -216,7 +216,7 @@ if __name__ == "__main__":
         moved = (model.encode(source[1:, :2]) - encoded[1:, :2]).abs().max()
         assert moved < 1e-4, (
             "Padding should not change what `encode` returns at real tokens; in your model, it changes the result "
-            f"by up to {moved:.2g}. Do you pass the padding mask of the source to the encoder layers?"
+            f"by up to {moved:.2g}. Do you pass the source padding mask to the encoder layers?"
         )
         changed = source.clone()
         changed[0, 3] = 1
@@ -804,7 +804,7 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
 
 # %%
 def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
-    """Return the weights from each target token to each source token, or None if none were recorded."""
+    """Return the attention weights from target to source tokens, or None if none were recorded."""
     recorded = []
     hook = model.decoder[-1].cross_attention.register_forward_hook(
         lambda module, inputs, output: recorded.append(output)
@@ -871,9 +871,9 @@ if __name__ == "__main__":
         draw_training(losses, alignment(reader, source, target), source, target)
 
 # %% [markdown]
-# **What to notice.** With the reference solution and seed 0, the model reads all 2,000
-# held-out dates correctly. Training and testing take about half a minute of CPU time. If your model
-# stays below 99%, run `progress()` to see where to look.
+# **What to notice.** With the reference solution and seed 0, the model reads all 2,000 held-out
+# dates correctly. Training and testing take about half a minute of CPU time. If your model reaches
+# less than 99%, run `progress()` to see where to look.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
 # uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend

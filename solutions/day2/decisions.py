@@ -200,9 +200,9 @@ class CausalBlock(nn.TransformerEncoderLayer):
 # Add row i of `step_embedding` to all three tokens of step i (counting from 0). A linear layer
 # embeds the return, which is a single number.
 #
-# **The traps.** At the action token, the model has already seen the action that it should predict.
-# At the return token, it has not yet seen the state. The step embedding has `max_steps` rows, not
-# three times as many.
+# **The traps.** At the action token, the model has already seen the action to predict. At the
+# return token, it has not yet seen the state. The step embedding has `max_steps` rows, not three
+# times as many.
 
 
 # %%
@@ -243,7 +243,7 @@ class DecisionTransformer(nn.Module):
     def forward(
         self, returns: Float[Tensor, "b t"], states: Int[Tensor, "b t"], actions: Int[Tensor, "b t"]
     ) -> Float[Tensor, "b t n_actions"]:
-        """Return the logits of the action at each step.
+        """Return the logits for the action at each step.
 
         Raises:
             ValueError: if t is larger than `max_steps`.

@@ -1006,7 +1006,7 @@ DENOISER_BATCH, NOISE_LEVELS = 64, 1000
 def train_denoiser(
     model: nn.Module, pictures: Float[Tensor, "k 1 8 8"], labels: Int[Tensor, "k"]
 ) -> tuple[nn.Module, list[float]]:
-    """Train `model` for DENOISER_STEPS steps. Return a copy with averaged weights and the loss of each step."""
+    """Train `model` for DENOISER_STEPS steps. Return a copy with averaged weights, and the loss at each step."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.AdamW(model.parameters())

@@ -747,7 +747,7 @@ def grouped_query_attention(
 if __name__ == "__main__":
 
     class WithoutGroups(TorchFunctionMode):
-        """A context manager that forbids the grouped-query attention of PyTorch."""
+        """A context manager that forbids PyTorch's grouped-query attention."""
 
         def __torch_function__(self, function, types, args=(), kwargs=None):
             assert not (kwargs or {}).get("enable_gqa"), (
@@ -1073,7 +1073,7 @@ def loss_by_position(model: VariantModel, tokens: Tensor) -> Tensor:
 if __name__ == "__main__":
 
     def train_and_plot(variants: tuple[str, ...], title: str) -> None:
-        """Train the variants that are not yet in `losses`, and plot the loss of all variants."""
+        """Train the variants that are not yet in `losses`, and plot the losses of all variants."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # a second thread does not help with models of this size
         start = time.perf_counter()

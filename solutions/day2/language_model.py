@@ -526,7 +526,7 @@ if __name__ == "__main__":
 
 # %%
 class GPT(nn.Module):
-    """A decoder-only language model that returns the logits of the next token at each position.
+    """A decoder-only language model that returns the logits for the next token at each position.
 
     Attributes to define: `token_embedding`, `position_embedding` (`nn.Embedding`), `blocks` (an
     `nn.ModuleList` of `n_layers` `GPTBlock`s with d_ff = 4·d_model), `norm` (an `nn.LayerNorm` after
@@ -563,7 +563,7 @@ class GPT(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b n"], caches: list[KeyValueCache] | None = None
     ) -> Float[Tensor, "b n vocab_size"]:
-        """Return the logits of the next token at each position.
+        """Return the logits for the next token at each position.
 
         `caches` contains one `KeyValueCache` per block, all of the same length. The positions of
         `tokens` start at this length. Raise ValueError if a position would reach `max_length`.
@@ -715,8 +715,8 @@ if __name__ == "__main__":
 #
 # The logarithm is natural, so the loss is in nats. Divide it by log 2 to get bits.
 #
-# **The trap.** Without the shift, the model only has to repeat the token that it has just read. The
-# loss drops quickly, but the model then writes the same letter forever.
+# **The trap.** Without the shift, the model only has to repeat the token it has just read. The loss
+# drops quickly, but the model then writes the same letter forever.
 
 
 # %%
@@ -1028,7 +1028,7 @@ def generate(
     same with and without the cache. `temperature`, `top_k` and `top_p` are passed to
     `next_token_probabilities`.
 
-    With the cache (one `KeyValueCache` per block), the first call of the model gets the whole
+    With the cache (one `KeyValueCache` per block), the first call to the model gets the whole
     prompt, and each later call gets a single token. Without the cache, each call gets all tokens so
     far and no caches.
 
@@ -1257,7 +1257,7 @@ if __name__ == "__main__":
         return None
 
     def compare_with_gpt2(transformers):
-        """Compare your logits with those of a small GPT-2 that has random weights."""
+        """Compare your logits with those of a small GPT-2 with random weights."""
         torch.manual_seed(0)
         sizes = {"vocab_size": 100, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
         theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()

@@ -773,7 +773,7 @@ if __name__ == "__main__":
 #
 # 1. A model with L layers reads segments of n positions, with a memory of one segment per layer.
 #    From how far back can information reach the last position of a segment?
-# 2. Why does kNN-LM not help with a sentence that is unlike anything in its datastore?
+# 2. Why does kNN-LM not help with a sentence unlike anything in its datastore?
 #
 # <details><summary>Answers</summary>
 #

@@ -881,7 +881,7 @@ def chorale_loss(
 def train_on_chorales(
     model: nn.Module, chorales: list[Int[Tensor, "n"]], rng: random.Random, name: str
 ) -> list[float]:
-    """Train `model` for CHORALE_STEPS steps and return the loss of each step."""
+    """Train `model` for CHORALE_STEPS steps and return the loss at each step."""
     # OneCycleLR changes the first beta from 0.95 to 0.85 and back.
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.95, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(

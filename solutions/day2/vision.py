@@ -311,7 +311,7 @@ class PatchEmbedding(nn.Module):
         image_size: the height and width of an image in pixels.
         patch_size: the side length p of a patch in pixels.
         channels: the number of channels c.
-        d_model: the number of features of a token.
+        d_model: the number of features per token.
 
     Source: Dosovitskiy et al. (2021), section 3.1, equation 1.
     """
@@ -943,7 +943,7 @@ def train_classifier(
     test: tuple[Tensor, Tensor],
     name: str,
 ) -> tuple[list[float], dict[int, float]]:
-    """Minimise `batch_loss`. Return the loss of each step, and the test accuracy every 100 steps."""
+    """Minimise `batch_loss`. Return the loss at each step, and the test accuracy every 100 steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=2e-3, total_steps=n_steps, pct_start=0.1

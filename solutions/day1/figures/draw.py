@@ -1,4 +1,4 @@
-"""Draw the figures of Day 1. `python -m solutions.day1.figures.draw` writes them beside this file."""
+"""Draw Day 1's figures. `python -m solutions.day1.figures.draw` writes them beside this file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def outputs(shares: list[list[float]]) -> list[list[str]]:
 
 @figure
 def result() -> Picture:
-    """Draw the cross-attention weights of the model that the last chapter trains (seed 0)."""
+    """Draw the cross-attention weights of the model trained in the last chapter (seed 0)."""
     found = json.loads((FOLDER / "result.json").read_text(encoding="utf-8"))
     picture = Picture(700, 372)
     left, top, width, height = 76, 92, 25, 21

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on decisions. `python -m solutions.day2.figures.decisions` writes them beside this file."""
+"""Draw the figures for the decisions chapter. `python -m solutions.day2.figures.decisions` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on diffusion. `python -m solutions.day2.figures.diffusion` writes them beside this file."""
+"""Draw the figures for the diffusion chapter. `python -m solutions.day2.figures.diffusion` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on the family. `python -m solutions.day2.figures.family` writes them beside this file."""
+"""Draw the figures for the family chapter. `python -m solutions.day2.figures.family` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on language models: `python -m solutions.day2.figures.language_model`."""
+"""Draw the figures for the language-model chapter: `python -m solutions.day2.figures.language_model`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on memory. `python -m solutions.day2.figures.memory` writes them beside this file."""
+"""Draw the figures for the memory chapter. `python -m solutions.day2.figures.memory` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the chapter on music. `python -m solutions.day2.figures.music` writes them beside this file."""
+"""Draw the figures for the music chapter. `python -m solutions.day2.figures.music` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of the vision chapter. `python -m solutions.day2.figures.vision` writes them beside this file."""
+"""Draw the figures for the vision chapter. `python -m solutions.day2.figures.vision` writes them beside this file."""
 
 from __future__ import annotations
 
