@@ -50,7 +50,7 @@ def _group(folder: Path, pid: int) -> Iterator[Path]:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """Yield the IDs of a process and of all its running descendants."""
+    """Yield the IDs of a process and all its running descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():

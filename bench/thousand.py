@@ -1,6 +1,6 @@
 """Grade a thousand submissions on one machine, and compare the cost with that of running only the graders.
 
-The cost per submission must stay constant.
+The cost per submission must remain constant.
 
 python -m bench.thousand --count 200
 """
@@ -76,7 +76,7 @@ class Measurement:
     side_effects: list[str] = field(default_factory=list)
 
     def sample_at(self, done: int) -> Sample:
-        """Return the first sample that was taken after this many submissions had been graded."""
+        """Return the first sample taken after `done` submissions had been graded."""
         return next((s for s in self.samples if s.done >= done), self.samples[-1])
 
     @property

@@ -14,7 +14,7 @@ from autograder.grading.cluster.place import Place
 
 
 class DaskCluster:
-    """A Dask scheduler that uses TLS, and the workers that are added to it.
+    """A Dask scheduler that uses TLS, and its workers.
 
     `place` and `tls` specify how to connect to the scheduler. `last` is the most recently started process.
     """

@@ -168,7 +168,7 @@ def test_the_title_is_the_exercise(day: Day) -> None:
 
 @pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
 def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None:
-    """A mistakes file whose name is misspelled must cause an error and not be silently ignored."""
+    """A mistakes file with a misspelled name must cause an error, not be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
     with pytest.raises(
         CourseError,

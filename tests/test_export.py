@@ -328,7 +328,7 @@ def test_students_in_the_worksheet_without_a_submission_are_named_once(day: Day)
     names = "(2): O'Neil-Bÿron, Róbert (Participant 52); Somebody Else (Participant 53)"
     notes = export(day, "moodle", raw, out, into=sheet)
     assert f"these students in {sheet} have no submission {names}" in notes
-    # The note about the roster already lists the students who are on it.
+    # The roster note already lists the students on the roster.
     with_roster(day)
     notes = export(day, "moodle", raw, out, into=sheet)
     assert not [note for note in notes if note.startswith("these students in ")]

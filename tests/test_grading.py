@@ -47,7 +47,7 @@ def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
 def with_mask(source: str, first_line: str = "") -> Submission:
     """Return a submission for the small course with this code for padding_mask, and a correct split_heads.
 
-    `first_line` is the first line of the body of split_heads.
+    `first_line` is the first line of split_heads's body.
     """
     heads = small_course.CHAPTERS["heads"].replace("    b, n", f"    {first_line}\n    b, n")
     return handed_in(f"# %%\n{source}\n{heads}")

@@ -222,7 +222,8 @@ def test_a_generator_continues_across_calls(student: Student) -> None:
 
 
 def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: Student) -> None:
-    """If student code sets `model.training = False` without calling `eval()`, the model's dropout layers stay active."""
+    """If student code sets `model.training = False` without calling `eval()`, the model's dropout layers remain
+    active."""
     model = ModeRecorder().train()
     student.flagged(model, torch.ones(1, 2))
     assert model.modes == [True]

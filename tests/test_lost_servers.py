@@ -162,7 +162,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path, server: Serv
 def kill_any(server: Server, draw: random.Random) -> None:
     """Kill either the fork server's outer process or one of its child processes, chosen at random."""
     outer = process_of(server).pid
-    with suppress(OSError):  # the process may have exited already
+    with suppress(OSError):  # the process may already have exited
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
 

@@ -414,7 +414,8 @@ def test_times_are_read_from_the_folder_that_nbgrader_is_configured_to_use(tmp_p
 
 
 def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
-    """Editing the text or the solutions does not change the release stamp, so notebooks released earlier stay valid."""
+    """Editing the text or the solutions does not change the release stamp, so earlier releases of a notebook remain
+    valid."""
     chapter = day1.chapters[0]
     cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 

@@ -237,7 +237,7 @@ def exercise_of(day: str, name: str) -> Exercise:
 
 
 def recognize_code(grader: Grader, name: str, source: str) -> str | None:
-    """Return the known mistake that is recognised in an exercise's code. The code must define everything the exercise needs."""
+    """Return the known mistake recognised in an exercise's code. The code must define everything the exercise needs."""
     units = parse_units([Cell(1, "code", source)])[0]
     code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
@@ -245,7 +245,7 @@ def recognize_code(grader: Grader, name: str, source: str) -> str | None:
 
 
 def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
-    """Grade an exercise's code with an arbitrary seed. Return the known mistake that is recognised, or None."""
+    """Grade an exercise's code with an arbitrary seed. Return the recognised mistake, or None."""
     tests = grader.exercises.grade_source(exercise, source, Job("some submission")).tests
     return grader.exercises.recognizer.recognize(
         exercise, source, [test.name for test in tests if not test.passed]

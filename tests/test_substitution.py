@@ -46,7 +46,7 @@ def masks(solution: NotebookNode, day1: Day) -> NotebookNode:
 
 
 def lost(marks: SubmissionMarks) -> list[str]:
-    """Return the names of the exercises that were attempted and lost points."""
+    """Return the names of attempted exercises that lost points."""
     attempted = [exercise for exercise in marks.exercises if exercise.status != "not_attempted"]
     return [exercise.name for exercise in attempted if exercise.points < exercise.max_points]
 

@@ -324,7 +324,7 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 @pytest.mark.parametrize("name", HAD_EFFECT)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
     if name == "look for private paths" and walled["wall"] == "denied":
-        pytest.skip("without namespaces, Python's installation path stays visible")
+        pytest.skip("without namespaces, Python's installation path is still visible")
     assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "the attack raised no error")
 
 

@@ -248,7 +248,7 @@ def download(root: Path, platform: str, class_: Sequence[HandIn], number: int) -
 
 
 def check(root: Path, platform: str, class_: Sequence[HandIn]) -> None:
-    """Check each student's points in the files that are exported for a platform."""
+    """Check each student's points in the files exported for a platform."""
     users = [str(one.user) for one in class_]
     if platform == "canvas":
         # Canvas shows only that a submission was late, which counts as one day.

@@ -1,4 +1,5 @@
-"""Read values from tables in a TOML file. Error messages give the line, the key and the expected value. Entry point: `Tables`."""
+"""Read values from tables in a TOML file. Error messages name the line, the key and the expected value. Entry point:
+`Tables`."""
 
 from __future__ import annotations
 

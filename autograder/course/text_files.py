@@ -8,7 +8,7 @@ from autograder.course.tables import CourseError
 
 
 def read_text(file: Path) -> str:
-    """Return the text of one of the course's files, which must be encoded in UTF-8.
+    """Return the text of a course file, which must be encoded in UTF-8.
 
     Raises:
         CourseError: The file cannot be read.

@@ -152,7 +152,7 @@ class Grader:
 
 
 def _hash_graded(notebook: NotebookSlices) -> str:
-    """Return a hash of the student's code that was graded, or "" if nothing was attempted."""
+    """Return a hash of the student's graded code, or "" if nothing was attempted."""
     written = [code for code in notebook.slices.values() if code.state == "written"]
     pieces = (piece.source for code in written for piece in code.pieces if not piece.given)
     return hash_code(pieces) if written else ""

@@ -58,7 +58,7 @@ class Run:
 
 
 def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
-    """Return the code that was graded in the run that determined the points."""
+    """Return the code graded in the run that determined the points."""
     with (
         contextlib.suppress(SlicingError),  # grading has already reported this error
         Slicer(grader.server, grader.slicing_course, submission.cells) as slicer,

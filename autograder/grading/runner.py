@@ -34,7 +34,7 @@ class Job:
 
 
 class Runner:
-    """Runs a day's tests in sandboxed processes that are forked from one fork server."""
+    """Runs a day's tests in sandboxed processes forked from one fork server."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self.key = key
@@ -54,7 +54,7 @@ class Runner:
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """Return the outcome of each test of an exercise. Append errors from loading the code to `problems`."""
+        """Return the outcome of each of an exercise's tests. Append errors from loading the code to `problems`."""
         attempt = self.attempt(exercise, source, job)
         outcomes: list[Outcome] = []
         try:

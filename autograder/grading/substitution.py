@@ -17,7 +17,7 @@ from autograder.slicing.client import Slice
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks for an exercise, the code that was graded, and the exercises that were replaced with reference solutions.
+    """An exercise's marks, the graded code, and the exercises replaced with reference solutions.
 
     `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
     contains all statements that may affect the exercise.

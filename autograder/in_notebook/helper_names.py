@@ -18,7 +18,7 @@ _hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are
 
 @contextlib.contextmanager
 def helper_names() -> Iterator[None]:
-    """Hide variables in the notebook that shadow built-ins or helpers. Exercises stay visible."""
+    """Hide variables in the notebook that shadow built-ins or helpers. Exercises remain visible."""
     if _hidden:
         yield
         return

@@ -50,7 +50,7 @@ def _names_read(exercise: str) -> set[str]:
 
 
 def _instructions(value: Any) -> Iterator[dis.Instruction]:
-    """Yield the instructions of a function or of a class's methods, including those of nested functions."""
+    """Yield the instructions of a function or of a class's methods, including nested functions."""
     members = vars(value).values() if isinstance(value, type) else [value]
     functions = [getattr(member, "fget", member) for member in members]
     codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]

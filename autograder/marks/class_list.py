@@ -240,7 +240,7 @@ def _students(
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
     """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-    If several people share the name of a student on the roster, only the one with the student's id gets it as a label.
+    If several people share a roster student's name, only the one with the student's id gets it as a label.
     """
     contested = conflicts.contested(class_, roster)
     return [

@@ -49,7 +49,8 @@ def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
 
 
 def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, People]:
-    """Find roster rows whose name several people on a platform share. Map each row to these people's identities and labels.
+    """Find roster rows whose name is shared by several people on a platform. Map each row to these people's identities
+    and labels.
 
     If a row's id is a Moodle participant number, a person with a different number is a different person, even in a different
     download.

@@ -1,7 +1,7 @@
 """Store the marks from every grading of each submission in `.autograder/marks.db`, and record which ones are current.
 
 Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
-write-ahead log, so that a store in a read-only folder stays readable. A killed run leaves only the database and a
+write-ahead log, so that a store in a read-only folder remains readable. A killed run leaves only the database and a
 journal, which the next connection rolls back. Entry points: `History` and `basis_of`.
 """
 
@@ -282,7 +282,7 @@ class History:
 
 
 def login() -> str:
-    """Return the name of the user who runs this process, or the user's id if there is no name, which is common in containers."""
+    """Return the name of this process's user, or the user's id if there is no name, which is common in containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -88,7 +88,7 @@ class Override(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result for one exercise. `reference_for` lists the exercises that were replaced with reference solutions."""
+    """The result for one exercise. `reference_for` lists the exercises replaced with reference solutions."""
 
     name: str
     points: float

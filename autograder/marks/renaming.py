@@ -1,4 +1,4 @@
-"""Show marks under the current names of exercises that were renamed after grading. Entry point: `rename_exercises`."""
+"""Show marks under the current names of exercises renamed after grading. Entry point: `rename_exercises`."""
 
 from __future__ import annotations
 

@@ -213,9 +213,9 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments changed in place. `modes` contains the id of each of the grader's models, and whether the model
-    and its submodules are now in training mode. `forbidden` lists the forbidden operators that were called.
-    `operations` and `largest` measure the cost of the request.
+    `changed` lists the arguments changed in place. `modes` contains the id of each grader model, and whether the model
+    and its submodules are now in training mode. `forbidden` lists the forbidden operators called. `operations` and
+    `largest` measure the cost of the request.
     """
 
     result: Data

@@ -46,7 +46,7 @@ def observe(
 ) -> Observations:
     """Return the tensors and plain values in a call's response, keyed by their path in it, and the call's side effects.
 
-    `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the
+    `models` contains the ids of the grader's models passed to the call. `model_calls` describes how the
     student's code called these models.
 
     Raises:

@@ -56,7 +56,7 @@ class Recognizer:
         failed_tests: Sequence[str],
         budget: Budget | None = None,
     ) -> str | None:
-        """Return the name of the known mistake in the code, or None if there is no unique match.
+        """Return the known mistake in the code, by name, or None if there is no unique match.
 
         `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
         inputs for which the mistakes' signatures were recorded, and charges the time to `budget`.
@@ -252,7 +252,7 @@ class _LoadedCode:
 
 def _read(root: Path, file: str) -> dict[str, Any] | None:
     """Return the fields of cached signatures, or None if the file is missing or damaged."""
-    # Stream the file, because its contents would otherwise stay in this process's memory.
+    # Stream the file, because its contents would otherwise remain in this process's memory.
     cached = open_cache(root, file)
     if cached is None:
         return None

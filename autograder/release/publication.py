@@ -29,7 +29,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 @contextlib.contextmanager
 def staging(day: Day) -> Iterator[Path]:
-    """Create an empty folder for a build and delete it afterwards. Also clean up after builds that were killed.
+    """Create an empty folder for a build and delete it afterwards. Also clean up after killed builds.
 
     Raises:
         CourseError: Another process is building this day, or a file in the folder cannot be written.
@@ -79,8 +79,8 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
 def _replace(target: Path, new: Path, kept: Path) -> None:
     """Replace the folder `target` with `new`, atomically if possible.
 
-    Some file systems, such as NFS, cannot exchange two folders. In that case, `target` is briefly missing. If the
-    process is killed at that moment, `_delete` restores `target`.
+    On file systems that cannot exchange two folders, such as NFS, `target` is briefly missing. If the process is killed
+    at that moment, `_delete` restores `target`.
     """
     if not target.exists():
         new.rename(target)

@@ -1,4 +1,4 @@
-"""Launch fork servers. Entry points: `launch`, and `STANDBY` for a server that is launched before it is needed.
+"""Launch fork servers. Entry points: `launch`, and `STANDBY` for a server launched before it is needed.
 
 A fork server takes longer to start and needs more memory than any other part of a command. `autograder grade` therefore
 launches one before its own imports and gives each of its processes a duplicate of the server. If no server is on standby,
@@ -101,7 +101,7 @@ class Standby:
         self._held, other._held = other._held, None
 
     def close_sent(self) -> None:
-        """Close this process's copies of the sockets that were pickled. Call this once the new process has started."""
+        """Close this process's copies of the pickled sockets. Call this once the new process has started."""
         while self._sent:
             self._sent.pop().close()
 

@@ -26,8 +26,8 @@ class Bindings:
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the object that the name refers to at a given moment.
 
-        Of the units before that moment, the result contains the last one that is certain to bind the name, and any later
-        ones that bind or change it. If no earlier unit binds the name, the cells are out of order. In that case, use the
+        Of the units before that moment, the result contains the last one that is certain to bind the name, and any
+        later ones that bind or change it. If no earlier unit binds the name, the cells are out of order, so use the
         object at the end of the notebook.
         """
         end = moment if moment > self.first else END

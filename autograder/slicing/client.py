@@ -76,7 +76,7 @@ class SlicingCourse:
 
 
 def encode_course(day: Day) -> bytes:
-    """Encode the parts of a day that are needed for slicing. The result contains nothing that is hidden from students."""
+    """Encode the parts of a day needed for slicing. The result contains nothing hidden from students."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]

@@ -215,7 +215,7 @@ def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str
 def _used_imports(
     sources: Sequence[str], facts: Sequence[_Facts], forbidden: Collection[str]
 ) -> Iterator[str]:
-    """Yield the forbidden paths that are imported at module level under a name that the code reads.
+    """Yield the forbidden paths imported at module level under a name that the code reads.
 
     A name that a unit reads immediately refers to the last binding before the unit, or to a later binding if there is none.
     A name in a function's body refers to the last binding in the code.

@@ -138,7 +138,7 @@ def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """Return the nodes and all their descendants, except the bodies of functions and lambdas."""
+    """Return the nodes and all their descendants, excluding function and lambda bodies."""
     found = list(nodes)
     for node in found:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

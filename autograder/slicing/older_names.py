@@ -34,14 +34,14 @@ def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> I
 
 
 def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield the statement `older = name` for each older name of the exercise `name`."""
+    """Yield the statement `older = name` for each of the exercise's older names."""
     for older, present in current.items():
         if present == name:
             yield _alias(older, name, 0)
 
 
 def rename_stub(stub: str, name: str, older: str) -> str:
-    """Return an exercise's stub with the function or class renamed to an older name of the exercise."""
+    """Return an exercise's stub with the function or class renamed to one of the exercise's older names."""
     return re.sub(rf"\b{name}\b", older, stub)
 
 

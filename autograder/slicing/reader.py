@@ -36,7 +36,7 @@ BUFFER = 1 << 16  # minimum number of bytes that the reader requests from an arc
 
 
 class Remote(io.RawIOBase):
-    """A read-only file that is open only in the grader. Each read requests bytes over the connection."""
+    """A read-only file that only the grader has open. Each read requests bytes over the connection."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection = connection

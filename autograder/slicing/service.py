@@ -233,7 +233,7 @@ def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> li
     A slice may contain such unread definitions, for example if a decorator registers all of them in one table.
 
     Args:
-        own: The names of the exercise.
+        own: The exercise's names.
         exercises: The names of all exercises.
     """
     defining: dict[str, list[Unit]] = defaultdict(list)

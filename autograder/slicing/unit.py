@@ -144,7 +144,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
 
 
 def _names_in_exec(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield the names in strings that are passed to `exec`."""
+    """Yield the names in strings passed to `exec`."""
     for node in nodes:
         if is_call_of(node, "exec"):
             for argument in node.args[:1]:  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Parse notebook JSON into cells.
 
-`parse_strict` decodes only the fields that are needed, because outputs may contain hundreds of megabytes.
+`parse_strict` decodes only the needed fields, because outputs may contain hundreds of megabytes.
 `parse_tolerant` uses Python's more tolerant parser, which accepts NaN and lone surrogates. It also recovers complete
 cells from truncated files.
 """

@@ -59,7 +59,7 @@ class Roster:
                 return None
             has_other = participant and by_name[0].id in self.participants - {participant}
             return None if has_other else by_name[0]
-        # Different systems may use the same number for different students. In that case, the names differ.
+        # Different systems may use the same number for different students, whose names then differ.
         exact = (self._labelled(person, label), self._numbered(person, participant))
         is_same = not by_name or by_key in by_name or by_key in exact
         return by_key if is_same else None

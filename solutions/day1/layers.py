@@ -98,7 +98,7 @@ if __name__ == "__main__":
             seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (1, 4), (
-            f"The shape should stay (1, 4); yours becomes {tuple(seen.shape)}."
+            f"The shape should still be (1, 4); yours is {tuple(seen.shape)}."
         )
         assert abs(seen.mean()) < 1e-5, (
             f"The mean of the result should be 0; yours is {seen.mean():.1g}. What do you do after you "
@@ -386,7 +386,7 @@ if __name__ == "__main__":
             seen = layer(x)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (2, 3, 4), (
-            f"The shape should stay (2, 3, 4); yours becomes {tuple(seen.shape)}."
+            f"The shape should still be (2, 3, 4); yours is {tuple(seen.shape)}."
         )
         assert seen.mean(dim=-1).abs().max() < 1e-4, (
             "After the last norm, each position should have mean 0; yours have means "

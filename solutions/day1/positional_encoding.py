@@ -417,7 +417,7 @@ if __name__ == "__main__":
             encoded = module(torch.zeros(2, 3, 4))
         assert encoded is not None, "forward returns None. Does it end with `return`?"
         assert encoded.shape == (2, 3, 4), (
-            f"The shape should stay (2, 3, 4); yours becomes {tuple(encoded.shape)}."
+            f"The shape should still be (2, 3, 4); yours is {tuple(encoded.shape)}."
         )
         # Position 1 with d_model 4: sin 1, cos 1, sin 1/100, cos 1/100.
         expected = torch.tensor([0.841471, 0.540302, 0.0099998, 0.99995])

@@ -44,7 +44,7 @@ class Outside:
         self._processes: set[str] = set()
         signal.signal(signal.SIGUSR1, self._signalled)
         self._listen()
-        # A process that is started carelessly would inherit this descriptor.
+        # A carelessly started process would inherit this descriptor.
         self._held = os.open(self.root / ".autograder" / "secret", os.O_RDONLY)
         os.set_inheritable(self._held, True)
         self._in_memory = ctypes.create_string_buffer(self.secret)

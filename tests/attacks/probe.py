@@ -12,7 +12,7 @@ looked = []
 
 
 def all_objects():
-    """Yield all strings and bytes that are reachable from the garbage collector, frames and modules."""
+    """Yield all strings and bytes reachable from the garbage collector, frames and modules."""
     gc.unfreeze()
     pending = [*gc.get_objects(), *sys.modules.values(), *sys._current_frames().values()]
     pending += [linecache.cache, threading.enumerate(), sys._getframe()]

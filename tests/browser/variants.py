@@ -42,7 +42,7 @@ def with_lines(toml: str, table: str, lines: str) -> str:
 
 
 def with_each(toml: str, names: Sequence[str], line: str) -> str:
-    """Insert a line into grading.toml, below the table header of each of these exercises of Day 1."""
+    """Insert a line into grading.toml, below the table header of each of these Day 1 exercises."""
     for name in names:
         toml = with_lines(toml, f"day1.exercises.{name}", line)
     return toml

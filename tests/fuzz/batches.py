@@ -99,7 +99,7 @@ def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
 
 
 def kept_cases(folder: Path) -> list[Case]:
-    """Load the submissions that were saved to a folder after an earlier failure."""
+    """Load the submissions saved to a folder after an earlier failure."""
     files = sorted((folder / "class").iterdir())
     return [Case(file.stem, "kept", partial(_copy, file), ANYTHING) for file in files]
 

@@ -45,7 +45,7 @@ NO_DASHBOARD = "127.0.0.1:0"
 
 @contextlib.contextmanager
 def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]:
-    """Start workers or connect to a running scheduler. Afterwards, disconnect and stop any workers that were started.
+    """Start workers or connect to a running scheduler. Afterwards, disconnect and stop any started workers.
 
     Raises:
         ClusterError: The scheduler cannot be reached, or the connection would not be encrypted.

@@ -55,7 +55,7 @@ class GraderPlugin(WorkerPlugin):
         """Return the grader for the given version of the course, creating it on first use.
 
         Raises:
-            CourseError: This machine has a different version of the course or of the autograder.
+            CourseError: This machine has a different course or autograder version.
             NoIsolation: The sandbox cannot be set up on this machine.
         """
         loaded = self._loaded.get(course.day)
@@ -69,7 +69,7 @@ class GraderPlugin(WorkerPlugin):
 
 def _make_grader(course: CourseVersion) -> Grader:
     if engine_version() != course.autograder:
-        raise CourseError("the worker has a different version of the autograder or of torch")
+        raise CourseError("the worker has a different version of the autograder or torch")
     root = Path(os.environ.get(COURSE, course.root))
     day = courses.load(root).day(course.day)
     if fingerprint(day) != course.fingerprint:

@@ -191,7 +191,7 @@ def call(name: str, *arguments: Any) -> int:
     """Make a system call by name. Integers, bytes and ctypes pointers are passed unchanged. Strings are encoded.
 
     Raises:
-        OSError: The system call failed. The message starts with the name of the call.
+        OSError: The system call failed. The message starts with the call's name.
     """
     which = number(name)
     if which is None:

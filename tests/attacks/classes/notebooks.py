@@ -27,7 +27,7 @@ EITHER = (Points(3.0), Unread())  # the notebook is read partly or completely, o
 
 
 def nested(depth: int, start: str = '{"a":', end: str = "}", core: str = "1") -> str:
-    """Return JSON that is nested to this depth."""
+    """Return JSON nested to this depth."""
     return start * depth + core + end * depth
 
 
@@ -230,7 +230,7 @@ def truncated(path: Path) -> None:
 
 @case("notebooks", *HARMLESS)
 def damaged_many_times(path: Path) -> None:
-    """Write JSON that is damaged after every cell, so that the reader has to recover each time."""
+    """Write JSON with damage after every cell, so that the reader has to recover repeatedly."""
     cell = json.dumps(code(RIGHT))
     raw(path, '{"cells": [' + f"{cell},,}}{{" * 20_000)
 

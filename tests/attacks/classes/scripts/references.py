@@ -5,7 +5,7 @@ import gc, inspect, linecache, sys, types
 import torch
 from torch import nn
 def there(mention):
-    """Return the objects that a lambda refers to by name. Skip names that are undefined."""
+    """Return the objects that a lambda refers to by name. Skip undefined names."""
     return [globals()[name] for name in mention.__code__.co_names if name in globals()]
 
 #### by_globals
@@ -53,7 +53,7 @@ class DecoderLayer:
 #: points 0
 # %%
 def hunt(start, name, steps=20_000):
-    """Return a function with this name that is reachable from an object."""
+    """Return a function with this name reachable from an object."""
     seen, pending = set(), [start]
     while pending and len(seen) < steps:
         thing = pending.pop()
