@@ -58,7 +58,7 @@ def build(
         ),
     ] = "",
 ) -> None:
-    """Build and check the release in assignments/. If the build of a day fails, its files do not change."""
+    """Build and check the release in assignments/. If a day's build fails, its files do not change."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config

@@ -63,7 +63,7 @@ CaFileOption = Annotated[
     typer.Option(
         "--tls-ca-file",
         metavar="FILE",
-        help="the certificate of the cluster's certificate authority",
+        help="the cluster's certificate authority (CA) certificate",
     ),
 ]
 CertificateOption = Annotated[

@@ -97,7 +97,7 @@ def survivors() -> dict[str, dict[Key, str]]:
 
 
 def run(day: Day) -> Iterator[tuple[Mutant, bool]]:
-    """Yield each mutant of a day, and whether it passes all hidden tests."""
+    """Yield each of a day's mutants, and whether it passes all hidden tests."""
     judge = Judge(day)
     for exercise in day.exercises:
         for mutant in mutants(day, exercise):
@@ -105,7 +105,7 @@ def run(day: Day) -> Iterator[tuple[Mutant, bool]]:
 
 
 def differences(day: Day, listed: dict[Key, str]) -> Iterator[str]:
-    """Run all mutants of a day. Yield each difference from the list of survivors, with advice on how to fix it."""
+    """Run all of a day's mutants. Yield each difference from the list of survivors, with advice on how to fix it."""
     gone = set(listed)
     for mutant, survives in run(day):
         gone.discard(mutant.key)

@@ -54,7 +54,7 @@ class Mutant:
 
 
 def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
-    """Yield each mutant of an exercise once, in source order."""
+    """Yield each of an exercise's mutants once, in source order."""
     source = solution(day, exercise)
     lines, inside = source.split("\n"), _solution_lines(source)
     tree = ast.parse(source)

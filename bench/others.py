@@ -59,7 +59,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Completed:
-    """The result of a finished command: its cost, exit code (None after a timeout) and output."""
+    """A finished command's result: its cost, exit code (None after a timeout) and output."""
 
     cost: Cost
     code: int | None

@@ -50,10 +50,10 @@ INTERVAL = 0.5  # seconds between two samples
 
 @dataclass(frozen=True)
 class Sample:
-    """The state of a run at one moment.
+    """A run's state at one moment.
 
-    `done` is the number of stored submissions, `cpu` the CPU seconds used so far, and `memory` the memory of the trusted
-    processes in bytes. `yardstick` is the CPU time of a small fixed computation, in seconds.
+    `done` is the number of stored submissions, `cpu` the CPU seconds used so far, and `memory` the trusted processes'
+    memory in bytes. `yardstick` is the CPU time of a small fixed computation, in seconds.
     """
 
     done: int

@@ -143,5 +143,5 @@ def with_exercises(notebook: NotebookNode, day: Day, names: Collection[str]) -> 
 
 
 def by_name(marks: SubmissionMarks) -> dict[str, ExerciseMarks]:
-    """Return a dict that maps the name of each exercise to its marks."""
+    """Return a dict that maps each exercise's name to its marks."""
     return {exercise.name: exercise for exercise in marks.exercises}

@@ -12,7 +12,7 @@ from autograder.sandbox.command import READER
 
 
 def process_of(server: Server) -> subprocess.Popen[bytes]:
-    """Return the process of a fork server, which must not be a duplicate of another server."""
+    """Return a fork server's process. The server must not be a duplicate of another server."""
     process = server._launched.process
     assert process is not None
     return process

@@ -80,7 +80,7 @@ class ForkedRun:
 
 
 def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
-    """Run all cases, as many at once as there are cores, and return the failures of each case."""
+    """Run all cases, as many at once as there are cores, and return each case's failures."""
     day = courses.load(ROOT).day(name)
     every = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}

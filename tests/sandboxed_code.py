@@ -1,4 +1,4 @@
-"""Run code in a worker of a fork server. Entry point: `loaded`."""
+"""Run code in a fork server's worker. Entry point: `loaded`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 
 @contextmanager
 def loaded(server: Server, source: str) -> Iterator[Student]:
-    """Run code that defines `f` in a worker of this server."""
+    """Run code that defines `f` in one of this server's workers."""
     process = Process(server, PATIENT)
     student = Student(process)
     student.load(m.Load(source, [(1, source.count("\n") + 1)], "f", 1))

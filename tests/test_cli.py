@@ -20,7 +20,7 @@ MASK = "def padding_mask(tokens, pad_id):\n    return (tokens != pad_id).unsquee
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the small course, in which commands start much faster than in this repository."""
+    """Return the small course's folder, in which commands start much faster than in this repository."""
     return small_course.make(tmp_path_factory.mktemp("course"))
 
 

@@ -1,4 +1,4 @@
-"""Test the text of each day: its length, its timetable, its figures and how each chapter ends."""
+"""Test each day's text: its length, its timetable, its figures and how each chapter ends."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
         file = root / "solutions" / "day2" / f"{chapter}.py"
         text = file.read_text(encoding="utf-8")
         for before, after in changes.items():
-            assert text.count(before) == 1, f"{before!r} does not occur once in {chapter}"
+            assert text.count(before) == 1, f"{before!r} does not occur exactly once in {chapter}"
             text = text.replace(before, after)
         file.write_text(text, encoding="utf-8")
     return courses.load(root)

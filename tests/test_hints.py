@@ -96,7 +96,7 @@ ALSO_TRUE = (
     "In your code, a query with no allowed keys attends to all keys equally. In float16,",
     "Your code takes one row of the table per sequence",
     "Your code uses the noise level of step t + 1, so it fails",
-    "Your exponent has the denominator half − 1, which is 0",
+    "The denominator in your exponent is half − 1, which is 0",
     "Your frequencies decay twice as fast as they should, and your code fails for an odd",
 )
 

@@ -361,7 +361,7 @@ def test_a_killed_run_resumes(tmp_path: Path, run: Run) -> None:
 def test_a_terminated_run_leaves_only_its_marks(jobs: str, tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", STUDENTS)
-    # The path of a socket has a maximum length, and tmp_path is long.
+    # A socket's path has a maximum length, and tmp_path is long.
     with TemporaryDirectory() as temporary:
         run = start_run(tmp_path, jobs, TMPDIR=temporary)
         until_stored(tmp_path, 1)(run)

@@ -45,7 +45,7 @@ def gpt2() -> GPT2LMHeadModel:
 
 
 def with_weights_of(theirs: Any) -> GPT:
-    """Return the course's GPT with the weights of a GPT-2 from `transformers`, which stores linear weights transposed."""
+    """Return the course's GPT with the weights from a `transformers` GPT-2, which stores linear weights transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
         "token_embedding.weight": theirs.transformer.wte.weight,

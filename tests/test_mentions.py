@@ -13,7 +13,7 @@ VOCABULARY = Vocabulary(frozenset(FORBIDDEN), frozenset({"torch", "scipy"}))
 
 
 def uses(code: str) -> list[str]:
-    """Return the forbidden functions that the code uses. Blank lines separate the statements of the code."""
+    """Return the forbidden functions that the code uses. Blank lines separate the code's statements."""
     return find_forbidden(code.strip("\n").split("\n\n"), FORBIDDEN, VOCABULARY)
 
 

@@ -71,9 +71,9 @@ def make(folder: Path) -> Path:
         ("file", "exists and is not a folder"),
         ("no/where", "there is no folder"),
         ("course/inner", "would be inside the course in .+/course. Create it outside"),
-        ("-x", "cannot be the name of a course"),
-        ("a b", "cannot be the name of a course"),
-        ("n" * 65, "cannot be the name of a course"),
+        ("-x", "is not a valid course name"),
+        ("a b", "is not a valid course name"),
+        ("n" * 65, "is not a valid course name"),
     ],
 )
 def test_a_course_is_not_created_at_an_unusable_place(

@@ -32,7 +32,7 @@ points = 40
 
 
 def write_release(folder: Path, exercises: tuple[str, str], empty: Path) -> None:
-    """Write the folders and the gradebook of a release with these exercises. The gradebook starts as a copy of `empty`."""
+    """Write a release's folders and gradebook, with these exercises. The gradebook starts as a copy of `empty`."""
     for name in publication.FOLDERS:
         (folder / name / "day1" / "more").mkdir(parents=True)
         for file in ("day1.ipynb", "README.md", "more/data.csv"):

@@ -77,7 +77,7 @@ def read_rows(file: Path, key: str, value: str) -> Points:
 
 
 def read_results(folder: Path) -> dict[str, float]:
-    """Return a dict that maps the name of each Gradescope results file to the score in the file."""
+    """Return a dict that maps each Gradescope results file's name to its score."""
     return {file.stem: json.loads(file.read_text())["score"] for file in folder.iterdir()}
 
 
@@ -329,7 +329,7 @@ def grade_and_die(root: Path, path: Path, stop: int) -> None:
     child = os.fork()
     if child == 0:
         try:
-            reader.cache_clear()  # this process must not use the sockets of its parent's reader
+            reader.cache_clear()  # this process must not use its parent's reader sockets
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("tests.fake_grading.FakePool", KilledPool)
                 grade(root, path)

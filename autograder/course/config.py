@@ -105,7 +105,7 @@ class Day:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the exercises that students fill in."""
+        """Return the names of exercises that students fill in."""
         return tuple(exercise.name for exercise in self.exercises)
 
     def check_exercise(self, name: str) -> None:
@@ -134,12 +134,12 @@ class Day:
 
     @property
     def graders(self) -> Path:
-        """Return the folder of the hidden graders."""
+        """Return the hidden graders' folder."""
         return self.root / "graders" / self.name
 
     @property
     def mistakes(self) -> Path:
-        """Return the folder of the known mistakes."""
+        """Return the known mistakes' folder."""
         return self.root / "mistakes" / self.name
 
 
@@ -275,7 +275,7 @@ class _Reader(Tables):
             problem = f"{format_number(weight)} should be greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
         names, own = forbidden.select(self, where, table, self._own_entries)
-        chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")
+        chapter = self.value(where, table, "chapter", str, "a chapter name, in quotes")
         limits = self.limits(where, {**defaults, **table})
         flags = {key: self.flag(where, table, key) for key in FLAGS}
         older = self.names(where, table, "renamed_from")

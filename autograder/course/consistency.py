@@ -62,7 +62,7 @@ def graded_exercises(day: Day) -> dict[str, Path]:
 
 
 def _named_exercises(file: Path) -> Iterator[str]:
-    """Yield the string assigned to `exercise` in each class of a grader."""
+    """Yield the string assigned to `exercise` in each of a grader's classes."""
     try:
         tree = ast.parse(read_text(file), file.name)
     except (SyntaxError, ValueError) as error:  # ValueError: the file contains null bytes

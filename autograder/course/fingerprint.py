@@ -1,4 +1,4 @@
-"""Identify the version of a course. Entry point: `fingerprint`."""
+"""Identify a course's version. Entry point: `fingerprint`."""
 
 from __future__ import annotations
 

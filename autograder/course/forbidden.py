@@ -37,7 +37,7 @@ LIBRARIES = frozenset(
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# `torch._refs` contains Python implementations for the compiler. They do not call the operators of the same name.
+# `torch._refs` contains Python implementations for the compiler. They do not call the operators with the same names.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")

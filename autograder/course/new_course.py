@@ -20,7 +20,7 @@ COMPILED = "__pycache__"  # pip creates this folder in the template when it inst
 
 
 def create(folder: Path) -> list[Path]:
-    """Write a new course to an empty or new folder, and return the paths of its files.
+    """Write a new course to an empty or new folder, and return its files' paths.
 
     Raises:
         CourseError: The folder's name is invalid, or the folder is inside another course, is not empty or cannot be written.
@@ -28,7 +28,7 @@ def create(folder: Path) -> list[Path]:
     folder = Path(os.path.abspath(folder))
     if not NAME.fullmatch(folder.name):
         raise CourseError(
-            f"{folder.name!r} cannot be the name of a course. Use up to 64 letters, digits, hyphens, underscores and "
+            f"{folder.name!r} is not a valid course name. Use up to 64 letters, digits, hyphens, underscores and "
             "dots, beginning with a letter or a digit."
         )
     if not folder.parent.is_dir():

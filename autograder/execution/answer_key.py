@@ -100,7 +100,7 @@ def given_units(day: Day) -> list[Unit]:
 
 
 def solution_units(day: Day) -> list[Unit]:
-    """Return the course's own solutions to all exercises of a day.
+    """Return the course's own solutions to all of a day's exercises.
 
     Raises:
         CourseError: A solution cannot be parsed.

@@ -86,7 +86,7 @@ class Connection:
     # ---- requests
 
     def request(self, request: m.Request, out: Outgoing, name: str) -> Any:
-        """Send a request and return the decoded answer. Error messages refer to the target of the request as `name`.
+        """Send a request and return the decoded answer. Error messages refer to the request's target as `name`.
 
         Raises:
             StudentError: The student's code raised an exception, or does not define the requested name.
@@ -104,7 +104,7 @@ class Connection:
         name: str,
         leaves: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        """Call a function (by name), an object (by id) or a method of an object, and return the result.
+        """Call a function (by name), an object (by id) or an object's method, and return the result.
 
         The result is differentiable with respect to the tensors in the arguments and `leaves`, the target's parameters.
         Raises the same exceptions as `request`.
@@ -208,7 +208,7 @@ class Connection:
 
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle) and item.module:
-                # A method such as `half` returns the module itself, which keeps the name of its class.
+                # A method such as `half` returns the module itself, which keeps its class name.
                 return RemoteModule(self, item.id, name.partition(".")[0])
             if isinstance(item, m.Handle):
                 return RemoteObject(self, item.id, escaped(item.type[:MAX_NAME]))

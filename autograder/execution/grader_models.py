@@ -17,7 +17,7 @@ from autograder.protocol.encoding import Outgoing
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.walls.rlimits import address_space, limited_memory
 
-# Maximum number of bytes that the models may use for all calls of one exercise, including kept graphs. Limits on a
+# Maximum number of bytes that the models may use for all calls in one exercise, including kept graphs. Limits on a
 # call's inputs are not enough, because small inputs can broadcast to huge results.
 MAX_MEMORY = 1 << 30
 

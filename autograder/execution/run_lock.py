@@ -18,7 +18,7 @@ class RunLock:
     """A readers-writer lock shared by all of a course's grader processes, using lock files in `.autograder/`.
 
     While a process waits for exclusive access, it holds the turnstile lock, so no other test can start and the wait is
-    finite. The kernel releases the locks of a process that exits. Without a course or a writable folder, nothing is
+    finite. The kernel releases a process's locks when it exits. Without a course or a writable folder, nothing is
     locked.
     """
 

@@ -89,13 +89,15 @@ def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the index and cells of each student's row. Rows without an ID are skipped, because they are not for students."""
+    """Yield the index and cells of each student's row. Rows without an ID are skipped, because they do not belong to
+    students."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
 def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each row of the gradebook, and notes about students who are only in the gradebook or only in `rows`.
+    """Return the marks for each gradebook row, and notes about students who are only in the gradebook or only in
+    `rows`.
 
     The notes omit students in `rows` without marks, because the caller reports them.
     """
@@ -145,7 +147,7 @@ def _has_canvas_id(row: Row) -> bool:
 
 
 def _find_column(table: Table, section: int, day: Day, title: str) -> int:
-    # Canvas appends a number to the title of each assignment, but not to the titles of its totals.
+    # Canvas appends a number to each assignment's title, but not to the titles of totals.
     assignments = {
         number: re.sub(r" \(\d+\)$", "", table.head[number])
         for number in range(section + 1, len(table.head))

@@ -1,7 +1,7 @@
 """Name and pack feedback pages so that Canvas and Moodle match each page to its student. Entry point: `deliver`.
 
 - Canvas, “Upload submissions”: `infer_comment_context_from_filename` in `app/models/abstract_assignment.rb` reads the
-  IDs of the user and the uploaded file. A page's name therefore begins with the same IDs as the uploaded file's name.
+  IDs for the user and the uploaded file. A page's name therefore begins with the same IDs as the uploaded file's name.
 - Moodle, “Upload multiple feedback files in a zip”: `mod/assign/feedback/file/importziplib.php` reads
   `NAME_PARTICIPANT_assignfeedback_file_FILE`.
 """
@@ -101,7 +101,7 @@ def _write_zip(
 
 
 def _read_zip(file: Path) -> dict[str, int]:
-    """Return the checksum of each page in an earlier zip."""
+    """Return the checksums of the pages in an earlier zip."""
     try:
         with zipfile.ZipFile(file) as archive:
             return {page.filename: page.CRC for page in archive.infolist()}

@@ -34,7 +34,7 @@ def export(
         out: The file to write, or the folder for Gradescope.
         roster_file: The roster to use instead of the course's own.
         into: The Canvas gradebook or Moodle worksheet to fill in.
-        column: The title of the assignment in Canvas, if it cannot be found by the day's name.
+        column: The assignment's title in Canvas, if it cannot be found by the day's name.
         unreadable: The points for submissions that could not be graded, or None to leave these grades empty.
         group: Which submission counts if several match a group on the roster or a line of `into`.
 

@@ -70,7 +70,7 @@ def _progress_lines(
 
 
 def table(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a table of the class: points, a status symbol per exercise in course order, and problems.
+    """Return a class table: points, a status symbol per exercise in course order, and problems.
 
     Names longer than `width` are wrapped.
 

@@ -10,7 +10,7 @@ from autograder.submissions.submission import Submission
 
 
 class Executor(Protocol):
-    """Grades submissions for one day in other processes."""
+    """Grades a day's submissions in other processes."""
 
     @property
     def jobs(self) -> int:

@@ -31,7 +31,7 @@ class ExerciseGrader:
     """Grades a day's exercises one at a time, using one fork server.
 
     Raises:
-        CourseError: A trivial answer passes all tests of an exercise.
+        CourseError: A trivial answer passes all of an exercise's tests.
     """
 
     def __init__(self, day: Day, server: Server) -> None:

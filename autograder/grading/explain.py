@@ -202,7 +202,7 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
     """Yield lines that show an exercise's result, its code and its tests.
 
-    If reference solutions were used, also show the tests of the first run, which used only the student's own code.
+    If reference solutions were used, also show the first run's tests, which used only the student's own code.
     """
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)

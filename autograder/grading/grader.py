@@ -42,7 +42,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Grader:
-    """Grades submissions for one day, one at a time, with one fork server."""
+    """Grades a day's submissions, one at a time, with one fork server."""
 
     def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
         torch.set_num_threads(1)

@@ -18,7 +18,7 @@ MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries
 def log(root: Path, activity: str, error: BaseException) -> str:
     """Append an exception with its traceback to the course's log, and return a message.
 
-    Students may read the message, so it contains neither the exception's text nor the path of the course. It mentions the
+    Students may read the message, so it contains neither the exception's text nor the course's path. It mentions the
     log only if the log could be written.
     """
     message = f"{activity}: internal error in the autograder ({type(error).__name__})"

@@ -28,7 +28,7 @@ KILLED = (
 
 
 class Pool:
-    """A pool of processes that grade submissions for one day. The first process starts immediately.
+    """A pool of processes that grade a day's submissions. The first process starts immediately.
 
     If a process is killed, all submissions in progress or waiting are then graded one at a time. If a
     submission's process is killed again, the submission counts as not graded.

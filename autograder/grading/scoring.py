@@ -1,4 +1,4 @@
-"""Convert the outcomes of an exercise's tests to points and a status. Entry points: `score` and `no_points`."""
+"""Convert an exercise's test outcomes to points and a status. Entry points: `score` and `no_points`."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
 
 @dataclass(frozen=True)
 class GradedClass:
-    """The marks of a class, with information for the TA.
+    """A class's marks, with information for the TA.
 
     Attributes:
-        submissions: The marks of each submission.
+        submissions: Each submission's marks.
         lateness: How late each submission is.
         rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
@@ -57,7 +57,7 @@ class GradedClass:
     unstored: int
 
     def with_tests(self) -> Iterator[Row]:
-        """Yield the row of each student who submitted, including the results of individual tests."""
+        """Yield a row for each student who submitted, including individual test results."""
         places = {marks.path: number for number, marks in enumerate(self.submissions)}
         for row in self.rows:
             if row.marks:
@@ -71,7 +71,7 @@ class GradedClass:
 
 @dataclass(frozen=True)
 class RegradedClass:
-    """The marks of a class before and after regrading.
+    """A class's marks before and after regrading.
 
     Attributes:
         changes: The marks of each submission before and after regrading.

@@ -50,7 +50,7 @@ def substitute_references(
 
     Args:
         original: The exercise as the student wrote it.
-        lost: Earlier exercises that lost points, in the order of the course.
+        lost: Earlier exercises that lost points, in course order.
         dependent: Earlier exercises that are correct only with the student's own versions of exercises in `lost`.
         grade_with: A function that grades the exercise, using reference solutions to the given exercises.
         sentences: Maps each test's name to the sentence that students see if the test fails.

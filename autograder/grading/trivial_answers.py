@@ -25,7 +25,7 @@ from autograder.grading.runner import Job, Runner
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
-# What a trivial answer needs to pass a test: only its value, or also the errors of the correct answer.
+# What a trivial answer needs to pass a test: only its value, or also the correct answer's errors.
 Kind = Literal["value", "errors"]
 VALUES = ("zeros", "ones", "NaN", "no elements")
 ANSWERS: tuple[tuple[str, Kind], ...] = (
@@ -126,7 +126,7 @@ def cache_name(key: AnswerKey) -> str:
 
 
 def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
-    """Return the names of an exercise's tests that a trivial answer passes."""
+    """Return the names of the exercise's tests that a trivial answer passes."""
     code = runner.key.slice_for(exercise.name, runner.key.solutions)
     wrap = f"{exercise.name}, choose_trivial_answer = _trivial({exercise.name})"
     wrapped, _ = parse_units([Cell(0, "code", TEMPLATE + wrap)], given=True)

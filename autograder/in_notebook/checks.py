@@ -240,7 +240,7 @@ def _is_stub(error: Exception) -> bool:
 
 
 def _is_failed_check(error: Exception) -> bool:
-    """Return whether an assertion of a check failed, rather than one in the code that the check calls."""
+    """Return whether an assertion in a check failed, rather than one in the code that the check calls."""
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
     return isinstance(error, AssertionError) and (not files or files[-1] in _files_of_check(error))
 

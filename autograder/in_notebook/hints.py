@@ -44,8 +44,9 @@ def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
 def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[list[Any]]) -> bool:
     """Return whether results match a mistake up to the first error. Later results may differ if part of the code is unfinished.
 
-    In each statement of the check, calls are compared until one raises an error that the solution does not raise. The
-    check reports the first such error, so the mistake must change an earlier result or raise an error in the same call.
+    In each of the check's statements, calls are compared until one raises an error that the solution does not raise.
+    The check reports the first such error, so the mistake must change an earlier result or raise an error in the same
+    call.
     """
     noticed = False
     for statement in zip(seen, wrong, correct, strict=True):

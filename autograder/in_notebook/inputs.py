@@ -23,7 +23,7 @@ def fixed_numbers(*shape: int) -> Tensor:
 
 @helper_names()
 def filled(module: ModuleT) -> ModuleT:
-    """Fill each parameter of a module with numbers that depend only on its shape and its shortest name."""
+    """Fill each of a module's parameters with numbers that depend only on its shape and its shortest name."""
     names: dict[torch.nn.Parameter, str] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names[parameter] = min(names.get(parameter, name), name, key=len)

@@ -149,7 +149,7 @@ def is_on_time(marks: SubmissionMarks) -> bool:
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
-    """Return how late each submission is. A group's submission gets the extension of the group's first student."""
+    """Return how late each submission is. A group's submission gets its first student's extension."""
     class_, result = list(class_), []
     contested = conflicts.contested(class_, roster)
     for marks in class_:

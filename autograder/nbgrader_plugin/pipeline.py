@@ -4,8 +4,8 @@ nbgrader identifies cells by their metadata and executes the notebook. However, 
 contain duplicate cells or loop forever. The steps in this module handle these cases.
 
 `SubmissionExporter` reads and grades the submission like `autograder grade`. `Restore` restores the metadata based on
-the names that cells define. `Grade`, which replaces nbgrader's `Execute`, writes points and feedback to the outputs of
-the check cells.
+the names that cells define. `Grade`, which replaces nbgrader's `Execute`, writes points and feedback to the check
+cells' outputs.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class GradedExporter(NotebookExporter):
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
-        """Map each defined exercise to the number of the last cell that defines it. Return {} if slicing fails."""
+        """Map each defined exercise to the number of its last defining cell. Return {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server

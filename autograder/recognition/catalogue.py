@@ -25,7 +25,7 @@ class Mistake:
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """Return the known mistakes for each exercise of a day, in the order in which the mistakes file lists them.
+    """Return the known mistakes for each of a day's exercises, in the order of the mistakes file.
 
     Raises:
         CourseError: A file is unreadable or does not match an exercise, a section is malformed, or a diff does not

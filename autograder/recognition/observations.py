@@ -96,7 +96,7 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
             types = {key + TYPE for key in zeros}
             return {k: None if k in zeros else v for k, v in seen.items() if k not in types}
     if seen.get(FAILURE) == VALUE_ERROR and reference and FAILURE not in reference:
-        # The call should have succeeded, so the type of the exception does not matter.
+        # The call should have succeeded, so the exception's type does not matter.
         return seen | {FAILURE: OTHER_ERROR}
     return seen
 

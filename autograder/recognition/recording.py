@@ -219,7 +219,7 @@ def _model_ids(request: m.Request) -> set[int]:
 
 
 def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
-    """Yield the ids of all models or all objects in a value, depending on `kind`."""
+    """Yield the ids of all models or objects in a value, depending on `kind`."""
     match value:
         case m.Model() | m.Handle():
             if isinstance(value, kind):

@@ -52,7 +52,7 @@ def build(
 ) -> Iterator[Path | str]:
     """Build a day's release and, if `solutions` is true, the notebook with solutions.
 
-    Yields the paths of the notebooks, and notes for the instructor. `new_version` allows the build to add or remove
+    Yields the notebooks' paths, and notes for the instructor. `new_version` allows the build to add or remove
     exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
     published. It is needed for the Colab badge.
 
@@ -213,8 +213,8 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
         for cell_id, text in texts.items():
             if _without_spaces(mistake.sentence) in text:
                 raise CourseError(
-                    f"{day.name}, cell {cell_id}: the release contains the explanation of a known "
-                    f"mistake in {mistake.exercise}: {mistake.sentence}"
+                    f"{day.name}, cell {cell_id}: the release contains the explanation for a known mistake in"
+                    f" {mistake.exercise}: {mistake.sentence}"
                 )
 
 

@@ -63,7 +63,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None) -> Iterator[ChapterRu
             yield from pool.map(run, day.chapters)
         except BrokenExecutor:
             raise CourseError(
-                f"{day.name}: the process of a demonstration was killed; the machine may be low on memory"
+                f"{day.name}: a demonstration's process was killed; the machine may be low on memory"
             ) from None
         except OSError as error:
             raise write_error(Path(error.filename or folder), error) from None

@@ -53,7 +53,7 @@ def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
     """Return a file's content and media type."""
     if file.suffix not in MEDIA:
         raise CourseError(
-            f"{chapter}: the suffix of the figure {file} must be one of {', '.join(MEDIA)}"
+            f"{chapter}: the suffix of figure {file} must be one of {', '.join(MEDIA)}"
         )
     media_type, kind = MEDIA[file.suffix]
     try:

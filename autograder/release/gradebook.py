@@ -100,7 +100,7 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
 
 
 def _sqlite_file(url: str) -> Path | None:
-    """Return the file of a SQLite gradebook, or None for any other database."""
+    """Return a SQLite gradebook's file, or None for any other database."""
     parsed = make_url(url)
     return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
 
@@ -158,7 +158,7 @@ def _check_submissions(
 
 
 def _copy_file(file: Path, day: str) -> Path:
-    """Copy a gradebook and return the path of the copy."""
+    """Copy a gradebook and return the copy's path."""
     number = 1
     while (copy := file.with_name(f"{file.name}.before-{day}-{number}")).exists():
         number += 1
@@ -178,7 +178,8 @@ def _cells(notebook: Notebook, kind: Any) -> dict[str, Any]:
 
 
 def _copy_cells(database: Any, kind: Any, source: Notebook, target: Notebook) -> None:
-    """Update the cells of the given kind in `target` to match `source`. Add a record of each new cell to every submission."""
+    """Update the cells of the given kind in `target` to match `source`. Add a record for each new cell to every
+    submission."""
     new, old = _cells(source, kind), _cells(target, kind)
     for name in old.keys() - new.keys():
         for mark in () if kind is SourceCell else (*old[name].grades, *old[name].comments):

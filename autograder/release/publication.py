@@ -22,7 +22,7 @@ from autograder.release import gradebook
 
 # A day's folders, in the order in which they are replaced.
 FOLDERS = ("source", "assignments")
-# The subfolder of the staging folder to which old folders are moved if they cannot be exchanged atomically.
+# Old folders are moved to this subfolder of the staging folder if they cannot be exchanged atomically.
 REPLACED = "replaced"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 

@@ -41,7 +41,7 @@ class Result:
     """The results of testing an answer. `failed` maps test names to messages. `faults` lists problems for the author to fix."""
 
     answer: Answer
-    check: str = ""  # the output of the visible check, or "" if it passes
+    check: str = ""  # the visible check's output, or "" if it passes
     failed: dict[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ class Trial:
 
 
 def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
-    """Try out the named exercises, or all exercises of the day if `names` is empty.
+    """Try out the named exercises, or all of the day's exercises if `names` is empty.
 
     Raises:
         CourseError: The day is inconsistent, its code does not run, or a named exercise does not exist.

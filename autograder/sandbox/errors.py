@@ -39,7 +39,7 @@ class WorkerDied(Exception):
 
     @property
     def was_killed(self) -> bool:
-        """Return whether the process was killed from outside.
+        """Return whether the process was killed externally.
 
         The kernel kills processes if memory runs out. The fork server kills processes that exceed the limits it checks.
         """

@@ -213,7 +213,7 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
 def main(
     control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
 ) -> None:
-    """Set up the sandbox, report the results of the probes, and answer requests."""
+    """Set up the sandbox, report the probes' results, and answer requests."""
     memory.fill_gaps()
     gc.freeze()
     gc.enable()

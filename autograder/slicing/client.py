@@ -60,7 +60,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class NotebookSlices:
-    """The slices of all exercises, the notebook's problems, and the number of the cell that defines each exercise."""
+    """The slices of all exercises, the notebook's problems, and the number of each exercise's defining cell."""
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]

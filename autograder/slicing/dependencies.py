@@ -80,7 +80,7 @@ def wider_slice(
     exercises: Collection[str],
     released: Collection[str],
 ) -> Code | None:
-    """Return the code of an exercise with all of the student's statements that may affect it.
+    """Return an exercise's code, with all of the student's statements that may affect it.
 
     A statement is included if it mentions a name in the exercise's code, or in a statement that is already included.
     Demonstrations, statements from the release and definitions of other exercises are left out. The result covers

@@ -16,7 +16,7 @@ MAX_COMPARED = 200
 
 
 class GivenNames:
-    """The names provided by the course, and the ways in which a student's notebook rebinds or changes them."""
+    """The names provided by the course, and how a student's notebook rebinds or changes them."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self._index = index

@@ -147,7 +147,7 @@ def _strip_cell_syntax(source: str) -> str:
 
 
 def _dedent(source: str) -> str:
-    """Remove the indentation of the first line from all lines."""
+    """Remove the first line's indentation from all lines."""
     if indent := INDENT.match(source):
         return re.sub(f"^{indent[1]}", "", source, flags=re.MULTILINE)
     return source
@@ -212,7 +212,7 @@ def _blank(source: str) -> str:
 
 
 def _try_parse(source: str) -> tuple[ast.Module | None, str | None]:
-    """Return the syntax tree of the code, or None and the reason why it does not compile."""
+    """Return the code's syntax tree, or None and the reason why it does not compile."""
     if len(source) > MAX_LENGTH:
         return None, f"the cell is too long: {len(source):,} characters (limit: {MAX_LENGTH:,})"
     if "\0" in source:

@@ -1,4 +1,4 @@
-"""Find uses of forbidden functions in the code of one exercise, without running it.
+"""Find uses of forbidden functions in an exercise's code, without running it.
 
 The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
 Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments, strings, types
@@ -270,7 +270,7 @@ def _path(chain: Chain, paths: Mapping[str, str]) -> str:
 
 
 def _chain(node: ast.AST, inside: set[int], is_library: Callable[[str], bool]) -> Chain | None:
-    """Convert an expression to a chain, and add the ids of the chain's nodes to `inside`.
+    """Convert an expression to a chain, and add its nodes' ids to `inside`.
 
     Return None if the expression is not a chain.
     """

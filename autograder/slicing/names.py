@@ -186,7 +186,7 @@ class _Flow:
         self._by_heads: dict[str, int] = {}  # names bound by enclosing headers (`for`, `match`)
 
     def run(self, statements: Iterable[ast.stmt]) -> None:
-        """Record the reads and bindings of the statements, in order."""
+        """Record the statements' reads and bindings, in order."""
         for s in statements:
             if isinstance(s, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 self._bind(self._reads(immediate_nodes([s])))

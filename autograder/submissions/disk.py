@@ -80,7 +80,8 @@ class DiskFolder:
 
 @cache
 def _configured(course: str) -> str | None:
-    """Read the name of the submitted folder from a course's `nbgrader_config.py`. Return None if the file does not set it."""
+    """Read the submitted folder's name from a course's `nbgrader_config.py`. Return None if the file does not set
+    it."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(Path(course, CONFIG)) as file:
         found = list(CONFIGURED.finditer(file.read().decode()))
         return found[-1]["name"] if found else None

@@ -42,7 +42,7 @@ def is_notebook(name: str) -> bool:
 
 
 def has_notebook_suffix(name: str) -> bool:
-    """Return whether a file name has the suffix of a notebook or a script."""
+    """Return whether a file name has a notebook or script suffix."""
     return NOTEBOOK.search(name) is not None
 
 

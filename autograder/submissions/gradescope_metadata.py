@@ -18,7 +18,7 @@ from autograder.submissions import platforms
 from autograder.submissions.people import MAX_PEOPLE, HandedIn, Person
 
 MAX_METADATA = 50_000_000  # bytes
-MAX_DEPTH = 8  # maximum nesting depth of the parts of the YAML that are read
+MAX_DEPTH = 8  # maximum nesting depth in the parsed parts of the YAML
 
 
 class MetadataError(Exception):

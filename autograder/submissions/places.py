@@ -193,7 +193,7 @@ def _loose_files(
 
     `is_of_one` is set if the folder may belong to a single student. Then, if its only notebook (or, without notebooks,
     its only script) is named after the day, all files whose names are not in a platform's format belong to `student`.
-    If there are several notebooks, the folder may contain the work of a class, and any student may have named a file
+    If there are several notebooks, the folder may contain a class's work, and any student may have named a file
     after the day.
     """
     work = [name for name in files if is_gradable(name)]

@@ -48,7 +48,7 @@ class ReaderProcess:
     def ask(
         self, request: m.Request, file: ReadAt | None = None, size: int = 0, body: bytes = b""
     ) -> bytearray:
-        """Send a request and return the body of the response.
+        """Send a request and return the response body.
 
         Args:
             file: A function that reads the requested file, whose length is `size` bytes. The process requests only the

@@ -27,7 +27,7 @@ SIMILAR_NAME = 0.8
 
 @dataclass(frozen=True)
 class Roster:
-    """The students of a course. The roster is empty if the course has no roster file.
+    """A course's students. The roster is empty if the course has no roster file.
 
     `participants` contains all known participant numbers in Moodle. A row whose id is one of these numbers does not match a
     person with a different number.

@@ -26,7 +26,7 @@ FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
 # Column names with at least this difflib similarity (0 to 1) may be different spellings of the same name.
 SIMILAR_COLUMN = 0.75
-# The second group is the name of a day.
+# The second group is a day's name.
 BY_HAND = re.compile(r"(extension|late_hours|excused)(?:_(.+))?")
 MAX_HOURS = 100_000  # about eleven years
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
@@ -75,7 +75,7 @@ def for_course(root: Path, file: Path | None = None) -> Roster:
 
 
 def _check_days(file: Path, found: Roster, root: Path) -> None:
-    """Check that each column for a single day refers to a day of the course."""
+    """Check that each column for a single day refers to one of the course's days."""
     named = {
         day
         for entry in found.entries

@@ -134,7 +134,7 @@ def zero_outputs(*linears: str) -> dict[str, Tensor]:
 
 
 def small_norm_weights(n: int) -> dict[str, Tensor]:
-    """Return norm weights so small that the outputs of the first n norms are of the order of √ε."""
+    """Return norm weights so small that the outputs of the first n norms are on the order of √ε."""
     scale, shift = torch.full((D,), 4e-3), torch.zeros(D)
     small = ((f"norm{i}", kind) for i in range(1, n + 1) for kind in ("weight", "bias"))
     return {f"{norm}.{kind}": scale if kind == "weight" else shift for norm, kind in small}

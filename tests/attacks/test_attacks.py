@@ -62,7 +62,8 @@ ENVIRONMENT = {
 }
 
 
-# The runs of a user do not overlap, because an attack without limits may exhaust resources that all processes of a user share.
+# A user's runs do not overlap, because an attack without limits may exhaust resources that all of a user's processes
+# share.
 RUNNING = {user: Lock() for user in ("root", "nobody")}
 
 

@@ -30,7 +30,7 @@ ATTEMPTS = 3  # maximum attempts for a task that workers cannot load
 
 
 class Cluster:
-    """A Dask cluster that grades submissions for one day.
+    """A Dask cluster that grades a day's submissions.
 
     Workers that cannot isolate student code or have a different version of the course are retired, and their tasks are
     sent to other workers. A submission is graded on this machine if the workers that try to grade it are killed repeatedly.

@@ -40,7 +40,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 
 class Graded(msgspec.Struct, tag="graded", frozen=True):
-    """The marks of a submission."""
+    """A submission's marks."""
 
     marks: SubmissionMarks
 

@@ -49,7 +49,7 @@ def version() -> int:
 
 
 def rule(path: str, access: int) -> Rule:
-    """Return a rule that allows `access` at an existing path."""
+    """Return a rule that grants `access` to an existing path."""
     return Rule(os.open(path, os.O_PATH | os.O_CLOEXEC), access)
 
 

@@ -50,7 +50,7 @@ class Folders:
         return [pid for pid, folder in self._by_pid.items() if not _fits(folder)]
 
     def remove(self, pid: int) -> None:
-        """Remove the folder of a process that has ended."""
+        """Remove a finished process's folder."""
         folder = self._by_pid.pop(pid, None)
         if folder is not None:
             with contextlib.suppress(OSError):  # `close` will try again

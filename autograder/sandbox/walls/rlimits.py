@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 THREADS = 64
-# Without namespaces, the kernel counts the threads of all the user's processes together. This limit is high
-# enough that the fork server notices a process with too many threads before that process keeps others from starting threads.
+# Without namespaces, the kernel counts all of a user's threads together. This limit is high enough that the fork server
+# notices a process with too many threads before that process keeps others from starting threads.
 SHARED_THREADS = 4096
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20

@@ -182,7 +182,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def number(name: str) -> int | None:
-    """Return the number of a system call on this machine, or None if it does not exist."""
+    """Return a system call's number on this machine, or None if it does not exist."""
     column = COLUMNS.get(platform.machine())
     return None if column is None else NUMBERS[name][column]
 

@@ -215,7 +215,7 @@ class Wall:
         return self._folders is not None
 
     def forget(self, pid: int) -> None:
-        """Remove the private folder of a process that has ended."""
+        """Remove a finished process's private folder."""
         if self._folders:
             self._folders.remove(pid)
 
