@@ -30,7 +30,7 @@ POINTS = re.compile(r"# points: ([\d.]+)")
 
 
 def work(points: float, extra: str = "") -> str:
-    """Return code that gets this many of the 60 points for padding_mask, and none of the 40 for split_heads."""
+    """Return code that earns `points` (at most 60) for padding_mask, and none of the 40 points for split_heads."""
     return f"# points: {points}\ndef padding_mask(tokens, pad_id):\n    return {points}\n{extra}"
 
 

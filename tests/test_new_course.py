@@ -47,7 +47,7 @@ STYLE = """
 def standardize(x):
     return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
 """
-# A wrong answer to one exercise, and a right answer to the other that uses a forbidden function.
+# A wrong answer to one exercise, and a correct answer that uses a forbidden function to the other.
 SUBMITTED = """
 import torch
 def standardize(x):

@@ -1,4 +1,4 @@
-"""Test that signals stop a command without a traceback, with the documented exit code."""
+"""Test that signals stop a command with the documented exit code and no traceback."""
 
 from __future__ import annotations
 

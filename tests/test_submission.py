@@ -26,7 +26,7 @@ from autograder.submissions.submission import Submission, printable, read_submis
 from tests.conftest import ROOT, reader
 
 DAMAGED = "the archive is damaged, truncated or in an unsupported format"
-AGAIN = " (if this is a whole class's download, download it again)"
+AGAIN = " (if this is a class download, download it again)"
 
 
 def notebook(source: str = "x = 1") -> bytes:

@@ -204,7 +204,7 @@ def _hint_on_stand_ins(error: Exception) -> str:
 
 
 def _code(exercise: str) -> list[object]:
-    """Return the objects that redefining an exercise or its check replaces."""
+    """Return the objects replaced when the student redefines an exercise or its check."""
     notebook = vars(sys.modules["__main__"])
     own = notebook.get(exercise)
     return [own, notebook.get(f"check_{exercise}"), *getattr(own, "__dict__", {}).values()]

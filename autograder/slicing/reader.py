@@ -31,7 +31,7 @@ from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
-DOWNLOAD_AGAIN = "if this is a whole class's download, download it again"
+DOWNLOAD_AGAIN = "if this is a class download, download it again"
 BUFFER = 1 << 16  # minimum number of bytes that the reader requests from an archive at a time
 
 

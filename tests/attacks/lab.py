@@ -47,7 +47,7 @@ class Seen:
 
 
 class Lab:
-    """A grader for a course that contains canaries, with targets outside the sandbox for the attacks."""
+    """A grader for a course with canaries, and attack targets outside the sandbox."""
 
     # The longest limit on a call's CPU time, in seconds. Without its defence, an attack might never end.
     longest = 60.0

@@ -94,7 +94,7 @@ def name_of(kind: type) -> str:
 
 
 def line_of(error: BaseException) -> int:
-    """Return the line number of the last student code in an exception's traceback, or 0."""
+    """Return the last line number of student code in an exception's traceback, or 0."""
     if isinstance(error, SyntaxError) and error.filename == FILE:
         return error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
