@@ -20,7 +20,7 @@ def count_lines(action: Callable[[], object], files: Collection[str]) -> int:
 
 
 def kill_at(line: int, action: Callable[[], object], files: Collection[str]) -> None:
-    """Run an action in a separate process. Kill it just before it executes its n-th line of code in these files (n = `line`)."""
+    """Run an action in a separate process. Kill it just before it executes the `line`-th line of code from these files."""
     _, status = _run(action, files, line)
     assert os.WIFSIGNALED(status), "the process ended before it was killed"
     assert os.WTERMSIG(status) == signal.SIGKILL

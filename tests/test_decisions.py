@@ -1,4 +1,4 @@
-"""Check the reference solutions in the chapter `decisions`."""
+"""Check the reference solutions in the `decisions` chapter."""
 
 from __future__ import annotations
 

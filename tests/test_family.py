@@ -1,4 +1,4 @@
-"""Check the reference solutions in the chapter `family` against independent implementations."""
+"""Check the reference solutions in the `family` chapter against independent implementations."""
 
 from __future__ import annotations
 

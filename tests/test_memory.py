@@ -1,4 +1,4 @@
-"""Check mathematical properties of the solutions in the chapter `memory`, such as the unbiasedness of Performer features."""
+"""Check mathematical properties of the solutions in the `memory` chapter, such as the unbiasedness of Performer features."""
 
 from __future__ import annotations
 

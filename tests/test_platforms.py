@@ -461,7 +461,7 @@ def test_other_notebooks_are_reported_and_graded(
     marks = grader.grade(replace(handed_in("x = 1"), release=stamp))
     assert marks.problems == [
         *noticed,
-        "no exercise of day1 was found",
+        "no exercises from day1 were found",
     ]
     assert {e.status for e in marks.exercises} == {"not_attempted"}
     assert release_stamp.stamp_problems(release_stamp.stamp(grader.day), grader.day) == []

@@ -1,4 +1,4 @@
-"""Check the reference solutions in the chapter `vision` against independent implementations."""
+"""Check the reference solutions in the `vision` chapter against independent implementations."""
 
 from __future__ import annotations
 

@@ -193,6 +193,6 @@ def _nothing_attempted(day: Day, graded: Sequence[Graded]) -> Iterator[str]:
     """Yield a problem if no exercise was attempted."""
     if graded and all(exercise.marks.status == "not_attempted" for exercise in graded):
         if all(exercise.code.state == "absent" for exercise in graded):
-            yield f"no exercise of {day.name} was found"
+            yield f"no exercises from {day.name} were found"
         else:
-            yield f"no exercise of {day.name} was attempted: the stubs are unchanged"
+            yield f"no exercises from {day.name} were attempted: the stubs are unchanged"

@@ -103,7 +103,7 @@ class Process:
                     line = response.line
                     running -= 1
                     if running < 0 or data:
-                        raise m.WireError("the message is an unexpected progress report")
+                        raise m.WireError("received an unexpected progress report")
                     self._charge_grader(started)  # a hostile worker may send millions of reports
                     continue
                 if not outer:

@@ -23,7 +23,7 @@ class Extension:
 
 
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
-    """Yield possible class extensions among a statement's nodes."""
+    """Yield each way in which a statement may add a method to a class."""
     for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if node.decorator_list:
