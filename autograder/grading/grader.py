@@ -5,7 +5,6 @@ Entry point: `Grader`.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
-from autograder.submissions.cell import Cell
+from autograder.submissions.cell import Cell, definitions
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 
@@ -166,16 +165,13 @@ def _problems_in_unread_cells(
     If there are several such cells, the problem names the first code cell among them or, if there is none, the first cell.
     """
     missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
-    names = "|".join(map(re.escape, missing))
-    definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
     for cell in sorted(cells, key=lambda cell: cell.kind != "code") if missing else ():
         is_unread = any(problem.startswith(f"cell {cell.number}: ") for problem in problems)
         if cell.kind == "code" and not is_unread:
             continue
         # A cell may contain millions of definitions.
-        for name in {found[1]: None for found in definition.finditer(cell.source)}:
-            if name not in missing:
-                continue
+        found = (match[1] for match in definitions(cell.source))
+        for name in {name: None for name in found if name in missing}:
             missing.remove(name)
             if cell.kind != "code":
                 yield (

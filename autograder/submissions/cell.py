@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +13,7 @@ MAX_CELLS = 100_000
 EMPTY_FILE, EMPTY_NOTEBOOK = "the file is empty", "the notebook has no cells"
 MAX_ID_LENGTH = 64  # maximum number of characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
+DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -30,3 +33,8 @@ def check_count(count: int) -> None:
     """Raise Unreadable if a file has more than `MAX_CELLS` cells."""
     if count > MAX_CELLS:
         raise Unreadable(f"the file has {count:,} cells (limit: {MAX_CELLS:,})")
+
+
+def definitions(source: str) -> Iterator[re.Match[str]]:
+    """Find the top-level functions and classes in text that may not be valid Python. Group 1 of each match is the name."""
+    return DEFINITION.finditer(source)

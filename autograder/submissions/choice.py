@@ -12,12 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell
+from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
 from autograder.submissions.filenames import is_other_day, list_names, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
 
-DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 STATEMENT = re.compile(r"^[^\s#)\]}]", re.MULTILINE)  # a line that begins a top-level statement
 STUB = "NotImplementedError"
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -56,7 +55,7 @@ def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
     """Return the exercises whose last definition in the cells is not a stub."""
     found: set[str] = set()
     for cell in (cell for cell in cells if cell.kind == "code"):
-        for match in DEFINITION.finditer(cell.source):
+        for match in definitions(cell.source):
             if match[1] in exercises:
                 end = STATEMENT.search(cell.source, match.end())
                 body = cell.source[match.end() : end.start() if end else None]
@@ -84,7 +83,7 @@ def find_day(submission: Submission, day: str, exercises: Mapping[str, Collectio
 def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
     """Return the exercises that the cells define, whether or not they are filled in."""
     code = (cell.source for cell in cells if cell.kind == "code")
-    found = (match[1] for source in code for match in DEFINITION.finditer(source))
+    found = (match[1] for source in code for match in definitions(source))
     return {name for name in found if name in exercises}
 
 
