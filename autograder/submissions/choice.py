@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
-from autograder.submissions.filenames import is_other_day, list_names, stem
+from autograder.submissions.filenames import is_other_day, list_first, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
 
@@ -44,7 +44,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     if not candidates[best].readable:
         reasons = [f"{names[n]}: {'; '.join(candidates[n].problems)}" for n in (best, *others)]
         return replace(candidates[best], problems=tuple(reasons))
-    left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
+    left_out = list_first(_describe(candidates[n], names[n], filled[n]) for n in others)
     taken = _describe(candidates[best], names[best], filled[best])
     problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
     own = [f"{names[best]}: {each}" for each in candidates[best].problems]
