@@ -166,6 +166,13 @@ def test_pytest_says_that_a_submission_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_only_graders_have_the_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test(student): pass\n")
+    done = command(tmp_path, "-q", program="pytest")
+    assert "fixture 'student' not found" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
 def test_a_project_with_its_own_seed_option_can_use_pytest(tmp_path: Path) -> None:
     option = "def pytest_addoption(parser):\n    parser.addoption('--seed')\n"
     (tmp_path / "conftest.py").write_text(option)
