@@ -21,7 +21,6 @@ from autograder.course.fingerprint import fingerprint
 from autograder.course.state_folder import VARIABLE
 from autograder.grading import explain, open_session
 from autograder.grading.grader import Grader
-from autograder.grading.pool_process import grade_or_log
 from autograder.marks.model import SubmissionMarks
 from autograder.release import build
 from autograder.sandbox.client import Server
@@ -55,7 +54,7 @@ class LocalPool:
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         """Grade a submission and return a completed future."""
         future: Future[SubmissionMarks] = Future()
-        future.set_result(grade_or_log(self._grader, submission, seed))
+        future.set_result(self._grader.grade_or_log(submission, seed))
         return future
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
+from autograder.sandbox.errors import NoIsolation
 from autograder.slicing import client as slicing
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
 from autograder.submissions.cell import Cell, definitions
@@ -117,8 +118,22 @@ class Grader:
         shown = bounded(map(one_line, problems))
         return self._record(submission, seed, max_points, seconds, shown, marks, code)
 
-    def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks with no exercises, for a submission that could not be graded because of an internal error."""
+    def grade_or_log(
+        self, submission: Submission, seed: str | None = None, observe: Observer | None = None
+    ) -> SubmissionMarks:
+        """Grade a submission; see `grade`. If an internal error occurs, log it and return marks with no exercises.
+
+        Raises:
+            NoIsolation: The sandbox cannot be set up on this machine.
+        """
+        try:
+            return self.grade(submission, observe, seed=seed)
+        except NoIsolation:
+            raise
+        except Exception as error:
+            return self._internal_error(submission, error)
+
+    def _internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         activity = f"grading the submission of {submission.student}"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         return self._record(submission, "", self.day.points, 0.0, [problem], [])
