@@ -1,4 +1,4 @@
-"""Regrade exercises that lost points, so that each mistake costs points only once, and identify known mistakes.
+"""Grade exercises that lost points again, so that each mistake costs points only once, and identify known mistakes.
 
 Entry point: `FollowUp`.
 """
@@ -26,7 +26,7 @@ WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
 class FollowUp:
-    """Regrades exercises of one submission. Adds errors to `problems`."""
+    """Grades exercises of one submission again. Adds errors to `problems`."""
 
     def __init__(
         self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]
@@ -35,11 +35,11 @@ class FollowUp:
         self._wider_runs = Budget(WIDER_RUNS, "submission")
         self._can_widen = True
 
-    def regrade(self, graded: Sequence[Graded]) -> list[Graded]:
-        """Regrade exercises that lost points, and look for known mistakes.
+    def grade_again(self, graded: Sequence[Graded]) -> list[Graded]:
+        """Grade exercises that lost points again, and look for known mistakes.
 
         Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
-        earns full points when regraded, later exercises use the student's code for it. If points are still missing, the
+        earns full points when graded again, later exercises use the student's code for it. If points are still missing, the
         exercise is also graded with all statements that may affect it, first without and then with reference solutions.
         """
         result = {first.code.exercise: first for first in graded}
@@ -61,7 +61,7 @@ class FollowUp:
     def _widen(
         self, exercise: Exercise, first: Graded, best: Graded, others: Mapping[str, Graded]
     ) -> Graded:
-        """Regrade an exercise with all statements that may affect it. Return the best result."""
+        """Grade an exercise again with all statements that may affect it. Return the best result."""
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
@@ -101,7 +101,7 @@ class FollowUp:
     def _substitute(
         self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
     ) -> Graded:
-        """Regrade an exercise, using references in place of earlier exercises that lost points. Return the best result."""
+        """Grade an exercise again, with references in place of earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 

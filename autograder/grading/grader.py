@@ -104,7 +104,8 @@ class Grader:
                         for exercise in exercises
                     ]
                     if not only:
-                        graded = FollowUp(self.exercises, slicer, job, problems).regrade(graded)
+                        follow_up = FollowUp(self.exercises, slicer, job, problems)
+                        graded = follow_up.grade_again(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
         if not only:

@@ -1,4 +1,4 @@
-"""Regrade an exercise with reference solutions to the exercises that it calls, so a mistake costs points only once.
+"""Grade an exercise again with reference solutions to the exercises that it calls, so a mistake costs points only once.
 
 Entry point: `substitute_references`.
 """
@@ -42,7 +42,7 @@ def substitute_references(
     sentences: Mapping[str, str],
     unfilled: Collection[str],
 ) -> Graded:
-    """Regrade an exercise with reference solutions to the exercises that lost points, and return the better result.
+    """Grade an exercise again with reference solutions to the exercises that lost points, and return the better result.
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
