@@ -65,10 +65,10 @@ class FollowUp:
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
-        job = Job(self._job.seed, self._wider_runs, is_trial=True)
+        job = Job(self._job.seed, self._wider_runs, has_low_limits=True)
         wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
-            job = replace(self._job, observe=None)  # the tests need more time than a trial allows
+            job = replace(self._job, observe=None)  # the tests need more time
             wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.points <= best.marks.points:
             return best
