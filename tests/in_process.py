@@ -24,7 +24,7 @@ from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.release import build
 from autograder.sandbox.client import Server
-from autograder.submissions import client
+from autograder.submissions import reader_client
 from autograder.submissions.submission import Submission
 from tests.conftest import SECRET, reader
 
@@ -73,7 +73,7 @@ def run_command(server: Server, root: Path, *arguments: str) -> subprocess.Compl
         patch.setenv(VARIABLE, "tests")
         patch.setattr(sys, "argv", ["autograder", *arguments])
         patch.setattr(open_session, "Pool", pool)
-        for module in (client, explain):
+        for module in (reader_client, explain):
             patch.setattr(module, "Reader", lambda *_: contextlib.nullcontext(reader()))
         for module in (explain, build):
             patch.setattr(module, "start_server", lambda: contextlib.nullcontext(server))

@@ -17,7 +17,7 @@ from autograder.release import visible_checks
 from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, prepare
+from autograder.slicing.slicer import Slicer, prepare
 from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission
 from tests.conftest import ROOT, handed_in, reader

@@ -26,13 +26,13 @@ from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
-from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.slicing.messages import Answer, ExerciseSlice, Piece
-from autograder.submissions import cells, client, listing, reader_process
-from autograder.submissions import messages as m
+from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.submissions import cells, listing, reader_client, reader_process
+from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.reader_process import ReaderProcess, ReadError
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
@@ -198,7 +198,7 @@ def test_file_is_read_again_if_the_fork_server_dies() -> None:
 def test_archive_member_does_not_fail_because_others_took_long(is_repeated: bool) -> None:
     listed = [m.ListedFile(f"{n}.ipynb", f"{n}", None, (), "", n, "") for n in range(2)]
     last = answering(listed) if is_repeated else answering(listed, 7)
-    server = FakeServer(answering(listed, 5), last, cpu=float(client.CLASS_SECONDS))
+    server = FakeServer(answering(listed, 5), last, cpu=float(reader_client.CLASS_SECONDS))
     data, size = file_of(b"")
     with fake_reader(server).list_archive("class.zip", data, size, "day1", "") as listing:
         assert listing.open_member(listed[0]) == 5

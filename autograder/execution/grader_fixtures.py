@@ -19,9 +19,9 @@ from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.marks.model import sanitize
 from autograder.sandbox.client import Server
-from autograder.slicing.client import TOO_LONG, Slice, Slicer, SlicingError, prepare
+from autograder.slicing.slicer import TOO_LONG, Slice, Slicer, SlicingError, prepare
 from autograder.slicing.unit import Unit
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import read_submissions
 
 # The submission's code for a test's exercise.

@@ -24,7 +24,7 @@ from autograder.grading.substitution import Graded
 from autograder.marks.model import ExerciseMarks
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
-from autograder.slicing.client import TOO_LONG, Slice
+from autograder.slicing.slicer import TOO_LONG, Slice
 
 
 class ExerciseGrader:

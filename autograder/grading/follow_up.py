@@ -17,7 +17,7 @@ from autograder.grading.runner import Job
 from autograder.grading.substitution import Graded, substitute_references
 from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget
-from autograder.slicing.client import Slice, Slicer, SlicingError
+from autograder.slicing.slicer import Slice, Slicer, SlicingError
 
 # If an exercise has one of these statuses, running more statements cannot help.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")

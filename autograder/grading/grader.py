@@ -32,8 +32,8 @@ from autograder.protocol.plain_text import bounded
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.sandbox.errors import NoIsolation
-from autograder.slicing import client as slicing
-from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
+from autograder.slicing import slicer as slicing
+from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingError
 from autograder.submissions.cell import Cell, definitions
 from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission

@@ -7,8 +7,8 @@ import re
 from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
-from autograder.slicing.client import Slice
 from autograder.slicing.messages import Piece
+from autograder.slicing.slicer import Slice
 from autograder.submissions.cell import definitions
 
 MAX_CHARACTERS = 12_000  # per exercise

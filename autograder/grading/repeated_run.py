@@ -15,8 +15,8 @@ from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
-from autograder.slicing.client import Slicer, SlicingError
 from autograder.slicing.messages import Piece
+from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from autograder.marks.model import ExerciseMarks, TestMarks
-from autograder.slicing.client import Slice
+from autograder.slicing.slicer import Slice
 
 
 @dataclass(frozen=True)

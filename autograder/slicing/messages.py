@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from autograder.submissions.cell import Cell
-from autograder.submissions.messages import Sentence, Sentences
+from autograder.submissions.reader_messages import Sentence, Sentences
 
 MAX_UNITS = 500_000
 MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB

@@ -1,8 +1,8 @@
 """Parse students' files in the sandbox, in a separate process for each submission.
 
 The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It cannot access files or
-the network, so it requests file contents over its connection. Its clients are submissions/client.py and
-slicing/client.py.
+the network, so it requests file contents over its connection. Its clients are submissions/reader_client.py and
+slicing/slicer.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autograder.course import release_stamp
 from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import OF_CLASS, Damaged, Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
@@ -229,7 +229,7 @@ def warm_up() -> None:
 
 
 def prepare(data: bytes) -> None:
-    """Receive part of a course from `slicing.client.prepare`."""
+    """Receive part of a course from `slicing.slicer.prepare`."""
     service.prepare(data)
 
 

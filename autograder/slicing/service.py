@@ -1,4 +1,4 @@
-"""Extract each exercise's code from a notebook. The reader runs this module in the sandbox; client.py calls it.
+"""Extract each exercise's code from a notebook. The reader runs this module in the sandbox; slicer.py calls it.
 
 `prepare` receives a course before any process is forked. It caches the release's cells, which most notebooks contain.
 """

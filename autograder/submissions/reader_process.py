@@ -18,7 +18,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
 from autograder.sandbox.meter import Meter
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 
 SECONDS = 20  # CPU seconds per submission
 MEMORY = 2_000_000_000  # bytes

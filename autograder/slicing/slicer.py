@@ -25,7 +25,7 @@ from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.slicing.messages import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
