@@ -26,7 +26,7 @@ from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
-from autograder.slicing.messages import Answer, ExerciseSlice, Piece
+from autograder.slicing.messages import REQUESTS, Answer, ExerciseSlice, Piece, SliceAll
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions import cells, listing, reader_client, reader_process
 from autograder.submissions import reader_messages as m
@@ -89,7 +89,7 @@ def answering(*answers: Any) -> Callable[[socket.socket], None]:
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
-            frames.receive(wire, m.REQUESTS, float("inf"))
+            frames.receive(wire, REQUESTS, float("inf"))
             if isinstance(answer, bytes):
                 wire.sendall(answer)
                 continue
@@ -333,7 +333,7 @@ def test_processor_time_is_limited() -> None:
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
     with pytest.raises(ReadError, match="more than 1 s of CPU time"):
-        ReaderProcess(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
+        ReaderProcess(reader().server, seconds=1).ask(SliceAll(course.key), body=body)
 
 
 def test_large_honest_notebooks_are_read(tmp_path: Path) -> None:

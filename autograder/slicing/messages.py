@@ -1,4 +1,4 @@
-"""Define the messages between the slicing client and the slicing service. They are encoded with msgpack."""
+"""Define the messages between `Slicer` and the slicing service in the reader process. They are encoded with msgpack."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.msgpack import Decoder
 
 from autograder.submissions.cell import Cell
-from autograder.submissions.reader_messages import Sentence, Sentences
+from autograder.submissions.reader_messages import FileRequest, Sentence, Sentences
 
 MAX_UNITS = 500_000
 MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
@@ -45,6 +46,31 @@ class Part(msgspec.Struct, frozen=True):
     number: int
     count: int
     data: bytes
+
+
+class SliceAll(msgspec.Struct, frozen=True, tag="Slice"):
+    """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
+
+    The process keeps the cells for later `SliceAgain` requests.
+    """
+
+    course: str
+
+
+class SliceAgain(msgspec.Struct, frozen=True, tag="Again"):
+    """A request to slice the cells of the last `SliceAll` request again for one exercise.
+
+    Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
+    that may affect the exercise.
+    """
+
+    exercise: str
+    replaced: list[str]
+    wide: bool
+
+
+Request = FileRequest | SliceAll | SliceAgain  # every request that a reader process answers
+REQUESTS = Decoder(Request)
 
 
 class Piece(msgspec.Struct, frozen=True):

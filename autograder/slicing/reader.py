@@ -21,6 +21,7 @@ from autograder.course import release_stamp
 from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
+from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import OF_CLASS, Damaged, Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
@@ -60,7 +61,7 @@ class Remote(io.RawIOBase):
         if size <= 0:
             return 0
         _send(self._connection, m.Pull(self._position, size))
-        _, data = frames.receive(self._connection, m.REQUESTS, math.inf)
+        _, data = frames.receive(self._connection, REQUESTS, math.inf)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -87,7 +88,7 @@ class Reader:
         self._member = b""
         self._slicer: service.NotebookSlicer | None = None
 
-    def answer(self, request: m.Request, body: bytearray) -> bytes:
+    def answer(self, request: Request, body: bytearray) -> bytes:
         """Process a request and return the response body. Raises Refused."""
         match request:
             case m.Read():
@@ -101,11 +102,11 @@ class Reader:
                 return self._member[request.offset : request.offset + request.size]
             case m.ReadMetadata():
                 return _encode(self._metadata(request.size))
-            case m.Slice():
+            case SliceAll():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
                 self._slicer = service.NotebookSlicer(service.COURSES[request.course], cells)
                 return _encode(self._slicer.slice_all())
-            case m.Again():
+            case SliceAgain():
                 assert self._slicer is not None
                 return _encode(
                     self._slicer.slice_again(request.exercise, request.replaced, request.wide)
@@ -239,13 +240,11 @@ def serve(connection: socket.socket) -> None:
     reader = Reader(connection)
     with contextlib.suppress(ConnectionError):
         while True:
-            request, body = frames.receive(connection, m.REQUESTS, math.inf)
+            request, body = frames.receive(connection, REQUESTS, math.inf)
             _respond(connection, reader, request, body)
 
 
-def _respond(
-    connection: socket.socket, reader: Reader, request: m.Request, body: bytearray
-) -> None:
+def _respond(connection: socket.socket, reader: Reader, request: Request, body: bytearray) -> None:
     try:
         answer = reader.answer(request, body)
     except Refused as error:

@@ -24,8 +24,17 @@ from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.messages import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
-from autograder.submissions import reader_messages as m
+from autograder.slicing.messages import (
+    MAX_CODE,
+    Answer,
+    Course,
+    Exercise,
+    Part,
+    Piece,
+    SliceAgain,
+    SliceAll,
+    State,
+)
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
@@ -150,7 +159,9 @@ class Slicer:
         """
 
         def ask(process: ReaderProcess) -> Slice:
-            answer = process.decode(process.ask(m.Again(exercise, list(replaced), wide)), ANSWERS)
+            answer = process.decode(
+                process.ask(SliceAgain(exercise, list(replaced), wide)), ANSWERS
+            )
             return self._slices(process, answer, [exercise])[exercise]
 
         return self._ask(ask, is_final=not wide)
@@ -173,7 +184,7 @@ class Slicer:
             if len(body) > MAX_PAYLOAD:
                 raise ReadError(f"the notebook has more than {MAX_PAYLOAD:,} bytes of code")
             self._process = process = ReaderProcess(self._server)
-            answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
+            answer = process.decode(process.ask(SliceAll(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
             if not answer.homes.keys() <= slices.keys():
                 raise process.reject()

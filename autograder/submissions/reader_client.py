@@ -152,7 +152,7 @@ class ArchiveListing:
         self._opened = member.number
         return size
 
-    def _ask(self, request: m.Request) -> bytearray:
+    def _ask(self, request: m.FileRequest) -> bytearray:
         return self._process.ask(request, self._file, self._request.size)
 
     def close(self) -> None:

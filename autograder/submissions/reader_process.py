@@ -46,7 +46,7 @@ class ReaderProcess:
         )
 
     def ask(
-        self, request: m.Request, file: ReadAt | None = None, size: int = 0, body: bytes = b""
+        self, request: msgspec.Struct, file: ReadAt | None = None, size: int = 0, body: bytes = b""
     ) -> bytearray:
         """Send a request and return the body of the response.
 
