@@ -26,7 +26,7 @@ from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
-from autograder.slicing.messages import REQUESTS, Answer, ExerciseSlice, Piece, SliceAll
+from autograder.slicing.messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions import cells, listing, reader_client, reader_process
 from autograder.submissions import reader_messages as m
@@ -248,18 +248,18 @@ def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ())
 
 BOTH = [chosen("f"), chosen("g")]
 WRONG_SLICES: dict[str, Any] = {
-    "another exercise": Answer([PIECE], [chosen("f"), chosen("h")]),
-    "one exercise twice": Answer([PIECE], [chosen("f"), chosen("f")]),
-    "too few": Answer([PIECE], [chosen("f")]),
-    "a missing piece": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
-    "a piece below 0": Answer([PIECE], [chosen("f", [-1]), chosen("g")]),
-    "a large piece many times": Answer(
+    "another exercise": Slices([PIECE], [chosen("f"), chosen("h")]),
+    "one exercise twice": Slices([PIECE], [chosen("f"), chosen("f")]),
+    "too few": Slices([PIECE], [chosen("f")]),
+    "a missing piece": Slices([PIECE], [chosen("f", [1]), chosen("g")]),
+    "a piece below 0": Slices([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "a large piece many times": Slices(
         [Piece("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
     ),
-    "reaches itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
-    "reaches an unknown exercise": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
+    "reaches itself": Slices([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
+    "reaches an unknown exercise": Slices([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
     "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of an unknown exercise": Answer([PIECE], BOTH, homes={"h": 1}),
+    "a home of an unknown exercise": Slices([PIECE], BOTH, homes={"h": 1}),
 }
 
 

@@ -17,7 +17,7 @@ State = Literal["absent", "stub", "written", "too_long"]
 Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
-class Exercise(msgspec.Struct, frozen=True):
+class ReleasedExercise(msgspec.Struct, frozen=True):
     """An exercise as released to students.
 
     Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
@@ -30,17 +30,17 @@ class Exercise(msgspec.Struct, frozen=True):
     renamed_from: tuple[str, ...]
 
 
-class Course(msgspec.Struct, frozen=True):
+class ReleasedCourse(msgspec.Struct, frozen=True):
     """The parts of a day that slicing needs. All of them are visible to students in the release."""
 
-    exercises: list[Exercise]
+    exercises: list[ReleasedExercise]
     unassigned: list[str]  # exercises that students do not fill in
     given: list[Cell]
     release: list[str]  # the sources of all code cells
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One part of an encoded `Course`. A whole course is too large for a single control message."""
+class CoursePart(msgspec.Struct, frozen=True):
+    """One part of an encoded `ReleasedCourse`. A whole course is too large for a single control message."""
 
     course: str
     number: int
@@ -86,7 +86,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order.
+    """The code of one exercise. `pieces` are indices into `Slices.pieces`, in execution order.
 
     If the code is longer than `MAX_CODE`, there are no pieces.
     """
@@ -99,7 +99,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
     used: Sentences
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Slices(msgspec.Struct, frozen=True):
     """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]

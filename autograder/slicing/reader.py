@@ -23,7 +23,7 @@ from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
 from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m
-from autograder.submissions.archives import OF_CLASS, Damaged, Entry, Refused, is_archive
+from autograder.submissions.archives import OF_CLASS, ArchiveEntry, Damaged, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import has_notebook_suffix
@@ -79,12 +79,12 @@ class Remote(io.RawIOBase):
         return data
 
 
-class Reader:
-    """Handler for requests about one submission or one class archive."""
+class Handler:
+    """Answers requests about one submission or one class archive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._members: list[Entry] = []
+        self._members: list[ArchiveEntry] = []
         self._member = b""
         self._slicer: service.NotebookSlicer | None = None
 
@@ -180,7 +180,7 @@ def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.F
 
 
 def _read_member(
-    place: str, entry: Entry, day: str, notes: tuple[str, ...], nested: bool
+    place: str, entry: ArchiveEntry, day: str, notes: tuple[str, ...], nested: bool
 ) -> list[m.File]:
     try:
         data = read_entry(entry)
@@ -237,16 +237,18 @@ def prepare(data: bytes) -> None:
 def serve(connection: socket.socket) -> None:
     """Answer requests until the grader closes the connection."""
     warnings.simplefilter("ignore")
-    reader = Reader(connection)
+    handler = Handler(connection)
     with contextlib.suppress(ConnectionError):
         while True:
             request, body = frames.receive(connection, REQUESTS, math.inf)
-            _respond(connection, reader, request, body)
+            _respond(connection, handler, request, body)
 
 
-def _respond(connection: socket.socket, reader: Reader, request: Request, body: bytearray) -> None:
+def _respond(
+    connection: socket.socket, handler: Handler, request: Request, body: bytearray
+) -> None:
     try:
-        answer = reader.answer(request, body)
+        answer = handler.answer(request, body)
     except Refused as error:
         _send(connection, m.Failed(printable(str(error))))
     except MemoryError:

@@ -26,13 +26,13 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.slicing.messages import (
     MAX_CODE,
-    Answer,
-    Course,
-    Exercise,
-    Part,
+    CoursePart,
     Piece,
+    ReleasedCourse,
+    ReleasedExercise,
     SliceAgain,
     SliceAll,
+    Slices,
     State,
 )
 from autograder.submissions.cell import Cell, Unreadable
@@ -43,7 +43,7 @@ PART = 48_000  # bytes of encoded course data per message; messages are limited 
 TOO_LONG = (
     f"the code could not be run: with everything that it uses, it is longer than {MAX_CODE:,} bytes"
 )
-ANSWERS = Decoder(Answer)
+ANSWERS = Decoder(Slices)
 T = TypeVar("T")
 
 
@@ -90,11 +90,13 @@ def encode_course(day: Day) -> bytes:
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     exercises = [
-        Exercise(e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from)
+        ReleasedExercise(
+            e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from
+        )
         for e in day.exercises
     ]
     unassigned = [exercise.name for exercise in day.unassigned]
-    return msgspec.msgpack.encode(Course(exercises, unassigned, given, _release(day)))
+    return msgspec.msgpack.encode(ReleasedCourse(exercises, unassigned, given, _release(day)))
 
 
 def _release(day: Day) -> list[str]:
@@ -113,7 +115,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
     for number, part in enumerate(parts):
-        server.prepare(READER, msgspec.msgpack.encode(Part(key, number, len(parts), part)))
+        server.prepare(READER, msgspec.msgpack.encode(CoursePart(key, number, len(parts), part)))
     return SlicingCourse(key, tuple(day.names))
 
 
@@ -193,7 +195,7 @@ class Slicer:
         return self._process
 
     def _slices(
-        self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
+        self, process: ReaderProcess, answer: Slices, exercises: Sequence[str]
     ) -> dict[str, Slice]:
         """Check that an answer contains valid slices for exactly the given exercises. Return the slices keyed by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
