@@ -14,7 +14,7 @@ from autograder.course.config import Exercise
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.own_code import own_statements
 from autograder.grading.runner import Job
-from autograder.grading.substitution import Graded, substitute_references
+from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget
 from autograder.slicing.slicer import Slice, Slicer, SlicingError
@@ -35,7 +35,7 @@ class FollowUp:
         self._wider_runs = Budget(WIDER_RUNS, "submission")
         self._can_widen = True
 
-    def grade_again(self, graded: Sequence[Graded]) -> list[Graded]:
+    def grade_again(self, graded: Sequence[GradedExercise]) -> list[GradedExercise]:
         """Grade exercises that lost points again, and look for known mistakes.
 
         Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
@@ -59,8 +59,12 @@ class FollowUp:
         return list(result.values())
 
     def _widen(
-        self, exercise: Exercise, first: Graded, best: Graded, others: Mapping[str, Graded]
-    ) -> Graded:
+        self,
+        exercise: Exercise,
+        first: GradedExercise,
+        best: GradedExercise,
+        others: Mapping[str, GradedExercise],
+    ) -> GradedExercise:
         """Grade an exercise again with all statements that may affect it. Return the best result."""
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
@@ -79,8 +83,8 @@ class FollowUp:
         return wider
 
     def _grade_wide(
-        self, exercise: Exercise, code: Slice, others: Mapping[str, Graded], job: Job
-    ) -> Graded:
+        self, exercise: Exercise, code: Slice, others: Mapping[str, GradedExercise], job: Job
+    ) -> GradedExercise:
         wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
         try:
             return self._substitute(exercise, wider, others, job)
@@ -99,13 +103,17 @@ class FollowUp:
             return None
 
     def _substitute(
-        self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
-    ) -> Graded:
+        self,
+        exercise: Exercise,
+        original: GradedExercise,
+        others: Mapping[str, GradedExercise],
+        job: Job,
+    ) -> GradedExercise:
         """Grade an exercise again, with references in place of earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
-        def grade_with(replaced: tuple[str, ...]) -> Graded:
+        def grade_with(replaced: tuple[str, ...]) -> GradedExercise:
             code = self._slicer.slice_again(exercise.name, replaced, original.wide)
             result = self._grader.grade_slice(exercise, code, job, replaced)
             return replace(result, problems=original.problems, wide=original.wide)
@@ -124,5 +132,5 @@ class FollowUp:
         return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
 
 
-def _lost_points(graded: Graded) -> bool:
+def _lost_points(graded: GradedExercise) -> bool:
     return graded.marks.points < graded.marks.max_points

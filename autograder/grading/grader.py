@@ -19,7 +19,7 @@ from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Job, Observer
 from autograder.grading.seeds import seed_of
-from autograder.grading.substitution import Graded
+from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     ExerciseMarks,
     SubmissionMarks,
@@ -90,7 +90,7 @@ class Grader:
         seed = seed or seed_of(self.day.name, self._secret, submission)
         stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
-        graded: list[Graded] = []
+        graded: list[GradedExercise] = []
         code = ""
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
@@ -174,7 +174,7 @@ def _hash_graded(notebook: NotebookSlices) -> str:
 
 
 def _problems_in_unread_cells(
-    graded: Sequence[Graded], cells: Sequence[Cell], problems: Sequence[str]
+    graded: Sequence[GradedExercise], cells: Sequence[Cell], problems: Sequence[str]
 ) -> Iterator[str]:
     """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed.
 
@@ -201,7 +201,7 @@ def _problems_in_unread_cells(
                 )
 
 
-def _nothing_attempted(day: Day, graded: Sequence[Graded]) -> Iterator[str]:
+def _nothing_attempted(day: Day, graded: Sequence[GradedExercise]) -> Iterator[str]:
     """Yield a problem if no exercise was attempted."""
     if graded and all(exercise.marks.status == "not_attempted" for exercise in graded):
         if all(exercise.code.state == "absent" for exercise in graded):
