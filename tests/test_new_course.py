@@ -10,8 +10,8 @@ from nbgrader.apps import NbGrader
 
 from autograder.course import config as courses
 from autograder.course import new_course
+from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
-from autograder.course.tables import CourseError
 from autograder.grading.grader import Grader
 from autograder.release import visible_checks
 from autograder.release.trial import Trial, try_exercises
