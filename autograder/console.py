@@ -239,7 +239,6 @@ def read_marks(file: Path, day: Day) -> Marks:
     from autograder.course.config import CourseError
     from autograder.course.renames import older_names
     from autograder.marks import model
-    from autograder.marks.renaming import rename_exercises
     from autograder.marks.submission_times import SubmissionTimes
 
     try:
@@ -249,7 +248,7 @@ def read_marks(file: Path, day: Day) -> Marks:
     except model.InvalidMarks as error:
         raise CourseError(f"{file} {error}") from None
     current = older_names(day)
-    renamed = [rename_exercises(one, current) for one in marks.submissions]
+    renamed = [model.rename_exercises(one, current) for one in marks.submissions]
     # Moodle's times are interpreted in the time zone that grading.toml sets now.
     times = SubmissionTimes(zone=day.late.moodle_zone)
     timed = [replace(m, handed_in=times.added_to(m.handed_in, m.sha256)) for m in renamed]
