@@ -34,8 +34,7 @@ from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingError
-from autograder.submissions.cell import Cell, definitions
-from autograder.submissions.code_hash import hash_code
+from autograder.submissions.cell import Cell, definitions, hash_code
 from autograder.submissions.submission import Submission
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
