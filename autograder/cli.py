@@ -91,7 +91,3 @@ def main() -> None:
     ) as error:
         print_error(error)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from autograder.console import load_course, load_day, output, print_error
+from autograder.arguments import load_course, load_day
+from autograder.console import output, print_error
 from autograder.course.config import Include
 from autograder.options import DayArgument
 

@@ -7,14 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from autograder.console import (
-    check_file,
-    check_folder,
-    load_day,
-    print_error,
-    print_text,
-    read_marks,
-)
+from autograder.arguments import check_file, check_folder, load_day, read_marks
+from autograder.console import print_error, print_text
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.console import (
+from autograder.arguments import (
     check_file,
     check_folder,
     check_submissions,
-    exit_on_interrupt,
     load_day,
+    submitted_folders,
+    write_marks,
+)
+from autograder.console import (
+    exit_on_interrupt,
     output,
     plain_console,
     print_error,
@@ -22,9 +26,7 @@ from autograder.console import (
     print_summary,
     print_text,
     print_ungraded,
-    submitted_folders,
     warn_without_sandbox,
-    write_marks,
 )
 from autograder.options import (
     CaFileOption,

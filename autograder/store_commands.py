@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from autograder.console import load_day, output, print_error, print_text
+from autograder.arguments import load_day
+from autograder.console import output, print_error, print_text
 from autograder.options import DayArgument
 from autograder.stored_marks import stored_class
 

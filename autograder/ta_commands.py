@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.console import load_day, print_text
+from autograder.arguments import load_day
+from autograder.console import print_text
 from autograder.options import DayArgument, SeedOption
 from autograder.protocol.plain_text import format_number
 from autograder.stored_marks import adjustments, stored_class

@@ -41,19 +41,20 @@ import time
 import autograder.grading.cluster.worker as worker
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 
-class Asleep:
-    class server:
-        isolation = ["limits"]
-        close = staticmethod(lambda: None)
-
-def sleep(grader, submission, seed):
+def sleep(submission, seed):
     time.sleep({seconds})
     tests = [TestMarks(f"test_{{n}}", 1.0, 1.0, True, "") for n in range(6)]
     exercises = [ExerciseMarks(f"exercise_{{n}}", 5.0, 5.0, "passed", "", None, [], 0.1, tests) for n in range(20)]
     return SubmissionMarks("a.ipynb", "a", "", seed, "", ["limits"], 100.0, 100.0, 0.8, [], exercises)
 
+class Asleep:
+    grade_or_log = staticmethod(sleep)
+
+    class server:
+        isolation = ["limits"]
+        close = staticmethod(lambda: None)
+
 worker._make_grader = lambda course: Asleep
-worker.grade_or_log = sleep
 """
 
 

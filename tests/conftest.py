@@ -22,7 +22,7 @@ from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submissions.cells import read_cells
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.marks.overrides import read_times
-from autograder.submissions.code_hash import hash_code
+from autograder.submissions.cell import hash_code
 from autograder.submissions.submission import Submission
 from tests.conftest import reader
 from tests.test_submission import notebook

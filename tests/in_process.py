@@ -21,11 +21,10 @@ from autograder.course.fingerprint import fingerprint
 from autograder.course.state_folder import VARIABLE
 from autograder.grading import explain, open_session
 from autograder.grading.grader import Grader
-from autograder.grading.pool_process import grade_or_log
 from autograder.marks.model import SubmissionMarks
 from autograder.release import build
 from autograder.sandbox.client import Server
-from autograder.submissions import client
+from autograder.submissions import reader_client
 from autograder.submissions.submission import Submission
 from tests.conftest import SECRET, reader
 
@@ -55,7 +54,7 @@ class LocalPool:
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         """Grade a submission and return a completed future."""
         future: Future[SubmissionMarks] = Future()
-        future.set_result(grade_or_log(self._grader, submission, seed))
+        future.set_result(self._grader.grade_or_log(submission, seed))
         return future
 
     def close(self) -> None:
@@ -74,7 +73,7 @@ def run_command(server: Server, root: Path, *arguments: str) -> subprocess.Compl
         patch.setenv(VARIABLE, "tests")
         patch.setattr(sys, "argv", ["autograder", *arguments])
         patch.setattr(open_session, "Pool", pool)
-        for module in (client, explain):
+        for module in (reader_client, explain):
             patch.setattr(module, "Reader", lambda *_: contextlib.nullcontext(reader()))
         for module in (explain, build):
             patch.setattr(module, "start_server", lambda: contextlib.nullcontext(server))

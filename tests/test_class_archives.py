@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autograder.submissions import reader_process
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import read_submissions
 from tests.test_submission import found, notebook, write, zipped
 

@@ -47,8 +47,10 @@ DYING = """
 import os
 import autograder.grading.cluster.worker as worker
 
-worker._make_grader = lambda course: None
-worker.grade_or_log = lambda grader, submission, seed: os._exit(1)
+class Dying:
+    grade_or_log = staticmethod(lambda submission, seed: os._exit(1))
+
+worker._make_grader = lambda course: Dying
 """
 
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.state_folder import StoreError, course_folder
-from autograder.export.feedback_files import _read_zip
+from autograder.export.feedback_files import deliver
+from autograder.feedback.sentences import Texts
 from autograder.marks import overrides
 from autograder.marks.overrides import OverrideStore
 from autograder.submissions.people import HandedIn, Person
+from tests import small_course
 
 
 def damaged(data: bytes, start: int = 0) -> Iterator[bytes]:
@@ -31,12 +34,13 @@ def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for number in range(5):
             archive.writestr(f"ada_42{number}_880{number}_day1-feedback.html", "page")
+    texts = Texts(courses.load(small_course.make(tmp_path / "course")).day("day1"), {}, {})
     whole = file.read_bytes()
     messages = set()
     for data in damaged(whole, whole.index(b"PK\x01\x02")):
         file.write_bytes(data)
         try:
-            _read_zip(file)
+            deliver([], texts, "canvas", tmp_path / "new.zip", earlier=[file])
         except CourseError as error:
             messages.add(str(error).removeprefix(f"{file} cannot be read: "))
     assert any("zip file version" in message for message in messages)

@@ -88,7 +88,9 @@ def test_the_unchanged_release_gets_no_points(grader: Grader) -> None:
     marks = grader.grade(handed_in(release))
     assert [e.status for e in marks.exercises] == ["not_attempted"] * len(day.names)
     assert marks.points == 0
-    assert marks.problems == [f"no exercises from {day.name} were attempted: the stubs are unchanged"]
+    assert marks.problems == [
+        f"no exercises from {day.name} were attempted: the stubs are unchanged"
+    ]
 
 
 @pytest.mark.parametrize(("day", "path"), STYLES)

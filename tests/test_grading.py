@@ -20,7 +20,7 @@ from autograder.grading.seeds import seed_of
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, SlicingError
+from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests import small_course

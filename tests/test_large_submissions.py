@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
-from typing import Any
 
+import pytest
+
+from autograder.course import config as courses
 from autograder.execution.source import join_units
-from autograder.grading.grader import _problems_in_unread_cells
+from autograder.grading.grader import Grader
+from autograder.sandbox.client import Server
 from autograder.slicing.messages import Piece
 from autograder.submissions.cell import Cell
+from autograder.submissions.submission import Submission
+from tests import small_course
 
 
-def absent(*names: str) -> list[Any]:
-    return [SimpleNamespace(code=SimpleNamespace(exercise=n, state="absent")) for n in names]
+@pytest.fixture(scope="module")
+def grader(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
+    day = courses.load(small_course.make(tmp_path_factory.mktemp("course"))).day("day1")
+    return Grader(day, server, b"tests")
 
 
-def test_a_missing_exercise_has_one_problem_however_often_text_cells_define_it() -> None:
-    text = "def f\nclass g\n" * 100_000
-    cells = [Cell(number, "markdown", text) for number in (1, 2)]
-    f, g = _problems_in_unread_cells(absent("f", "g"), cells, [])
-    assert f.startswith("cell 1: this is not a code cell, so `f` was not graded.")
-    assert g.startswith("cell 1: this is not a code cell, so `g` was not graded.")
+def problems(grader: Grader, *cells: Cell) -> list[str]:
+    return grader.grade(Submission("ada.ipynb", "ada", "", cells, (), True)).problems
 
 
-def test_the_problem_names_the_code_cell_if_there_is_one() -> None:
-    cells = [Cell(1, "markdown", "def f(): ..."), Cell(2, "code", "def f(:"), Cell(3, "code", "1")]
-    (problem,) = _problems_in_unread_cells(absent("f"), cells, ["cell 2: SyntaxError"])
+def test_a_missing_exercise_has_one_problem_however_often_text_cells_define_it(
+    grader: Grader,
+) -> None:
+    text = "def padding_mask\nasync def  split_heads\n" * 100_000
+    mask, heads, _ = problems(grader, *(Cell(number, "markdown", text) for number in (1, 2)))
+    assert mask.startswith("cell 1: this is not a code cell, so `padding_mask` was not graded.")
+    assert heads.startswith("cell 1: this is not a code cell, so `split_heads` was not graded.")
+
+
+def test_the_problem_names_the_code_cell_if_there_is_one(grader: Grader) -> None:
+    text, code = (
+        Cell(1, "markdown", "def padding_mask(): ..."),
+        Cell(2, "code", "def padding_mask(:"),
+    )
+    found = problems(grader, text, code, Cell(3, "code", "1"))
+    (problem,) = (one for one in found if "`padding_mask` was not graded" in one)
     assert problem.startswith("cell 2: Python 3")
 
 

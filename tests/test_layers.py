@@ -12,7 +12,7 @@ import pytest
 
 from autograder.cli import main
 from autograder.sandbox import doctor
-from autograder.sandbox.walls import landlock, privileges, supported, trial
+from autograder.sandbox.walls import child_process, landlock, privileges, supported
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
             with pytest.raises(PermissionError):
                 (folder / "autograder" / "code.py").read_text()
 
-    assert trial.error_in_child(look) == ""
+    assert child_process.error_in_child(look) == ""
 
 
 def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,15 @@ from nbgrader.apps import NbGrader
 
 from autograder.course import config as courses
 from autograder.course import new_course
+from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
-from autograder.course.tables import CourseError
 from autograder.grading import own_solutions
 from autograder.grading.grader import Grader
 from autograder.release import visible_checks
 from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, prepare
+from autograder.slicing.slicer import Slicer, prepare
 from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission
 from tests.conftest import ROOT, handed_in, reader
@@ -165,6 +165,13 @@ def test_pytest_says_that_a_submission_cannot_be_read(tmp_path: Path) -> None:
     done = command(root, "-q", "--submission", "nosuch.py", program="pytest")
     assert done.returncode == 1
     assert "nosuch.py: the file or folder does not exist" in done.stdout
+
+
+@pytest.mark.slow
+def test_only_graders_have_the_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test(student): pass\n")
+    done = command(tmp_path, "-q", program="pytest")
+    assert "fixture 'student' not found" in done.stdout, done.stdout
 
 
 @pytest.mark.slow

@@ -9,13 +9,20 @@ import pytest
 import torch
 
 from autograder.protocol import messages as m
+from autograder.protocol.decoding import check
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.keys import MAX_STRING
 from autograder.recognition import recording
-from autograder.recognition.observations import FURTHER, Observations, normalize, observe
-from autograder.recognition.recording import _ModelObserver
+from autograder.recognition.observations import (
+    FURTHER,
+    MODEL_INPUTS,
+    Observations,
+    normalize,
+    observe,
+)
+from autograder.recognition.recording import Recorder
 from autograder.recognition.signatures import find_match, make_signature
-from autograder.sandbox.process import _check_size
+from autograder.sandbox.process import Reply
 
 KEY = "k" * MAX_STRING
 SCALAR = m.TensorMeta("float32", [1] * 16, [0] * 16, 0, False)
@@ -23,7 +30,7 @@ SCALAR = m.TensorMeta("float32", [1] * 16, [0] * 16, 0, False)
 
 def observed(value: m.Value, *tensors: m.TensorMeta) -> Observations:
     answer = m.Answer(m.Data(value, list(tensors)))
-    _check_size(answer.result)
+    check(answer.result)
     return observe(answer, bytearray(64), [], {})
 
 
@@ -63,13 +70,29 @@ def test_a_value_that_only_the_grader_may_send_is_rejected(value: m.Value) -> No
         observed(m.Items([value]))
 
 
+class CallingModels:
+    """A worker that calls a model of the grader with 2000 different inputs before it responds to a request."""
+
+    def request(
+        self, request: m.Request, payload: Outgoing, reply: Reply
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]:
+        for size in range(2000):
+            meta = m.TensorMeta("float32", [size], [1], 0, False)
+            reply(m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), True, True), bytearray())
+        return 1, m.Answer(m.Data(None, [])), bytearray()
+
+    def stop(self) -> int:
+        return 0
+
+
 def test_descriptions_of_model_inputs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MAX_INPUTS", 1000)
-    observer = _ModelObserver(lambda question, payload: (m.Reply(m.Data(None, [])), Outgoing()))
-    for size in range(2000):
-        meta = m.TensorMeta("float32", [size], [1], 0, False)
-        observer(m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), True, True), bytearray())
-    assert sum(len(str(text)) for text in observer.observations().values()) < 2000
+    recorder = Recorder(CallingModels())
+    reply = m.Reply(m.Data(None, [])), Outgoing()
+    recorder.request(m.Set(1, training=True), Outgoing(), lambda question, payload: reply)
+    (call,) = recorder.calls
+    assert len(str(call.observations[MODEL_INPUTS])) > 900
+    assert sum(len(str(text)) for text in call.observations.values()) < 2000
 
 
 def test_results_that_should_be_random_but_are_the_same_twice_do_not_match() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.console import write_marks
+from autograder.arguments import write_marks
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.output_files import open_output, write_output

@@ -26,13 +26,13 @@ from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader as reader_service
 from autograder.slicing import statements
-from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.slicing.messages import Answer, ExerciseSlice, Piece
-from autograder.submissions import cells, client, listing, reader_process
-from autograder.submissions import messages as m
+from autograder.slicing.messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
+from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.submissions import cells, listing, reader_client, reader_process
+from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.reader_process import ReaderProcess, ReadError
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
@@ -89,7 +89,7 @@ def answering(*answers: Any) -> Callable[[socket.socket], None]:
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
-            frames.receive(wire, m.REQUESTS, float("inf"))
+            frames.receive(wire, REQUESTS, float("inf"))
             if isinstance(answer, bytes):
                 wire.sendall(answer)
                 continue
@@ -198,7 +198,7 @@ def test_file_is_read_again_if_the_fork_server_dies() -> None:
 def test_archive_member_does_not_fail_because_others_took_long(is_repeated: bool) -> None:
     listed = [m.ListedFile(f"{n}.ipynb", f"{n}", None, (), "", n, "") for n in range(2)]
     last = answering(listed) if is_repeated else answering(listed, 7)
-    server = FakeServer(answering(listed, 5), last, cpu=float(client.CLASS_SECONDS))
+    server = FakeServer(answering(listed, 5), last, cpu=float(reader_client.CLASS_SECONDS))
     data, size = file_of(b"")
     with fake_reader(server).list_archive("class.zip", data, size, "day1", "") as listing:
         assert listing.open_member(listed[0]) == 5
@@ -248,18 +248,18 @@ def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ())
 
 BOTH = [chosen("f"), chosen("g")]
 WRONG_SLICES: dict[str, Any] = {
-    "another exercise": Answer([PIECE], [chosen("f"), chosen("h")]),
-    "one exercise twice": Answer([PIECE], [chosen("f"), chosen("f")]),
-    "too few": Answer([PIECE], [chosen("f")]),
-    "a missing piece": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
-    "a piece below 0": Answer([PIECE], [chosen("f", [-1]), chosen("g")]),
-    "a large piece many times": Answer(
+    "another exercise": Slices([PIECE], [chosen("f"), chosen("h")]),
+    "one exercise twice": Slices([PIECE], [chosen("f"), chosen("f")]),
+    "too few": Slices([PIECE], [chosen("f")]),
+    "a missing piece": Slices([PIECE], [chosen("f", [1]), chosen("g")]),
+    "a piece below 0": Slices([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "a large piece many times": Slices(
         [Piece("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
     ),
-    "reaches itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
-    "reaches an unknown exercise": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
+    "reaches itself": Slices([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
+    "reaches an unknown exercise": Slices([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
     "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of an unknown exercise": Answer([PIECE], BOTH, homes={"h": 1}),
+    "a home of an unknown exercise": Slices([PIECE], BOTH, homes={"h": 1}),
 }
 
 
@@ -333,7 +333,7 @@ def test_processor_time_is_limited() -> None:
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
     with pytest.raises(ReadError, match="more than 1 s of CPU time"):
-        ReaderProcess(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
+        ReaderProcess(reader().server, seconds=1).ask(SliceAll(course.key), body=body)
 
 
 def test_large_honest_notebooks_are_read(tmp_path: Path) -> None:

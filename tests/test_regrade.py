@@ -13,7 +13,7 @@ from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.history import History
 from autograder.marks.regrade import Change, report
-from autograder.slicing.client import Slicer, SlicingError
+from autograder.slicing.slicer import Slicer, SlicingError
 from tests.conftest import Run
 from tests.small_course import hand_in, make
 

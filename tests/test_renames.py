@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from autograder.console import read_marks, write_marks
+from autograder.arguments import read_marks, write_marks
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint

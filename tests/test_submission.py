@@ -529,7 +529,7 @@ def test_archive_bombs_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_too_many_entries(pack: Callable[[dict[str, bytes]], bytes]) -> None:
-    limits = archives.Limits(20, math.inf, math.inf)
+    limits = archives.ArchiveLimits(20, math.inf, math.inf)
     packed = pack({f"{i}.ipynb": b"" for i in range(21)})
     with pytest.raises(archives.Refused, match="the archive has more than 20 entries"):
         list(archives.iter_entries(io.BytesIO(packed), limits))

@@ -1,4 +1,4 @@
-"""Test that a mistake costs points only once: exercises that call the faulty code are regraded with the reference solution."""
+"""Test that a mistake costs points only once: exercises that call the faulty code are graded again with references."""
 
 from __future__ import annotations
 

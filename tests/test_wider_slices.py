@@ -16,11 +16,11 @@ from autograder.course.config import Day
 from autograder.grading.follow_up import WIDER_RUNS, FollowUp
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
-from autograder.grading.substitution import Graded
+from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slice, Slicer, SlicingError
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
+from autograder.slicing.slicer import Slice, Slicer, SlicingError
 from autograder.submissions.cells import Cell
 from tests import small_course
 from tests.conftest import handed_in, with_cells, with_exercises
@@ -258,7 +258,7 @@ def test_a_wider_run_is_explained_even_if_the_budget_is_used_up(
 ) -> None:
     grade_wide = FollowUp._grade_wide
 
-    def spend(self: FollowUp, *arguments: Any) -> Graded:
+    def spend(self: FollowUp, *arguments: Any) -> GradedExercise:
         result = grade_wide(self, *arguments)
         self._wider_runs.charge(WIDER_RUNS.cpu_seconds, 0)
         return result

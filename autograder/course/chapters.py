@@ -13,9 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from autograder.course.files import CourseError, read_text
 from autograder.course.percent import split_cells, uncomment
-from autograder.course.tables import CourseError
-from autograder.course.text_files import read_text
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 Role = Literal["text", "exercise", "checks", "demonstration", "given"]

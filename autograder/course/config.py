@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from autograder.course import chapters, forbidden, late_policy, points, selection
 from autograder.course.chapters import Chapter
+from autograder.course.files import FILE, CourseError
 from autograder.course.forbidden import Meaning
 from autograder.course.late_policy import NO_POLICY, Policy
-from autograder.course.tables import FILE, CourseError, Tables
+from autograder.course.tables import Tables
 from autograder.protocol.limits import Allowance, Limits
 from autograder.protocol.plain_text import format_number
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course.config import FILE, CourseError, Day
-from autograder.course.text_files import read_text
+from autograder.course.files import read_text
 
 CELL_ID = re.compile(
     r"[A-Za-z0-9_]{1,58}"

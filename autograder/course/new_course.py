@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.course.tables import FILE, CourseError
+from autograder.course.files import FILE, CourseError
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell
-from autograder.course.tables import CourseError
+from autograder.course.files import CourseError
 
 HEADING = re.compile(r"#{1,6} ")
 # A hint cell begins with a `<details>` block. Answers to questions do not match, because they follow their questions.

@@ -6,18 +6,14 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
+from autograder.course.files import FILE, CourseError
 from autograder.protocol.limits import Limits
 
-FILE = "grading.toml"
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # matches the most common BCP 47 tags
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # Earlier versions used these keys to limit wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
 REMOVED = {"output"}
-
-
-class CourseError(Exception):
-    """Raised when the course's own files are invalid. The message fits on one line."""
 
 
 class Tables:

@@ -57,7 +57,7 @@ class Attempt:
     """A worker that runs one exercise's code. After a timeout or a crash, it is restarted, up to `TRIES` runs in total.
 
     Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
-    exclusively. In a trial run, which has low limits, no test holds the lock, and the worker is restarted only to leave
+    exclusively. In a run with low limits, no test holds the lock, and the worker is restarted only to leave
     out statements that were slow to load.
     """
 
@@ -69,7 +69,7 @@ class Attempt:
         seed: str,
         budget: Budget | None = None,
         lock: RunLock | None = None,
-        is_trial: bool = False,
+        has_low_limits: bool = False,
     ) -> None:
         self._server = server
         self._exercise = exercise
@@ -79,8 +79,8 @@ class Attempt:
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)
         self._lock = lock or RunLock(None)
         self._alone = False
-        self._is_trial = is_trial
-        self._tries = 1 if is_trial else TRIES
+        self._has_low_limits = has_low_limits
+        self._tries = 1 if has_low_limits else TRIES
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
         # If this is set, all remaining tests get this outcome without being run.
@@ -222,7 +222,7 @@ class Attempt:
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need it."""
         location = self._source.location(error.line)
-        self._tries += self._is_trial
+        self._tries += self._has_low_limits
         outcome = self._interrupted(error)
         if not location or self._final is not None:
             self._final = self._final or outcome
@@ -250,7 +250,7 @@ class Attempt:
         if (
             (idle or killed)
             and not self._alone
-            and not self._is_trial
+            and not self._has_low_limits
             and self._budget.excess is None
         ):
             raise error

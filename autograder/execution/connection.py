@@ -23,7 +23,7 @@ from autograder.sandbox.process import Reply
 MAX_NAME = 200  # maximum length of a class's or operator's name
 
 
-class Process(Protocol):
+class Channel(Protocol):
     """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` in this process."""
 
     def request(
@@ -71,7 +71,7 @@ class Cost:
 class Connection:
     """A connection to one worker. It converts values, keeps autograd graphs alive and answers calls from the worker."""
 
-    def __init__(self, process: Process, references: ReferenceProcess | None) -> None:
+    def __init__(self, process: Channel, references: ReferenceProcess | None) -> None:
         self._process = process
         self._references = references
         # Keeps generators alive, because the id of a freed generator could be reused.

@@ -1,32 +1,17 @@
-"""Pytest plugin with the hidden graders' fixtures, so that `pytest graders` works without the autograder.
+"""Pytest plugin for hidden graders, so that `pytest graders` works without the autograder.
 
 `pytest graders` tests the reference solutions, and `pytest graders --submission FILE` tests a notebook or script
-in the same way as `autograder grade`. Pytest loads this module for every project in the environment, so it imports torch
-only when a grader requests `student`.
+in the same way as `autograder grade`. Pytest loads this module for every project in the environment, so it adds the fixtures
+only when it finds a grader.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from autograder.course.config import Day, Exercise
-    from autograder.execution.attempt import Attempt
-    from autograder.execution.student import Student
-    from autograder.sandbox.client import Server
-    from autograder.slicing.client import Slice
-    from autograder.slicing.unit import Unit
-    from autograder.submissions.client import Reader
-
-# The submission's code for a test's exercise.
-ATTEMPT: pytest.StashKey[Attempt] = pytest.StashKey()
+from autograder.course.files import FILE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,121 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--autograder-seed", type=int, default=0, help=text)
 
 
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """Return a different seed for each test."""
-    given = request.config.getoption("--autograder-seed")
-    return zlib.crc32(f"{given} {request.node.nodeid}".encode())
-
-
-@pytest.fixture
-def student(
-    request: pytest.FixtureRequest, _sandbox: Callable[[], tuple[Server, Reader]]
-) -> Iterator[Student | None]:
-    """Yield the reference solution, or store the submission's code for `pytest_pyfunc_call` and yield None."""
-    from autograder.execution.answer_key import load_solution
-
-    day = _day(request.path.parent)
-    name = request.cls.exercise
-    exercise = next((e for e in day.exercises if e.name == name), None)
-    if any(other.name == name for other in day.unassigned):
-        pytest.skip(f"students do not fill in {name} in {day.name}, so its grader is not used")
-    if exercise is None:
-        pytest.fail(f"{name!r} is not an exercise of {day.name} in grading.toml")
-    submission = request.config.getoption("--submission")
-    if submission is None:
-        yield load_solution(day, exercise, *_units(day))
-    else:
-        seed = str(request.config.getoption("--autograder-seed"))
-        attempt = _submitted(day, exercise, Path(submission), seed, *_sandbox())
-        request.node.stash[ATTEMPT] = attempt
-        yield None
-        attempt.stop()
-
-
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test on a submission, and fail with the message that the student would see."""
-    attempt = pyfuncitem.stash.get(ATTEMPT, None)
-    if attempt is None:
-        return None  # pytest calls the function
-    from autograder.execution.collect import Test
-    from autograder.marks.model import sanitize
-
-    owner, name = pyfuncitem.cls, pyfuncitem.name
-    assert owner is not None
-    outcome = attempt.run_test(Test(owner.exercise, name, "", 1.0, owner, getattr(owner, name)))
-    if not outcome.passed:
-        pytest.fail(sanitize(outcome.message), pytrace=False)
-    return True
-
-
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Callable[[], tuple[Server, Reader]]]:
-    """Yield a function that returns the session's fork server and reader. Both start on the first call."""
-    with ExitStack() as stack:
-
-        @cache
-        def start() -> tuple[Server, Reader]:
-            from autograder.sandbox.client import Server
-            from autograder.submissions.client import Reader
-
-            server, reader = Server(), Reader()
-            stack.callback(server.close)
-            stack.callback(reader.close)
-            return server, reader
-
-        yield start
-
-
-def _submitted(
-    day: Day, exercise: Exercise, file: Path, seed: str, server: Server, reader: Reader
-) -> Attempt:
-    """Return a submission's code, or fail the test if grading would not run it."""
-    from autograder.execution.attempt import Attempt, not_allowed_message
-    from autograder.execution.source import join_units
-    from autograder.slicing.client import TOO_LONG, SlicingError
-
-    try:
-        code = _slices(day, file, reader)[exercise.name]
-    except SlicingError as error:
-        pytest.fail(f"{file}: {error}", pytrace=False)
-    if code.state == "too_long":
-        pytest.fail(TOO_LONG, pytrace=False)
-    if code.state != "written":
-        state = "defined" if code.state == "absent" else "filled in"
-        pytest.fail(f"{exercise.name} is not {state} in {file}", pytrace=False)
-    if code.used:
-        pytest.fail(not_allowed_message(code.used), pytrace=False)
-    return Attempt(server, exercise, join_units(code.pieces), seed)
-
-
-@cache
-def _slices(day: Day, file: Path, reader: Reader) -> dict[str, Slice]:
-    """Return a submission's code for each exercise.
-
-    Raises:
-        SlicingError: The submission cannot be read or sliced.
-    """
-    from autograder.slicing.client import Slicer, SlicingError, prepare
-    from autograder.submissions.submission import read_submissions
-
-    submission = next(read_submissions([file], day.name, reader))
-    if not submission.readable:
-        raise SlicingError("; ".join(submission.problems))
-    with Slicer(reader.server, prepare(reader.server, day), submission.cells) as slicer:
-        return slicer.slice_all().slices
-
-
-@cache
-def _day(graders: Path) -> Day:
-    from autograder.course import config as courses
-
-    return courses.load(courses.find_root(graders)).day(graders.name)
-
-
-@cache
-def _units(day: Day) -> tuple[list[Unit], list[Unit]]:
-    """Return the solutions for a day and the code that its chapters give to students."""
-    from autograder.execution.answer_key import given_units, solution_units
-
-    return solution_units(day), given_units(day)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """Add the graders' fixtures if the file is in the folder `graders` of a course."""
+    for folder in file_path.parents:
+        if folder.name == "graders" and (folder.parent / FILE).is_file():
+            parent.config.pluginmanager.import_plugin("autograder.execution.grader_fixtures")

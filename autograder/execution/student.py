@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from autograder.execution.connection import Connection, Cost, NotAllowed, Process, StudentError
+from autograder.execution.connection import Channel, Connection, Cost, NotAllowed, StudentError
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
@@ -27,7 +27,7 @@ __all__ = [
 class Student:
     """The functions and classes in one exercise's code, available as attributes. See graders/README.md."""
 
-    def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
+    def __init__(self, process: Channel, references: ReferenceProcess | None = None) -> None:
         self.connection = Connection(process, references)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -15,8 +15,7 @@ from autograder.export.csv_table import Table
 from autograder.export.table_lines import Match
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.roster_notes import list_names
-from autograder.protocol.plain_text import counted, format_number
+from autograder.protocol.plain_text import counted, format_number, list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
@@ -131,7 +130,7 @@ def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[in
     matched, more = table_lines.choose(matches, [line[name] for line in table.rows], group)
     notes += more
     if absent:
-        names = list_names([*absent.values()])
+        names = list_with_count([*absent.values()])
         notes.append(f"these students in {table.file} have no submission {names}")
     return matched, notes
 

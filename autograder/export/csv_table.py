@@ -11,8 +11,7 @@ from pathlib import Path
 
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import escape_formula
-from autograder.marks.roster_notes import list_names
-from autograder.protocol.plain_text import format_number
+from autograder.protocol.plain_text import format_number, list_with_count
 from autograder.submissions.roster_file import guess_delimiter
 
 
@@ -88,9 +87,9 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     ]
     kept = [f"{label}: {old}" for label, old, new in existing if new is None]
     if changed:
-        yield f"these grades in {file} change {list_names(changed)}"
+        yield f"these grades in {file} change {list_with_count(changed)}"
     if kept:
-        yield f"these grades in {file} are kept, because the submissions have no grade {list_names(kept)}"
+        yield f"these grades in {file} are kept, because the submissions have no grade {list_with_count(kept)}"
 
 
 def number(text: str) -> float | None:

@@ -13,7 +13,7 @@ from autograder.course.config import Day
 from autograder.export import csv_table, table_lines
 from autograder.export.table_lines import Match
 from autograder.marks.class_list import GroupRule, Row
-from autograder.marks.roster_notes import list_names
+from autograder.protocol.plain_text import list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
@@ -133,7 +133,7 @@ class Worksheet:
                 "Moodle: they may be newer than the download, or contain no file"
             )
         if absent:
-            names = list_names(absent)
+            names = list_with_count(absent)
             notes.append(f"these students in {self.table.file} have no submission {names}")
         return notes
 

@@ -11,9 +11,8 @@ from autograder.course.config import Day
 from autograder.export.moodle import Worksheet
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
-from autograder.marks.roster_notes import list_names
 from autograder.marks.submission_times import corrections
-from autograder.protocol.plain_text import counted, utc_offset
+from autograder.protocol.plain_text import counted, list_with_count, utc_offset
 
 
 def store(day: Day, file: Path) -> tuple[str, list[str]]:
@@ -68,7 +67,7 @@ def update(
         notes.append(f"{file} corrects the submission times of {files}")
     if different:
         notes.append(
-            f"the submission times in {file} differ from those of the graded files {list_names(different)}. "
+            f"the submission times in {file} differ from those of the graded files {list_with_count(different)}. "
             "The times of the graded files count. If the students submitted again, grade a new download. If the times "
             f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
         )

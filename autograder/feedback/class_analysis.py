@@ -64,7 +64,7 @@ class FailureGroup:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """A row in the table of submissions."""
 
     label: str
@@ -85,7 +85,7 @@ class Analysis:
     title: str
     language: str
     anonymous: bool
-    rows: Sequence[Row]
+    rows: Sequence[ReportRow]
     unread: int
     other_course: bool
     points: Sequence[float]
@@ -113,7 +113,7 @@ def analyse(
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
-        Row(
+        ReportRow(
             label,
             None if s.points is None else one.reduce(s.points),
             s.points,

@@ -20,11 +20,11 @@ from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
 from autograder.grading.runner import Job, Runner
 from autograder.grading.scoring import no_points, score
-from autograder.grading.substitution import Graded
+from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import ExerciseMarks
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
-from autograder.slicing.client import TOO_LONG, Slice
+from autograder.slicing.slicer import TOO_LONG, Slice
 
 
 class ExerciseGrader:
@@ -60,7 +60,7 @@ class ExerciseGrader:
 
     def grade_slice(
         self, exercise: Exercise, code: Slice, job: Job, replaced: Sequence[str] = ()
-    ) -> Graded:
+    ) -> GradedExercise:
         """Run an exercise's tests, unless its code is missing, unchanged or too long, or uses forbidden functions."""
         tests = self.key.tests[exercise.name]
         problems = [*code.problems] if code.state == "written" else []
@@ -75,7 +75,7 @@ class ExerciseGrader:
         else:
             source = join_units(code.pieces, self.key.references(replaced))
             marks = self.grade_source(exercise, source, job, problems)
-        return Graded(marks, code, tuple(problems), tuple(replaced))
+        return GradedExercise(marks, code, tuple(problems), tuple(replaced))
 
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
@@ -89,7 +89,7 @@ class ExerciseGrader:
         return msgspec.structs.replace(marks, seconds=round(time.monotonic() - started, 4))
 
     def name_mistake(
-        self, exercise: Exercise, graded: Graded, job: Job, problems: list[str]
+        self, exercise: Exercise, graded: GradedExercise, job: Job, problems: list[str]
     ) -> str | None:
         """Return the known mistake in a wrong answer, or None.
 

@@ -23,7 +23,7 @@ from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.marks.regrade import find_again
 from autograder.submissions.class_source import find_submissions
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
 

@@ -1,4 +1,4 @@
-"""Regrade exercises that lost points, so that each mistake costs points only once, and identify known mistakes.
+"""Grade exercises that lost points again, so that each mistake costs points only once, and identify known mistakes.
 
 Entry point: `FollowUp`.
 """
@@ -14,10 +14,10 @@ from autograder.course.config import Exercise
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.own_code import own_statements
 from autograder.grading.runner import Job
-from autograder.grading.substitution import Graded, substitute_references
+from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget
-from autograder.slicing.client import Slice, Slicer, SlicingError
+from autograder.slicing.slicer import Slice, Slicer, SlicingError
 
 # If an exercise has one of these statuses, running more statements cannot help.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
@@ -26,7 +26,7 @@ WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
 class FollowUp:
-    """Regrades one submission's exercises. Adds errors to `problems`."""
+    """Grades one submission's exercises again. Adds errors to `problems`."""
 
     def __init__(
         self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]
@@ -35,11 +35,11 @@ class FollowUp:
         self._wider_runs = Budget(WIDER_RUNS, "submission")
         self._can_widen = True
 
-    def regrade(self, graded: Sequence[Graded]) -> list[Graded]:
-        """Regrade exercises that lost points, and look for known mistakes.
+    def grade_again(self, graded: Sequence[GradedExercise]) -> list[GradedExercise]:
+        """Grade exercises that lost points again, and look for known mistakes.
 
         Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
-        earns full points when regraded, later exercises use the student's code for it. If points are still missing, the
+        earns full points when graded again, later exercises use the student's code for it. If points are still missing, the
         exercise is also graded with all statements that may affect it, first without and then with reference solutions.
         """
         result = {first.code.exercise: first for first in graded}
@@ -59,16 +59,20 @@ class FollowUp:
         return list(result.values())
 
     def _widen(
-        self, exercise: Exercise, first: Graded, best: Graded, others: Mapping[str, Graded]
-    ) -> Graded:
-        """Regrade an exercise with all statements that may affect it. Return the best result."""
+        self,
+        exercise: Exercise,
+        first: GradedExercise,
+        best: GradedExercise,
+        others: Mapping[str, GradedExercise],
+    ) -> GradedExercise:
+        """Grade an exercise again with all statements that may affect it. Return the best result."""
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
-        job = Job(self._job.seed, self._wider_runs, is_trial=True)
+        job = Job(self._job.seed, self._wider_runs, has_low_limits=True)
         wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
-            job = replace(self._job, observe=None)  # the tests need more time than a trial allows
+            job = replace(self._job, observe=None)  # the tests need more time
             wider = self._grade_wide(exercise, code, others, job)
         if wider.marks.points <= best.marks.points:
             return best
@@ -79,8 +83,8 @@ class FollowUp:
         return wider
 
     def _grade_wide(
-        self, exercise: Exercise, code: Slice, others: Mapping[str, Graded], job: Job
-    ) -> Graded:
+        self, exercise: Exercise, code: Slice, others: Mapping[str, GradedExercise], job: Job
+    ) -> GradedExercise:
         wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
         try:
             return self._substitute(exercise, wider, others, job)
@@ -99,13 +103,17 @@ class FollowUp:
             return None
 
     def _substitute(
-        self, exercise: Exercise, original: Graded, others: Mapping[str, Graded], job: Job
-    ) -> Graded:
-        """Regrade an exercise, using references in place of earlier exercises that lost points. Return the best result."""
+        self,
+        exercise: Exercise,
+        original: GradedExercise,
+        others: Mapping[str, GradedExercise],
+        job: Job,
+    ) -> GradedExercise:
+        """Grade an exercise again, with references in place of earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
-        def grade_with(replaced: tuple[str, ...]) -> Graded:
+        def grade_with(replaced: tuple[str, ...]) -> GradedExercise:
             code = self._slicer.slice_again(exercise.name, replaced, original.wide)
             result = self._grader.grade_slice(exercise, code, job, replaced)
             return replace(result, problems=original.problems, wide=original.wide)
@@ -124,5 +132,5 @@ class FollowUp:
         return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
 
 
-def _lost_points(graded: Graded) -> bool:
+def _lost_points(graded: GradedExercise) -> bool:
     return graded.marks.points < graded.marks.max_points

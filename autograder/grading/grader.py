@@ -5,7 +5,6 @@ Entry point: `Grader`.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Job, Observer
 from autograder.grading.seeds import seed_of
-from autograder.grading.substitution import Graded
+from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     ExerciseMarks,
     SubmissionMarks,
@@ -32,10 +31,10 @@ from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
-from autograder.slicing import client as slicing
-from autograder.slicing.client import NotebookSlices, Slicer, SlicingError
-from autograder.submissions.cell import Cell
-from autograder.submissions.code_hash import hash_code
+from autograder.sandbox.errors import NoIsolation
+from autograder.slicing import slicer as slicing
+from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingError
+from autograder.submissions.cell import Cell, definitions, hash_code
 from autograder.submissions.submission import Submission
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,7 +89,7 @@ class Grader:
         seed = seed or seed_of(self.day.name, self._secret, submission)
         stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
-        graded: list[Graded] = []
+        graded: list[GradedExercise] = []
         code = ""
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
@@ -104,7 +103,8 @@ class Grader:
                         for exercise in exercises
                     ]
                     if not only:
-                        graded = FollowUp(self.exercises, slicer, job, problems).regrade(graded)
+                        follow_up = FollowUp(self.exercises, slicer, job, problems)
+                        graded = follow_up.grade_again(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
         if not only:
@@ -118,8 +118,22 @@ class Grader:
         shown = bounded(map(one_line, problems))
         return self._record(submission, seed, max_points, seconds, shown, marks, code)
 
-    def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks with no exercises, for a submission that could not be graded because of an internal error."""
+    def grade_or_log(
+        self, submission: Submission, seed: str | None = None, observe: Observer | None = None
+    ) -> SubmissionMarks:
+        """Grade a submission; see `grade`. If an internal error occurs, log it and return marks with no exercises.
+
+        Raises:
+            NoIsolation: The sandbox cannot be set up on this machine.
+        """
+        try:
+            return self.grade(submission, observe, seed=seed)
+        except NoIsolation:
+            raise
+        except Exception as error:
+            return self._internal_error(submission, error)
+
+    def _internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         activity = f"grading the submission of {submission.student}"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         return self._record(submission, "", self.day.points, 0.0, [problem], [])
@@ -159,23 +173,20 @@ def _hash_graded(notebook: NotebookSlices) -> str:
 
 
 def _problems_in_unread_cells(
-    graded: Sequence[Graded], cells: Sequence[Cell], problems: Sequence[str]
+    graded: Sequence[GradedExercise], cells: Sequence[Cell], problems: Sequence[str]
 ) -> Iterator[str]:
     """Yield a problem for each exercise that is missing because its cell is not a code cell or could not be parsed.
 
     If there are several such cells, the problem names the first code cell among them or, if there is none, the first cell.
     """
     missing = [exercise.code.exercise for exercise in graded if exercise.code.state == "absent"]
-    names = "|".join(map(re.escape, missing))
-    definition = re.compile(rf"^(?:def|class) ({names})\b", re.MULTILINE)
     for cell in sorted(cells, key=lambda cell: cell.kind != "code") if missing else ():
         is_unread = any(problem.startswith(f"cell {cell.number}: ") for problem in problems)
         if cell.kind == "code" and not is_unread:
             continue
         # A cell may contain millions of definitions.
-        for name in {found[1]: None for found in definition.finditer(cell.source)}:
-            if name not in missing:
-                continue
+        found = (match[1] for match in definitions(cell.source))
+        for name in {name: None for name in found if name in missing}:
             missing.remove(name)
             if cell.kind != "code":
                 yield (
@@ -189,7 +200,7 @@ def _problems_in_unread_cells(
                 )
 
 
-def _nothing_attempted(day: Day, graded: Sequence[Graded]) -> Iterator[str]:
+def _nothing_attempted(day: Day, graded: Sequence[GradedExercise]) -> Iterator[str]:
     """Yield a problem if no exercise was attempted."""
     if graded and all(exercise.marks.status == "not_attempted" for exercise in graded):
         if all(exercise.code.state == "absent" for exercise in graded):

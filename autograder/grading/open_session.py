@@ -48,7 +48,7 @@ def open_session(
         from autograder.marks import overrides
         from autograder.marks.class_roster import roster_for
         from autograder.marks.history import History
-        from autograder.submissions.client import Reader
+        from autograder.submissions.reader_client import Reader
 
         reader = stack.enter_context(Reader(sandbox))
         times = overrides.read_times(day)

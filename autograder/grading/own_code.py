@@ -7,11 +7,11 @@ import re
 from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
-from autograder.slicing.client import Slice
 from autograder.slicing.messages import Piece
+from autograder.slicing.slicer import Slice
+from autograder.submissions.cell import definitions
 
 MAX_CHARACTERS = 12_000  # per exercise
-DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
 def own_statements(code: Slice, day: Day) -> list[Statement]:
@@ -22,7 +22,7 @@ def own_statements(code: Slice, day: Day) -> list[Statement]:
     older = older_names(day)
     own: list[Piece] = []
     for piece in code.pieces:
-        name = DEFINITION.search(piece.source[:MAX_CHARACTERS])
+        name = next(definitions(piece.source[:MAX_CHARACTERS]), None)
         defined = older.get(name[1], name[1]) if name else ""
         if not piece.given and (defined not in day.names or defined == code.exercise):
             own.append(piece)

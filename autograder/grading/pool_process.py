@@ -20,7 +20,6 @@ from autograder.sandbox.launch import STANDBY, Standby
 
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
-    from autograder.grading.runner import Observer
     from autograder.marks.model import SubmissionMarks
     from autograder.submissions.submission import Submission
 
@@ -91,23 +90,4 @@ def _load_grader() -> Grader:
 
 def grade(submission: Submission, seed: str) -> SubmissionMarks:
     """Grade a submission."""
-    return grade_or_log(_load_grader(), submission, seed)
-
-
-def grade_or_log(
-    grader: Grader,
-    submission: Submission,
-    seed: str | None = None,
-    observe: Observer | None = None,
-) -> SubmissionMarks:
-    """Grade a submission; see `Grader.grade`. If an internal error occurs, log it and return marks with no exercises.
-
-    Raises:
-        NoIsolation: The sandbox cannot be set up on this machine.
-    """
-    try:
-        return grader.grade(submission, observe, seed=seed)
-    except NoIsolation:
-        raise
-    except Exception as error:
-        return grader.internal_error(submission, error)
+    return _load_grader().grade_or_log(submission, seed)

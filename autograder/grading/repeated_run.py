@@ -14,10 +14,9 @@ from autograder.execution.student import Student
 from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
-from autograder.grading.pool_process import grade_or_log
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
-from autograder.slicing.client import Slicer, SlicingError
 from autograder.slicing.messages import Piece
+from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
@@ -49,7 +48,7 @@ class Run:
                 run = tests.setdefault(tuple(replaced), {})
                 run[test.name] = _observe(test, message, student)
 
-        run = cls(grade_or_log(grader, submission, seed, observe), (), tests)
+        run = cls(grader.grade_or_log(submission, seed, observe), (), tests)
         if exercise and run.marks.exercises:
             run.pieces = _pieces(
                 grader, submission, next(e for e in run.marks.exercises if e.name == exercise)

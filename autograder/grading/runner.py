@@ -24,13 +24,13 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 class Job:
     """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
 
-    A trial has low limits and ends at the first timeout or crash in a test.
+    A run with low limits ends at the first timeout or crash in a test.
     """
 
     seed: str
     budget: Budget | None = None
     observe: Observer | None = None
-    is_trial: bool = False
+    has_low_limits: bool = False
 
 
 class Runner:
@@ -43,12 +43,12 @@ class Runner:
 
     def attempt(self, exercise: Exercise, source: Source, job: Job) -> Attempt:
         """Return a new attempt, which the caller must stop."""
-        if not job.is_trial:
+        if not job.has_low_limits:
             return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
         exercise = replace(exercise, limits=limits)
         return Attempt(
-            self.server, exercise, source, job.seed, job.budget, self._lock, is_trial=True
+            self.server, exercise, source, job.seed, job.budget, self._lock, has_low_limits=True
         )
 
     def outcomes(

@@ -23,7 +23,7 @@ from autograder.marks.model import CompressedMarks, SubmissionMarks, without_tes
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
 from autograder.submissions.class_source import FoundSubmission, find_submissions
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]

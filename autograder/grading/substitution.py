@@ -1,4 +1,4 @@
-"""Regrade an exercise with reference solutions to the exercises that it calls, so a mistake costs points only once.
+"""Grade an exercise again with reference solutions to the exercises that it calls, so a mistake costs points only once.
 
 Entry point: `substitute_references`.
 """
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from autograder.marks.model import ExerciseMarks, TestMarks
-from autograder.slicing.client import Slice
+from autograder.slicing.slicer import Slice
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedExercise:
     """An exercise's marks, the graded code, and the exercises replaced with reference solutions.
 
     `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
@@ -31,18 +31,18 @@ class Graded:
 
 
 STUB_ERROR = re.compile(r"\b(?:raised|got:) (?:NotImplementedError: `|NameError: name ')(\w+)")
-GradeWith = Callable[[tuple[str, ...]], Graded]
+GradeWith = Callable[[tuple[str, ...]], GradedExercise]
 
 
 def substitute_references(
-    original: Graded,
+    original: GradedExercise,
     lost: Sequence[str],
     dependent: Sequence[str],
     grade_with: GradeWith,
     sentences: Mapping[str, str],
     unfilled: Collection[str],
-) -> Graded:
-    """Regrade an exercise with reference solutions to the exercises that lost points, and return the better result.
+) -> GradedExercise:
+    """Grade an exercise again with reference solutions to the exercises that lost points, and return the better result.
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
@@ -56,9 +56,9 @@ def substitute_references(
         sentences: Maps each test's name to the sentence that students see if the test fails.
         unfilled: The exercises in `lost` that the student did not attempt.
     """
-    trials: dict[tuple[str, ...], Graded] = {}
+    trials: dict[tuple[str, ...], GradedExercise] = {}
 
-    def trial(names: Collection[str]) -> Graded:
+    def trial(names: Collection[str]) -> GradedExercise:
         replaced = tuple(name for name in (*lost, *dependent) if name in names)
         if replaced not in trials:
             trials[replaced] = grade_with(replaced)
@@ -82,8 +82,10 @@ def substitute_references(
 
 
 def _one_by_one(
-    original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
-) -> Graded:
+    original: GradedExercise,
+    names: Sequence[str],
+    trial: Callable[[Collection[str]], GradedExercise],
+) -> GradedExercise:
     """Replace exercises one at a time. Keep a replacement unless it loses points. Stop at full points or after a timeout."""
     best = original
     for name in names:
@@ -106,7 +108,10 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 
 
 def _with_original_messages(
-    original: Graded, best: Graded, sentences: Mapping[str, str], unfilled: Collection[str]
+    original: GradedExercise,
+    best: GradedExercise,
+    sentences: Mapping[str, str],
+    unfilled: Collection[str],
 ) -> ExerciseMarks:
     """Return the better marks with the original run's messages, because they show what the student's code does.
 

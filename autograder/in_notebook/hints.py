@@ -31,7 +31,7 @@ def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
     """Return the hint for the known mistake with these results, or "" unless exactly one mistake matches."""
     correct = results(known, known["correct"])
     mistakes = [(str(hint), results(known, numbers)) for hint, numbers in known["mistakes"]]
-    exact = {hint for hint, wrong in mistakes if _alike(seen, wrong)}
+    exact = {hint for hint, wrong in mistakes if are_alike(seen, wrong)}
     found = exact or {hint for hint, wrong in mistakes if _alike_if_run(seen, wrong, correct)}
     return found.pop() if len(found) == 1 else ""
 
@@ -55,9 +55,9 @@ def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[l
                 if not noticed and not _is_error(mistaken):
                     return False
                 break
-            if not _alike(own, mistaken):
+            if not are_alike(own, mistaken):
                 return False
-            noticed = noticed or not _alike(mistaken, right)
+            noticed = noticed or not are_alike(mistaken, right)
     return noticed
 
 
@@ -65,10 +65,10 @@ def _is_error(call: Any) -> bool:
     return isinstance(call, list) and call[0] == "error"
 
 
-def _alike(a: Any, b: Any) -> bool:
+def are_alike(a: Any, b: Any) -> bool:
     """Return whether two summaries are equal, with a tolerance for numbers."""
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_alike, a, b))
+        return len(a) == len(b) and all(map(are_alike, a, b))
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (a != a and b != b) or abs(a - b) <= 2e-3 * (1 + abs(b)) < float("inf")
     return bool(a == b)
@@ -91,7 +91,7 @@ def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
                     exec(compile(ast.Module([statement], []), exercise, "exec"), scope)
                 statements.append(calls[:])
     return [
-        [a if _alike(a, b) else "random" for a, b in zip(*pair, strict=False)]
+        [a if are_alike(a, b) else "random" for a, b in zip(*pair, strict=False)]
         for pair in zip(*runs, strict=True)
     ]
 
@@ -123,7 +123,7 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
         finally:
             del calls[number + 1 :]  # only the outermost call counts
         after = _summary(inputs)
-        record[:] = [_summary(result), [] if _alike(before, after) else after]
+        record[:] = [_summary(result), [] if are_alike(before, after) else after]
         with ignoring_errors():
             leaves = [x for x in inputs if x.requires_grad]
             total = sum(map(torch.norm, result if isinstance(result, list | tuple) else [result]))

@@ -13,7 +13,7 @@ from autograder.marks import conflicts, roster_notes
 from autograder.marks.conflicts import handed_in
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import Unmatched
-from autograder.protocol.plain_text import counted, format_number
+from autograder.protocol.plain_text import counted, format_number, list_with_count
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry, platform_id
@@ -93,7 +93,7 @@ def rows(
             f"lateness costs nothing, because grading.toml sets no late policy for {day.name}"
         )
     if unknown := _without_time(chosen, day):
-        names = roster_notes.list_names([row.entry.student for row in unknown])
+        names = list_with_count([row.entry.student for row in unknown])
         notes.append(
             f"the late policy was not applied to submissions whose times are unknown {names}. "
             f"{_source_of_times(unknown, day)}"

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from autograder.course.config import Day
 from autograder.marks.class_list import Row
-from autograder.marks.roster_notes import list_names
-from autograder.protocol.plain_text import counted
+from autograder.protocol.plain_text import counted, list_with_count
 
 
 def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
@@ -30,7 +29,7 @@ def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
     ]
     if names:
         yield (
-            f"these students get 0 points because they attempted no exercise {list_names(names)}. Ask whether they "
+            f"these students get 0 points because they attempted no exercise {list_with_count(names)}. Ask whether they "
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
         )

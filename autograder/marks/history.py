@@ -12,7 +12,6 @@ import fcntl
 import getpass
 import hashlib
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -27,15 +26,14 @@ from autograder.course.state_folder import StoreError, course_folder, store_erro
 from autograder.marks import current_marks, schema
 from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks, one_line
-from autograder.marks.renaming import rename_exercises
+from autograder.marks.model import SubmissionMarks, one_line, rename_exercises
 from autograder.marks.submission_times import SubmissionTimes
+from autograder.submissions.cell import definitions
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
 WAIT = 30.0  # seconds to wait while another process writes
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
-DEFINITION = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 NO_NAMES: Mapping[str, str] = {}
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
@@ -60,9 +58,9 @@ def basis_of(
     file = submission.problems, submission.readable, submission.release
     # Marks contain a problem for each exercise that only a text cell defines.
     texts = [
-        (c.number, sorted({found[1] for found in DEFINITION.finditer(c.source)}))
+        (c.number, sorted(names))
         for c in submission.cells
-        if c.kind != "code" and DEFINITION.search(c.source)
+        if c.kind != "code" and (names := {found[1] for found in definitions(c.source)})
     ]
     hashed = [cells, *file, texts] if texts else [cells, *file]
     code = hashlib.sha256(msgspec.json.encode(hashed)).hexdigest()

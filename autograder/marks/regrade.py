@@ -17,7 +17,7 @@ from autograder.marks.current_marks import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.protocol.plain_text import format_number
 from autograder.submissions.class_source import FoundSubmission, find_submissions
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 
 ROUNDING = 0.01  # maximum rounding error in a test's points

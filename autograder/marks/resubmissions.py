@@ -10,8 +10,7 @@ from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.current_marks import Replacement
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.roster_notes import list_names
-from autograder.protocol.plain_text import format_number
+from autograder.protocol.plain_text import format_number, list_with_count
 from autograder.submissions.people import HandedIn
 
 
@@ -66,7 +65,7 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
         one for one in again if one.before is not None and (one.row.points or 0.0) < one.before
     ]
     if worse:
-        names = list_names([str(one) for one in worse])
+        names = list_with_count([str(one) for one in worse])
         newest = "The newest submission counts. " if group == "latest" else ""
         yield (
             f"these resubmissions lower the final points {names}. {newest}To make an earlier one count, run "
@@ -75,7 +74,7 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
     timed = [one.row.entry.label for one in again if one.row.entry.hours_late(day.name) is not None]
     if timed:
         yield (
-            f"these students resubmitted and have late_hours in roster.csv {list_names(timed)}. Enter the hours of the new "
+            f"these students resubmitted and have late_hours in roster.csv {list_with_count(timed)}. Enter the hours of the new "
             "submission if you have not done so"
         )
 

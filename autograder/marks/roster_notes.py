@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Day
+from autograder.protocol.plain_text import list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry
 
-MAX_NAMES = 10  # maximum number of names in a note
 MAX_COMPARISONS = (
     100_000  # maximum number of pairs of names to compare, which takes about two seconds
 )
@@ -43,7 +43,7 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
         ]
         yield (
             "these roster rows match no submission, because students with these names have different ids on the platform "
-            f"{list_names(names)}. "
+            f"{list_with_count(names)}. "
             "If these are the same students, enter the platform's ids or leave the cells empty"
         )
     if late := _late(unmatched.absent, day, ids):
@@ -51,7 +51,7 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
         names = [e.label + (f" [closest: {near[e]}]" if e in near else "") for e in late]
         yield (
             "these roster rows set extension, late_hours or excused, but match no submission "
-            f"{list_names(names)}. If one of these students submitted work, enter the id or name from "
+            f"{list_with_count(names)}. If one of these students submitted work, enter the id or name from "
             f"`autograder list {day.name}`"
         )
 
@@ -70,16 +70,9 @@ def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]
     labels = [*near, *(one for one in unmatched.strangers if not is_partial and one not in near)]
     if labels:
         names = [f"{one} [closest: {near[one].label}]" if one in near else one for one in labels]
-        yield f"these students are not on the roster {list_names(names)}"
+        yield f"these students are not on the roster {list_with_count(names)}"
     if rest:
-        yield f"these students on the roster have no submission {list_names([e.label for e in rest])}"
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Return a string with the number of names and the first `MAX_NAMES` names."""
-    comma = "; " if any(", " in name for name in names) else ", "
-    more = f"{comma}…" if len(names) > MAX_NAMES else ""
-    return f"({len(names)}): {comma.join(names[:MAX_NAMES])}{more}"
+        yield f"these students on the roster have no submission {list_with_count([e.label for e in rest])}"
 
 
 def _late(absent: Sequence[Entry], day: Day, ids: Mapping[Entry, Sequence[str]]) -> list[Entry]:

@@ -37,7 +37,7 @@ from autograder.feedback import sentences
 from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
 from autograder.nbgrader_plugin.pipeline import GradedExporter
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
 
 STAMP = "autograder"  # key in the metadata of an autograded notebook

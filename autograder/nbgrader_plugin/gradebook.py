@@ -22,7 +22,7 @@ from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.submissions import disk, platforms
 from autograder.submissions.class_source import find_submissions
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import printable
 
 

@@ -44,9 +44,9 @@ from autograder.nbgrader_plugin.notebook_nodes import (
 )
 from autograder.release.notebook import METADATA, solution_notebook
 from autograder.sandbox.errors import NoIsolation
-from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Reader
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M | re.S)

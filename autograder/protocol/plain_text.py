@@ -1,14 +1,15 @@
-"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`
-and `format_number`.
+"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`,
+`list_with_count` and `format_number`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 LONGEST = 300  # maximum characters in a name or sentence
 MAX_PROBLEMS = 50  # problems per submission
+MAX_NAMES = 10  # maximum number of names in a note
 
 
 def printable(text: str) -> str:
@@ -33,6 +34,13 @@ def escaped(text: str, keep: str = "") -> str:
 def counted(number: float, noun: str) -> str:
     """Return a number and its noun, such as "1 page" or "2 pages"."""
     return f"{format_number(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def list_with_count(names: Sequence[str]) -> str:
+    """Return a string with the number of names and the first `MAX_NAMES` names."""
+    comma = "; " if any(", " in name for name in names) else ", "
+    more = f"{comma}…" if len(names) > MAX_NAMES else ""
+    return f"({len(names)}): {comma.join(names[:MAX_NAMES])}{more}"
 
 
 def format_number(number: float) -> str:

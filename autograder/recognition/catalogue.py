@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
-from autograder.course.text_files import read_text
+from autograder.course.files import read_text
 
 CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from torch import nn
 
-from autograder.execution.connection import Process
+from autograder.execution.connection import Channel
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
@@ -53,7 +53,7 @@ class RecordedCall:
 class Recorder:
     """A proxy for a sandboxed process. It records each request made through its `student` and forwards it to the process."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Channel) -> None:
         self._process = process
         self._nested = False
         self.calls: list[RecordedCall] = []
@@ -123,7 +123,7 @@ class _ModelObserver:
 
 def replay(
     calls: Sequence[RecordedCall],
-    process: Process,
+    process: Channel,
     references: ReferenceProcess | None,
     max_size: int,
 ) -> list[Observations]:

@@ -27,7 +27,7 @@ from nbgrader.converters import GenerateAssignment
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import FILE, CourseError, Day
-from autograder.course.text_files import read_text
+from autograder.course.files import read_text
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes

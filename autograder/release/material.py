@@ -12,7 +12,7 @@ from types import ModuleType
 
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
-from autograder.course.text_files import read_text
+from autograder.course.files import read_text
 from autograder.in_notebook import (
     checks,
     error_advice,

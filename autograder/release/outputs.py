@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
-from autograder.in_notebook.hints import _alike
+from autograder.in_notebook.hints import are_alike
 from autograder.in_notebook.material import pack
 from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.release import material
@@ -131,7 +131,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
     for sentence, results in seen:
         others = [correct, *(other for name, other in seen if name != sentence)]
         # Many mistakes raise errors in every check, so errors alone do not identify a mistake.
-        if _has_value(results) and not any(_alike(results, other) for other in others):
+        if _has_value(results) and not any(are_alike(results, other) for other in others):
             listed.append([sentence, _numbers(results, calls)])
     return {
         "methods": methods,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 
 from autograder.course.config import Day
-from autograder.course.text_files import read_text
+from autograder.course.files import read_text
 
 README = """\
 # {title}

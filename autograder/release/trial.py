@@ -20,8 +20,8 @@ from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
 from autograder.release import visible_checks
 from autograder.sandbox.client import Server
-from autograder.slicing import client as slicing
-from autograder.slicing.client import Slice, Slicer
+from autograder.slicing import slicer as slicing
+from autograder.slicing.slicer import Slice, Slicer
 from autograder.submissions.cells import Cell, read_cells
 
 SEEDS = ("1", "2", "3")  # correct answers are tested with every seed, mistakes only with the first

@@ -1,4 +1,4 @@
-"""Define the messages between the slicing client and the slicing service. They are encoded with msgpack."""
+"""Define the messages between `Slicer` and the slicing service in the reader process. They are encoded with msgpack."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.msgpack import Decoder
 
 from autograder.submissions.cell import Cell
-from autograder.submissions.messages import Sentence, Sentences
+from autograder.submissions.reader_messages import FileRequest, Sentence, Sentences
 
 MAX_UNITS = 500_000
 MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
@@ -16,7 +17,7 @@ State = Literal["absent", "stub", "written", "too_long"]
 Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
-class Exercise(msgspec.Struct, frozen=True):
+class ReleasedExercise(msgspec.Struct, frozen=True):
     """An exercise as released to students.
 
     Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
@@ -29,22 +30,47 @@ class Exercise(msgspec.Struct, frozen=True):
     renamed_from: tuple[str, ...]
 
 
-class Course(msgspec.Struct, frozen=True):
+class ReleasedCourse(msgspec.Struct, frozen=True):
     """The parts of a day that slicing needs. All of them are visible to students in the release."""
 
-    exercises: list[Exercise]
+    exercises: list[ReleasedExercise]
     unassigned: list[str]  # exercises that students do not fill in
     given: list[Cell]
     release: list[str]  # the sources of all code cells
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One part of an encoded `Course`. A whole course is too large for a single control message."""
+class CoursePart(msgspec.Struct, frozen=True):
+    """One part of an encoded `ReleasedCourse`. A whole course is too large for a single control message."""
 
     course: str
     number: int
     count: int
     data: bytes
+
+
+class SliceAll(msgspec.Struct, frozen=True, tag="Slice"):
+    """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
+
+    The process keeps the cells for later `SliceAgain` requests.
+    """
+
+    course: str
+
+
+class SliceAgain(msgspec.Struct, frozen=True, tag="Again"):
+    """A request to slice the cells of the last `SliceAll` request again for one exercise.
+
+    Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
+    that may affect the exercise.
+    """
+
+    exercise: str
+    replaced: list[str]
+    wide: bool
+
+
+Request = FileRequest | SliceAll | SliceAgain  # every request that a reader process answers
+REQUESTS = Decoder(Request)
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -60,7 +86,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order.
+    """The code of one exercise. `pieces` are indices into `Slices.pieces`, in execution order.
 
     If the code is longer than `MAX_CODE`, there are no pieces.
     """
@@ -73,7 +99,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
     used: Sentences
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Slices(msgspec.Struct, frozen=True):
     """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]

@@ -1,8 +1,8 @@
 """Parse students' files in the sandbox, in a separate process for each submission.
 
 The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It cannot access files or
-the network, so it requests file contents over its connection. Its clients are submissions/client.py and
-slicing/client.py.
+the network, so it requests file contents over its connection. Its clients are submissions/reader_client.py and
+slicing/slicer.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from autograder.course import release_stamp
 from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import service
-from autograder.submissions import messages as m
-from autograder.submissions.archives import OF_CLASS, Damaged, Entry, Refused, is_archive
+from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
+from autograder.submissions import reader_messages as m
+from autograder.submissions.archives import OF_CLASS, ArchiveEntry, Damaged, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import has_notebook_suffix
@@ -60,7 +61,7 @@ class Remote(io.RawIOBase):
         if size <= 0:
             return 0
         _send(self._connection, m.Pull(self._position, size))
-        _, data = frames.receive(self._connection, m.REQUESTS, math.inf)
+        _, data = frames.receive(self._connection, REQUESTS, math.inf)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -78,16 +79,16 @@ class Remote(io.RawIOBase):
         return data
 
 
-class Reader:
-    """Handler for requests about one submission or one class archive."""
+class Handler:
+    """Answers requests about one submission or one class archive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._members: list[Entry] = []
+        self._members: list[ArchiveEntry] = []
         self._member = b""
         self._slicer: service.NotebookSlicer | None = None
 
-    def answer(self, request: m.Request, body: bytearray) -> bytes:
+    def answer(self, request: Request, body: bytearray) -> bytes:
         """Process a request and return the response body. Raises Refused."""
         match request:
             case m.Read():
@@ -101,11 +102,11 @@ class Reader:
                 return self._member[request.offset : request.offset + request.size]
             case m.ReadMetadata():
                 return _encode(self._metadata(request.size))
-            case m.Slice():
+            case SliceAll():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
                 self._slicer = service.NotebookSlicer(service.COURSES[request.course], cells)
                 return _encode(self._slicer.slice_all())
-            case m.Again():
+            case SliceAgain():
                 assert self._slicer is not None
                 return _encode(
                     self._slicer.slice_again(request.exercise, request.replaced, request.wide)
@@ -179,7 +180,7 @@ def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.F
 
 
 def _read_member(
-    place: str, entry: Entry, day: str, notes: tuple[str, ...], nested: bool
+    place: str, entry: ArchiveEntry, day: str, notes: tuple[str, ...], nested: bool
 ) -> list[m.File]:
     try:
         data = read_entry(entry)
@@ -229,25 +230,25 @@ def warm_up() -> None:
 
 
 def prepare(data: bytes) -> None:
-    """Receive part of a course from `slicing.client.prepare`."""
+    """Receive part of a course from `slicing.slicer.prepare`."""
     service.prepare(data)
 
 
 def serve(connection: socket.socket) -> None:
     """Answer requests until the grader closes the connection."""
     warnings.simplefilter("ignore")
-    reader = Reader(connection)
+    handler = Handler(connection)
     with contextlib.suppress(ConnectionError):
         while True:
-            request, body = frames.receive(connection, m.REQUESTS, math.inf)
-            _respond(connection, reader, request, body)
+            request, body = frames.receive(connection, REQUESTS, math.inf)
+            _respond(connection, handler, request, body)
 
 
 def _respond(
-    connection: socket.socket, reader: Reader, request: m.Request, body: bytearray
+    connection: socket.socket, handler: Handler, request: Request, body: bytearray
 ) -> None:
     try:
-        answer = reader.answer(request, body)
+        answer = handler.answer(request, body)
     except Refused as error:
         _send(connection, m.Failed(printable(str(error))))
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Extract each exercise's code from a notebook. The reader runs this module in the sandbox; client.py calls it.
+"""Extract each exercise's code from a notebook. The reader runs this module in the sandbox; slicer.py calls it.
 
 `prepare` receives a course before any process is forked. It caches the release's cells, which most notebooks contain.
 """
@@ -18,12 +18,12 @@ from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (
     MAX_CODE,
-    Answer,
-    Course,
-    Exercise,
+    CoursePart,
     ExerciseSlice,
-    Part,
     Piece,
+    ReleasedCourse,
+    ReleasedExercise,
+    Slices,
 )
 from autograder.slicing.older_names import (
     define_older_names,
@@ -44,7 +44,7 @@ REFERENCE = "# {name}: the reference"
 class PreparedCourse:
     """A course whose provided code has already been parsed."""
 
-    exercises: dict[str, Exercise]
+    exercises: dict[str, ReleasedExercise]
     given: list[Unit]
     vocabulary: Vocabulary
     current: dict[str, str]  # older names of exercises, mapped to current names
@@ -56,19 +56,19 @@ _PARTS: dict[str, dict[int, bytes]] = {}
 
 
 def prepare(data: bytes) -> None:
-    """Receive a `Part` and prepare the course once all parts have arrived."""
-    part = msgspec.msgpack.decode(data, type=Part)
+    """Receive a `CoursePart` and prepare the course once all parts have arrived."""
+    part = msgspec.msgpack.decode(data, type=CoursePart)
     parts = _PARTS.setdefault(part.course, {})
     parts[part.number] = part.data
     if len(parts) == part.count and part.course not in COURSES:
         whole = b"".join(parts[number] for number in range(part.count))
-        course = msgspec.msgpack.decode(whole, type=Course)
+        course = msgspec.msgpack.decode(whole, type=ReleasedCourse)
         COURSES[part.course] = _prepared(course)
         for exercise in course.exercises:
             is_unfilled(exercise.stub, exercise.stub)
 
 
-def _prepared(course: Course) -> PreparedCourse:
+def _prepared(course: ReleasedCourse) -> PreparedCourse:
     given = [
         replace(u, is_replaceable=not u.always and u.binds.isdisjoint(course.unassigned))
         for u in given_units(course.given, [exercise.stub for exercise in course.exercises])
@@ -115,15 +115,15 @@ class NotebookSlicer:
         self._units, self._problems = parse_units(cells)
         self._units += [*define_present_names(self._units, course.current)]
 
-    def slice_all(self) -> Answer:
+    def slice_all(self) -> Slices:
         """Return the slices of all exercises."""
         names = list(self._course.exercises)
         pieces = _Pieces()
         slices = [self._slice(name, self._course.given, names, pieces) for name in names]
         problems = tuple(bounded(map(printable, self._problems)))
-        return Answer(pieces.found, slices, problems, self._homes(names))
+        return Slices(pieces.found, slices, problems, self._homes(names))
 
-    def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Answer:
+    def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Slices:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
 
         If `wide` is true, it contains all statements that may affect the exercise.
@@ -133,7 +133,7 @@ class NotebookSlicer:
             given += [_reference(name), *define_older_names(name, self._course.current)]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
-        return Answer(pieces.found, [self._slice(exercise, given, names, pieces, wide)])
+        return Slices(pieces.found, [self._slice(exercise, given, names, pieces, wide)])
 
     def _slice(
         self,
@@ -198,7 +198,7 @@ class _Pieces:
         return self._numbers[id(unit)]
 
 
-def _is_stub(exercise: Exercise, units: Sequence[Unit], wide: bool) -> bool:
+def _is_stub(exercise: ReleasedExercise, units: Sequence[Unit], wide: bool) -> bool:
     """Return whether an exercise is still a stub. A class is not a stub if other statements add methods to it."""
     names = {exercise.name, *exercise.renamed_from}
     own = [unit for unit in units if not names.isdisjoint(unit.binds)]
@@ -216,7 +216,7 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit], wide: bool) -> bool:
 
 
 def _forbidden_uses(
-    code: Code, exercise: Exercise, vocabulary: Vocabulary, exercises: Collection[str]
+    code: Code, exercise: ReleasedExercise, vocabulary: Vocabulary, exercises: Collection[str]
 ) -> tuple[str, ...]:
     """Return the forbidden functions mentioned in the student's code for an exercise, resolving the course's imports."""
     own = _without_unread(code, {exercise.name, *exercise.renamed_from}, exercises)

@@ -50,7 +50,7 @@ class Damaged(Refused):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """A file in an archive."""
 
     name: str
@@ -66,7 +66,7 @@ def is_archive(name: str, beginning: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """The maximum number of entries, total size of all members in bytes, and compression ratio."""
 
     entries: int
@@ -83,13 +83,13 @@ class Limits:
             raise Refused(f"the archive would unpack to more than {self.ratio} times its size")
 
 
-OF_STUDENT = Limits(MAX_ENTRIES, MAX_TOTAL, MAX_RATIO)
+OF_STUDENT = ArchiveLimits(MAX_ENTRIES, MAX_TOTAL, MAX_RATIO)
 # One student's files must not make a whole class's download unreadable, so only the size of each member is limited. A
 # compressed tar archive is not a platform's download, and is always subject to the limits above.
-OF_CLASS = Limits(MAX_CLASS_ENTRIES, math.inf, math.inf)
+OF_CLASS = ArchiveLimits(MAX_CLASS_ENTRIES, math.inf, math.inf)
 
 
-def iter_entries(file: BinaryIO, limits: Limits = OF_STUDENT) -> Iterator[Entry]:
+def iter_entries(file: BinaryIO, limits: ArchiveLimits = OF_STUDENT) -> Iterator[ArchiveEntry]:
     """Yield the files in a zip archive or an optionally compressed tar archive, in archive order.
 
     Raises Refused if the archive is damaged or exceeds a limit.
@@ -111,7 +111,7 @@ def iter_entries(file: BinaryIO, limits: Limits = OF_STUDENT) -> Iterator[Entry]
         raise Damaged("the archive is damaged, truncated or in an unsupported format") from error
 
 
-def _zip_entries(file: BinaryIO, size: int, limits: Limits) -> Iterator[Entry]:
+def _zip_entries(file: BinaryIO, size: int, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
     # zipfile reads the whole central directory at once, so check its size first.
     if _directory_bytes(file, size) > limits.entries * ENTRY_BYTES:
         raise Refused(f"the archive has more than {limits.entries:,} entries")
@@ -121,7 +121,7 @@ def _zip_entries(file: BinaryIO, size: int, limits: Limits) -> Iterator[Entry]:
     limits.check(len(infos), sum(info.file_size for info, problem in files if not problem), size)
     for info, problem in files:
         name = info.filename.replace("\\", "/")  # some Windows tools write paths with backslashes
-        yield Entry(name, partial(archive.read, info), problem)
+        yield ArchiveEntry(name, partial(archive.read, info), problem)
 
 
 def _directory_bytes(file: BinaryIO, size: int) -> int:
@@ -156,7 +156,7 @@ def _zip_problem(info: zipfile.ZipInfo) -> str:
     return _too_large(info.file_size)
 
 
-def _tar_entries(file: BinaryIO, limits: Limits) -> Iterator[Entry]:
+def _tar_entries(file: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
     archive = tarfile.TarFile(fileobj=file)
     count = total = 0
     while (member := archive.next()) is not None:
@@ -165,7 +165,7 @@ def _tar_entries(file: BinaryIO, limits: Limits) -> Iterator[Entry]:
         total += 0 if problem else member.size
         limits.check(count, total, total)
         if not member.isdir():
-            yield Entry(member.name, partial(_tar_read, archive, member), problem)
+            yield ArchiveEntry(member.name, partial(_tar_read, archive, member), problem)
     # tarfile treats any damaged header except the first as the end of the archive.
     file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)

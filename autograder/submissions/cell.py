@@ -1,7 +1,10 @@
-"""Represent notebook cells and limit how many are read."""
+"""Represent notebook cells, limit how many are read, find definitions in their text and compare their code."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +14,8 @@ MAX_CELLS = 100_000
 EMPTY_FILE, EMPTY_NOTEBOOK = "the file is empty", "the notebook has no cells"
 MAX_ID_LENGTH = 64  # maximum number of characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
+DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
+IGNORED = re.compile(r"#[^\n]*|\s+")  # comments and whitespace
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -30,3 +35,15 @@ def check_count(count: int) -> None:
     """Raise Unreadable if a file has more than `MAX_CELLS` cells."""
     if count > MAX_CELLS:
         raise Unreadable(f"the file has {count:,} cells (limit: {MAX_CELLS:,})")
+
+
+def definitions(source: str) -> Iterator[re.Match[str]]:
+    """Find the top-level functions and classes in text that may not be valid Python. Group 1 of each match is the name."""
+    return DEFINITION.finditer(source)
+
+
+def hash_code(sources: Iterable[str]) -> str:
+    """Return a hash of the statements or cells, ignoring comments, whitespace, duplicates and order."""
+    code = sorted({IGNORED.sub("", source) for source in set(sources)} - {""})
+    text = "\0".join(code)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -12,12 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell
-from autograder.submissions.filenames import is_other_day, list_names, stem
+from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
+from autograder.submissions.filenames import is_other_day, list_first, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
 
-DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 STATEMENT = re.compile(r"^[^\s#)\]}]", re.MULTILINE)  # a line that begins a top-level statement
 STUB = "NotImplementedError"
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -45,7 +44,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     if not candidates[best].readable:
         reasons = [f"{names[n]}: {'; '.join(candidates[n].problems)}" for n in (best, *others)]
         return replace(candidates[best], problems=tuple(reasons))
-    left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
+    left_out = list_first(_describe(candidates[n], names[n], filled[n]) for n in others)
     taken = _describe(candidates[best], names[best], filled[best])
     problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
     own = [f"{names[best]}: {each}" for each in candidates[best].problems]
@@ -56,7 +55,7 @@ def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
     """Return the exercises whose last definition in the cells is not a stub."""
     found: set[str] = set()
     for cell in (cell for cell in cells if cell.kind == "code"):
-        for match in DEFINITION.finditer(cell.source):
+        for match in definitions(cell.source):
             if match[1] in exercises:
                 end = STATEMENT.search(cell.source, match.end())
                 body = cell.source[match.end() : end.start() if end else None]
@@ -84,7 +83,7 @@ def find_day(submission: Submission, day: str, exercises: Mapping[str, Collectio
 def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
     """Return the exercises that the cells define, whether or not they are filled in."""
     code = (cell.source for cell in cells if cell.kind == "code")
-    found = (match[1] for source in code for match in DEFINITION.finditer(source))
+    found = (match[1] for source in code for match in definitions(source))
     return {name for name in found if name in exercises}
 
 

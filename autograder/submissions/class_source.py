@@ -13,8 +13,8 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.renames import known_names
 from autograder.submissions.choice import choose, find_day
-from autograder.submissions.client import Reader
 from autograder.submissions.people import Person
+from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission, read_submissions
 

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from autograder.protocol.plain_text import printable
 from autograder.submissions import platforms
-from autograder.submissions.client import Reader, positional_reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import SUBMITTED, Metadata
+from autograder.submissions.reader_client import Reader, positional_reader
 from autograder.submissions.reader_process import ReadError
 
 CONFIG = "nbgrader_config.py"

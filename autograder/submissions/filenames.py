@@ -80,7 +80,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[ _-]", "", name.casefold())
 
 
-def list_names(names: Iterable[str]) -> str:
+def list_first(names: Iterable[str]) -> str:
     """Return the first few names as text, followed by the number of remaining names."""
     found = list(dict.fromkeys(names))
     more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""

@@ -12,8 +12,8 @@ from typing import BinaryIO
 from autograder.submissions import platforms
 from autograder.submissions.archives import (
     OF_STUDENT,
-    Entry,
-    Limits,
+    ArchiveEntry,
+    ArchiveLimits,
     Refused,
     is_archive,
     iter_entries,
@@ -34,7 +34,7 @@ class ArchiveFolder:
 
     name: str
     above: ArchiveFolder | None = None
-    files: dict[str, Entry] = field(default_factory=dict)
+    files: dict[str, ArchiveEntry] = field(default_factory=dict)
     folders: dict[str, ArchiveFolder] = field(default_factory=dict)
     kind: str = "folder"
     problem: str = ""  # why the rest of the archive could not be read; set only for the root
@@ -61,11 +61,11 @@ class ArchiveFolder:
 
 
 def read_tree(
-    file: BinaryIO, name: str, limits: Limits = OF_STUDENT
-) -> tuple[ArchiveFolder, dict[str, Entry]]:
+    file: BinaryIO, name: str, limits: ArchiveLimits = OF_STUDENT
+) -> tuple[ArchiveFolder, dict[str, ArchiveEntry]]:
     """Return an archive's root folder and a dict of its files by path. Raises Refused if no file in the archive can be read."""
     root = ArchiveFolder(name, kind="archive")
-    by_place: dict[str, Entry] = {}
+    by_place: dict[str, ArchiveEntry] = {}
     try:
         for entry in iter_entries(file, limits):
             *folders, last = _parts(entry.name)
@@ -103,7 +103,7 @@ def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFil
     yield from files
 
 
-def read_entry(entry: Entry) -> bytes:
+def read_entry(entry: ArchiveEntry) -> bytes:
     """Return the bytes of a file in an archive. Raises Refused if the file is damaged or must not be read."""
     if entry.problem:
         raise Refused(entry.problem)

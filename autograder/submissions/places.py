@@ -20,7 +20,7 @@ from autograder.submissions.filenames import (
     is_hidden,
     is_notebook,
     is_other_day,
-    list_names,
+    list_first,
     stem,
 )
 from autograder.submissions.people import HandedIn, labels
@@ -100,7 +100,7 @@ def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
     chosen = next((file for file in files if not file.problem), files[0]).wrapper
-    others = list_names(file.place for file in files if file.wrapper != chosen)
+    others = list_first(file.place for file in files if file.wrapper != chosen)
     note = f"not graded, because the name also occurs in an outer folder: {others}"
     kept = [file for file in files if file.wrapper == chosen]
     return [replace(kept[0], notes=(*kept[0].notes, note)), *kept[1:]]
@@ -115,7 +115,7 @@ def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
     problem = files[0].problem
     return [
         replace(
-            files[0], problem=f"{problem}, only {list_names(left_out)}" if left_out else problem
+            files[0], problem=f"{problem}, only {list_first(left_out)}" if left_out else problem
         )
     ]
 

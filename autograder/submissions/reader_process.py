@@ -18,7 +18,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
 from autograder.sandbox.meter import Meter
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 
 SECONDS = 20  # CPU seconds per submission
 MEMORY = 2_000_000_000  # bytes
@@ -46,7 +46,7 @@ class ReaderProcess:
         )
 
     def ask(
-        self, request: m.Request, file: ReadAt | None = None, size: int = 0, body: bytes = b""
+        self, request: msgspec.Struct, file: ReadAt | None = None, size: int = 0, body: bytes = b""
     ) -> bytearray:
         """Send a request and return the response body.
 

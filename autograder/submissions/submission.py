@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.protocol.plain_text import bounded, escaped, printable
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Reader, positional_reader
 from autograder.submissions.disk import DiskFolder, NotRegularFile, open_regular, owner_from_path
 from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.people import HandedIn, Person, labels
@@ -27,6 +26,7 @@ from autograder.submissions.places import (
     find_for_student,
     find_in_class,
 )
+from autograder.submissions.reader_client import Reader, positional_reader
 from autograder.submissions.reader_process import ReadAt, ReadError
 
 __all__ = ["Submission", "printable", "read_submissions"]

@@ -25,7 +25,7 @@ from autograder.grading.grader import Grader
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.client import NotebookSlices, Slicer, SlicingCourse, prepare
+from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
 from autograder.submissions.cells import Cell
 from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission

@@ -17,8 +17,8 @@ from autograder.grading import grader, scoring
 from autograder.grading.fork_server import start_server
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.client import NotebookSlices, Slicer
 from autograder.slicing.messages import Piece
+from autograder.slicing.slicer import NotebookSlices, Slicer
 from autograder.submissions.cells import Cell
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside

@@ -20,7 +20,6 @@ from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
 from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
 from autograder.grading.fork_server import start_server
-from autograder.grading.pool_process import grade_or_log
 from autograder.marks.engine_version import engine_version
 from autograder.sandbox.errors import NoIsolation
 
@@ -100,7 +99,7 @@ def _reply(data: bytes) -> Reply:
         grader = plugin.grader(task.course)
         if task.submission is None:
             return Ready(grader.server.isolation)
-        return Graded(grade_or_log(grader, task.submission, task.seed))
+        return Graded(grader.grade_or_log(task.submission, task.seed))
     except NoIsolation as error:
         return Refused(worker.address, socket.gethostname(), "isolation", str(error))
     except CourseError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from autograder.sandbox.command import LAYERS
 from autograder.sandbox.walls import landlock
-from autograder.sandbox.walls.trial import error_in_child
+from autograder.sandbox.walls.child_process import error_in_child
 from autograder.sandbox.walls.wall import Wall
 
 

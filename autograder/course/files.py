@@ -1,10 +1,14 @@
-"""Read the course's own text files, such as graders. Entry point: `read_text`."""
+"""Read the course's own text files, such as graders. Entry points: `FILE`, `CourseError` and `read_text`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from autograder.course.tables import CourseError
+FILE = "grading.toml"
+
+
+class CourseError(Exception):
+    """Raised when the course's own files are invalid. The message fits on one line."""
 
 
 def read_text(file: Path) -> str:

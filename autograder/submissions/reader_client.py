@@ -10,7 +10,7 @@ from typing import BinaryIO, Self, TypeVar
 
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.command import READER
-from autograder.submissions import messages as m
+from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import MAX_CELLS
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
@@ -152,7 +152,7 @@ class ArchiveListing:
         self._opened = member.number
         return size
 
-    def _ask(self, request: m.Request) -> bytearray:
+    def _ask(self, request: m.FileRequest) -> bytearray:
         return self._process.ask(request, self._file, self._request.size)
 
     def close(self) -> None:

@@ -84,33 +84,11 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
     size: int
 
 
-class Slice(msgspec.Struct, frozen=True, tag=True):
-    """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
-
-    The process keeps the cells for later `Again` requests.
-    """
-
-    course: str
-
-
-class Again(msgspec.Struct, frozen=True, tag=True):
-    """A request to reslice the cells of the last `Slice` request for one exercise.
-
-    Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
-    that may affect the exercise.
-    """
-
-    exercise: str
-    replaced: list[str]
-    wide: bool
-
-
 class Pulled(msgspec.Struct, frozen=True, tag=True):
     """The reply to a `Pull`. The body contains the requested bytes."""
 
 
-Request = Read | List | Open | Take | ReadMetadata | Slice | Again | Pulled
-REQUESTS = Decoder(Request)
+FileRequest = Read | List | Open | Take | ReadMetadata | Pulled
 
 
 # ---- responses

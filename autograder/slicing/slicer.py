@@ -24,8 +24,17 @@ from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.messages import MAX_CODE, Answer, Course, Exercise, Part, Piece, State
-from autograder.submissions import messages as m
+from autograder.slicing.messages import (
+    MAX_CODE,
+    CoursePart,
+    Piece,
+    ReleasedCourse,
+    ReleasedExercise,
+    SliceAgain,
+    SliceAll,
+    Slices,
+    State,
+)
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
@@ -34,7 +43,7 @@ PART = 48_000  # bytes of encoded course data per message; messages are limited 
 TOO_LONG = (
     f"the code could not be run: with everything that it uses, it is longer than {MAX_CODE:,} bytes"
 )
-ANSWERS = Decoder(Answer)
+ANSWERS = Decoder(Slices)
 T = TypeVar("T")
 
 
@@ -81,11 +90,13 @@ def encode_course(day: Day) -> bytes:
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     exercises = [
-        Exercise(e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from)
+        ReleasedExercise(
+            e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from
+        )
         for e in day.exercises
     ]
     unassigned = [exercise.name for exercise in day.unassigned]
-    return msgspec.msgpack.encode(Course(exercises, unassigned, given, _release(day)))
+    return msgspec.msgpack.encode(ReleasedCourse(exercises, unassigned, given, _release(day)))
 
 
 def _release(day: Day) -> list[str]:
@@ -104,7 +115,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
     for number, part in enumerate(parts):
-        server.prepare(READER, msgspec.msgpack.encode(Part(key, number, len(parts), part)))
+        server.prepare(READER, msgspec.msgpack.encode(CoursePart(key, number, len(parts), part)))
     return SlicingCourse(key, tuple(day.names))
 
 
@@ -150,7 +161,9 @@ class Slicer:
         """
 
         def ask(process: ReaderProcess) -> Slice:
-            answer = process.decode(process.ask(m.Again(exercise, list(replaced), wide)), ANSWERS)
+            answer = process.decode(
+                process.ask(SliceAgain(exercise, list(replaced), wide)), ANSWERS
+            )
             return self._slices(process, answer, [exercise])[exercise]
 
         return self._ask(ask, is_final=not wide)
@@ -173,7 +186,7 @@ class Slicer:
             if len(body) > MAX_PAYLOAD:
                 raise ReadError(f"the notebook has more than {MAX_PAYLOAD:,} bytes of code")
             self._process = process = ReaderProcess(self._server)
-            answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
+            answer = process.decode(process.ask(SliceAll(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
             if not answer.homes.keys() <= slices.keys():
                 raise process.reject()
@@ -182,7 +195,7 @@ class Slicer:
         return self._process
 
     def _slices(
-        self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
+        self, process: ReaderProcess, answer: Slices, exercises: Sequence[str]
     ) -> dict[str, Slice]:
         """Check that an answer contains valid slices for exactly the given exercises. Return the slices keyed by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):

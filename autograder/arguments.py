@@ -1,0 +1,171 @@
+"""Load the course, and check, read and write the files named on the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from autograder.course.config import Course, Day
+    from autograder.marks.model import Marks, SubmissionMarks
+
+
+def load_course() -> Course:
+    """Load the course in the working directory. Raises CourseError if there is no course or if it is invalid."""
+    from autograder.course import config as courses
+
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        raise courses.CourseError("the working directory no longer exists") from None
+    return courses.load(courses.find_root(folder))
+
+
+def load_day(name: str) -> Day:
+    """Load the course in the working directory and return the day with this name.
+
+    Raises:
+        CourseError: The course has no day with this name, or the course is invalid.
+    """
+    from autograder.course.config import CourseError
+
+    course = load_course()
+    if name not in course.days and (os.sep in name or "." in name or os.path.lexists(name)):
+        first = next(iter(course.days))
+        raise CourseError(
+            f"the day is missing before {name!r}. The course has the days {', '.join(course.days)}. "
+            f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
+        )
+    return course.day(name)
+
+
+def check_submissions(paths: Sequence[Path]) -> None:
+    """Check that each path could contain submissions, so that a mistyped path is reported before grading starts.
+
+    Raises:
+        typer.BadParameter: A path does not exist, is an empty folder or a course, or has an unsupported file type.
+    """
+    from autograder.course.config import FILE
+    from autograder.submissions.filenames import is_gradable
+
+    for path in paths:
+        if not os.path.lexists(path):
+            raise typer.BadParameter(f"there is no file or folder {str(path)!r}")
+        if path.is_file() and not is_gradable(path.name) and not _is_notebook(path):
+            raise typer.BadParameter(
+                f"{str(path)!r} is not a notebook, a script, a folder or an archive"
+            )
+        if path.is_dir() and _is_empty(path):
+            raise typer.BadParameter(f"the folder {str(path)!r} is empty")
+        # An empty argument, such as an unset "$ZIP", means the working directory.
+        if (path / FILE).is_file():
+            raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not os.listdir(folder)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"the folder {str(folder)!r} cannot be read: {error.strerror}"
+        ) from None
+
+
+def submitted_folders(day: Day) -> list[Path]:
+    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`.
+
+    Raises:
+        CourseError: There are no submissions.
+    """
+    from autograder.course.config import CourseError
+
+    folders = sorted((day.root / "submitted").glob(f"*/{day.name}"))
+    if not folders:
+        place = day.root / "submitted" / "*" / day.name
+        raise CourseError(
+            f"there are no submissions in {place}. Pass the PATH of the submissions to grade."
+        )
+    return folders
+
+
+def _is_notebook(path: Path) -> bool:
+    """Return whether a file without a known suffix could be a notebook or a zip archive."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(2)
+    except OSError:
+        return True  # grading will report that the file cannot be read
+    return not path.suffix and (beginning.startswith(b"{") or beginning == b"PK")
+
+
+def read_marks(file: Path, day: Day) -> Marks:
+    """Read marks written by `grade --json`, and replace older exercise names with the current ones.
+
+    Raises:
+        CourseError: The file cannot be read, or does not contain marks for this day.
+    """
+    from msgspec.structs import replace
+
+    from autograder.course.config import CourseError
+    from autograder.course.renames import older_names
+    from autograder.marks import model
+    from autograder.marks.submission_times import SubmissionTimes
+
+    try:
+        marks = model.decode(file.read_bytes(), day.name)
+    except OSError as error:
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
+    except model.InvalidMarks as error:
+        raise CourseError(f"{file} {error}") from None
+    current = older_names(day)
+    renamed = [model.rename_exercises(one, current) for one in marks.submissions]
+    # Moodle's times are interpreted in the time zone that grading.toml sets now.
+    times = SubmissionTimes(zone=day.late.moodle_zone)
+    timed = [replace(m, handed_in=times.added_to(m.handed_in, m.sha256)) for m in renamed]
+    return model.Marks(marks.format, marks.day, timed)
+
+
+def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
+    """Write marks as JSON.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    from autograder.course.output_files import open_output
+    from autograder.marks import model
+
+    with open_output(file) as new:
+        new.writelines(model.encode(day, submissions))
+
+
+def check_file(file: Path | None) -> None:
+    """Check that a file can be written, so that a wrong path is reported before any work is done.
+
+    Raises:
+        typer.BadParameter: The path is a folder, or its parent is not a folder.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise typer.BadParameter(f"{file} cannot be written: it is a folder")
+    if not file.parent.is_dir():
+        raise typer.BadParameter(f"{file} cannot be written: there is no folder {file.parent}")
+
+
+def check_folder(folder: Path | None) -> None:
+    """Check that a folder exists or can be created, so that a wrong path is reported before any work is done.
+
+    Raises:
+        typer.BadParameter: The path is a file, or its parent is not a folder.
+    """
+    if folder is None:
+        return
+    if folder.is_file():
+        raise typer.BadParameter(f"{folder} cannot be created: it is a file")
+    if not folder.parent.is_dir():
+        raise typer.BadParameter(f"{folder} cannot be created: there is no folder {folder.parent}")
