@@ -59,7 +59,7 @@ def student(
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test of a submission, and fail with the message that the student would see."""
+    """Run a test on a submission, and fail with the message that the student would see."""
     attempt = pyfuncitem.stash.get(ATTEMPT, None)
     if attempt is None:
         return None  # pytest calls the function
@@ -106,7 +106,7 @@ def _submitted(
 
 @cache
 def _slices(day: Day, file: Path, reader: Reader) -> dict[str, Slice]:
-    """Return the code of each exercise in a submission.
+    """Return a submission's code for each exercise.
 
     Raises:
         SlicingError: The submission cannot be read or sliced.
