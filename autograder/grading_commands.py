@@ -19,6 +19,7 @@ from autograder.console import (
     plain_console,
     print_error,
     print_errors_once,
+    print_note,
     print_summary,
     print_text,
     print_ungraded,
@@ -121,7 +122,7 @@ def grade(
         if session.history and by_hand.stored:
             class_ = session.history.current(chosen.name, older_names(chosen))
             for note in by_hand.unmatched(class_):
-                print_error(note)
+                print_note(note)
         copied = None
         if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook

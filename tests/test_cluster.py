@@ -287,7 +287,9 @@ def test_the_extra_is_named_if_it_is_not_installed(day: Day) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("autograder: --cluster needs packages that are not installed")
+    assert done.stderr.startswith(
+        "autograder: error: --cluster needs packages that are not installed"
+    )
 
 
 def test_the_script_of_a_slurm_job(

@@ -62,7 +62,7 @@ def test_a_row_that_matches_no_submission_is_reported_first(
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])
         assert code == 0
-        assert err.startswith(f"autograder: {wanted}")
+        assert err.startswith(f"autograder: note: {wanted}")
     with_roster(root, "2014,novakhana,Hana Novak,24", "1,ada,Ada,")
     assert run(root, monkeypatch, capsys, "list", "day1")[2] == ""
 
