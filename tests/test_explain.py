@@ -59,6 +59,16 @@ def test_large_points_are_not_rounded() -> None:
     assert override.change() == "12345.67 instead of 12345.66 points"
 
 
+@pytest.mark.parametrize("per_cent", [0, 10])
+def test_a_late_submission_has_points_after_penalty_only_if_there_is_one(per_cent: float) -> None:
+    row = Row(Entry("", "ada", ""), LARGE, Lateness(1, per_cent))
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as capture:
+        console.print(terminal_table.table([row]))
+    explained = "\n".join(explain_text.summary(LARGE, row.late))
+    assert ("after penalty" in capture.get()) == ("1 day late" in explained) == (per_cent > 0)
+
+
 def check(text: str, marks: SubmissionMarks, exercise: str) -> None:
     """Check that an explanation contains the points, the status and the result of each test."""
     result = next(one for one in marks.exercises if one.name == exercise)

@@ -63,7 +63,8 @@ def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: 
     text = Page(html).text
     assert f" {final:.12g} of 100 points" in text
     assert f"2 days late: {marks.earned:.12g} points − 20% = {final:.12g} points." in text
-    assert "days late" not in Page(page_of(marks, texts)).text
+    for free in (ON_TIME, Lateness(2, 0.0)):
+        assert "days late" not in Page(page_of(marks, texts, free)).text
 
 
 def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Texts) -> None:

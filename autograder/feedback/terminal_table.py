@@ -74,14 +74,14 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
 
     Names longer than `width` are wrapped.
 
-    There is one row per student with a submission. If any submission is late, an extra column shows points after the
-    penalty.
+    There is one row per student with a submission. If any submission loses points because it is late, an extra column
+    shows the points after the penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("points", justify="right")
-    any_late = any(row.late.days and row.points is not None for row in rows)
-    if any_late:
+    is_penalised = any(row.late.per_cent and row.points is not None for row in rows)
+    if is_penalised:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
     result.add_column("problems", overflow="fold")
@@ -95,7 +95,7 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
             else f"{format_number(marks.points)} / {format_number(marks.max_points)}"
         )
         problems = _problems(marks.problems) if marks.points is not None else marks.reason[:LONGEST]
-        late = [_after_penalty(row)] if any_late else []
+        late = [_after_penalty(row)] if is_penalised else []
         signs = _signs(marks.exercises)
         result.add_row(Text(row.entry.student), points, *late, signs, Text(problems))
     return result
@@ -150,10 +150,9 @@ def _local_time(time: datetime, with_offset: bool) -> str:
 
 
 def _after_penalty(row: Row) -> str:
-    days = row.late.days
-    if not days or row.points is None:
+    if not row.late.per_cent or row.points is None:
         return ""
-    return f"{format_number(row.points)} ({counted(days, 'day')} late)"
+    return f"{format_number(row.points)} ({counted(row.late.days, 'day')} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

@@ -42,7 +42,7 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     for exercise in marks.exercises:
         yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
     yield f"\n{format_number(marks.earned)} of {format_number(marks.max_points)} points"
-    if late.days:
+    if late.per_cent:
         points = counted(late.reduce(marks.earned), "point")
         yield f"{counted(late.days, 'day')} late (−{format_number(late.per_cent)}%): {points}"
     if late.note:
