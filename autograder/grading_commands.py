@@ -154,13 +154,15 @@ def grade(
 
 
 def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
-    """Print the table of marks, the points that TAs gave by hand, and the summary."""
+    """Print the table of marks, the problems, the points that TAs gave by hand, and the summary."""
     from autograder.feedback import terminal_table
 
     console = output()
     width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
     console.print(terminal_table.table(graded.rows, width))
     console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
+    for line in terminal_table.problem_lines(graded.rows):
+        print_text(line)
     print_overrides(graded.submissions, by_hand)
     print_summary(console, graded, json)
 

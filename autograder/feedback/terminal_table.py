@@ -26,7 +26,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-LONGEST = 200  # maximum number of characters in the problems column
+LONGEST = 200  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
@@ -70,7 +70,7 @@ def _progress_lines(
 
 
 def table(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a table of the class: points, a status symbol per exercise in course order, and problems.
+    """Return a table of the class: points, and a status symbol per exercise in course order.
 
     Names longer than `width` are wrapped.
 
@@ -84,7 +84,6 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     if is_penalised:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
-    result.add_column("problems", overflow="fold")
     for row in rows:
         marks = row.marks
         if marks is None:
@@ -94,14 +93,19 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
             if marks.points is None
             else f"{format_number(marks.points)} / {format_number(marks.max_points)}"
         )
-        problems = _problems(marks.problems) if marks.points is not None else marks.reason[:LONGEST]
         late = [_after_penalty(row)] if is_penalised else []
-        signs = _signs(marks.exercises)
-        result.add_row(Text(row.entry.student), points, *late, signs, Text(problems))
+        result.add_row(Text(row.entry.student), points, *late, _signs(marks.exercises))
     return result
 
 
-def _problems(problems: Sequence[str]) -> str:
+def problem_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield one line per graded submission with problems: the student and as many of the problems as fit."""
+    for row in rows:
+        if row.marks and row.marks.points is not None and row.marks.problems:
+            yield f"{row.entry.student}: {_join(row.marks.problems)}"
+
+
+def _join(problems: Sequence[str]) -> str:
     """Return the first problem, as many others as fit, and the number of remaining problems."""
     shown = "; ".join(problems[:1])[:LONGEST]
     count = min(len(problems), 1)
