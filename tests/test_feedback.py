@@ -19,10 +19,10 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
-from autograder.feedback.causes import simplify
 from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.marks import model as m
+from autograder.marks.causes import simplify
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
 from tests.material import (
     HOSTILE,

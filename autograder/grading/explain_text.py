@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.marks.adjustments import describe
+from autograder.marks.causes import order_by_cause
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
 from autograder.protocol.plain_text import counted, format_number
 from autograder.recognition.catalogue import known_mistakes
@@ -86,19 +87,32 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
         yield f"Known mistake: {result.mistake}. {sentences.get(result.mistake, '')}".rstrip()
 
 
-def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
-    """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
-    shown = observed or Observed("", "" if test.passed else test.message)
-    is_worthless = test.passed and test.max_points and not test.points
-    reason = ", because a trivial answer also passes" if is_worthless else ""
-    points = f" ({format_number(test.points)} of {format_number(test.max_points)} points){reason}"
-    yield from _test_lines(test.name, shown, points)
+def counted_lines(
+    tests: Sequence[TestMarks], observed: Mapping[str, Observed] | None = None
+) -> Iterator[str]:
+    """Yield the result of each test in the run that determined the points. Without `observed`, yield the stored results."""
+    stored = {test.name: Observed("", "" if test.passed else test.message) for test in tests}
+    shown = _fold_repeats(observed or stored)
+    for test in tests:
+        is_worthless = test.passed and test.max_points and not test.points
+        reason = ", because a trivial answer also passes" if is_worthless else ""
+        points = f"{format_number(test.points)} of {format_number(test.max_points)} points"
+        yield from _test_lines(test.name, shown[test.name], f" ({points}){reason}")
 
 
 def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
     """Yield the result of each test in the first run, which did not determine the points."""
-    for name, test in observed.items():
+    for name, test in _fold_repeats(observed).items():
         yield from _test_lines(name, test)
+
+
+def _fold_repeats(observed: Mapping[str, Observed]) -> dict[str, Observed]:
+    """Replace messages about the same cause as an earlier failure with a short note."""
+    messages = [test.message for test in observed.values()]
+    folded = dict(order_by_cause(messages, visible=0, mark_repeats=True))
+    return {
+        name: replace(test, message=folded[n]) for n, (name, test) in enumerate(observed.items())
+    }
 
 
 def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str]:
