@@ -89,13 +89,15 @@ def test_only_full_points_are_shown_as_100_percent(texts: Texts) -> None:
 # ---- statistics
 
 
-def test_mean_scores_ignore_unreadable_submissions(texts: Texts) -> None:
+def test_mean_scores_ignore_unreadable_submissions_and_exercises_not_attempted(
+    texts: Texts,
+) -> None:
     analysis = analysis_of_four(texts)
     found = {e.name: e for e in analysis.exercises}
     assert (analysis.unread, len(analysis.points), sum(analysis.bins)) == (1, 4, 4)
-    assert found["softmax"].mean_share == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
+    assert found["softmax"].mean_score == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
     assert (found["softmax"].not_attempted, found["softmax"].submissions) == (0, 4)
-    assert (found["FeedForward"].mean_share, found["FeedForward"].not_attempted) == (0.75, 1)
+    assert (found["FeedForward"].mean_score, found["FeedForward"].not_attempted) == (1, 1)
     layer_norm = found["LayerNorm"]
     assert (layer_norm.median_seconds, layer_norm.longest_seconds) == (0.1, 2.5)
 
@@ -281,7 +283,9 @@ def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Texts) -> No
     found = analyse(marks(submission(texts, wrong, *empty)), texts, "course")
     page = Page(html(found)).text
     hardest = page[page.index("Hardest exercises") : page.index("Points")]
-    assert f"{second} (" in hardest
+    (score,) = re.findall(rf"{second} \(mean score (\d+%)\)", hardest)
+    assert page.count(f"{second} {score}") == 1
+    assert page.count(f"{first} n/a") == 1
     assert first not in hardest
     assert rest[0] not in hardest
 

@@ -32,8 +32,9 @@ class ExerciseStats:
 
     name: str
     max_points: float
-    mean_share: float  # mean points divided by max_points
-    attempted_share: float  # like mean_share, but only over submissions that attempted the exercise
+    mean_score: (
+        float | None
+    )  # mean share of the points, over submissions that attempted the exercise
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
@@ -210,8 +211,7 @@ def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts)
     return ExerciseStats(
         name=first.name,
         max_points=first.max_points,
-        mean_share=statistics.fmean(_share(e) for e in marked),
-        attempted_share=statistics.fmean([_share(e) for e in attempts] or [1.0]),
+        mean_score=statistics.fmean(map(_share, attempts)) if attempts else None,
         not_attempted=len(marked) - len(attempts),
         submissions=len(marked),
         discrimination=_correlation([e.points for e in marked], rest),

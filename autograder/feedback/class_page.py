@@ -20,7 +20,7 @@ Cell = str | float | None
 # Map each CSV heading to the `ExerciseStats` attribute in that column.
 EXERCISE_COLUMNS = {
     "max_points": "max_points",
-    "mean_share": "mean_share",
+    "mean_score": "mean_score",
     "untouched": "not_attempted",
     "of": "submissions",
     "discrimination": "discrimination",
@@ -56,13 +56,13 @@ def _escape(cell: Cell) -> Cell:
 
 def html(analysis: Analysis) -> str:
     """Return the report as an HTML page."""
-    attempted = [e for e in analysis.exercises if e.attempts]
-    hardest = sorted(attempted, key=lambda e: e.attempted_share)[:3]
+    scores = [(e.name, e.mean_score) for e in analysis.exercises if e.mean_score is not None]
+    imperfect = [(name, score) for name, score in scores if score < 1]
     return render(
         "class.html",
         language=analysis.language,
         it=analysis,
-        hardest=[e for e in hardest if e.attempted_share < 1],
+        hardest=sorted(imperfect, key=lambda one: one[1])[:3],
         width=100 // BINS,
         mean=statistics.fmean(analysis.points) if analysis.points else 0.0,
         median=statistics.median(analysis.points) if analysis.points else 0.0,
