@@ -93,7 +93,7 @@ class Analysis:
     bins: Sequence[int]
     exercises: Sequence[ExerciseStats]
     mistakes: Sequence[FailureGroup]
-    unnamed: Sequence[FailureGroup]
+    other_failures: Sequence[FailureGroup]
 
 
 def analyse(
@@ -140,7 +140,7 @@ def analyse(
         bins=_bins([points / most for points, most in graded if most > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
-        unnamed=_unnamed(read, texts, hide),
+        other_failures=_other_failures(read, texts, hide),
     )
 
 
@@ -253,7 +253,7 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list
     return sorted(groups, key=lambda group: -len(group.submissions))
 
 
-def _unnamed(
+def _other_failures(
     read: Sequence[tuple[SubmissionMarks, str]], texts: Texts, hide: Callable[[str], str]
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.
