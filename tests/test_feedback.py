@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import Tensor
 
 from autograder.course.config import Day
@@ -24,6 +26,7 @@ from autograder.feedback.sentences import Texts
 from autograder.marks import model as m
 from autograder.marks.causes import simplify
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
+from autograder.submissions.cells import read_cells
 from tests.material import (
     HOSTILE,
     Page,
@@ -93,8 +96,21 @@ def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
     text = Page(page_of(submission(texts, *missing, problems=(problem,)), texts)).text
     assert text.count(problem) == 1
     assert "none of this day's exercises" in text
+    assert "If you submitted the wrong file" in text
     assert "softmax" not in text
     assert "of 100 points" not in text
+
+
+def test_a_truncated_notebook_without_exercises_comes_with_one_instruction(
+    texts: Texts,
+) -> None:
+    missing = [replace_message(untouched(texts, name), name) for name in texts.day.names]
+    cells = [new_code_cell("x = 1"), new_code_cell("x = 2")]
+    cut = nbformat.writes(new_notebook(cells=cells)).partition("x = 2")[0]
+    _, problems = read_cells(cut.encode(), "a.ipynb")
+    text = Page(page_of(submission(texts, *missing, problems=problems), texts)).text
+    assert "save the notebook in Jupyter and submit it again" in text
+    assert "wrong file" not in text
 
 
 def replace_message(marks: ExerciseMarks, name: str) -> ExerciseMarks:

@@ -23,6 +23,10 @@ from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 from autograder.protocol.plain_text import counted, format_number
 
+RESUBMIT = re.compile(
+    r"\bsubmit .+ again\b"
+)  # advice in problems, such as that of a truncated file
+
 
 @dataclass(frozen=True)
 class Recipient:
@@ -59,6 +63,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
         points=recipient.late.reduce(marks.earned),
         late=recipient.late,
         is_other_day=sum(e.missing for e in exercises) == len(texts.day.exercises),
+        has_advice=any(RESUBMIT.search(problem) for problem in marks.problems),
         notebook=f"{texts.day.name}.ipynb",
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
