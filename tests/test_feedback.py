@@ -296,6 +296,19 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> 
     assert third.startswith("1 exercise has not been attempted yet (5 points): `LayerNorm`")
 
 
+def test_next_steps_and_notes_give_the_same_order(texts: Texts) -> None:
+    first = exercise(texts, "decoder_mask", {0: "no"})
+    norm = exercise(texts, "LayerNorm", {0: "no"})
+    large = exercise(
+        texts, "Transformer", dict.fromkeys(range(9), "no"), reference_for=("LayerNorm",)
+    )
+    feedback = [to_feedback(e, texts) for e in (first, norm, large)]
+    assert "Fix `LayerNorm` first." in feedback[2].substitution_note
+    start, then, _ = student_page.next_steps(feedback)
+    assert start == "Start with `decoder_mask`."
+    assert then.startswith("Then work on `Transformer`, after `LayerNorm`. Of the exercises")
+
+
 def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:

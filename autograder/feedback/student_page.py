@@ -109,8 +109,10 @@ def _fix_steps(
     counted = [e for e in unfinished if not e.optional] or unfinished
     most = max(counted, key=lambda e: e.max_points - e.points)
     if most is not first and not most.optional:
+        before = [e.name for e in unfinished[1:] if e.name in most.reference_for]
+        after = f", after {list_names(before)}" if before else ""
         steps.append(
-            f"Then work on `{most.name}`. Of the exercises you attempted, it has the most points left "
+            f"Then work on `{most.name}`{after}. Of the exercises you attempted, it has the most points left "
             f"({format_number(most.max_points - most.points)})."
         )
     return steps
