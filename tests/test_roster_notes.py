@@ -94,6 +94,16 @@ def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
         )
 
 
+def test_files_with_the_same_id_but_different_names_are_reported(root: Path) -> None:
+    with_roster(root, "2003,anna,Anna Smith,", *(f"{one[1]},{one[0]},," for one in OTHERS))
+    files = [("smithanna", 2003, 50002, 10), ("jonesbob", 2003, 50003, 20)]
+    graded = grade(root, canvas(root / "a.zip", *files, *OTHERS))
+    assert by_student(graded)["anna"] == 20
+    (note,) = graded.notes
+    assert "anna has 2 submissions; " in note
+    assert "Their names in Canvas differ: jonesbob, smithanna." in note
+
+
 def test_students_whose_marks_are_in_the_store_are_not_missing(root: Path) -> None:
     with_roster(root, "2014,novakhana,,24", "2015,ada,,", "2016,bob,,24")
     grade(root, canvas(root / "a.zip", HANA, *OTHERS))
