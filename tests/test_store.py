@@ -280,10 +280,10 @@ def test_the_line_below_the_table_shows_as_many_problems_as_fit(root: Path) -> N
     with History(root) as history:
         (marks,) = history.current("day1")
     shown: list[str] = []
-    for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 150, "c"], ["a" * 300]):
+    for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 350, "c"], ["a" * 500]):
         row = class_list.Row(Entry("", "ada", ""), replace(marks, problems=problems))
         shown += terminal_table.problem_lines([row])
-    expected = ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 200]
+    expected = ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 400]
     assert shown == [f"ada: {problems}" for problems in expected]
 
 

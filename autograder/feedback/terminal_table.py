@@ -26,7 +26,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-LONGEST = 200  # maximum number of characters in a student's list of problems
+LONGEST = 400  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
