@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.marks.adjustments import describe
+from autograder.marks.adjustments import describe_override
 from autograder.marks.causes import order_by_cause
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
 from autograder.protocol.plain_text import counted, format_number
@@ -57,7 +57,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
     if exercise.override:
-        yield f"by hand: {describe(exercise)}"
+        yield f"by hand: {describe_override(exercise.override)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
@@ -79,7 +79,7 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
     )
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
-        yield f"By hand: {describe(result)}"
+        yield f"By hand: {describe_override(result.override)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
     if result.mistake:
