@@ -151,4 +151,4 @@ def describe_override(override: Override) -> str:
     """Return the points, the author, the date and the comment of an override."""
     by = " ".join(filter(None, [override.by, override.time[:10]]))
     comment = f": {override.comment}" if override.comment else ""
-    return f"{override.change() or 'comment'} ({by}){comment}"
+    return f"{override.change()} ({by}){comment}".lstrip()
