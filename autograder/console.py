@@ -55,8 +55,18 @@ def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
 
 
 def print_error(message: object) -> None:
-    """Print one line to stderr."""
-    print_text(f"autograder: {message}", sys.stderr)
+    """Print one line about a failure, which makes the exit code nonzero, to stderr."""
+    print_text(f"autograder: error: {message}", sys.stderr)
+
+
+def print_warning(message: object) -> None:
+    """Print one line about a risk, with which the command continues, to stderr."""
+    print_text(f"autograder: warning: {message}", sys.stderr)
+
+
+def print_note(message: object) -> None:
+    """Print one line of information, such as which submission counts, to stderr."""
+    print_text(f"autograder: note: {message}", sys.stderr)
 
 
 def print_errors_once() -> Callable[[Exception], None]:
@@ -75,7 +85,7 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
     """Print a warning if student code runs without isolation."""
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
-        print_error(
+        print_warning(
             f"WITHOUT ISOLATION: student code can read and change every file that {user} can, and can send data over the network"
         )
 
@@ -107,7 +117,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
         )
     for one in graded.replacements:
         if one.is_older:
-            print_error(
+            print_note(
                 f"{one.student}: {one.after.path} is older than {one.before.path}, "
                 f"which still counts ({_points(one.before)} points)"
             )
@@ -118,7 +128,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
         )
         console.print(Text(escaped(note)))
     for note in graded.notes:
-        print_error(note)
+        print_note(note)
     print_ungraded(graded.ungraded)
     with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
     number = len(graded.submissions) - len(graded.ungraded)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autograder.arguments import load_course, load_day
-from autograder.console import output, print_error
+from autograder.console import output, print_error, print_note
 from autograder.course.config import Include
 from autograder.options import DayArgument
 
@@ -77,7 +77,7 @@ def build(
             day = current.day(name)
             check_day(day)
             for made in builder.build(day, solutions, new_version, public_url):
-                print(made) if isinstance(made, Path) else print_error(made)
+                print(made) if isinstance(made, Path) else print_note(made)
 
 
 def try_(

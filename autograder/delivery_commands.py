@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from autograder.arguments import check_file, check_folder, load_day, read_marks
-from autograder.console import print_error, print_text
+from autograder.console import print_error, print_note, print_text
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted
@@ -100,7 +100,7 @@ def export(
         class_ = update_times(chosen, into, class_)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
-        print_error(note)
+        print_note(note)
     print_text(out)
 
 
@@ -151,12 +151,14 @@ def feedback(
     class_, students = stored_class(chosen), roster_for(chosen)
     rows, _ = class_list.rows(class_, chosen, students, group=group)
     for note in class_list.roster_problems(rows, class_, chosen, students):
-        print_error(note)
+        print_note(note)
     done = feedback_files.deliver(
         rows, sentences.read(chosen), to, place, worksheet, earlier or (), group
     )
-    for note in [*done.notes, *done.problems]:
-        print_error(note)
+    for note in done.notes:
+        print_note(note)
+    for problem in done.problems:
+        print_error(problem)
     if done.pages:
         print_text(f"wrote {counted(done.pages, 'feedback page')} to {place}. {HINTS[to]}")
     if done.unchanged:

@@ -23,6 +23,7 @@ from autograder.console import (
     plain_console,
     print_error,
     print_errors_once,
+    print_note,
     print_summary,
     print_text,
     print_ungraded,
@@ -123,7 +124,7 @@ def grade(
         if session.history and by_hand.stored:
             class_ = session.history.current(chosen.name, older_names(chosen))
             for note in by_hand.unmatched(class_):
-                print_error(note)
+                print_note(note)
         copied = None
         if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook
@@ -155,13 +156,15 @@ def grade(
 
 
 def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
-    """Print the table of marks, the points that TAs gave by hand, and the summary."""
+    """Print the table of marks, the problems, the points that TAs gave by hand, and the summary."""
     from autograder.feedback import terminal_table
 
     console = output()
     width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
     console.print(terminal_table.table(graded.rows, width))
     console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
+    for line in terminal_table.problem_lines(graded.rows):
+        print_text(line)
     print_overrides(graded.submissions, by_hand)
     print_summary(console, graded, json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autograder.arguments import load_day
-from autograder.console import output, print_error, print_text
+from autograder.console import output, print_note, print_text
 from autograder.options import DayArgument
 from autograder.stored_marks import stored_class
 
@@ -28,7 +28,7 @@ def list_students(day: DayArgument) -> None:
     submitted = [row for row in rows if row.marks]
     output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
     for note in class_list.roster_problems(rows, class_, chosen, class_roster):
-        print_error(note)
+        print_note(note)
 
 
 def forget(day: DayArgument, student: StudentArgument) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograder.console import print_error, print_text
+from autograder.console import print_note, print_text, print_warning
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
@@ -41,7 +41,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
 
     message, notes = worksheet_times.store(day, worksheet)
     for note in notes:
-        print_error(note)
+        print_note(note)
     print_text(message)
 
 
@@ -58,7 +58,7 @@ def update_times(
 
     updated, message, notes = worksheet_times.update(day, worksheet, class_)
     for note in notes:
-        print_error(note)
+        print_note(note)
     print_text(message)
     return updated
 
@@ -72,7 +72,7 @@ def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
         return adjustments(day)
     except StoreError as error:
         if not quiet:
-            print_error(error)
+            print_warning(error)
         return read_stored(day)
 
 
@@ -95,7 +95,7 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
         )
     by_hand = adjustments(day)
     for note in by_hand.unused(class_):
-        print_error(note)
+        print_note(note)
     return [by_hand.apply(marks) for marks in class_]
 
 
@@ -104,7 +104,7 @@ def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> 
     from autograder.marks.adjustments import describe
 
     for note in by_hand.outdone(class_):
-        print_error(note)
+        print_note(note)
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ FOLDER = ROOT / "demo"
 
 def main() -> None:
     """Run the commands that an instructor and a TA would run."""
+    argparse.ArgumentParser(prog="make demo", description=__doc__).parse_args()
     day = courses.load(ROOT).day("day1")
     _step("Building Day 1. This runs the solution notebook and takes about a minute.")
     _autograder("build", "day1", "--solutions")

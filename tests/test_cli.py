@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_created_is_one_line_on_stderr(
 ) -> None:
     done = run(graded, command, "day1", "--out", "broken")
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["autograder: broken cannot be written: File exists"]
+    assert done.stderr.splitlines() == ["autograder: error: broken cannot be written: File exists"]
 
 
 @pytest.mark.slow
@@ -148,7 +148,9 @@ def test_marks_are_kept_if_feedback_cannot_be_written(graded: Path, run: Run) ->
     done = run(graded, "grade", "day1", "bob.py", *options)
     assert done.returncode == 2
     assert "1 submission graded" in done.stdout
-    assert done.stderr.splitlines()[-1] == "autograder: broken cannot be written: File exists"
+    assert (
+        done.stderr.splitlines()[-1] == "autograder: error: broken cannot be written: File exists"
+    )
     assert "bob" in (graded / "marks.json").read_text()
     assert "bob" in run(graded, "list", "day1").stdout
 
@@ -178,7 +180,7 @@ def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run)
     done = run(graded, "feedback", "day1", "--for", "moodle")
     assert (done.returncode, done.stdout) == (1, "")
     problem = "there is no feedback page to write, so feedback-day1.zip was not written"
-    assert done.stderr.splitlines()[-1] == f"autograder: {problem}"
+    assert done.stderr.splitlines()[-1] == f"autograder: error: {problem}"
     assert not (graded / "feedback-day1.zip").exists()
 
 

@@ -6,11 +6,13 @@ import gc
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, closing, contextmanager
@@ -34,7 +36,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.submission import Submission, read_submissions
 from tests import light_pool, small_course
-from tests.conftest import handed_in, reader
+from tests.conftest import ROOT, handed_in, reader
 from tests.dask_cluster import DaskCluster
 
 WITHOUT_A_WALL = """
@@ -283,13 +285,20 @@ def test_an_unencrypted_cluster_is_refused(
 def test_the_extra_is_named_if_it_is_not_installed(day: Day) -> None:
     code = "import sys; sys.modules['distributed'] = None; from autograder.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "grade", "day1", "class", "--cluster", "local"],
+        [sys.executable, "-c", code, "grade", "day1", __file__, "--cluster", "local"],
         cwd=day.root,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("autograder: --cluster needs packages that are not installed")
+    assert done.stderr.startswith(
+        "autograder: error: --cluster needs packages that are not installed"
+    )
+    # The advice works wherever the autograder comes from, so it lists the packages of the extra.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (advised,) = re.findall("`pip install (.*)`", done.stderr)
+    extra = project["optional-dependencies"]["cluster"]
+    assert advised.split() == [one.split(">=")[0] for one in extra]
 
 
 def test_the_script_of_a_slurm_job(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import re
 import zipfile
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import msgspec
 import pytest
+import torch
 from nbformat import NotebookNode
 from rich.console import Console
 
@@ -21,7 +23,8 @@ from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.feedback import terminal_table
 from autograder.feedback.templates import TEMPLATES
-from autograder.grading import explain, explain_text
+from autograder.grading import explain, explain_text, repeated_run
+from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
 from autograder.marks.class_list import Row
@@ -57,6 +60,34 @@ def test_large_points_are_not_rounded() -> None:
         assert "12345.67 of 99999.99" in text
     override = Override(points=12345.67, comment="", by="TA", time="", graded=12345.66)
     assert override.change() == "12345.67 instead of 12345.66 points"
+
+
+@pytest.mark.parametrize("per_cent", [0, 10])
+def test_a_late_submission_has_points_after_penalty_only_if_there_is_one(per_cent: float) -> None:
+    row = Row(Entry("", "ada", ""), LARGE, Lateness(1, per_cent))
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as capture:
+        console.print(terminal_table.table([row]))
+    explained = "\n".join(explain_text.summary(LARGE, row.late))
+    assert ("after penalty" in capture.get()) == ("1 day late" in explained) == (per_cent > 0)
+
+
+def test_a_repeated_error_is_explained_once() -> None:
+    error = "`f` raised RuntimeError: axis {} is too long (cell 3, line 2: `x @ y`)"
+    messages = [error.format(1), "", "the result is wrong", error.format(2)]
+    observed = {f"test_{n}": Observed("", text) for n, text in enumerate(messages)}
+    lines = list(explain_text.first_run_lines(observed))
+    shown = [line.strip() for line in lines if not line.startswith("  failed")]
+    expected = [messages[0], "passed  test_1", messages[2], "Same RuntimeError as above."]
+    assert shown == expected
+
+
+def test_inputs_are_rounded() -> None:
+    values = torch.tensor([[1 / 3, -2e-9], [9999.984375, math.inf]])
+    expected = "float32 (2, 2) ≈ [[0.333333, -2e-09], [9999.98, inf]]"
+    assert repeated_run.describe(values) == expected
+    assert repeated_run.describe(torch.tensor([0.5, 3])) == "float32 (2,) [0.5, 3.0]"
+    assert repeated_run.describe(torch.tensor([1234567])) == "int64 (1,) [1234567]"
 
 
 def check(text: str, marks: SubmissionMarks, exercise: str) -> None:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import Tensor
 
 from autograder.course.config import Day
@@ -19,11 +21,12 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
-from autograder.feedback.causes import simplify
 from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.marks import model as m
+from autograder.marks.causes import simplify
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
+from autograder.submissions.cells import read_cells
 from tests.material import (
     HOSTILE,
     Page,
@@ -63,7 +66,8 @@ def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: 
     text = Page(html).text
     assert f" {final:.12g} of 100 points" in text
     assert f"2 days late: {marks.earned:.12g} points − 20% = {final:.12g} points." in text
-    assert "days late" not in Page(page_of(marks, texts)).text
+    for free in (ON_TIME, Lateness(2, 0.0)):
+        assert "days late" not in Page(page_of(marks, texts, free)).text
 
 
 def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Texts) -> None:
@@ -92,8 +96,21 @@ def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
     text = Page(page_of(submission(texts, *missing, problems=(problem,)), texts)).text
     assert text.count(problem) == 1
     assert "none of this day's exercises" in text
+    assert "If you submitted the wrong file" in text
     assert "softmax" not in text
     assert "of 100 points" not in text
+
+
+def test_a_truncated_notebook_without_exercises_comes_with_one_instruction(
+    texts: Texts,
+) -> None:
+    missing = [replace_message(untouched(texts, name), name) for name in texts.day.names]
+    cells = [new_code_cell("x = 1"), new_code_cell("x = 2")]
+    cut = nbformat.writes(new_notebook(cells=cells)).partition("x = 2")[0]
+    _, problems = read_cells(cut.encode(), "a.ipynb")
+    text = Page(page_of(submission(texts, *missing, problems=problems), texts)).text
+    assert "save the notebook in Jupyter and submit it again" in text
+    assert "wrong file" not in text
 
 
 def replace_message(marks: ExerciseMarks, name: str) -> ExerciseMarks:
@@ -121,6 +138,13 @@ def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Texts) 
     table = html[html.index("<table") : html.index("</table>")]
     assert re.findall(r"<code>(\w+)</code>", table) == list(texts.day.names)
     assert [Page(table).text.count(s) for s in ("partly correct", "not attempted")] == [1, 1]
+
+
+def test_an_empty_notebook_lists_each_exercise_once(texts: Texts) -> None:
+    empty = [untouched(texts, name) for name in texts.day.names]
+    text = Page(page_of(submission(texts, *empty), texts)).text
+    assert text.count("not attempted") == len(empty)
+    assert text.count("causal_mask") == 1
 
 
 def test_the_mistake_comes_first(texts: Texts) -> None:
@@ -272,11 +296,23 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> 
     assert third.startswith("1 exercise has not been attempted yet (5 points): `LayerNorm`")
 
 
+def test_next_steps_and_notes_give_the_same_order(texts: Texts) -> None:
+    first = exercise(texts, "decoder_mask", {0: "no"})
+    norm = exercise(texts, "LayerNorm", {0: "no"})
+    large = exercise(
+        texts, "Transformer", dict.fromkeys(range(9), "no"), reference_for=("LayerNorm",)
+    )
+    feedback = [to_feedback(e, texts) for e in (first, norm, large)]
+    assert "Fix `LayerNorm` first." in feedback[2].substitution_note
+    start, then, _ = student_page.next_steps(feedback)
+    assert start == "Start with `decoder_mask`."
+    assert then.startswith("Then work on `Transformer`, after `LayerNorm`. Of the exercises")
+
+
 def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
     page = Page(page_of(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), texts))
-    assert "no function or class with this name was found in your notebook" in page.text
     assert "not found" in page.text
     assert "not attempted" not in page.text
 

@@ -59,8 +59,8 @@ def final_points(root: Path, run: Run) -> dict[str, dict[str, float]]:
 
     for participant, name in TIMES:
         label = f"{name} ({participant})"
-        for file, column in (("csv.csv", "student"), ("report/submissions.csv", "submission")):
-            (row,) = [row for row in read(file) if row[column] == label]
+        for file in ("csv.csv", "report/submissions.csv"):
+            (row,) = [row for row in read(file) if row["student"] == label]
             found[participant][file] = float(row["points"])
         (row,) = [r for r in read("moodle.csv") if r["Identifier"] == f"Participant {participant}"]
         found[participant]["worksheet"] = float(row["Grade"])

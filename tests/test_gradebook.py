@@ -305,7 +305,7 @@ def test_the_command_grades_all_submissions_and_fills_the_gradebook(
     assert done.returncode == 1
     assert "60 / 100" in done.stdout  # the command still prints the marks
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("autograder: gradebook.db is locked: ")
+    assert done.stderr.startswith("autograder: error: gradebook.db is locked: ")
 
 
 def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class, run: Run) -> None:

@@ -92,6 +92,23 @@ def test_broken_code_affects_only_its_exercise(source: str, status: str, small: 
     assert heads.status == "passed", heads.message
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("os._exit(3)", "the code ended Python with a call such as `os._exit` (exit code 3)"),
+        ("sys.exit()", "raised SystemExit; this call ends Python"),
+        ("exit()", "name 'exit' is not defined; this call ends Python"),
+        ("os.abort()", "the code crashed its Python process (exit code -"),
+    ],
+)
+def test_code_that_ends_python_is_distinguished_from_a_crash(
+    call: str, message: str, small: Grader
+) -> None:
+    code = f"import os, sys\ndef padding_mask(tokens, pad_id):\n    {call}"
+    mask, _ = small.grade(with_mask(code)).exercises
+    assert message in mask.message
+
+
 def test_an_endless_loop_costs_an_exercise_that_calls_it_no_points(small: Grader) -> None:
     mask, heads = small.grade(with_mask(ENDLESS, "padding_mask(x, 0)")).exercises
     assert (mask.status, heads.status) == ("timed_out", "passed")

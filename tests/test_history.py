@@ -369,7 +369,7 @@ def test_a_terminated_run_leaves_only_its_marks(jobs: str, tmp_path: Path) -> No
         _, errors = run.communicate(timeout=60)
         assert os.listdir(temporary) == []
     assert run.returncode == 130
-    assert errors.decode().startswith("autograder: stopped. All marks so far are stored")
+    assert errors.decode().startswith("autograder: error: stopped. All marks so far are stored")
     assert errors.count(b"\n") == 1
 
 

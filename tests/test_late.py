@@ -44,6 +44,7 @@ def test_without_a_time_only_a_submission_marked_late_is_penalised() -> None:
     marked = lateness(POLICY, None, True)
     assert (marked.days, marked.per_cent) == (1, 10)
     assert "counted as one day late" in marked.note
+    assert lateness(Policy(), None, True) == Lateness(days=1)
     extended = lateness(POLICY, None, True, extension=1)
     assert extended.per_cent == 0
     assert "has an extension" in extended.note

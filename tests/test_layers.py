@@ -47,7 +47,7 @@ def test_probes_that_do_not_run_are_one_line_on_stderr(
         main()
     assert ended.value.code == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("autograder: the sandbox probes ")
+    assert line.startswith("autograder: error: the sandbox probes ")
     assert problem in line
 
 

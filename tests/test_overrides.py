@@ -84,7 +84,7 @@ def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path, r
     assert "given by kim" in results["tests"][0]["output"]
     explained = run(root, "explain", "day1", "ada", "padding_mask").stdout
     assert "padding_mask: 50.5 of 60 points" in explained
-    assert what in explained
+    assert "By hand: 50.5 instead of 15 points (kim 20" in explained
     done = run(root, "override", "day1", "ada", "padding_mask", "--remove")
     assert done.returncode == 0, done.stderr
     assert read_csv(root, run)["ada"]["points"] == "55"

@@ -24,7 +24,10 @@ from tests.small_course import command
 
 FILES = {
     "report.html",
-    *(f"{n}.csv" for n in ["submissions", "exercises", "tests", "mistakes", "unnamed"]),
+    *(
+        f"{n}.csv"
+        for n in ["submissions", "exercises", "tests", "known_mistakes", "other_failures"]
+    ),
 }
 
 
@@ -73,7 +76,7 @@ def test_the_csv_file_shows_lateness_and_no_points_without_a_grade(
     analysis = analyse(four(texts), texts, "course", False, late)
     write(analysis, tmp_path / "r")
     with (tmp_path / "r/submissions.csv").open(newline="") as opened:
-        rows = {row["submission"]: row for row in csv.DictReader(opened)}
+        rows = {row["student"]: row for row in csv.DictReader(opened)}
     columns = ("points", "late_days", "late_per_cent", "points_before")
     assert [rows["ada"][column] for column in columns] == ["80.0", "2", "20.0", "100.0"]
     assert [rows["emil"][column] for column in columns] == ["", "0", "0.0", ""]
@@ -89,13 +92,15 @@ def test_only_full_points_are_shown_as_100_percent(texts: Texts) -> None:
 # ---- statistics
 
 
-def test_mean_scores_ignore_unreadable_submissions(texts: Texts) -> None:
+def test_mean_scores_ignore_unreadable_submissions_and_exercises_not_attempted(
+    texts: Texts,
+) -> None:
     analysis = analysis_of_four(texts)
     found = {e.name: e for e in analysis.exercises}
     assert (analysis.unread, len(analysis.points), sum(analysis.bins)) == (1, 4, 4)
-    assert found["softmax"].mean_share == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
+    assert found["softmax"].mean_score == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
     assert (found["softmax"].not_attempted, found["softmax"].submissions) == (0, 4)
-    assert (found["FeedForward"].mean_share, found["FeedForward"].not_attempted) == (0.75, 1)
+    assert (found["FeedForward"].mean_score, found["FeedForward"].not_attempted) == (1, 1)
     layer_norm = found["LayerNorm"]
     assert (layer_norm.median_seconds, layer_norm.longest_seconds) == (0.1, 2.5)
 
@@ -131,7 +136,7 @@ def test_known_mistakes_list_their_submissions(texts: Texts) -> None:
 
 
 def test_failures_that_differ_only_in_numbers_are_one_group(texts: Texts) -> None:
-    (found,) = analysis_of_four(texts).unnamed
+    (found,) = analysis_of_four(texts).other_failures
     assert found.exercise == "LayerNorm"
     assert found.submissions == ["chen", "dana"]
     assert found.text == "# of # values are wrong"
@@ -187,7 +192,7 @@ def test_an_anonymous_report_contains_no_name_path_or_hash(texts: Texts, tmp_pat
         text = file.read_text(encoding="utf-8").lower()
         for secret in ("lovelace", "grace", "hw-1", "/home", one.sha256, one.seed):
             assert secret not in text, file.name
-    assert "FileNotFoundError" in (tmp_path / "unnamed.csv").read_text()
+    assert "FileNotFoundError" in (tmp_path / "other_failures.csv").read_text()
 
 
 def test_a_number_means_the_same_submission_in_every_table(texts: Texts) -> None:
@@ -281,7 +286,9 @@ def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Texts) -> No
     found = analyse(marks(submission(texts, wrong, *empty)), texts, "course")
     page = Page(html(found)).text
     hardest = page[page.index("Hardest exercises") : page.index("Points")]
-    assert f"{second} (" in hardest
+    (score,) = re.findall(rf"{second} \(mean score (\d+%)\)", hardest)
+    assert page.count(f"{second} {score}") == 1
+    assert page.count(f"{first} n/a") == 1
     assert first not in hardest
     assert rest[0] not in hardest
 

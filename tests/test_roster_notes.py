@@ -62,7 +62,7 @@ def test_a_row_that_matches_no_submission_is_reported_first(
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])
         assert code == 0
-        assert err.startswith(f"autograder: {wanted}")
+        assert err.startswith(f"autograder: note: {wanted}")
     with_roster(root, "2014,novakhana,Hana Novak,24", "1,ada,Ada,")
     assert run(root, monkeypatch, capsys, "list", "day1")[2] == ""
 
@@ -90,6 +90,16 @@ def test_ids_settle_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:
         assert by_student(graded) == {"weili (2002)": 10, "weili (2003)": 20}
         (note,) = graded.notes
         assert note.endswith("enter the id of the student you mean, as shown here in parentheses")
+
+
+def test_files_with_the_same_id_but_different_names_are_reported(root: Path) -> None:
+    with_roster(root, "2003,anna,Anna Smith,", *(f"{one[1]},{one[0]},," for one in OTHERS))
+    files = [("smithanna", 2003, 50002, 10), ("jonesbob", 2003, 50003, 20)]
+    graded = grade(root, canvas(root / "a.zip", *files, *OTHERS))
+    assert by_student(graded)["anna"] == 20
+    (note,) = graded.notes
+    assert "anna has 2 submissions; " in note
+    assert "Their names in Canvas differ: jonesbob, smithanna." in note
 
 
 def test_students_whose_marks_are_in_the_store_are_not_missing(root: Path) -> None:

@@ -98,6 +98,26 @@ def test_a_further_mistake_in_the_calling_exercise_still_costs_points(
     assert by_name(marks)["decoder_mask"].reference_for == ["causal_mask"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [("x, memory, memory", "memory mask ignored"), ("x, x, memory, memory_mask", "keys from x")],
+)
+def test_an_exercise_that_a_mistake_does_not_concern_is_graded_with_the_students_own_code(
+    arguments: str, mistake: str, grade: Grade, solution: NotebookNode, day1: Day
+) -> None:
+    """MultiHeadAttention ignores `bias`, which DecoderLayer does not use. DecoderLayer has its own mistake."""
+    cells = {cell.id: cell.source for cell in solution.cells}
+    attention = cells["MultiHeadAttention"].replace("bias=bias", "bias=True")
+    layer = cells["DecoderLayer"].replace("x, memory, memory, memory_mask", arguments)
+    assert layer != cells["DecoderLayer"]
+    names = day1.names[: day1.names.index("DecoderLayer") + 1]
+    wrong = {"MultiHeadAttention": attention, "DecoderLayer": layer}
+    marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
+    assert lost(marks) == ["MultiHeadAttention", "DecoderLayer"]
+    decoder = by_name(marks)["DecoderLayer"]
+    assert (decoder.reference_for, decoder.mistake) == ([], mistake)
+
+
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     grade: Grade, solution: NotebookNode
 ) -> None:

@@ -114,6 +114,8 @@ def lateness(
             note="marked late, but the student has an extension; counted as on time. "
             "If it arrived after the extended deadline, set late_hours in roster.csv to the number of hours after the due date"
         )
+    if not policy.per_cent_a_day:
+        return Lateness(days=1)
     return Lateness(
         1,
         policy.percentage(1),

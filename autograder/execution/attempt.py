@@ -34,6 +34,10 @@ NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /
 NOTEBOOK_VARIABLE = (
     "if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
+EXIT_NAME = re.compile(
+    r"name '(exit|quit)' is not defined"
+)  # only interactive Python defines these
+NO_EXIT = "to leave a function, use `return` or raise an exception"
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,8 @@ class Attempt:
         """Return the error's message, followed by a possible cause if one is known."""
         if error.type == "NameError" and self._failed_import:
             return f"{error}; an import failed: {self._failed_import}"
+        if error.type == "SystemExit" or EXIT_NAME.search(error.text):
+            return f"{error}; this call ends Python; {NO_EXIT}"
         text = advice(error.type, error.text)
         if error.type == "NameError":
             return f"{error}; {text}; {NOTEBOOK_VARIABLE}"
@@ -266,6 +272,9 @@ def _failure(error: Exception) -> Outcome:
     """Return the outcome of a test whose worker crashed or was stopped."""
     if isinstance(error, LimitExceeded):
         return Outcome(False, str(error.excess), "timed_out")
+    if isinstance(error, WorkerDied) and error.exited:
+        text = f"the code ended Python with a call such as `os._exit` ({error}); {NO_EXIT}"
+        return Outcome(False, text, "crashed")
     if isinstance(error, WorkerDied):
         return Outcome(False, f"the code crashed its Python process ({error})", "crashed")
     return Outcome(False, "the grader could not decode what the code returned", "crashed")

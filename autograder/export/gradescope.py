@@ -34,7 +34,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
     unattempted = unattempted_in(row.marks.exercises)
-    if row.late.days and row.marks.exercises and row.points is not None:
+    if row.late.per_cent and row.marks.exercises and row.points is not None:
         output.append(
             f"{counted(row.late.days, 'day')} late: {counted(row.marks.earned, 'point')} − "
             f"{format_number(row.late.per_cent)}% = {counted(row.points, 'point')}."

@@ -32,8 +32,9 @@ class ExerciseStats:
 
     name: str
     max_points: float
-    mean_share: float  # mean points divided by max_points
-    attempted_share: float  # like mean_share, but only over submissions that attempted the exercise
+    mean_score: (
+        float | None
+    )  # mean share of the points, over submissions that attempted the exercise
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
@@ -92,7 +93,7 @@ class Analysis:
     bins: Sequence[int]
     exercises: Sequence[ExerciseStats]
     mistakes: Sequence[FailureGroup]
-    unnamed: Sequence[FailureGroup]
+    other_failures: Sequence[FailureGroup]
 
 
 def analyse(
@@ -139,7 +140,7 @@ def analyse(
         bins=_bins([points / most for points, most in graded if most > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
-        unnamed=_unnamed(read, texts, hide),
+        other_failures=_other_failures(read, texts, hide),
     )
 
 
@@ -210,8 +211,7 @@ def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts)
     return ExerciseStats(
         name=first.name,
         max_points=first.max_points,
-        mean_share=statistics.fmean(_share(e) for e in marked),
-        attempted_share=statistics.fmean([_share(e) for e in attempts] or [1.0]),
+        mean_score=statistics.fmean(map(_share, attempts)) if attempts else None,
         not_attempted=len(marked) - len(attempts),
         submissions=len(marked),
         discrimination=_correlation([e.points for e in marked], rest),
@@ -253,7 +253,7 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list
     return sorted(groups, key=lambda group: -len(group.submissions))
 
 
-def _unnamed(
+def _other_failures(
     read: Sequence[tuple[SubmissionMarks, str]], texts: Texts, hide: Callable[[str], str]
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.

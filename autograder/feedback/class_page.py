@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autograder.course.output_files import make_folder, write_output
@@ -17,16 +17,24 @@ from autograder.marks.model import one_line
 
 Cell = str | float | None
 
-# Map each CSV heading to the `ExerciseStats` attribute in that column.
-EXERCISE_COLUMNS = {
-    "max_points": "max_points",
-    "mean_share": "mean_share",
-    "untouched": "not_attempted",
-    "of": "submissions",
-    "discrimination": "discrimination",
-    "carried": "substituted",
-    "median_seconds": "median_seconds",
-    "longest_seconds": "longest_seconds",
+# The columns of exercises.csv, each of which is an attribute of `ExerciseStats`.
+EXERCISE_COLUMNS = (
+    "max_points",
+    "mean_score",
+    "not_attempted",
+    "submissions",
+    "discrimination",
+    "substituted",
+    "median_seconds",
+    "longest_seconds",
+)
+# Each of these maps CSV headings to attributes of `FailureGroup`.
+MISTAKE_COLUMNS = {"exercise": "exercise", "mistake": "name", "explanation": "text"}
+FAILURE_COLUMNS = {
+    "exercise": "exercise",
+    "first_failed_test": "name",
+    "message": "text",
+    "example": "example",
 }
 
 
@@ -56,13 +64,13 @@ def _escape(cell: Cell) -> Cell:
 
 def html(analysis: Analysis) -> str:
     """Return the report as an HTML page."""
-    attempted = [e for e in analysis.exercises if e.attempts]
-    hardest = sorted(attempted, key=lambda e: e.attempted_share)[:3]
+    scores = [(e.name, e.mean_score) for e in analysis.exercises if e.mean_score is not None]
+    imperfect = [(name, score) for name, score in scores if score < 1]
     return render(
         "class.html",
         language=analysis.language,
         it=analysis,
-        hardest=[e for e in hardest if e.attempted_share < 1],
+        hardest=sorted(imperfect, key=lambda one: one[1])[:3],
         width=100 // BINS,
         mean=statistics.fmean(analysis.points) if analysis.points else 0.0,
         median=statistics.median(analysis.points) if analysis.points else 0.0,
@@ -77,15 +85,15 @@ def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
         "submissions": _submissions(analysis),
         "exercises": _exercises(analysis),
         "tests": _tests(analysis),
-        "mistakes": _groups(analysis.mistakes, ["exercise", "mistake", "sentence", "example"]),
-        "unnamed": _groups(analysis.unnamed, ["exercise", "test", "seen", "example"]),
+        "known_mistakes": _groups(analysis.mistakes, MISTAKE_COLUMNS),
+        "other_failures": _groups(analysis.other_failures, FAILURE_COLUMNS),
     }
 
 
 def _submissions(analysis: Analysis) -> list[list[Cell]]:
     names = [e.name for e in analysis.exercises]
     labels = [f"{e.name} (optional)" if e.optional else e.name for e in analysis.exercises]
-    head: list[Cell] = ["submission", "points", "late_days", "late_per_cent", "points_before"]
+    head: list[Cell] = ["student", "points", "late_days", "late_per_cent", "points_before"]
     head += ["max_points", *labels, "problems"]
     rows: list[list[Cell]] = []
     for row in analysis.rows:
@@ -98,21 +106,22 @@ def _submissions(analysis: Analysis) -> list[list[Cell]]:
 def _exercises(analysis: Analysis) -> list[list[Cell]]:
     rows: list[list[Cell]] = [["exercise", *EXERCISE_COLUMNS]]
     for e in analysis.exercises:
-        values = (getattr(e, attribute) for attribute in EXERCISE_COLUMNS.values())
+        values = (getattr(e, attribute) for attribute in EXERCISE_COLUMNS)
         rows.append([e.name, *(v if v is None else round(v, 4) for v in values)])
     return rows
 
 
 def _tests(analysis: Analysis) -> list[list[Cell]]:
-    rows: list[list[Cell]] = [["exercise", "test", "sentence", "passed", "of"]]
+    rows: list[list[Cell]] = [["exercise", "test", "sentence", "passed", "attempts"]]
     for e in analysis.exercises:
         rows += [[e.name, t.name, t.sentence, t.passed, t.attempts] for t in e.tests]
     return rows
 
 
-def _groups(groups: Sequence[FailureGroup], head: list[Cell]) -> list[list[Cell]]:
-    rows: list[list[Cell]] = [[*head, "count", "submissions"]]
+def _groups(groups: Sequence[FailureGroup], columns: Mapping[str, str]) -> list[list[Cell]]:
+    """Return a table of groups. `columns` maps headings to attributes of `FailureGroup`."""
+    rows: list[list[Cell]] = [[*columns, "count", "students"]]
     for group in groups:
-        cells: list[Cell] = [group.exercise, group.name, group.text, group.example]
+        cells = [getattr(group, attribute) for attribute in columns.values()]
         rows.append([*cells, len(group.submissions), ", ".join(group.submissions)])
     return rows

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autograder.feedback.causes import order_by_cause, shared_message, simplify
 from autograder.feedback.grids import Grid, make_grid
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
+from autograder.marks.causes import order_by_cause, shared_message, simplify
 from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks
 from autograder.protocol.plain_text import format_number
 

@@ -23,6 +23,10 @@ from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 from autograder.protocol.plain_text import counted, format_number
 
+RESUBMIT = re.compile(
+    r"\bsubmit .+ again\b"
+)  # advice in problems, such as that of a truncated file
+
 
 @dataclass(frozen=True)
 class Recipient:
@@ -59,6 +63,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
         points=recipient.late.reduce(marks.earned),
         late=recipient.late,
         is_other_day=sum(e.missing for e in exercises) == len(texts.day.exercises),
+        has_advice=any(RESUBMIT.search(problem) for problem in marks.problems),
         notebook=f"{texts.day.name}.ipynb",
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
@@ -104,8 +109,10 @@ def _fix_steps(
     counted = [e for e in unfinished if not e.optional] or unfinished
     most = max(counted, key=lambda e: e.max_points - e.points)
     if most is not first and not most.optional:
+        before = [e.name for e in unfinished[1:] if e.name in most.reference_for]
+        after = f", after {list_names(before)}" if before else ""
         steps.append(
-            f"Then work on `{most.name}`. Of the exercises you attempted, it has the most points left "
+            f"Then work on `{most.name}`{after}. Of the exercises you attempted, it has the most points left "
             f"({format_number(most.max_points - most.points)})."
         )
     return steps

@@ -26,7 +26,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-LONGEST = 200  # maximum number of characters in the problems column
+LONGEST = 400  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
@@ -70,21 +70,20 @@ def _progress_lines(
 
 
 def table(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a class table: points, a status symbol per exercise in course order, and problems.
+    """Return a class table: points, and a status symbol per exercise in course order.
 
     Names longer than `width` are wrapped.
 
-    There is one row per student with a submission. If any submission is late, an extra column shows points after the
-    penalty.
+    There is one row per student with a submission. If any submission loses points because it is late, an extra column
+    shows the points after the penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("points", justify="right")
-    any_late = any(row.late.days and row.points is not None for row in rows)
-    if any_late:
+    is_penalised = any(row.late.per_cent and row.points is not None for row in rows)
+    if is_penalised:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
-    result.add_column("problems", overflow="fold")
     for row in rows:
         marks = row.marks
         if marks is None:
@@ -94,14 +93,19 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
             if marks.points is None
             else f"{format_number(marks.points)} / {format_number(marks.max_points)}"
         )
-        problems = _problems(marks.problems) if marks.points is not None else marks.reason[:LONGEST]
-        late = [_after_penalty(row)] if any_late else []
-        signs = _signs(marks.exercises)
-        result.add_row(Text(row.entry.student), points, *late, signs, Text(problems))
+        late = [_after_penalty(row)] if is_penalised else []
+        result.add_row(Text(row.entry.student), points, *late, _signs(marks.exercises))
     return result
 
 
-def _problems(problems: Sequence[str]) -> str:
+def problem_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield one line per graded submission with problems: the student and as many of the problems as fit."""
+    for row in rows:
+        if row.marks and row.marks.points is not None and row.marks.problems:
+            yield f"{row.entry.student}: {_join(row.marks.problems)}"
+
+
+def _join(problems: Sequence[str]) -> str:
     """Return the first problem, as many others as fit, and the number of remaining problems."""
     shown = "; ".join(problems[:1])[:LONGEST]
     count = min(len(problems), 1)
@@ -150,10 +154,9 @@ def _local_time(time: datetime, with_offset: bool) -> str:
 
 
 def _after_penalty(row: Row) -> str:
-    days = row.late.days
-    if not days or row.points is None:
+    if not row.late.per_cent or row.points is None:
         return ""
-    return f"{format_number(row.points)} ({counted(days, 'day')} late)"
+    return f"{format_number(row.points)} ({counted(row.late.days, 'day')} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

@@ -213,8 +213,8 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
     observed = run.tests.get(tuple(result.reference_for), {})
     if not observed:
         yield f"  {result.message}"
-    for test in result.tests if observed else ():
-        yield from explain_text.counted_lines(test, observed[test.name])
+    else:
+        yield from explain_text.counted_lines(result.tests, observed)
     if names and () in run.tests:
         yield "\nTests in the first run, with only the student's own code:\n"
         yield from explain_text.first_run_lines(run.tests[()])
@@ -227,5 +227,4 @@ def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield f"\nStored results (without the inputs: {reason}):\n"
-    for test in result.tests:
-        yield from explain_text.counted_lines(test)
+    yield from explain_text.counted_lines(result.tests)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.marks.adjustments import describe
+from autograder.marks.adjustments import describe_override
+from autograder.marks.causes import order_by_cause
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
 from autograder.protocol.plain_text import counted, format_number
 from autograder.recognition.catalogue import known_mistakes
@@ -42,7 +43,7 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     for exercise in marks.exercises:
         yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
     yield f"\n{format_number(marks.earned)} of {format_number(marks.max_points)} points"
-    if late.days:
+    if late.per_cent:
         points = counted(late.reduce(marks.earned), "point")
         yield f"{counted(late.days, 'day')} late (−{format_number(late.per_cent)}%): {points}"
     if late.note:
@@ -56,7 +57,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
     if exercise.override:
-        yield f"by hand: {describe(exercise)}"
+        yield f"by hand: {describe_override(exercise.override)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
@@ -78,7 +79,7 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
     )
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
-        yield f"By hand: {describe(result)}"
+        yield f"By hand: {describe_override(result.override)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
     if result.mistake:
@@ -86,19 +87,32 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
         yield f"Known mistake: {result.mistake}. {sentences.get(result.mistake, '')}".rstrip()
 
 
-def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
-    """Yield the result of a test in the run that determined the points. Without `observed`, yield only the stored result."""
-    shown = observed or Observed("", "" if test.passed else test.message)
-    is_worthless = test.passed and test.max_points and not test.points
-    reason = ", because a trivial answer also passes" if is_worthless else ""
-    points = f" ({format_number(test.points)} of {format_number(test.max_points)} points){reason}"
-    yield from _test_lines(test.name, shown, points)
+def counted_lines(
+    tests: Sequence[TestMarks], observed: Mapping[str, Observed] | None = None
+) -> Iterator[str]:
+    """Yield the result of each test in the run that determined the points. Without `observed`, yield the stored results."""
+    stored = {test.name: Observed("", "" if test.passed else test.message) for test in tests}
+    shown = _fold_repeats(observed or stored)
+    for test in tests:
+        is_worthless = test.passed and test.max_points and not test.points
+        reason = ", because a trivial answer also passes" if is_worthless else ""
+        points = f"{format_number(test.points)} of {format_number(test.max_points)} points"
+        yield from _test_lines(test.name, shown[test.name], f" ({points}){reason}")
 
 
 def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
     """Yield the result of each test in the first run, which did not determine the points."""
-    for name, test in observed.items():
+    for name, test in _fold_repeats(observed).items():
         yield from _test_lines(name, test)
+
+
+def _fold_repeats(observed: Mapping[str, Observed]) -> dict[str, Observed]:
+    """Replace messages about the same cause as an earlier failure with a short note."""
+    messages = [test.message for test in observed.values()]
+    folded = dict(order_by_cause(messages, visible=0, mark_repeats=True))
+    return {
+        name: replace(test, message=folded[n]) for n, (name, test) in enumerate(observed.items())
+    }
 
 
 def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from msgspec import structs
 
 from autograder.course.config import Exercise
+from autograder.execution.collect import Test
+from autograder.execution.student import Student
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.own_code import own_statements
 from autograder.grading.runner import Job
@@ -115,8 +117,11 @@ class FollowUp:
 
         def grade_with(replaced: tuple[str, ...]) -> GradedExercise:
             code = self._slicer.slice_again(exercise.name, replaced, original.wide)
-            result = self._grader.grade_slice(exercise, code, job, replaced)
-            return replace(result, problems=original.problems, wide=original.wide)
+            messages: list[str] = []
+            result = self._grader.grade_slice(exercise, code, _record(job, messages), replaced)
+            return replace(
+                result, problems=original.problems, wide=original.wide, messages=tuple(messages)
+            )
 
         earlier = self._grader.day.names[: self._grader.day.names.index(exercise.name)]
         lost = [name for name in earlier if _lost_points(others[name])]
@@ -130,6 +135,17 @@ class FollowUp:
         sentences = {test.name: test.sentence for test in self._grader.key.tests[exercise.name]}
         unfilled = [name for name in lost if others[name].marks.status == "not_attempted"]
         return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
+
+
+def _record(job: Job, messages: list[str]) -> Job:
+    """Return a job that also appends the message of each test, or "" if it passed, to `messages`."""
+
+    def observe(replaced: Sequence[str], test: Test, message: str, student: Student | None) -> None:
+        messages.append(message)
+        if job.observe:
+            job.observe(replaced, test, message, student)
+
+    return replace(job, observe=observe)
 
 
 def _lost_points(graded: GradedExercise) -> bool:

@@ -20,6 +20,7 @@ from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
+DIGITS = 6  # number of significant digits of the values
 
 
 @dataclass
@@ -76,14 +77,24 @@ def _observe(test: Test, message: str, student: Student | None) -> Observed:
     if message and student is not None and student.last_call:
         function, args, kwargs = student.last_call
         call = [f"last call: {function}"]
-        call += [f"  {name}: {_describe(v)}" for name, v in [*enumerate(args), *kwargs.items()]]
+        call += [f"  {name}: {describe(v)}" for name, v in [*enumerate(args), *kwargs.items()]]
     return Observed(test.sentence, message, call)
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """Return an argument's type, shape and, if it is small, its values, rounded and marked with ≈ if that changes them."""
     if not isinstance(value, torch.Tensor):
         return sanitize(repr(value))
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if value.is_meta or value.numel() > MAX_ELEMENTS:
         return kind
-    return f"{kind} {value.tolist()}"
+    exact = value.tolist()
+    shown = _round(exact)
+    return f"{kind} {'' if shown == exact else '≈ '}{shown}"
+
+
+def _round(values: Any) -> Any:
+    """Round all floats in nested lists to `DIGITS` significant digits."""
+    if isinstance(values, list):
+        return [_round(value) for value in values]
+    return float(f"{values:.{DIGITS}g}") if isinstance(values, float) else values

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from autograder.marks.model import ExerciseMarks, TestMarks
+from autograder.marks.model import ExerciseMarks, TestMarks, sanitize
 from autograder.slicing.slicer import Slice
 
 
@@ -20,7 +20,8 @@ class GradedExercise:
     """An exercise's marks, the graded code, and the exercises replaced with reference solutions.
 
     `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
-    contains all statements that may affect the exercise.
+    contains all statements that may affect the exercise. If exercises were replaced, `messages` contains a message for each
+    test, which may reveal what the reference solutions return. It must not be shown to students.
     """
 
     marks: ExerciseMarks
@@ -28,6 +29,7 @@ class GradedExercise:
     problems: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     wide: bool = False
+    messages: tuple[str, ...] = ()
 
 
 STUB_ERROR = re.compile(r"\b(?:raised|got:) (?:NotImplementedError: `|NameError: name ')(\w+)")
@@ -46,7 +48,8 @@ def substitute_references(
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
-    replaced one by one. If points are still missing, the dependent exercises are replaced as well.
+    replaced one by one. If points are still missing, the dependent exercises are replaced as well. If replacing exercises
+    changes no test's result, their mistakes do not concern this exercise, and the original result is returned.
 
     Args:
         original: The exercise as the student wrote it.
@@ -76,8 +79,8 @@ def substitute_references(
         result = trial({*(best.replaced or called), *further}) if further else best
         if result.marks.points > best.marks.points:
             best = result
-    if not best.replaced:
-        return best
+    if not best.replaced or _same_results(original, best, sentences):
+        return original
     return replace(best, marks=_with_original_messages(original, best, sentences, unfilled))
 
 
@@ -105,6 +108,25 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
     """Return whether the points increased and every test that passed before still passes."""
     pairs = zip(before.tests, after.tests, strict=True)
     return after.points > before.points and all(new.passed or not old.passed for old, new in pairs)
+
+
+def _same_results(
+    original: GradedExercise, best: GradedExercise, sentences: Mapping[str, str]
+) -> bool:
+    """Return whether all tests have the same results and messages, which contain examples of wrong values.
+
+    Places are ignored: an exception inside a reference solution is attributed to the line that called it.
+    """
+    before = [_without_place(test.message) for test in original.marks.tests]
+    after = [
+        "" if test.passed else _without_place(sanitize(f"{sentences[test.name]} {text}".strip()))
+        for test, text in zip(best.marks.tests, best.messages, strict=False)
+    ]
+    return before == after
+
+
+def _without_place(message: str) -> str:
+    return message.rpartition(" (cell ")[0] or message
 
 
 def _with_original_messages(

@@ -143,12 +143,13 @@ def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def describe(exercise: ExerciseMarks) -> str:
-    """Return a description of an exercise's override for the TA, or "" if there is none."""
+    """Return a description of an exercise's override for the TA, beginning with the exercise, or "" if there is none."""
     override = exercise.override
-    if override is None:
-        return ""
+    return f"{exercise.name} {describe_override(override)}" if override else ""
+
+
+def describe_override(override: Override) -> str:
+    """Return the points, the author, the date and the comment of an override."""
     by = " ".join(filter(None, [override.by, override.time[:10]]))
-    change = override.change()
-    points = f" {change}" if change else ""
     comment = f": {override.comment}" if override.comment else ""
-    return f"{exercise.name}{points} ({by}){comment}"
+    return f"{override.change()} ({by}){comment}".lstrip()

@@ -276,13 +276,28 @@ def counting(
 def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
     """Yield a note if the student has other submissions besides the one that counts, which is in `row`."""
     assert row.marks is not None
+    others = list(others)
     paths = {marks.path for marks in others} - {row.marks.path}
     if paths:
         points = "no points" if row.points is None else counted(row.points, "point")
         yield (
             f"{student} has {len(paths) + 1} submissions; {row.marks.path} counts "
             f"({points}), and these do not: {', '.join(sorted(paths))}"
+            f"{_differing_names([row.marks, *others])}"
         )
+
+
+def _differing_names(class_: Iterable[SubmissionMarks]) -> str:
+    """Return a warning if these submissions from Canvas have the same student id, but different names."""
+    sources = [marks.handed_in for marks in class_ if marks.handed_in]
+    # The name is not certain if the file name is ambiguous.
+    readings = [[reading.name for reading in source.readings] for source in sources]
+    names = [found for found in readings if found]
+    names += [[person.name for person in source.people] for source in sources if source.upload]
+    if not names or set.intersection(*map(set, names)):
+        return ""
+    listed = ", ".join(sorted({found[0] for found in names}))
+    return f". Their names in Canvas differ: {listed}. Check whether they are from the same student"
 
 
 def _notes(

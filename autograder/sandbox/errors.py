@@ -30,12 +30,16 @@ class ServerLost(Exception):
 
 
 class WorkerDied(Exception):
-    """Raised when a process exits or sends an invalid message. `code` is its exit code or negated signal number."""
+    """Raised when a process exits or sends an invalid message.
+
+    `code` is its exit code or negated signal number. `exited` is true if a call such as `os._exit` ended the process.
+    """
 
     def __init__(self, code: int, why: str = "") -> None:
         signal_name = signal.strsignal(-code) if code < 0 else None
         super().__init__(why or f"exit code {code}" + (f": {signal_name}" if signal_name else ""))
         self.code = code
+        self.exited = code >= 0 and not why
 
     @property
     def was_killed(self) -> bool:

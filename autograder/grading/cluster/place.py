@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MISSING = (
-    "--cluster needs packages that are not installed. Run `pip install '.[cluster]'` in the autograder's folder."
-    ""
+    "--cluster needs packages that are not installed. Run "
+    "`pip install cryptography dask-jobqueue distributed`."
 )
 
 
