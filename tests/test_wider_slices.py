@@ -336,6 +336,30 @@ def test_wider_code_is_graded_with_references_to_earlier_mistakes(
 
 
 @pytest.mark.slow
+def test_wider_code_contains_no_visible_checks(
+    grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
+) -> None:
+    """The check comes from a different release, and compares `EncoderLayer` with a class that the exercise forbids."""
+    sources = {cell.id: cell.source for cell in solution.cells}
+    lines = sources["masked_attention"].splitlines()
+    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
+    lines.insert(last, '    assert TABLE["scale"] == 1')
+    check = next(c.id for c in solution.cells if "def check_EncoderLayer" in c.source)
+    assert "TransformerEncoderLayer" in sources[check]
+    changed = {
+        "softmax": FIRST_AXIS,
+        "masked_attention": CLOSURE + "\n".join(lines),
+        check: sources[check].replace(
+            "def check_EncoderLayer():", "def check_EncoderLayer():\n    ..."
+        ),
+    }
+    names = day1.names[: day1.names.index("EncoderLayer") + 1]
+    marks = grade(with_cells(with_exercises(solution, day1, names), changed))
+    lost = [e.name for e in marks.exercises if e.points < e.max_points]
+    assert lost[: -len(day1.names) + len(names)] == ["softmax"]
+
+
+@pytest.mark.slow
 def test_wider_code_is_tried_with_references_even_if_it_alone_gains_nothing(
     grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
 ) -> None:

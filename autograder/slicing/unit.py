@@ -86,7 +86,9 @@ class Unit:
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
     # Whether the course provides this unit, and a student's function or class with the same name may replace it.
     is_replaceable: bool = False
-    is_demonstration: bool = False  # whether the unit is under `with demonstration():`
+    is_demonstration: bool = (
+        False  # whether the unit is a visible check or under `with demonstration():`
+    )
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
@@ -257,6 +259,8 @@ def _is_setting(s: ast.AST, functions: Collection[str]) -> bool:
 
 
 def _is_demonstration(s: ast.AST) -> bool:
+    if isinstance(s, ast.FunctionDef):
+        return any(isinstance(d, ast.Name) and d.id == "visible_check" for d in s.decorator_list)
     return isinstance(s, ast.With) and any(
         is_call_of(item.context_expr, "demonstration") for item in s.items
     )
