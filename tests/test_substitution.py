@@ -74,6 +74,15 @@ def test_code_that_cannot_be_tested_costs_no_other_points(
     assert by_name(marks)["MultiHeadAttention"].reference_for == replaced
 
 
+def test_a_forbidden_operator_is_shown_without_its_overload(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    """`x.softmax(dim)` calls torch's operator `softmax.int`."""
+    softmax = "def softmax(x, dim=-1):\n    return x.softmax(dim)"
+    marks = grade(with_cells(solution, {"softmax": softmax}), only="softmax")
+    assert "does not allow `softmax`, because" in by_name(marks)["softmax"].message
+
+
 def test_two_mistakes_cost_only_their_own_exercises(grade: Grade, solution: NotebookNode) -> None:
     norm = """class LayerNorm(nn.Module):
     def __init__(self, d_model, eps=1e-5):

@@ -49,7 +49,7 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
                         kernel = (
                             _raising_if(namespace, overload, option, hits)
                             if option
-                            else _raising(name, hits)
+                            else _raising(own.partition(".")[0], hits)  # without the overload
                         )
                         library.impl(overload, kernel, key)
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
