@@ -1,0 +1,57 @@
+"""Collect submissions from nbgrader's exchange without following links. Entry point: `Collect`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbgrader.exchange.default import ExchangeCollect
+
+
+class Collect(ExchangeCollect):  # type: ignore[misc]
+    """A version of nbgrader's own class that trusts neither the links nor the folder names in the exchange.
+
+    Students write their folders themselves. nbgrader would follow a link to any file that the TA can read, such as a
+    solution. It would also collect a folder with another student's name, even if that student has submitted.
+    """
+
+    def do_copy(self, src: str, dest: str, log: Any = None) -> None:
+        """Copy a submission, leaving out links and special files."""
+        if os.path.islink(src):
+            self.log.error("%s is a link and was not collected", src)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "submission")
+            shutil.copytree(src, copy, symlinks=True, ignore=_special_files)
+            for link in [path for path in copy.rglob("*") if path.is_symlink()]:
+                self.log.error("%s is a link and was not collected", link.relative_to(copy))
+                link.unlink()
+            super().do_copy(str(copy), dest, log)
+
+    def _sort_by_timestamp(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return a student's folders, newest first, but those of other accounts last. nbgrader warns if it collects one."""
+        newest: list[dict[str, Any]] = super()._sort_by_timestamp(records)
+        return sorted(newest, key=self._belongs_to_another_account)
+
+    def _belongs_to_another_account(self, record: dict[str, Any]) -> bool:
+        try:
+            uid = os.lstat(os.path.join(self.inbound_path, record["filename"])).st_uid
+            return bool(self.check_owner and pwd.getpwuid(uid).pw_name != record["username"])
+        except (OSError, KeyError):
+            return bool(self.check_owner)
+
+
+def _special_files(folder: str, names: Sequence[str]) -> list[str]:
+    """Return the names of pipes, sockets and devices, which cannot be copied."""
+    modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [
+        name
+        for name, mode in modes.items()
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+    ]
