@@ -75,6 +75,23 @@ def test_a_folder_of_another_account_does_not_replace_a_students_own(inbound: Pa
     assert (submitted / "zoe" / "day1" / "day1.ipynb").read_text() == "on a hub with one account"
 
 
+def test_a_folder_that_is_too_large_keeps_no_other_from_being_collected(inbound: Path) -> None:
+    for student in ("ada", "eve", "zoe"):
+        submit(inbound, student)
+    (inbound / "eve+day1+2026-11-01 10:00:00 UTC+x" / "zeros").touch()
+    os.truncate(inbound / "eve+day1+2026-11-01 10:00:00 UTC+x" / "zeros", 1 << 40)
+    assert {folder.parent.name for folder in collect(inbound).glob("*/day1")} == {"ada", "zoe"}
+
+
+def test_an_invalid_name_keeps_no_other_folder_from_being_collected(inbound: Path) -> None:
+    submit(inbound, ME, text="own")
+    for name in (f"{ME}+day1+soon+x", "eve+day1+2026-99-99+x", "..+day1+2026-11-01 10:00:00 UTC+x"):
+        (inbound / name).mkdir()
+    assert [folder.parent.name for folder in collect(inbound).glob("*/day1")] == [ME]
+    assert not (inbound.parents[2] / "day1").exists()
+    assert (inbound.parents[2] / "submitted" / ME / "day1" / "day1.ipynb").read_text() == "own"
+
+
 def test_the_newest_submission_is_collected(inbound: Path) -> None:
     for time in ("10:00:00", "12:00:00", "11:00:00"):
         submit(inbound, ME, time, time)

@@ -8,31 +8,58 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from nbgrader.exchange.default import ExchangeCollect
+
+NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
     """A version of nbgrader's own class that trusts neither the links nor the folder names in the exchange.
 
     Students write their folders themselves. nbgrader would follow a link to any file that the TA can read, such as a
-    solution. It would also collect a folder with another student's name, even if that student has submitted.
+    solution. It would also collect a folder with another student's name, even if that student has submitted, and stop at the
+    first folder whose name is invalid, that is too large or that cannot be copied.
     """
 
+    def init_src(self) -> None:
+        """Choose the folders to collect, without those whose names are invalid."""
+        super().init_src()
+        for record in [each for each in self.src_records if not _is_valid(each)]:
+            self.log.error("%s is not a submission and was not collected", record["filename"])
+            self.src_records.remove(record)
+
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
-        """Copy a submission, leaving out links and special files."""
+        """Copy a submission, leaving out links and special files. An error does not keep others from being collected."""
         if os.path.islink(src):
             self.log.error("%s is a link and was not collected", src)
-            return
+        elif self.get_size(src) > 1000 * self.coursedir.max_dir_size:
+            self.log.error("%s is too large and was not collected", src)
+        else:
+            try:
+                self._copy(src, dest, log)
+            except OSError as error:
+                self.log.error("%s was not collected: %s", src, error)
+
+    def _copy(self, src: str, dest: str, log: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "submission")
             shutil.copytree(src, copy, symlinks=True, ignore=_special_files)
             for link in [path for path in copy.rglob("*") if path.is_symlink()]:
-                self.log.error("%s is a link and was not collected", link.relative_to(copy))
+                self.log.error("%s in %s is a link and was not collected", link.name, src)
                 link.unlink()
             super().do_copy(str(copy), dest, log)
+
+    def _path_to_record(self, path: str) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = super()._path_to_record(path)
+        except (ValueError, OverflowError):
+            name = os.path.basename(path)
+            return {"username": name.partition("+")[0], "filename": name, "timestamp": NO_TIME}
+        return record
 
     def _sort_by_timestamp(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return a student's folders, newest first, but those of other accounts last. nbgrader warns if it collects one."""
@@ -45,6 +72,10 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             return bool(self.check_owner and pwd.getpwuid(uid).pw_name != record["username"])
         except (OSError, KeyError):
             return bool(self.check_owner)
+
+
+def _is_valid(record: dict[str, Any]) -> bool:
+    return record["timestamp"] != NO_TIME and record["username"] not in ("", ".", "..")
 
 
 def _special_files(folder: str, names: Sequence[str]) -> list[str]:
