@@ -14,6 +14,8 @@ from typing import Any
 
 from nbgrader.exchange.default import ExchangeCollect
 
+from autograder.protocol.plain_text import printable
+
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
 
 
@@ -29,29 +31,32 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         """Choose the folders to collect, without those whose names are invalid."""
         super().init_src()
         for record in [each for each in self.src_records if not _is_valid(each)]:
-            self.log.error("%s is not a submission and was not collected", record["filename"])
+            self._report(record["filename"], "its name is invalid")
             self.src_records.remove(record)
 
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
         """Copy a submission, leaving out links and special files. An error does not keep others from being collected."""
-        if os.path.islink(src):
-            self.log.error("%s is a link and was not collected", src)
-        elif self.get_size(src) > 1000 * self.coursedir.max_dir_size:
-            self.log.error("%s is too large and was not collected", src)
-        else:
-            try:
+        try:
+            if os.path.islink(src):
+                self._report(src, "it is a link")
+            elif self.get_size(src) > 1000 * self.coursedir.max_dir_size:
+                self._report(src, "it is too large")
+            else:
                 self._copy(src, dest, log)
-            except OSError as error:
-                self.log.error("%s was not collected: %s", src, error)
+        except OSError as error:
+            self._report(src, str(error))
 
     def _copy(self, src: str, dest: str, log: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "submission")
             shutil.copytree(src, copy, symlinks=True, ignore=_special_files)
             for link in [path for path in copy.rglob("*") if path.is_symlink()]:
-                self.log.error("%s in %s is a link and was not collected", link.name, src)
+                self._report(f"{link.name} in {src}", "it is a link")
                 link.unlink()
             super().do_copy(str(copy), dest, log)
+
+    def _report(self, path: str, reason: str) -> None:
+        self.log.error("%s was not collected: %s", printable(path), printable(reason))
 
     def _path_to_record(self, path: str) -> dict[str, Any]:
         try:
