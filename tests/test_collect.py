@@ -6,11 +6,13 @@ import os
 import pwd
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nbgrader.apps import CollectApp
 
+from autograder.submissions import platforms
 from tests.conftest import ROOT
 from tests.released_course import run_app
 
@@ -40,10 +42,10 @@ def submit(inbound: Path, student: str, time: str = "10:00:00", text: str = "{}"
     return folder
 
 
-def collect(inbound: Path) -> Path:
+def collect(inbound: Path, *options: str) -> Path:
     """Run `nbgrader collect` and return the folder of the collected submissions."""
     root = inbound.parents[2]
-    run_app(CollectApp, root, "day1", f"--Exchange.root={root / 'exchange'}")
+    run_app(CollectApp, root, "day1", f"--Exchange.root={root / 'exchange'}", *options)
     return root / "submitted"
 
 
@@ -90,6 +92,17 @@ def test_an_invalid_name_keeps_no_other_folder_from_being_collected(inbound: Pat
     assert [folder.parent.name for folder in collect(inbound).glob("*/day1")] == [ME]
     assert not (inbound.parents[2] / "day1").exists()
     assert (inbound.parents[2] / "submitted" / ME / "day1" / "day1.ipynb").read_text() == "own"
+
+
+def test_an_invalid_time_does_not_keep_submissions_from_being_updated(inbound: Path) -> None:
+    (submit(inbound, "eve") / "timestamp.txt").write_text("soon")
+    submit(inbound, "zoe", text="first")
+    submitted = collect(inbound)
+    submit(inbound, "zoe", "11:00:00", text="second")
+    assert collect(inbound, "--update") == submitted
+    assert (submitted / "zoe" / "day1" / "day1.ipynb").read_text() == "second"
+    time = platforms.parse_timestamp((submitted / "eve" / "day1" / "timestamp.txt").read_text())
+    assert time == datetime(2026, 11, 1, 10, tzinfo=UTC)
 
 
 def test_the_newest_submission_is_collected(inbound: Path) -> None:

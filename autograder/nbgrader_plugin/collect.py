@@ -15,6 +15,7 @@ from typing import Any
 from nbgrader.exchange.default import ExchangeCollect
 
 from autograder.protocol.plain_text import printable
+from autograder.submissions.platforms import TIMESTAMP
 
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
 
@@ -53,6 +54,10 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             for link in [path for path in copy.rglob("*") if path.is_symlink()]:
                 self._report(f"{link.name} in {src}", "it is a link")
                 link.unlink()
+            # nbgrader writes the same time into the folder's name and into this file. It cannot update the class's
+            # submissions if one of them contains no valid time.
+            time = self._path_to_record(src)["timestamp"]
+            (copy / TIMESTAMP).write_text(f"{time:%Y-%m-%d %H:%M:%S.%f} UTC", encoding="utf-8")
             super().do_copy(str(copy), dest, log)
 
     def _report(self, path: str, reason: str) -> None:
