@@ -87,9 +87,13 @@ def test_a_folder_that_is_too_large_keeps_no_other_from_being_collected(inbound:
 
 def test_an_invalid_name_keeps_no_other_folder_from_being_collected(inbound: Path) -> None:
     submit(inbound, ME, text="own")
-    for name in (f"{ME}+day1+soon+x", "eve+day1+2026-99-99+x", "..+day1+2026-11-01 10:00:00 UTC+x"):
+    submit(inbound, "o'brien+1@example.org")
+    for name in (f"{ME}+day1+soon+x", "eve+day1+2026-99-99+x"):
         (inbound / name).mkdir()
-    assert [folder.parent.name for folder in collect(inbound).glob("*/day1")] == [ME]
+    for student in ("..", '";alert(1);"', "<img src=x onerror=alert(1)>", "\x1b[31m"):
+        submit(inbound, student)
+    found = {folder.parent.name for folder in collect(inbound).glob("*/day1")}
+    assert found == {ME, "o'brien+1@example.org"}
     assert not (inbound.parents[2] / "day1").exists()
     assert (inbound.parents[2] / "submitted" / ME / "day1" / "day1.ipynb").read_text() == "own"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,8 @@ from autograder.protocol.plain_text import printable
 from autograder.submissions.platforms import TIMESTAMP
 
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
+# Names that are paths, or that formgrader's pages, which do not escape them, would run as HTML or as a script.
+NO_STUDENT = re.compile(r"""^\.{0,2}$|[<>"&\\`]""")
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
@@ -85,7 +88,8 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
 
 
 def _is_valid(record: dict[str, Any]) -> bool:
-    return record["timestamp"] != NO_TIME and record["username"] not in ("", ".", "..")
+    name = record["username"]
+    return record["timestamp"] != NO_TIME and name.isprintable() and not NO_STUDENT.search(name)
 
 
 def _special_files(folder: str, names: Sequence[str]) -> list[str]:
