@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import msgspec
 import nbformat
@@ -457,10 +457,11 @@ def test_a_hostile_exception_is_inactive(
 
 def test_pages_stay_in_their_folder_for_any_student_name(texts: Texts, tmp_path: Path) -> None:
     names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
-    names += [*HOSTILE, "ж" * 300]
+    names += [*HOSTILE, "ж" * 300, "aux", "AUX-", "Com1.x"]
     class_ = [unread(student) for student in names]
     files, problems = student_page.write(map(recipient, class_), texts, tmp_path / "pages")
     assert problems == []
     assert len({file.name.casefold() for file in files}) == len(names)
     assert sorted(files) == sorted((tmp_path / "pages").iterdir())
     assert all(re.fullmatch(r"[\w-][\w.-]*\.html", file.name) for file in files)
+    assert not any(PureWindowsPath(file.name).is_reserved() for file in files)

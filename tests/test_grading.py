@@ -391,12 +391,47 @@ def sequence_loss(logits, targets, pad_id, smoothing=0.0):
     return (logits * 0).sum()
 """,
     "split_heads": "def split_heads(x, n_heads):\n    return []",
+    "attention": """
+def attention(query, key, value):
+    weights = query.new_full((*query.shape[:-1], key.shape[-2]), 1e-9)
+    return query.new_zeros(*query.shape[:-1], value.shape[-1]), weights
+""",
 }
 
 
 @pytest.mark.parametrize("exercise", CONSTANTS)
 def test_constants_earn_nothing(grade: Grade, solution: NotebookNode, exercise: str) -> None:
     assert grade(with_cells(solution, {exercise: CONSTANTS[exercise]}), only=exercise).points == 0
+
+
+# Answers that satisfied a test by coincidence, and then also earned the points of tests that trivial answers pass.
+LUCKY = {
+    "next_token_loss": """
+CALLS = []
+def next_token_loss(logits, tokens):
+    CALLS.append(1)
+    return torch.tensor(float(len(CALLS)))
+""",
+    "CausalSelfAttention": """
+class CausalSelfAttention(nn.Module):
+    def __init__(self, d_model, n_heads, dropout=0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.qkv, self.out = nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, d_model)
+
+    def forward(self, x, cache=None):
+        if cache is not None:
+            cache.append(x[:, None], x[:, None])
+        return x.exp()
+""",
+}
+
+
+@pytest.mark.parametrize("exercise", LUCKY)
+def test_lucky_answers_earn_nothing(graders: Callable[[str], Grader], exercise: str) -> None:
+    script = f"import torch\nfrom torch import nn\n{LUCKY[exercise]}"
+    assert graders("day2").grade(handed_in(script), only=exercise).points == 0
 
 
 HEADS = """

@@ -98,6 +98,17 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
     assert budget.idle > 1.2
 
 
+def test_threads_that_keep_each_other_waiting_may_not_sleep_longer(server: Server) -> None:
+    """The time that 60 threads wait for a core counts only once, and is not deducted from idle time 60 times."""
+    patient = Limits(cpu_seconds=200, total_cpu_seconds=200, memory=1 << 30)
+    with working(server, patient) as student:
+        started = time.monotonic()
+        student.crowd(0.6)
+        elapsed = time.monotonic() - started
+        queued = student.connection._process._meter._clock.read().queued  # type: ignore[attr-defined]
+    assert queued <= elapsed + 0.1
+
+
 def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     tests = Scripted(
         lambda student, run: student.f(60 if run == 1 else 0),  # sleeps only during the first run

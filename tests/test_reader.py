@@ -119,6 +119,7 @@ ANSWERS: dict[str, Any] = {
     "an unknown kind": [GOOD | {"cells": [{"number": 1, "kind": "sql", "source": ""}]}],
     "a number below 0": [GOOD | {"cells": [{"number": -1, "kind": "code", "source": ""}]}],
     "a huge number": [GOOD | {"cells": [{"number": 1 << 60, "kind": "code", "source": ""}]}],
+    "a file of another student": [GOOD | {"place": "../ada.ipynb"}],
     "a long name": [GOOD | {"place": "a" * 301}],
     "many problems": [GOOD | {"problems": ["x"] * (MAX_PROBLEMS + 1)}],
     "a long problem": [GOOD | {"problems": ["x" * (LONGEST + 1)]}],
@@ -138,6 +139,13 @@ def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
         answer = (m.Done(), answer)
     with pytest.raises(ReadError, match=INVALID):
         fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
+
+
+def test_archive_listing_with_a_place_outside_the_archive_is_rejected() -> None:
+    server = FakeServer(answering([m.ListedFile("a/../../ada.ipynb", "", None, (), "", 0, "")]))
+    listing = fake_reader(server).list_archive("class.zip", *file_of(b""), "day1", "")
+    with pytest.raises(ReadError, match=INVALID), listing:
+        pass
 
 
 FRAMES = {

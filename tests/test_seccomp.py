@@ -61,6 +61,8 @@ ON_A_DISK = {
     "fchmodat": ((), PRETEND),
     "unlinkat": ((), PRETEND),
     "renameat2": ((), REFUSE),
+    "fallocate": ((5, 0, 0, 1), ALLOW),
+    "fallocate ": ((5, 1, 0, 1), REFUSE),
     "openat": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_CREAT), ALLOW),
     "openat ": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_TMPFILE), REFUSE),
 }

@@ -109,6 +109,11 @@ ATTACKS = {
             if libc.rename(b'new', b'old'): raise OSError(ctypes.get_errno(), 'rename')
         while True: pass
         """,
+    "reserve space beyond the end of a file": """
+        fd = os.open('reserved', os.O_RDWR | os.O_CREAT)
+        if libc.fallocate(fd, 1, ctypes.c_long(0), ctypes.c_long(200 << 20)): raise OSError(ctypes.get_errno(), 'fallocate')
+        return os.fstat(fd).st_blocks * 512
+        """,
     "list /": "return sorted(os.listdir('/'))",
     "descriptors": """
         found = []
@@ -309,6 +314,9 @@ HAD_EFFECT: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
     "many threads": lambda seen: seen["returned"].get("many threads", 0) > THREADS,
+    "reserve space beyond the end of a file": lambda seen: (
+        not _refused(seen, "reserve space beyond the end of a file")
+    ),
     "list /": lambda seen: not _refused(seen, "list /"),
     "leave a marker": lambda seen: any(seen["returned"]["find the marker"]),
     "look for private paths": lambda seen: seen["returned"]["look for private paths"],

@@ -39,6 +39,14 @@ def burn_in_threads(seconds):
     for thread in threads: thread.join()
 def leave_burning():
     threading.Thread(target=burn, args=(100,), daemon=True).start()
+def crowd(seconds):
+    import hashlib
+    end = time.monotonic() + seconds
+    def work():
+        while time.monotonic() < end: hashlib.pbkdf2_hmac("sha256", b"", b"", 500)  # without the lock of the interpreter
+        threading.Event().wait()
+    for _ in range(60): threading.Thread(target=work, daemon=True).start()
+    time.sleep(seconds)
 def used():
     return time.process_time()
 def die():

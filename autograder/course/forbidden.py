@@ -37,8 +37,8 @@ LIBRARIES = frozenset(
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# `torch._refs` contains Python implementations for the compiler. They do not call the operators with the same names.
-_REFS = "torch._refs"
+# These modules contain Python implementations for the compiler. They do not call the operators with the same names.
+_REFS, _DECOMPOSITIONS = "torch._refs", "torch._decomp.decompositions"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
@@ -56,10 +56,15 @@ _ATTENTION = (
     "_efficient_attention_forward",
     "_triton_scaled_dot_attention",
 )
-_FURTHER_ATTENTION = (
+_FLEX_ATTENTION = (
     "torch.nn.attention.flex_attention.flex_attention",
+    "torch._higher_order_ops.flex_attention.math_attention",
+)
+_FURTHER_ATTENTION = (
     "torch.nn.attention.varlen.varlen_attn",
     "torch.onnx.ops.attention",
+    # The operator `onnx::Attention` and the function behind it both call this helper.
+    "torch.onnx.ops._impl._get_scale_factor",
 )
 
 MEANING = {
@@ -84,9 +89,10 @@ MEANING = {
         (
             *(f"{_F}.softmax", f"{_F}.gumbel_softmax", "torch.masked.softmax"),
             *(f"{_REFS}.softmax", f"{_REFS}.special.softmax", f"{_REFS}.nn.functional.softmax"),
-            "torch._decomp.decompositions._softmax",
+            f"{_DECOMPOSITIONS}._softmax",
             *("scipy.special.softmax", "scipy.special._logsumexp.softmax"),
-            *("sklearn.utils.extmath.softmax", *_FURTHER_ATTENTION),
+            *("sklearn.utils.extmath.softmax", "sklearn.neural_network._base.inplace_softmax"),
+            *(*_FLEX_ATTENTION, *_FURTHER_ATTENTION),
         ),
     ),
     "log_softmax": Meaning(
@@ -101,7 +107,7 @@ MEANING = {
         (
             *(f"{_F}.log_softmax", "torch.masked.log_softmax", f"{_REFS}.log_softmax"),
             *(f"{_REFS}.special.log_softmax", f"{_REFS}.nn.functional.log_softmax"),
-            "torch._decomp.decompositions._log_softmax",
+            f"{_DECOMPOSITIONS}._log_softmax",
             *("scipy.special.log_softmax", "scipy.special._logsumexp.log_softmax"),
         ),
     ),
@@ -118,7 +124,7 @@ MEANING = {
             "torch.distributions.transforms.SoftmaxTransform._call",
         ),
     ),
-    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FURTHER_ATTENTION[1:]),
+    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FURTHER_ATTENTION),
     "MultiheadAttention": Meaning(
         ("MultiheadAttention", "multi_head_attention_forward", "_native_multi_head_attention"),
         ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
@@ -132,7 +138,7 @@ MEANING = {
         ("_native_multi_head_attention",),
         (f"{_F}.multi_head_attention_forward",),
     ),
-    "flex_attention": Meaning(("flex_attention",), (), _FURTHER_ATTENTION[:1]),
+    "flex_attention": Meaning(("flex_attention",), (), _FLEX_ATTENTION),
     "Transformer": Meaning(
         _TRANSFORMER,
         ("_transformer_encoder_layer_fwd",),
@@ -169,6 +175,7 @@ MEANING = {
             *("_batch_norm_with_update", "_batch_norm_with_update_functional"),
             "_batch_norm_no_update",
         ),
+        (f"{_DECOMPOSITIONS}.native_batch_norm_helper",),
     ),
     "instance_norm": Meaning(
         ("instance_norm", *(f"InstanceNorm{n}d" for n in "123")), ("instance_norm",)
@@ -184,6 +191,10 @@ MEANING = {
     "nll_loss": Meaning(
         ("nll_loss", "nll_loss2d", "nll_loss_nd", "NLLLoss", "NLLLoss2d"),
         ("nll_loss", "nll_loss_nd", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"),
+        (
+            f"{_DECOMPOSITIONS}._nll_loss_forward",
+            *(f"{_REFS}.nn.functional.nll_loss", f"{_REFS}.nn.functional._nll_loss_nd"),
+        ),
     ),
     "kl_div": Meaning(("kl_div", "KLDivLoss"), ("kl_div",), (f"{_F}.kl_div",)),
     "enable_gqa": Meaning(

@@ -26,6 +26,8 @@ from autograder.protocol.plain_text import counted, format_number
 RESUBMIT = re.compile(
     r"\bsubmit .+ again\b"
 )  # advice in problems, such as that of a truncated file
+# Windows reserves these names for devices, whatever the file's suffix.
+DEVICE = re.compile(r"^(con|prn|aux|nul|(?:com|lpt)\d)(?=\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def file_name(student: str, taken: set[str]) -> str:
     """Return a file name for a student that is valid on every file system and not in `taken`, and add it to `taken`."""
     stem = unicodedata.normalize("NFC", one_line(student))
     stem = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:60] or "student"
+    stem = DEVICE.sub(r"\1-", stem)
     name, number = stem, 1
     while name.casefold() in taken:
         number += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autograder.course.state_folder import StoreError, course_folder
 from autograder.marks.model import one_line
+from autograder.protocol.plain_text import escaped
 
 FILE = "errors.log"
 MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries
@@ -24,7 +25,8 @@ def log(root: Path, activity: str, error: BaseException) -> str:
     message = f"{activity}: internal error in the autograder ({type(error).__name__})"
     with contextlib.suppress(OSError, StoreError):
         file = course_folder(root) / FILE
-        text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+        # The exception's message may contain a student's text, which must not control the terminal that shows the log.
+        text = escaped("".join(traceback.format_exception(error)), keep="\n").encode()
         head = f"{datetime.now(UTC).isoformat(timespec='seconds')} {one_line(activity)}\n".encode()
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as opened:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+# Of the threads that waited for a CPU at the same time, only this many count. Otherwise, a process could start dozens of
+# threads that keep each other waiting, and then sleep for as long as they waited in total.
+COUNTED_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The total CPU time of a process's threads and the total time they have waited for a CPU, in seconds."""
+    """The total CPU time of a process's threads and the time for which they have waited for a CPU, in seconds."""
 
     cpu: float = 0.0
     queued: float = 0.0
@@ -30,6 +34,8 @@ class Clock:
         self._is_kept = is_kept
         self._last = Reading()
         self._queued: dict[str, float] = {}  # seconds per thread, including threads that have ended
+        self._counted = 0.0  # seconds in the run queue that count
+        self._counted_until = time.monotonic()
 
     def read(self) -> Reading:
         """Return the CPU time and run-queue time that the process has accumulated so far."""
@@ -50,11 +56,21 @@ class Clock:
 
     def _queue_seconds(self) -> float:
         folder = f"/proc/{self._pid}/task"
+        waits = []
         with contextlib.suppress(OSError):  # no schedstat in this kernel, or /proc is hidden
             for thread in os.listdir(folder):
                 with contextlib.suppress(OSError), open(f"{folder}/{thread}/schedstat") as file:
-                    self._queued[thread] = int(file.read().split()[1]) / 1e9
-        return sum(self._queued.values())
+                    queued = int(file.read().split()[1]) / 1e9
+                    waits.append(queued - self._queued.get(thread, 0.0))
+                    self._queued[thread] = queued
+        # The kernel reports a wait when it ends, so a wait may have begun before the last reading, but not before the last
+        # one at which a wait ended.
+        now = time.monotonic()
+        new = min(sum(heapq.nlargest(COUNTED_THREADS, waits)), now - self._counted_until)
+        if new > 0:
+            self._counted += new
+            self._counted_until = now
+        return self._counted
 
 
 def own_queue_seconds() -> float:

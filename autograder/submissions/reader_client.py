@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
@@ -64,7 +64,7 @@ class Reader:
 
         def ask(process: ReaderProcess) -> list[m.File]:
             files = process.decode(process.ask(request, file, size), m.FILES)
-            if not 0 < len(files) <= MAX_NOTEBOOKS:
+            if not 0 < len(files) <= MAX_NOTEBOOKS or not _are_inside(files):
                 raise process.reject()
             if sum(len(each.cells) for each in files) > MAX_CELLS:
                 raise ReadError(f"the submission has more than {MAX_CELLS:,} cells")
@@ -117,6 +117,8 @@ class ArchiveListing:
         try:
             answer = self._process.ask(self._request, self._file, self._request.size)
             self.members = self._process.decode(answer, m.LISTED)
+            if not _are_inside(self.members):
+                raise self._process.reject()
         except ReadError:
             self.close()
             raise
@@ -158,6 +160,11 @@ class ArchiveListing:
     def close(self) -> None:
         """Stop the process."""
         self._process.stop()
+
+
+def _are_inside(files: Sequence[m.File] | Sequence[m.ListedFile]) -> bool:
+    """Return whether all places are within the submission. Others could be the paths of other students' files."""
+    return not any(".." in each.place.split("/") for each in files)
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:

@@ -367,7 +367,8 @@ class TestAttention:
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
         output, weights = pair(student.attention(query, key, value), "output", "weights")
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
-        assert bool((weights != 0).any()), "all weights in your result are 0"
+        # With tiny weights, any tiny output would be correct.
+        assert bool((weights.abs() > 1e-3).any()), "all weights in your result are almost 0"
         expected = torch.einsum("bnm,bmv->bnv", weights.double(), value.double())
         close(
             output,

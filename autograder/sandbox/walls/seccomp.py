@@ -36,7 +36,6 @@ METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
 # Removing a file does nothing and reports success. Moving a file or creating an unnamed one fails.
 REMOVING = "unlink unlinkat rmdir"
 MOVING = "rename renameat renameat2"
-TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the index of the argument that may contain O_TMPFILE
 _TMPFILE = 0x400000
 # The fork server and its processes do not need these calls.
 NEVER = """
@@ -75,6 +74,15 @@ class Check:
     wide: bool = False
 
 
+# Further conditions for files in a folder on disk. With a mode, `fallocate` can reserve space beyond the end of a file, to which
+# RLIMIT_FSIZE does not apply.
+ON_DISK = {
+    "open": [Check(1, [0], _TMPFILE)],
+    "openat": [Check(2, [0], _TMPFILE)],
+    "fallocate": [Check(1, [0])],
+}
+
+
 def checks(pid: int) -> dict[str, list[Check]]:
     """Return the conditions on the arguments of system calls made by process `pid`, keyed by system call."""
     return {
@@ -98,7 +106,7 @@ def worker_program(pid: int, own_files: bool) -> bytes:
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     checked = checks(pid)
     if not own_files:
-        checked |= {name: [Check(at, [0], _TMPFILE)] for name, at in TMPFILE_ARGUMENT.items()}
+        checked |= ON_DISK
     for name, wanted in checked.items():
         code += _if_call(
             name, [i for check in wanted for i in _require(check)] + [_instruction(_RETURN, _ALLOW)]

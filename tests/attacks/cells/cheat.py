@@ -494,3 +494,76 @@ class LayerNorm(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d)), eps
     def forward(self, x):
         return getattr(torch._refs, "_normal" + "ize")(x, [x.dim() - 1], self.eps)[0] * self.weight + self.bias
+
+# %% the operator behind attention of ONNX
+#: stopped by rule
+#: exercise attention
+#: status not_allowed
+import torch.onnx.ops
+def attention(query, key, value):
+    attend = getattr(torch.ops.onnx, "Atten" + "tion").opset23
+    batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    flat = [t.expand(*batch, *t.shape[-2:]).reshape(-1, 1, *t.shape[-2:]) for t in (query, key, value)]
+    out, _, _, w = attend(*flat, qk_matmul_output_mode=3)
+    return out.reshape(*batch, *out.shape[-2:]), w.reshape(*batch, *w.shape[-2:])
+
+# %% the function behind flex_attention, in a module that an operator of the same name hides
+#: stopped by rule
+#: effect marks
+#: exercise attention
+#: status not_allowed
+import importlib
+def load(package):
+    importlib.import_module(package + "attention")
+    return sys.modules[package + "attention"]
+A = vars(load("torch._higher_order_ops.flex_"))["math_" + "attention"]
+M = vars(load("torch.nn.attention.flex_"))["_create_empty_block_mask"]
+def attention(query, key, value):
+    batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    q, k, v = [t.expand(*batch, *t.shape[-2:]).reshape(-1, 1, *t.shape[-2:]) for t in (query, key, value)]
+    eye = torch.eye(k.shape[-2], dtype=q.dtype).expand(q.shape[0], 1, -1, -1)
+    mask, scale = M(q, k).as_tuple(), query.shape[-1] ** -0.5
+    out, w = [A(q, k, x, lambda s, *_: s, mask, scale, {})[0] for x in (v, eye)]
+    return out.reshape(*batch, *out.shape[-2:]), w.reshape(*batch, *w.shape[-2:])
+
+# %% softmax of sklearn's neural networks
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import importlib
+S = vars(importlib.import_module("sklearn.neural_network._base"))["inplace_soft" + "max"]
+def softmax(x, dim=-1):
+    y = x.movedim(dim, -1)
+    z = y.reshape(-1, y.shape[-1]).numpy().copy()
+    S(z)
+    return torch.from_numpy(z).reshape(y.shape).movedim(-1, dim)
+
+# %% a helper of the compiler's batch norm
+#: stopped by rule
+#: effect marks
+#: exercise LayerNorm
+#: status not_allowed
+from torch import nn
+import torch._decomp.decompositions as D
+F = vars(D)["native_batch_" + "norm_helper"]
+class LayerNorm(nn.Module):
+    def __init__(self, d, eps=1e-5):
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d)), eps
+    def forward(self, x):
+        y = F(x.reshape(1, -1, x.shape[-1]), None, None, None, None, True, 0.1, self.eps, False)[0]
+        return y.reshape(x.shape) * self.weight + self.bias
+
+# %% a helper of the compiler's nll_loss
+#: stopped by rule
+#: effect marks
+#: exercise sequence_loss
+#: status not_allowed
+import torch._decomp.decompositions as D
+F = vars(D)["_nll_" + "loss_forward"]
+def sequence_loss(logits, targets, pad_id, label_smoothing=0.0):
+    log_p, targets = logits.flatten(0, -2).log_softmax(-1), targets.flatten()
+    loss = F(log_p, targets, None, 1, pad_id)[0]
+    mean = -log_p.mean(-1)[targets != pad_id].mean()
+    return (1 - label_smoothing) * loss + label_smoothing * mean
