@@ -95,7 +95,10 @@ def test_broken_code_affects_only_its_exercise(source: str, status: str, small: 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("os._exit(3)", "the code ended Python with a call such as `os._exit` (exit code 3)"),
+        (
+            "os._exit(3)",
+            "the code ended its Python process (exit code 3), for example with `os._exit`",
+        ),
         ("sys.exit()", "raised SystemExit; this call ends Python"),
         ("exit()", "name 'exit' is not defined; this call ends Python"),
         ("os.abort()", "the code crashed its Python process (exit code -"),

@@ -306,7 +306,7 @@ def test_a_hang_or_crash_affects_only_its_own_exercise(graded: Graded) -> None:
     scores = graded.scores("hostile")
     assert {name for name, score in scores.items() if score == 0} == set(HOSTILE)
     assert "No answer within 1 s" in graded.feedback("hostile", "shift_matrix")
-    assert "The code crashed its Python process" in graded.feedback("hostile", "attention_scores")
+    assert "The code ended its Python process" in graded.feedback("hostile", "attention_scores")
 
 
 @pytest.mark.parametrize("student", sorted(UNREADABLE))

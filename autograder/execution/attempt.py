@@ -273,7 +273,9 @@ def _failure(error: Exception) -> Outcome:
     if isinstance(error, LimitExceeded):
         return Outcome(False, str(error.excess), "timed_out")
     if isinstance(error, WorkerDied) and error.exited:
-        text = f"the code ended Python with a call such as `os._exit` ({error}); {NO_EXIT}"
+        text = (
+            f"the code ended its Python process ({error}), for example with `os._exit`; {NO_EXIT}"
+        )
         return Outcome(False, text, "crashed")
     if isinstance(error, WorkerDied):
         return Outcome(False, f"the code crashed its Python process ({error})", "crashed")

@@ -183,7 +183,7 @@ def causal_mask(n, device=None):
 
 # %% a closed wire
 #: stopped by wire
-#: says crashed its Python process
+#: says ended its Python process
 def causal_mask(n, device=None):
     os.close(3)
 
@@ -206,7 +206,7 @@ def causal_mask(n, device=None):
 
 # %% exit code 0
 #: stopped by wire
-#: says crashed its Python process
+#: says ended its Python process
 def causal_mask(n, device=None):
     os._exit(0)
 
