@@ -35,7 +35,14 @@ ON_THE_CLASS = [
         "type(self).table = table",
     ),
     ("day1", "MultiHeadAttention", "self.n_heads = n_heads", "type(self).n_heads = n_heads"),
+    ("day1", "Transformer", "self.pad_id = pad_id", "type(self).pad_id = pad_id"),
     ("day2", "CausalSelfAttention", "self.n_heads, self", "type(self).n_heads, self"),
+    (
+        "day2",
+        "PatchEmbedding",
+        "self.patch_size = patch_size",
+        "type(self).patch_size = patch_size",
+    ),
 ]
 
 
