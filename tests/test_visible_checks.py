@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from autograder.course import config as courses
+from autograder.recognition.catalogue import known_mistakes
 from autograder.release.outputs import Notebook
 from tests.conftest import ROOT
 
@@ -104,22 +105,24 @@ def test_layers_in_another_container_are_named(notebooks: Callable[[str], Notebo
 
 
 @pytest.mark.parametrize(
-    ("exercise", "path", "other"),
+    ("day", "exercise", "path", "other"),
     [
-        ("GPTBlock", "norm2", "norm1"),
-        ("RelativeSelfAttention", "key", "query"),
-        ("RelativeSelfAttention", "value.bias", "out.bias"),
-        ("ViT", "blocks.1", "blocks.0"),
-        ("ViT", "norm", "blocks.1.norm1"),
-        ("RecurrentAttention", "out", "value"),
-        ("DecisionTransformer", "blocks.1", "blocks.0"),
-        ("DecisionTransformer", "norm", "blocks.0.norm1"),
+        ("day1", "MultiHeadAttention", "value", "key"),
+        ("day1", "MultiHeadAttention", "out.bias", "query.bias"),
+        ("day2", "GPTBlock", "norm2", "norm1"),
+        ("day2", "RelativeSelfAttention", "key", "query"),
+        ("day2", "RelativeSelfAttention", "value.bias", "out.bias"),
+        ("day2", "ViT", "blocks.1", "blocks.0"),
+        ("day2", "ViT", "norm", "blocks.1.norm1"),
+        ("day2", "RecurrentAttention", "out", "value"),
+        ("day2", "DecisionTransformer", "blocks.1", "blocks.0"),
+        ("day2", "DecisionTransformer", "norm", "blocks.0.norm1"),
     ],
 )
 def test_shared_parameters_are_found(
-    notebooks: Callable[[str], Notebook], exercise: str, path: str, other: str
+    notebooks: Callable[[str], Notebook], day: str, exercise: str, path: str, other: str
 ) -> None:
-    notebook = notebooks("day2")
+    notebook = notebooks(day)
     kind: Any = vars(notebook.module)[exercise]
     parent, _, name = path.rpartition(".")
 
@@ -131,6 +134,39 @@ def test_shared_parameters_are_found(
 
     with pytest.raises(AssertionError, match="share parameters"):
         check(notebook, exercise, **{exercise: Shared})
+
+
+@pytest.mark.parametrize(
+    ("exercise", "mistake", "message"),
+    [
+        (
+            "EncoderLayer",
+            "attention pre-norm, feed-forward network post-norm",
+            "norm1 returns the same vector at every position",
+        ),
+        (
+            "DecoderLayer",
+            "extra norm on the memory",
+            "should match that of nn.TransformerDecoderLayer",
+        ),
+    ],
+)
+def test_a_norm_does_not_hide_a_changed_position(
+    notebooks: Callable[[str], Notebook], exercise: str, mistake: str, message: str
+) -> None:
+    """If a check added a constant to a position, a norm would remove it, and the check would report a missing connection."""
+    notebook = notebooks("day1")
+    (source,) = [
+        known.source
+        for known in known_mistakes(COURSE.day("day1"))[exercise]
+        if known.name == mistake
+    ]
+    own = vars(notebook.module)[exercise]
+    notebook.run(source, exercise)
+    wrong = vars(notebook.module)[exercise]
+    vars(notebook.module)[exercise] = own
+    with pytest.raises(AssertionError, match=message):
+        check(notebook, exercise, **{exercise: wrong})
 
 
 @pytest.mark.parametrize("exercise", ["RelativeSelfAttention", "RecurrentAttention"])

@@ -252,6 +252,14 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     assert not names, f"the call changed its {noun} {' and '.join(names)} in place{hint}"
 
 
+def redrawn(seen: Any, earlier: Tensor) -> None:
+    """Check that a second call in training mode drops different values from an earlier one with the same arguments."""
+    assert not torch.equal(shaped(seen, earlier.shape).to(earlier.dtype), earlier), (
+        "in training mode, every call should drop different values, but two calls give the same result; "
+        "does your code set a seed?"
+    )
+
+
 @contextmanager
 def value_error(*names: str, when: str) -> Iterator[None]:
     """Check that the code in the `with` block raises a ValueError whose message contains one of `names`."""

@@ -17,6 +17,7 @@ from autograder.execution.checks import (
     finite,
     leaf_gradient,
     on_meta,
+    redrawn,
     shaped,
     unchanged,
     weight,
@@ -179,11 +180,12 @@ def check_dropout(
     for sublayer in sublayers:
         layer.load(zero_outputs(*sublayers) | {f"{sublayer}.bias": torch.linspace(2, 5, D)})
         baseline = finite(shaped(layer.eval()(*inputs), inputs[0].shape))
-        difference = finite(shaped(layer.train()(*inputs), inputs[0].shape)) - baseline
-        assert difference.abs().max() > 1e-3, (
+        dropped = finite(shaped(layer.train()(*inputs), inputs[0].shape))
+        assert (dropped - baseline).abs().max() > 1e-3, (
             f"with dropout=0.5, dropout on the output of `{sublayer}` should change the result in training mode, "
             "but the result is the same as in evaluation mode"
         )
+        redrawn(layer(*inputs), dropped)
 
 
 def check_dropout_rate(
@@ -474,6 +476,7 @@ class TestFeedForward:
                 "each hidden value should be dropped independently of the others; "
                 f"your dropout treats all {name} alike"
             )
+        redrawn(layer(x.detach()), actual)
         backpropagate(result, torch.ones(50, d))
         expected = torch.where(zero, 0.0, 1 / 0.8)
         close(leaf_gradient(x, "x"), expected, "the gradient of x in training mode", atol=1e-4)

@@ -493,17 +493,20 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The inputs and the mask are not modified in place. The result is the same after earlier calls and in training mode."""
+        """The inputs and the mask are not modified in place. The result does not depend on earlier calls, other layers or `train()`."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))
         causal = draw.strided(torch.ones(3, 4, 5).tril().bool())
         pair(layer(query, key, value, causal), "output", "weights")
         unchanged(student)
+        student.MultiHeadAttention(6, 3)  # must not change the number of heads of the first layer
         for x, memory, values in ((query, key, value), (value, query, query)):
             output, _ = pair(layer.train()(x, memory, values), "output", "weights")
             expected = oracle(parameters, 2, x, memory, values)[0]
-            what = "the output of a later call in training mode"
+            what = (
+                "the output of a later call in training mode, after another layer has been created"
+            )
             close(output, expected, what, ATOL, dtype=torch.float32)
 
     @weight(0.25)

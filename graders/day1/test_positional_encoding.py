@@ -11,6 +11,7 @@ from autograder.execution.checks import (
     close,
     finite,
     on_meta,
+    redrawn,
     shaped,
     unchanged,
     value_error,
@@ -344,19 +345,23 @@ class TestPositionalEncoding:
             f"{share:.0%} of yours are"
         )
         check_independent(dropped, ("sequences", "positions", "features"))
+        redrawn(module(x), actual)
         compare(
             torch.where(dropped, total / 0.6, actual), total / 0.6, "the values that dropout kept"
         )
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not modified in place, and a call does not affect later calls, even if their inputs are longer."""
+        """The input is not modified in place. Calls and other modules do not affect later calls, even with longer inputs."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()
         with torch.no_grad():
             compare(module(x), x + oracle(range(4), 6), "the result of the first call")
         unchanged(student)
+        student.PositionalEncoding(
+            8, max_length=3
+        )  # must not replace the table of the first module
         compare(module(x), x + oracle(range(4), 6), "the result of a second call with the same x")
         compare(
             module(longer),

@@ -19,6 +19,7 @@ from autograder.execution.checks import (
     finite,
     leaf_gradient,
     on_meta,
+    redrawn,
     shaped,
     unchanged,
     value_error,
@@ -245,9 +246,12 @@ class TestTransformer:
 
     @weight(1)
     def test_source_padding(self, student, seed):
-        """The amount of padding after the source does not affect the logits or the memory of real tokens."""
+        """The amount of padding after the source does not affect the logits or the memory of real tokens,
+        even after a model with a different `pad_id` has been created.
+        """
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
+        student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES | {"pad_id": PAD + 1})
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 4), _draw_ids(draw, TARGET_VOCAB, 2, 6)
         padded = F.pad(source, (0, 5), value=PAD)
         memory = finite(shaped(model.encode(source), (2, 4, D), what="the memory"))
@@ -431,11 +435,12 @@ class TestTransformer:
         )
         changed = student.changed
         model.train()
-        difference = finite(shaped(model.encode(source), (3, 7, D), what="the memory")) - memory
-        assert difference.abs().max() > 1e-3, (
+        dropped = finite(shaped(model.encode(source), (3, 7, D), what="the memory"))
+        assert (dropped - memory).abs().max() > 1e-3, (
             "dropout on the embedded source should change the memory in training mode, "
             "but the memory is the same as in evaluation mode"
         )
+        redrawn(model.encode(source), dropped)
         actual = finite(
             shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
         )

@@ -16,6 +16,7 @@ from autograder.execution.checks import (
     finite,
     leaf_gradient,
     on_meta,
+    redrawn,
     shaped,
     unchanged,
     value_error,
@@ -261,17 +262,19 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """The batch size may be 1, the number of positions may differ from call to call,
-        and a cache may hold thousands of positions.
+        """The batch size may be 1, the number of positions may differ from call to call, a cache may hold thousands
+        of positions, and layers do not affect each other.
         """
         draw = Draw(seed)
-        layer, _ = self._layer(student, draw)
+        first, _ = self._layer(student, draw)
         x = draw.normal(2, 9, D)
-        whole = finite(shaped(layer(x), x.shape))
+        whole = finite(shaped(first(x), x.shape))
         for n in (5, 7):
             what = f"the result for {n} positions, after a call of a different length"
-            close(layer(x[:, :n]), whole[:, :n], what, atol=ATOL)
+            close(first(x[:, :n]), whole[:, :n], what, atol=ATOL)
         layer, weights = self._layer(student, draw, 1, 2)
+        what = "the result of a layer with 3 heads, after a layer with 1 head has been created"
+        close(first(x), whole, what, atol=ATOL)
         x, cache = draw.normal(1, 3, 2), student.KeyValueCache()
         past = draw.normal(1, 2100, 2), draw.normal(1, 2100, 2)
         cache.append(*(tensor.unsqueeze(1) for tensor in past))
@@ -317,6 +320,7 @@ class TestCausalSelfAttention:
             "in training mode with dropout=0.1, about 10% of the attention weights or of the output "
             f"should be dropped; your layer drops {share:.0%}"
         )
+        redrawn(layer(x), seen)
 
     @weight(0.75)
     def test_not_divisible(self, student, seed):
@@ -457,6 +461,7 @@ class TestGPTBlock:
         what = "the result in training mode with dropout=0.5, if both branches output 0"
         close(seen, x, what, atol=ATOL)
         self._check_branch(block, with_zeros(weights, "linear2"), x, "attention")
+        redrawn(block(x), shaped(block(x), x.shape))
 
     @weight(0.25)
     def test_dropout_in_the_network(self, student, seed):
@@ -661,11 +666,12 @@ class TestGPT:
         close(model.train()(tokens), baseline, what, 1e-3, 1e-3)
         model = self._model(student, weights, 1, dropout=0.5)
         close(model(tokens), baseline, "the logits in evaluation mode with dropout=0.5", 1e-3, 1e-3)
-        change = finite(shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits")) - baseline
-        assert change.abs().max() > 1e-2, (
-            "in training mode, dropout=0.5 should change the logits; "
-            f"they change by at most {change.abs().max():.3g}"
+        seen = finite(shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits"))
+        change = (seen - baseline).abs().max()
+        assert change > 1e-2, (
+            f"in training mode, dropout=0.5 should change the logits; they change by at most {change:.3g}"
         )
+        redrawn(model(tokens), seen)
 
     @weight(0.75)
     def test_gradients(self, student, seed):

@@ -298,13 +298,14 @@ class TestPatchEmbedding:
 
     @weight(0.5)
     def test_other_sizes(self, student, seed):
-        """The layer works for other image sizes, patch sizes and numbers of channels."""
-        draw = Draw(seed)
-        for image, p, c, d in ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3)):
+        """The layer works for other image sizes, patch sizes and numbers of channels, even if other layers exist."""
+        draw, cases = Draw(seed), ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3))
+        layers = [
+            student.PatchEmbedding(image_size=image, patch_size=p, channels=c, d_model=d).eval()
+            for image, p, c, d in cases
+        ]
+        for layer, (image, p, c, d) in zip(layers, cases, strict=True):
             weights = embedding_weights(draw, image, p, c, d)
-            layer = student.PatchEmbedding(
-                image_size=image, patch_size=p, channels=c, d_model=d
-            ).eval()
             layer.load(weights)
             images = draw.strided(draw.normal(2, c, image, image))
             what = f"the result for image_size = {image}, patch_size = {p} and channels = {c}"

@@ -223,9 +223,10 @@ if __name__ == "__main__":
             name: tuple(parameter.shape)
             for name, parameter in network.named_parameters(remove_duplicate=False)
         }
-        wanted = {"linear1.weight": (2, 1), "linear2.weight": (1, 2)}
+        wanted = {"linear1.weight": (2, 1), "linear1.bias": (2,)}
+        wanted |= {"linear2.weight": (1, 2), "linear2.bias": (1,)}
         assert wanted.items() <= shapes.items(), (
-            f"With d_model 1 and d_ff 2, the weights should have shapes {wanted}; yours have {shapes}."
+            f"With d_model 1 and d_ff 2, the parameters should be {wanted}; yours are {shapes}."
         )
         with torch.no_grad():
             network.linear1.weight.copy_(torch.tensor([[1.0], [-1.0]]))
@@ -399,7 +400,7 @@ if __name__ == "__main__":
         layer = filled(layer)
         last_hidden = torch.tensor([True, True, False]).expand(3, 3)
         changed = x.clone()
-        changed[:, 2] += 1.0
+        changed[:, 2, 0] += 1.0
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
             "Position 2 is masked, so it should not affect the other positions; in your layer, it changes "
@@ -693,7 +694,7 @@ if __name__ == "__main__":
 
         causal = torch.ones(3, 3, dtype=torch.bool).tril()
         changed = x.clone()
-        changed[:, 2] += 1.0
+        changed[:, 2, 0] += 1.0
         with expecting(
             "A mask of shape (3, 3) should work for an x of shape (2, 3, 4) and a memory of 5 positions",
             "`mask` is only for self-attention.",
@@ -707,7 +708,7 @@ if __name__ == "__main__":
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
         changed = memory.clone()
-        changed[:, 3:] += 1.0
+        changed[:, 3:, 0] += 1.0
         with expecting(
             "A memory_mask of shape (1, 1, 5) should work for a memory of 5 positions",
             "`memory_mask` is only for cross-attention.",
@@ -724,7 +725,7 @@ if __name__ == "__main__":
             "positions 3 and 4 do not."
         )
         short, changed = memory[:, :3], memory[:, :3].clone()
-        changed[:, 2] += 1.0
+        changed[:, 2, 0] += 1.0
         moved = (layer(x, short, causal) - layer(x, changed, causal))[:, 0].abs().max()
         assert moved > 1e-5, (
             "Position 0 should see the whole memory, even if the memory is as long as x; in your layer, "

@@ -319,13 +319,16 @@ if __name__ == "__main__":
     @visible_check
     def check_MultiHeadAttention():
         layer = MultiHeadAttention(8, 2)
-        parameters = layer.named_parameters(remove_duplicate=False)
-        shapes = {name: tuple(weight.shape) for name, weight in parameters}
+        parameters = dict(layer.named_parameters(remove_duplicate=False))
+        shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
         wanted = {f"{name}.weight": (8, 8) for name in ("query", "key", "value", "out")}
         wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should be\n{wanted}\nyours are\n{shapes}\n"
             "Check the attribute names and sizes in the docstring."
+        )
+        assert len({parameters[name] for name in wanted}) == len(wanted), (
+            "`query`, `key`, `value` and `out` should be separate modules; yours share parameters."
         )
         layer = filled(layer)
         query, key, value = (

@@ -226,7 +226,7 @@ if __name__ == "__main__":
             "others. The encoder does not need a causal mask."
         )
         changed = encoded.clone()
-        changed[1, 2:] += 1.0
+        changed[1, 2:, 0] += 1.0
         moved = (
             (model.decode(target, changed, source) - model.decode(target, encoded, source))
             .abs()
@@ -289,14 +289,14 @@ if __name__ == "__main__":
             model(torch.ones(1, 4).long(), torch.ones(1, 7).long())
 
         before = model(source, target)
-        for name in ("encoder", "decoder"):
+        for name, i in (("encoder", 0), ("encoder", 1), ("decoder", 0), ("decoder", 1)):
             with torch.no_grad():
-                for parameter in getattr(model, name)[0].parameters():
+                for parameter in getattr(model, name)[i].parameters():
                     parameter.mul_(0.5)
             after = model(source, target)
             assert (after - before).abs().max() > 1e-5, (
-                f"The weights of {name}[0] should affect the logits; in your model, they do not. Is the output of "
-                "each layer the input of the next?"
+                f"The weights of {name}[{i}] should affect the logits; in your model, they do not. Is the output of "
+                "each layer the input of the next? Is `return` after the loop?"
             )
             before = after
 

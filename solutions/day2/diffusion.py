@@ -718,7 +718,7 @@ def guided_noise(
 if __name__ == "__main__":
 
     class LabelPlusSteps(nn.Module):
-        """A model whose prediction is label + 10 · step at every entry."""
+        """A model whose prediction is x + label + 10 · step."""
 
         def __init__(self):
             super().__init__()
@@ -729,19 +729,19 @@ if __name__ == "__main__":
                 f"x, t and labels should have the same length; your lengths are {len(x)}, {len(t)} and "
                 f"{len(labels)}."
             )
-            return (labels + 10 * t).to(x.dtype).reshape(-1, 1, 1).expand_as(x)
+            return x + (labels + 10 * t).to(x.dtype).reshape(-1, 1, 1)
 
     @visible_check
     def check_guided_noise():
-        model, x, t = LabelPlusSteps(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
-        labels = torch.tensor([3, 5])
-        # The model predicts 3 + 50 and 5 + 70 with labels. Without labels, it predicts 10 + 50 and 10 + 70,
-        # or, with null label 20, 20 + 50 and 20 + 70.
+        model, t, labels = LabelPlusSteps(), torch.tensor([5, 7]), torch.tensor([3, 5])
+        x = torch.tensor([0.0, 100.0]).reshape(2, 1, 1).expand(2, 5, 4)
+        # The model predicts 3 + 50 and 100 + 5 + 70 with labels. Without labels, it predicts 10 + 50 and
+        # 100 + 10 + 70, or, with null label 20, 20 + 50 and 100 + 20 + 70.
         for scale, null, rows in (
-            (0.0, 10, (60, 80)),
-            (1.0, 10, (53, 75)),
-            (2.0, 10, (46, 70)),
-            (-1.0, 20, (87, 105)),
+            (0.0, 10, (60, 180)),
+            (1.0, 10, (53, 175)),
+            (2.0, 10, (46, 170)),
+            (-1.0, 20, (87, 205)),
         ):
             with expecting(
                 "x of shape (2, 5, 4) with 2 steps and 2 labels should work",
@@ -757,8 +757,8 @@ if __name__ == "__main__":
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                f"This model predicts label + 10 · step. With labels 3 and 5, steps 5 and 7, null label {null} "
-                f"and scale {scale:g}, all entries of the two rows should be {rows}; your rows start "
+                "This model predicts x + label + 10 · step. If x is 0 and 100, the labels are 3 and 5, the steps "
+                f"5 and 7, the null label {null} and scale {scale:g}, the two rows should be {rows}; your rows start "
                 f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
                 "give the prediction with the label."
             )

@@ -631,6 +631,16 @@ if __name__ == "__main__":
             f"If the blocks add nothing, the tokens [0, 0] should give the logits\n{wanted}\n"
             f"yours gives\n{seen}\nThe logits are norm(E[token] + P[position]) times E transposed."
         )
+        with torch.no_grad():
+            for parameter in model.norm.parameters():
+                parameter.mul_(2)
+            doubled = model(tokens)
+            for parameter in model.norm.parameters():
+                parameter.div_(2)
+        assert torch.allclose(doubled, 2 * logits, atol=1e-4), (
+            "Doubling the weight and bias of `norm` should double the logits; yours do not double. Apply `norm` "
+            "only once, after the last block."
+        )
 
         caches = [KeyValueCache() for _ in range(2)]
         with expecting("Feeding pieces of 2, 1 and 2 tokens through caches should work"):

@@ -358,6 +358,11 @@ if __name__ == "__main__":
                 f"For 4 patches of 4 pixels and d_model 3, the parameter `{name}` should have shape "
                 f"{shape}; yours has {shapes.get(name, 'no such parameter')}."
             )
+        larger = dict(PatchEmbedding(6, 2, 1, 3).named_parameters(remove_duplicate=False))
+        assert larger["position"].shape == (1, 10, 3), (
+            "Images of 6 × 6 pixels have 9 patches of 2 × 2 pixels, so `position` should have shape "
+            f"(1, 10, 3); yours has {tuple(larger['position'].shape)}."
+        )
         with torch.no_grad():
             # The three features are the sum of the patch's pixels, its first pixel, and 1.
             embedding.projection.weight.copy_(
