@@ -493,7 +493,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The inputs and the mask are not modified in place. Earlier calls, other layers and `train()` do not affect the result."""
+        """The inputs and mask are not modified in place. Earlier calls, other layers and `train()` do not affect the result."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))
