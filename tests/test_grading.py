@@ -13,10 +13,12 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Runner
 from autograder.grading.seeds import seed_of
+from autograder.grading.stand_in_copies import StandIns
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -375,6 +377,27 @@ def test_trivial_answers_are_found_after_crashes_and_with_forbidden_functions(
     day = courses.load(root).day("day1")
     runner = Runner(AnswerKey.read(day), server)
     assert passed_by_exercise(runner, day.exercises[0]) == {"test_ones": "value"}
+
+
+def test_copied_stand_ins_are_reported(
+    grade: Grade, solution: NotebookNode, day1: Day, tmp_path: Path
+) -> None:
+    text = (day1.root / "solutions/day1/stand_ins.py").read_text()
+    start = text.index("class FeedForward")
+    copied = text[start : text.index("\n\n\n", start)].replace("\n", "  # my own\n", 1)
+    with_mask = {
+        "FeedForward": copied,
+        "causal_mask": "def causal_mask(n, device=None):\n    return None",
+    }
+    marks = grade(with_cells(solution, with_mask))
+    assert (
+        "code copied from the stand-ins that the notebook contains: `FeedForward`" in marks.problems
+    )
+    assert not any("copied" in problem for problem in grade(solution).problems)
+    course = small_course.make(tmp_path)
+    (course / "solutions" / "day1" / "stand_ins.py").write_text("def f(:")
+    with pytest.raises(CourseError, match=r"stand_ins\.py, line 1: "):
+        StandIns(courses.load(course).day("day1"))
 
 
 def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> None:

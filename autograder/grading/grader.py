@@ -19,6 +19,7 @@ from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Job, Observer
 from autograder.grading.seeds import seed_of
+from autograder.grading.stand_in_copies import StandIns
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     ExerciseMarks,
@@ -49,6 +50,7 @@ class Grader:
         # The server prepares for slicing while this process reads the answer key.
         self.slicing_course = slicing.prepare(server, day)
         self.exercises = ExerciseGrader(day, server)
+        self._stand_ins = StandIns(day)
         self._secret = secret
 
     @property
@@ -98,6 +100,7 @@ class Grader:
                     notebook = slicer.slice_all()
                     problems += notebook.problems
                     code = _hash_graded(notebook)
+                    problems += [] if only else self._stand_ins.problems(notebook.slices)
                     graded = [
                         self.exercises.grade_slice(exercise, notebook.slices[exercise.name], job)
                         for exercise in exercises
