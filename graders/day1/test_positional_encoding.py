@@ -359,9 +359,8 @@ class TestPositionalEncoding:
         with torch.no_grad():
             compare(module(x), x + oracle(range(4), 6), "the result of the first call")
         unchanged(student)
-        student.PositionalEncoding(
-            8, max_length=3
-        )  # must not replace the table of the first module
+        # A second module must not replace the table of the first.
+        student.PositionalEncoding(8, max_length=3)
         compare(module(x), x + oracle(range(4), 6), "the result of a second call with the same x")
         compare(
             module(longer),
