@@ -13,6 +13,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
+from autograder.recognition import catalogue
 from autograder.release.notebook import solution_notebook
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises
@@ -125,6 +126,24 @@ def test_an_exercise_that_a_mistake_does_not_concern_is_graded_with_the_students
     assert lost(marks) == ["MultiHeadAttention", "DecoderLayer"]
     decoder = by_name(marks)["DecoderLayer"]
     assert (decoder.reference_for, decoder.mistake) == ([], mistake)
+
+
+def test_a_mistake_is_named_even_if_it_hides_the_effect_of_an_earlier_one(
+    grade: Grade, solution: NotebookNode, day1: Day
+) -> None:
+    """DecoderLayer fails the same tests with either MultiHeadAttention, but only with the reference does it match a mistake."""
+    known = catalogue.known_mistakes(day1)
+    wrong = {
+        name: next(one.source for one in known[name] if one.name == mistake)
+        for name, mistake in (
+            ("MultiHeadAttention", "masks repeated in the wrong order"),
+            ("DecoderLayer", "values from x"),
+        )
+    }
+    names = day1.names[: day1.names.index("DecoderLayer") + 1]
+    marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
+    decoder = by_name(marks)["DecoderLayer"]
+    assert (decoder.reference_for, decoder.mistake) == ([], "values from x")
 
 
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(

@@ -79,8 +79,11 @@ def substitute_references(
         result = trial({*(best.replaced or called), *further}) if further else best
         if result.marks.points > best.marks.points:
             best = result
-    if not best.replaced or _same_results(original, best, sentences):
+    if not best.replaced:
         return original
+    if _same_results(original, best, sentences):
+        # The references change nothing that students see, but a known mistake may be recognised only with them.
+        return replace(best, marks=original.marks)
     return replace(best, marks=_with_original_messages(original, best, sentences, unfilled))
 
 
