@@ -319,16 +319,19 @@ def softmax(x, dim=-1):
 """
 
 
+def reading_table(solution: NotebookNode, condition: str) -> str:
+    """Return the solution to `masked_attention`, preceded by `CLOSURE`, with an assertion that may read `TABLE`."""
+    lines = next(c.source for c in solution.cells if c.id == "masked_attention").splitlines()
+    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
+    return CLOSURE + "\n".join([*lines[:last], f"    assert {condition}", *lines[last:]])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("softmax", [FIRST_AXIS, "def softmax(x, dim=-1): raise ValueError('x')"])
 def test_wider_code_is_graded_with_references_to_earlier_mistakes(
     softmax: str, grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
 ) -> None:
-    sources = {cell.id: cell.source for cell in solution.cells}
-    lines = sources["masked_attention"].splitlines()
-    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
-    lines.insert(last, '    assert TABLE["scale"] == 1')
-    wrong = {"softmax": softmax, "masked_attention": CLOSURE + "\n".join(lines)}
+    wrong = {"softmax": softmax, "masked_attention": reading_table(solution, 'TABLE["scale"] == 1')}
     names = day1.names[: day1.names.index("EncoderLayer") + 1]
     marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
     messages = {e.name: e.message for e in marks.exercises if e.points < e.max_points}
@@ -340,16 +343,12 @@ def test_wider_code_contains_no_visible_checks(
     grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
 ) -> None:
     """The check comes from a different release, and compares `EncoderLayer` with a class that the exercise forbids."""
-    sources = {cell.id: cell.source for cell in solution.cells}
-    lines = sources["masked_attention"].splitlines()
-    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
-    lines.insert(last, '    assert TABLE["scale"] == 1')
-    check = next(c.id for c in solution.cells if "def check_EncoderLayer" in c.source)
-    assert "TransformerEncoderLayer" in sources[check]
+    check = next(c for c in solution.cells if "def check_EncoderLayer" in c.source)
+    assert "TransformerEncoderLayer" in check.source
     changed = {
         "softmax": FIRST_AXIS,
-        "masked_attention": CLOSURE + "\n".join(lines),
-        check: sources[check].replace(
+        "masked_attention": reading_table(solution, 'TABLE["scale"] == 1'),
+        check.id: check.source.replace(
             "def check_EncoderLayer():", "def check_EncoderLayer():\n    ..."
         ),
     }
@@ -364,13 +363,9 @@ def test_wider_code_is_tried_with_references_even_if_it_alone_gains_nothing(
     grade: Callable[..., SubmissionMarks], solution: NotebookNode, day1: Day
 ) -> None:
     """`softmax` always fails. `masked_attention` reads the global `TABLE`, but only in some tests."""
-    sources = {cell.id: cell.source for cell in solution.cells}
-    lines = sources["masked_attention"].splitlines()
-    last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
-    lines.insert(last, "    assert query.dim() != 2 or TABLE")
     wrong = {
         "softmax": "def softmax(x, dim=-1): raise ValueError('x')",
-        "masked_attention": CLOSURE + "\n".join(lines),
+        "masked_attention": reading_table(solution, "query.dim() != 2 or TABLE"),
     }
     names = day1.names[: day1.names.index("masked_attention") + 1]
     marks = grade(with_cells(with_exercises(solution, day1, names), wrong))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import hmac
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,11 @@ from autograder.course.renames import first_name
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch
+from autograder.execution.error_hints import NO_EXIT, with_hint
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.run_lock import RunLock
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
-from autograder.in_notebook.error_advice import advice
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
@@ -26,18 +25,6 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, ret
 from autograder.sandbox.process import Process
 
 TRIES = 3
-# torch raises this error only if the tensor requires gradients.
-CHANGED_LEAF = re.compile(r"leaf Variable that requires grad .{0,40}in-place operation")
-CHANGES_ARGUMENT = "the code changes an argument or a parameter in place"
-MODIFIED = "modified by an inplace operation"
-NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /= y`"
-NOTEBOOK_VARIABLE = (
-    "if this name is a notebook variable, pass it as an argument or store it in an attribute"
-)
-EXIT_NAME = re.compile(
-    r"name '(exit|quit)' is not defined"
-)  # only interactive Python defines these
-NO_EXIT = "to leave a function, use `return` or raise an exception"
 
 
 @dataclass(frozen=True)
@@ -192,7 +179,7 @@ class Attempt:
             return Outcome(False, str(error), compared=True)
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            text = self._with_hint(error)
+            text = with_hint(error, self._failed_import)
             is_safe = location and hasattr(builtins, error.type)
             origin = f"your code raised {error.type} ({location})" if is_safe else ""
             return Outcome(False, f"{text} ({location})" if location else text, origin=origin)
@@ -209,21 +196,6 @@ class Attempt:
             text = f"the test could not process the result ({type(error).__name__}: {error})"
             return Outcome(False, text, compared=True, test_line=test.line_of(error))
         return Outcome(True, "")
-
-    def _with_hint(self, error: StudentError) -> str:
-        """Return the error's message, followed by a possible cause if one is known."""
-        if error.type == "NameError" and self._failed_import:
-            return f"{error}; an import failed: {self._failed_import}"
-        if error.type == "SystemExit" or EXIT_NAME.search(error.text):
-            return f"{error}; this call ends Python; {NO_EXIT}"
-        text = advice(error.type, error.text)
-        if error.type == "NameError":
-            return f"{error}; {text}; {NOTEBOOK_VARIABLE}"
-        if CHANGED_LEAF.search(error.text):
-            return f"{str(error).rstrip('.')}; {CHANGES_ARGUMENT}"
-        if MODIFIED in error.text:  # The rest of the message is about torch's internals.
-            return f"{str(error).partition(MODIFIED)[0]}{MODIFIED}; {NEW_TENSOR}"
-        return f"{str(error).rstrip('.')}; {text}" if text else str(error)
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need it."""
