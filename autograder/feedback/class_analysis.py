@@ -32,9 +32,8 @@ class ExerciseStats:
 
     name: str
     max_points: float
-    mean_score: (
-        float | None
-    )  # mean share of the points, over submissions that attempted the exercise
+    # The mean share of the points in the submissions that attempted the exercise.
+    mean_score: float | None
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises

@@ -23,9 +23,8 @@ from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 from autograder.protocol.plain_text import counted, format_number
 
-RESUBMIT = re.compile(
-    r"\bsubmit .+ again\b"
-)  # advice in problems, such as that of a truncated file
+# Problems may already contain this advice, for example if the file is truncated.
+RESUBMIT = re.compile(r"\bsubmit .+ again\b")
 # Windows reserves these names for devices, whatever the file's suffix.
 DEVICE = re.compile(r"^(con|prn|aux|nul|(?:com|lpt)\d)(?=\.|$)", re.IGNORECASE)
 
