@@ -12,7 +12,7 @@ from autograder.console import print_error, print_note, print_text
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.protocol.plain_text import counted
-from autograder.stored_marks import remember_times, stored_class, update_times
+from autograder.stored_marks import stored_class, update_times
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",
@@ -37,7 +37,7 @@ def report(
     ] = False,
 ) -> None:
     """Write a class report as an HTML page and CSV files."""
-    from autograder.course.fingerprint import fingerprint
+    from autograder.course.fingerprint import course_version
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model
     from autograder.marks.class_roster import roster_for
@@ -50,7 +50,7 @@ def report(
     )
     late = class_list.lateness_of_each(marks.submissions, chosen, roster_for(chosen))
     texts = sentences.read(chosen)
-    analysis = class_analysis.analyse(marks, texts, fingerprint(chosen), anonymous, late)
+    analysis = class_analysis.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
         print_text(written)
 
@@ -94,10 +94,8 @@ def export(
     chosen = load_day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
     class_ = read_marks(marks, chosen).submissions if marks else stored_class(chosen)
-    if into and to == "moodle" and marks:
-        remember_times(chosen, into)
-    elif into and to == "moodle":
-        class_ = update_times(chosen, into, class_)
+    if into and to == "moodle":
+        class_ = update_times(chosen, into, class_, are_stored=marks is None)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_note(note)

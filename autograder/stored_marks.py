@@ -46,9 +46,11 @@ def remember_times(day: Day, worksheet: Path) -> None:
 
 
 def update_times(
-    day: Day, worksheet: Path, class_: Iterable[SubmissionMarks]
+    day: Day, worksheet: Path, class_: Iterable[SubmissionMarks], are_stored: bool
 ) -> list[SubmissionMarks]:
-    """Store the times from Moodle's worksheet as `remember_times` does, and return the class with these times.
+    """Return the class with the times from Moodle's worksheet. Print how many were read and in which time zone.
+
+    If these marks are in the store, the times are stored as well.
 
     Raises:
         CourseError: The file is not a worksheet.
@@ -56,7 +58,8 @@ def update_times(
     """
     from autograder.export import worksheet_times
 
-    updated, message, notes = worksheet_times.update(day, worksheet, class_)
+    change = worksheet_times.update if are_stored else worksheet_times.add
+    updated, message, notes = change(day, worksheet, class_)
     for note in notes:
         print_note(note)
     print_text(message)

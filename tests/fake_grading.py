@@ -15,7 +15,7 @@ from typing import Any
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.grading.session import GradedClass, Session
 from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
@@ -46,7 +46,7 @@ class FakePool:
 
     def __init__(self, day: Day, limit: int = 1_000_000) -> None:
         self.day, self.limit, self.count = day, limit, 0
-        self.course = fingerprint(day)
+        self.course = course_version(day)
 
     def isolation(self) -> list[list[str]]:
         return [["fake"]]

@@ -17,7 +17,7 @@ import pytest
 
 from autograder.cli import main
 from autograder.course.config import Day
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.course.state_folder import VARIABLE
 from autograder.grading import explain, open_session
 from autograder.grading.grader import Grader
@@ -33,7 +33,7 @@ _graders: dict[tuple[Server, str, str], Grader] = {}
 
 def shared_grader(day: Day, server: Server) -> Grader:
     """Return a grader for a day. Copies of the same course in different folders share one grader."""
-    key = server, day.name, fingerprint(day)
+    key = server, day.name, course_version(day)
     if key not in _graders:
         _graders[key] = Grader(day, server, SECRET)
     return _graders[key]

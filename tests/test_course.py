@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,8 +15,9 @@ from autograder.course import chapters
 from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.consistency import check_day, graded_exercises
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version, fingerprint
 from autograder.course.late_policy import Policy
+from autograder.course.released_code import released_code
 from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
@@ -292,6 +294,35 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
         )
         != before
     )
+
+
+def test_the_version_covers_the_code_that_students_received(tmp_path: Path) -> None:
+    """The grader distinguishes released code from code that students wrote, and reports copies of stand-ins."""
+    write_files(tmp_path)
+    day = load(tmp_path, VALID).day("day1")
+    seen = [course_version(day)]
+
+    def write(file: Path, text: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        seen.append(course_version(day))
+
+    def release(code: str, words: str) -> None:
+        cells = [
+            {"cell_type": "markdown", "source": [words]},
+            {"cell_type": "code", "source": code.splitlines(keepends=True)},
+        ]
+        write(day.release, json.dumps({"cells": cells}))
+
+    release("x = 1\ny = 2", "words")
+    release("x = 1\ny = 2", "other words")
+    release("x = 1\ny = 3", "words")
+    write(day.stand_ins, "def f(): return 1")
+    assert seen[1] == seen[2]
+    assert len(set(seen)) == 4
+    write(day.release, "<<<<<<< HEAD")  # as after a merge conflict
+    assert seen[-1] not in seen[:-1]
+    assert released_code(day) == []
 
 
 def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from autograder.execution.answer_key import AnswerKey
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Runner
 from autograder.grading.seeds import seed_of
-from autograder.grading.stand_in_copies import StandIns
+from autograder.grading.stand_in_copies import StandInCopies
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -397,7 +397,7 @@ def test_copied_stand_ins_are_reported(
     course = small_course.make(tmp_path)
     (course / "solutions" / "day1" / "stand_ins.py").write_text("def f(:")
     with pytest.raises(CourseError, match=r"stand_ins\.py, line 1: "):
-        StandIns(courses.load(course).day("day1"))
+        StandInCopies(courses.load(course).day("day1"))
 
 
 def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import select
 import signal
@@ -189,6 +190,19 @@ def test_closing_a_pool_ends_a_process_that_has_just_started(small_day: Day) -> 
         pidfd = os.pidfd_open(started.pid)
     assert select.select([pidfd], [], [], 30)[0]
     os.close(pidfd)
+
+
+def test_a_pool_kills_only_its_own_processes(small_day: Day) -> None:
+    """The workers of a local cluster are children of the process that has the pool."""
+    other = multiprocessing.get_context("spawn").Process(target=signal.pause)
+    other.start()
+    try:
+        with pool.Pool(small_day, 1, "required"):
+            pass
+        assert not multiprocessing.connection.wait([other.sentinel], 0.5)
+    finally:
+        other.kill()
+        other.join()
 
 
 @pytest.mark.slow

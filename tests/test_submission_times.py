@@ -23,6 +23,7 @@ from autograder.export import worksheet_times
 from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import read_times
 from autograder.marks.submission_times import corrections
 from autograder.stored_marks import stored_class
 from autograder.submissions.roster import NO_ROSTER
@@ -360,6 +361,20 @@ def test_a_change_of_the_due_date_counts_in_every_command(
         assert days in line
         assert exported() == exported("--marks", "m.json") == points
         assert "−" + days.split("−")[1] in shown("explain", "day1", str(SECOND.participant))
+
+
+def test_times_count_for_marks_from_a_file_and_are_not_stored(
+    course: Course, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    course.set_policy(POLICY + "2026-12-02T04:30:00Z\n")
+    course.grade(1)
+    write_marks(course.root / "m.json", "day1", stored_class(course.day))
+    export = "export", "day1", "--to", "moodle", "--marks", "m.json", "--into", "1.csv"
+    code, _, err = run(course.root, monkeypatch, capsys, *export, "--out", "out.csv")
+    assert code == 0, err
+    grades = read_rows(course.root / "out.csv", "Identifier", "Grade")
+    assert grades[f"Participant {SECOND.participant}"] == 64
+    assert read_times(course.day).in_worksheet == {}
 
 
 def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course: Course) -> None:

@@ -134,6 +134,16 @@ class Day:
         return selection.select(whole, self.names, others)
 
     @property
+    def release(self) -> Path:
+        """Return the students' notebook, which exists once the day has been built."""
+        return self.root / "assignments" / self.name / f"{self.name}.ipynb"
+
+    @property
+    def stand_ins(self) -> Path:
+        """Return the file with the code that checks use for exercises that are not solved yet. Not every day has it."""
+        return self.root / "solutions" / self.name / "stand_ins.py"
+
+    @property
     def graders(self) -> Path:
         """Return the hidden graders' folder."""
         return self.root / "graders" / self.name

@@ -1,4 +1,4 @@
-"""Identify a course's version. Entry point: `fingerprint`."""
+"""Identify a course's version. Entry points: `course_version` and `fingerprint`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
+from autograder.course.released_code import released_code
 
 IMPORT_OF_GRADERS = re.compile(
     r"^[ \t]*(?:from|import)[ \t]+(graders\b[^\n(]*(?:\([^)]*\))?)", re.MULTILINE
 )
 
 
+def course_version(day: Day) -> str:
+    """Return a hash of everything in the course that affects a day's marks.
+
+    In addition to what `fingerprint` covers, this includes the code that students received, because the grader
+    distinguishes it from code that they wrote.
+
+    Raises CourseError as `fingerprint` does.
+    """
+    try:
+        stand_ins = day.stand_ins.read_bytes() if day.stand_ins.is_file() else b""
+    except OSError as error:
+        raise CourseError(f"{error.filename} cannot be read: {error.strerror}") from None
+    parts = fingerprint(day), released_code(day), stand_ins
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
 def fingerprint(day: Day) -> str:
-    """Return a hash of everything that affects a day's marks: exercises, budget, chapters, graders and known mistakes.
+    """Return a hash of a day's exercises, budget, chapters, graders and known mistakes.
 
     Raises CourseError if the day has no graders or if a file cannot be read.
     """

@@ -1,4 +1,7 @@
-"""Store submission times from Moodle's worksheets, and correct the times of graded files. Entry points: `store` and `update`."""
+"""Read submission times from Moodle's worksheets, and correct the times of graded files.
+
+Entry points: `store` and `update`, and `add` for marks that are not in the store.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from autograder.course.config import Day
 from autograder.export.moodle import Worksheet
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
-from autograder.marks.submission_times import corrections
+from autograder.marks.submission_times import SubmissionTimes, corrections
 from autograder.protocol.plain_text import counted, list_with_count, utc_offset
 
 
@@ -25,8 +28,25 @@ def store(day: Day, file: Path) -> tuple[str, list[str]]:
     times, notes = Worksheet.read(file).submission_times()
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, times)
-    read = f"{len(times)} submission {'time was' if len(times) == 1 else 'times were'} read"
-    return f"{read} from {file} and taken to be in {_describe_zone(day)}", notes
+    return _describe(day, file, len(times)), notes
+
+
+def add(
+    day: Day, file: Path, class_: Iterable[SubmissionMarks]
+) -> tuple[list[SubmissionMarks], str, list[str]]:
+    """Return the class with the worksheet's times for files without a time, and a message and notes as `store` does.
+
+    Nothing is stored.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+    """
+    found, notes = Worksheet.read(file).submission_times()
+    times = SubmissionTimes(found, zone=day.late.moodle_zone)
+    updated = [
+        replace(marks, handed_in=times.added_to(marks.handed_in, marks.sha256)) for marks in class_
+    ]
+    return updated, _describe(day, file, len(found)), notes
 
 
 def update(
@@ -78,6 +98,11 @@ def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
     """Store when the graded files were submitted, because the next worksheet contains only the newest file's time."""
     with OverrideStore(day.root) as opened:
         opened.add_file_times(day.name, [(marks.handed_in, marks.sha256) for marks in class_])
+
+
+def _describe(day: Day, file: Path, count: int) -> str:
+    read = f"{count} submission {'time was' if count == 1 else 'times were'} read"
+    return f"{read} from {file} and taken to be in {_describe_zone(day)}"
 
 
 def _describe_zone(day: Day) -> str:

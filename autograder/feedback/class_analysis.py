@@ -104,7 +104,7 @@ def analyse(
 ) -> Analysis:
     """Analyse a class's marks. Unreadable submissions are counted only in `unread`.
 
-    `course` is the current course version's fingerprint. If `anonymous` is true, labels are numbers, and
+    `course` is the current course version. If `anonymous` is true, labels are numbers, and
     names, paths and addresses are removed from messages. `lateness` contains the lateness of each submission. Without
     it, all submissions count as on time.
     """

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field, replace
 
 from autograder.course.config import Day
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.course.state_folder import StoreError
 from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
@@ -59,7 +59,7 @@ class ClassRun:
         self, class_: Iterable[FoundSubmission]
     ) -> Iterator[tuple[int, SubmissionMarks]]:
         """Yield each submission's marks as soon as they are ready, with the submission's position in the class."""
-        course = fingerprint(self.day)
+        course = course_version(self.day)
         engine_version()  # compute and cache it while the first process starts
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 

@@ -13,13 +13,14 @@ import torch
 
 from autograder.course import release_stamp
 from autograder.course.config import Day
+from autograder.course.fingerprint import course_version
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading import internal_errors
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Job, Observer
 from autograder.grading.seeds import seed_of
-from autograder.grading.stand_in_copies import StandIns
+from autograder.grading.stand_in_copies import StandInCopies
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     ExerciseMarks,
@@ -50,7 +51,8 @@ class Grader:
         # The server prepares for slicing while this process reads the answer key.
         self.slicing_course = slicing.prepare(server, day)
         self.exercises = ExerciseGrader(day, server)
-        self._stand_ins = StandIns(day)
+        self._stand_in_copies = StandInCopies(day)
+        self._version = course_version(day)
         self._secret = secret
 
     @property
@@ -100,7 +102,7 @@ class Grader:
                     notebook = slicer.slice_all()
                     problems += notebook.problems
                     code = _hash_graded(notebook)
-                    problems += [] if only else self._stand_ins.problems(notebook.slices)
+                    problems += [] if only else self._stand_in_copies.problems(notebook.slices)
                     graded = [
                         self.exercises.grade_slice(exercise, notebook.slices[exercise.name], job)
                         for exercise in exercises
@@ -156,7 +158,7 @@ class Grader:
             student=submission.student,
             sha256=submission.sha256,
             seed=seed,
-            course=self.key.fingerprint,
+            course=self._version,
             isolation=self.server.isolation,
             points=total_points(marks) if marks else None,
             max_points=max_points,

@@ -5,14 +5,13 @@ This module does not import torch, so that the command line and its worker proce
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 from autograder.course.config import Day
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.grading import pool_process, pool_start
 from autograder.grading.interrupts import blocked_interrupts, protected_start
 from autograder.marks.model import SubmissionMarks
@@ -80,16 +79,23 @@ class Pool:
 
     def close(self) -> None:
         """Kill all processes."""
-        _kill_processes()
+        self._kill_processes()
         while not self._lock.acquire(timeout=0.1):
             pool_start.stop()  # a process is being started; make that fail
         try:
             self._closed = True
-            _kill_processes()
+            self._kill_processes()
         finally:
             self._lock.release()
         self._executor.shutdown()
+        self._alone.shutdown()
         self._one_by_one.shutdown()
+
+    def _kill_processes(self) -> None:
+        """Kill all pool processes. They have nothing to save, and a clean exit would wait for all their threads."""
+        for executor in (self._executor, self._alone):
+            for process in list((executor._processes or {}).values()):
+                process.kill()
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
         course = self._day.root, self._day.name, self._sandbox, STANDBY
@@ -166,7 +172,7 @@ class Pool:
         """Grade, one at a time, all submissions that were sent to a broken executor. Then replace the executor."""
         if self._executor is not broken:
             return
-        _kill_processes()
+        self._kill_processes()
         while lost := self._next_lost():
             future, submission, seed = lost
             try:
@@ -180,7 +186,7 @@ class Pool:
             for future in list(self._unfinished):
                 if lost := self._unfinished.pop(future, None):
                     return future, *lost
-            _kill_processes()
+            self._kill_processes()
             self._executor = self._processes(self.jobs)
             return None
 
@@ -206,7 +212,7 @@ class Pool:
             student=submission.student,
             sha256=submission.sha256,
             seed="",
-            course=fingerprint(self._day),
+            course=course_version(self._day),
             isolation=isolation,
             points=None,
             max_points=self._day.points,
@@ -224,9 +230,3 @@ def copy_outcome(done: Future[T], future: Future[T]) -> None:
         future.set_result(done.result())
     else:
         future.set_exception(error)
-
-
-def _kill_processes() -> None:
-    """Kill all pool processes. They have nothing to save, and a clean exit would wait for all their threads."""
-    for child in multiprocessing.active_children():
-        child.kill()

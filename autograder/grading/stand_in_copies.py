@@ -1,4 +1,4 @@
-"""Find exercises whose code was copied from the stand-ins that a release contains. Entry point: `StandIns`."""
+"""Find exercises whose code was copied from the stand-ins that a release contains. Entry point: `StandInCopies`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from autograder.submissions.cell import hash_code
 MIN_LENGTH = 200  # characters; independent solutions may be identical to a shorter stand-in
 
 
-class StandIns:
-    """A day's stand-ins, which students could unpack and submit."""
+class StandInCopies:
+    """Finds copies of a day's stand-ins, which students could unpack and submit."""
 
     def __init__(self, day: Day) -> None:
         """Read the day's stand-ins, if it has any.
@@ -22,12 +22,11 @@ class StandIns:
         Raises:
             CourseError: The file cannot be read or is not valid Python.
         """
-        file = day.root / "solutions" / day.name / "stand_ins.py"
-        text = read_text(file) if file.is_file() else ""
+        text = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
         try:
             nodes = ast.parse(text).body
         except SyntaxError as error:
-            raise CourseError(f"{file}, line {error.lineno}: {error.msg}") from None
+            raise CourseError(f"{day.stand_ins}, line {error.lineno}: {error.msg}") from None
         sources = [(node, ast.get_source_segment(text, node) or "") for node in nodes]
         self._names = {
             hash_code([source]): node.name

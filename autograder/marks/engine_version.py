@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 from functools import cache
 from importlib.metadata import version
@@ -21,12 +22,12 @@ ROOT = Path(__file__).parents[2]  # the folder that contains the package `autogr
 
 @cache
 def engine_version() -> str:
-    """Return a hash of torch's version and of every module in this package that can affect marks.
+    """Return a hash of the versions of Python and torch and of every module in this package that can affect marks.
 
     Raises:
         FileNotFoundError: An imported module has no file, so the hash would not cover the module's code.
     """
-    digest = hashlib.sha256(version("torch").encode())
+    digest = hashlib.sha256(f"{platform.python_version()} {version('torch')}".encode())
     for file in engine_files():
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

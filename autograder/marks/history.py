@@ -53,7 +53,7 @@ class Basis:
 def basis_of(
     day: str, submission: Submission, course: str, seed: str, isolation: list[str]
 ) -> Basis:
-    """Return everything that determines a submission's marks. `course` is the fingerprint of the day."""
+    """Return everything that determines a submission's marks. `course` is the version of the course."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
     file = submission.problems, submission.readable, submission.release
     # Marks contain a problem for each exercise that only a text cell defines.

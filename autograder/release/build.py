@@ -70,10 +70,10 @@ def build(
     with publication.staging(day) as staged:
         _write_source(notebook, day, staged / "source" / day.name)
         _generate_assignment(day, staged)
-        release = Path("assignments") / day.name / f"{day.name}.ipynb"
+        release = day.release.relative_to(day.root)
         _check_release(nbformat.read(staged / release, as_version=4), notebook, day)
         yield from publication.publish(day, staged, new_version)
-    yield day.root / release
+    yield day.release
     if solutions:
         yield _write_solutions(notebook, day)
 

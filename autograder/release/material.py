@@ -71,8 +71,7 @@ def data(day: Day, outputs: str) -> str:
         day: The day.
         outputs: The packed results of known mistakes, or "" to omit them.
     """
-    file = day.root / "solutions" / day.name / "stand_ins.py"
-    stand_ins = read_text(file) if file.is_file() else ""
+    stand_ins = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
     minutes = texts.exercise_minutes(day)
     titles = {
         chapter.name: json.dumps(texts.title(chapter), ensure_ascii=False)

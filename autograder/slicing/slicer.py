@@ -20,6 +20,7 @@ import msgspec
 from msgspec.msgpack import Decoder
 
 from autograder.course.config import Day
+from autograder.course.released_code import released_code
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
@@ -35,8 +36,7 @@ from autograder.slicing.messages import (
     Slices,
     State,
 )
-from autograder.submissions.cell import Cell, Unreadable
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell import Cell
 from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
@@ -96,17 +96,7 @@ def encode_course(day: Day) -> bytes:
         for e in day.exercises
     ]
     unassigned = [exercise.name for exercise in day.unassigned]
-    return msgspec.msgpack.encode(ReleasedCourse(exercises, unassigned, given, _release(day)))
-
-
-def _release(day: Day) -> list[str]:
-    """Return the sources of the code cells in the released notebook, or an empty list if it has not been built."""
-    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
-    try:
-        cells, _ = read_cells(file.read_bytes(), file.name)
-    except (OSError, Unreadable):
-        return []
-    return [cell.source for cell in cells if cell.kind == "code"]
+    return msgspec.msgpack.encode(ReleasedCourse(exercises, unassigned, given, released_code(day)))
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:

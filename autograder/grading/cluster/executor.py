@@ -15,7 +15,7 @@ from typing import Any
 from distributed.scheduler import KilledWorker
 
 from autograder.course.config import Day
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.grading.cluster import launch
 from autograder.grading.cluster.messages import CourseVersion, Graded, Refused, Task
 from autograder.grading.cluster.place import Place
@@ -56,7 +56,7 @@ class Cluster:
         """
         self._day, self._sandbox = day, sandbox
         root = str(day.root.absolute())
-        version = fingerprint(day), engine_version()
+        version = course_version(day), engine_version()
         self._course = CourseVersion(root, day.name, *version, sandbox)
         self._pool: Pool | None = None
         self._counted = float("-inf")

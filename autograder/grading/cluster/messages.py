@@ -14,13 +14,12 @@ from autograder.submissions.submission import Submission
 class CourseVersion(msgspec.Struct, frozen=True):
     """The course and autograder versions that a worker must have.
 
-    `root` is the course folder on the client. `fingerprint` covers the day's files, and `autograder` covers the grading
-    code.
+    `root` is the course folder on the client. `version` covers the day's files, and `autograder` covers the grading code.
     """
 
     root: str
     day: str
-    fingerprint: str
+    version: str
     autograder: str
     sandbox: Sandbox
 

@@ -17,7 +17,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError
-from autograder.course.fingerprint import fingerprint
+from autograder.course.fingerprint import course_version
 from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
 from autograder.grading.fork_server import start_server
 from autograder.marks.engine_version import engine_version
@@ -68,10 +68,10 @@ class GraderPlugin(WorkerPlugin):
 
 def _make_grader(course: CourseVersion) -> Grader:
     if engine_version() != course.autograder:
-        raise CourseError("the worker has a different version of the autograder or torch")
+        raise CourseError("the worker has a different version of the autograder, Python or torch")
     root = Path(os.environ.get(COURSE, course.root))
     day = courses.load(root).day(course.day)
-    if fingerprint(day) != course.fingerprint:
+    if course_version(day) != course.version:
         raise CourseError(f"{root} contains a different version of the course")
     server = start_server(course.sandbox)
     try:
