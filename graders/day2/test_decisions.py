@@ -161,7 +161,7 @@ class TestInterleave:
 
 
 class Sizes:
-    """The sizes of a model, and the arguments of its constructor."""
+    """The sizes of a model, which are the arguments of its constructor."""
 
     def __init__(self, n_states=7, n_actions=4, max_steps=9, d_model=6, n_heads=2, n_layers=2):
         self.all = n_states, n_actions, max_steps, d_model, n_heads, n_layers

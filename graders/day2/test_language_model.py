@@ -249,7 +249,7 @@ class TestCausalSelfAttention:
         layer, weights = self._layer(student, draw)
         x = draw.normal(2, 7, D)
         whole = finite(shaped(layer(x), x.shape, what="the result without a cache"))
-        # A mask that is kept for each chunk length would be wrong for the second chunk of 3.
+        # A mask that is cached by chunk length would be wrong for the second chunk of 3.
         for sizes in ((3, 3, 1), (2, 1, 4), (7,)):
             seen = run_in_chunks(layer, x, sizes, student.KeyValueCache())
             unchanged(student)
@@ -270,7 +270,7 @@ class TestCausalSelfAttention:
         x = draw.normal(2, 9, D)
         whole = finite(shaped(first(x), x.shape))
         for n in (5, 7):
-            what = f"the result for {n} positions, after a call of a different length"
+            what = f"the result for {n} positions, after a call with a different length"
             close(first(x[:, :n]), whole[:, :n], what, atol=ATOL)
         layer, weights = self._layer(student, draw, 1, 2)
         what = "the result of a layer with 3 heads, after a layer with 1 head has been created"
@@ -476,7 +476,7 @@ class TestGPTBlock:
         block.load(weights)
         seen = finite(shaped(block.train()(x), x.shape))
         change = (seen - block_oracle(x, weights)).abs().max()
-        # The forms of GELU differ by less than 5e-3.
+        # The two forms of GELU differ by less than 5e-3.
         assert change > 1e-2, (
             f"in training mode, dropout=0.5 should change the output of the {branch} branch; "
             f"it changes by at most {change:.3g}"
@@ -690,7 +690,7 @@ class TestGPT:
 
 
 def loss_oracle(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Compute the mean of −log p over every token except the first, one token at a time in float64."""
+    """Compute the mean of −log p over all tokens except the first of each row, one token at a time in float64."""
     losses = []
     for row, text in zip(logits.double(), tokens.tolist(), strict=True):
         for scores, token in zip(row, text[1:], strict=False):
@@ -739,7 +739,7 @@ class TestNextTokenLoss:
             )
             has_lowest.add(correct < losses[lowest])
         assert len(has_lowest) == 1, (
-            "logits that favour the next token have the lowest loss for some tokens and the highest loss for others"
+            "logits that favour the next token have the lowest loss in some calls and the highest loss in others"
         )
 
     @weight(1)
@@ -1046,7 +1046,7 @@ class TestNextTokenProbabilities:
         self._check(student, logits - 150, what, temperature=0.01, top_k=2)
         near = 2e-3 * draw.normal(3, 5)
         seen = student.next_token_probabilities(near, temperature=1e-3)
-        what = "the result for logits close together and temperature=0.001"
+        what = "the result for temperature=0.001 and logits that are close together"
         close(seen, probabilities_oracle(near, 1e-3), what, 1e-3, 1e-3, torch.float32)
 
     @weight(0.75)
@@ -1209,7 +1209,7 @@ class TestGenerate:
     @weight(0.5)
     def test_one_draw_a_token(self, student, seed):
         """`torch.multinomial` is called exactly once per step, even at temperature 0,
-        and a second call continues with the same generator.
+        and a second call to `generate` continues with the same generator.
         """
         draw = Draw(seed)
         model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 2)

@@ -444,7 +444,7 @@ class TestRelativeSelfAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """x may be non-contiguous or a single sequence, and is not modified.
+        """x may be non-contiguous or contain a single sequence, and is not modified.
         The output does not depend on earlier calls, or on whether the layer is in training or evaluation mode.
         """
         draw = Draw(seed)

@@ -302,7 +302,7 @@ if __name__ == "__main__":
         )
 
         def moved(**changes: Tensor) -> list[bool]:
-            """Return, for each step, whether its logits change if step 2 of an argument changes."""
+            """Return, for each step, whether its logits change when the model is called with `changes`."""
             given = {"returns": returns, "states": states, "actions": actions}
             after = model(**{**given, **changes})
             return ((after - seen).abs().amax(dim=(0, 2)) > 1e-5).tolist()
@@ -315,9 +315,9 @@ if __name__ == "__main__":
         ):
             found = moved(**{name: changed})
             assert found == expected, (
-                f"If step 2 of `{name}` changes, the logits of steps 0 to 3 should change where this list "
-                f"is True: {expected}. Yours change where this list is True: {found}. From which of the "
-                "three tokens do you compute the logits? Are the tokens in the right order?"
+                f"If step 2 of `{name}` changes, the logits should change at the steps marked True in "
+                f"{expected}; yours change at those marked True in {found}. From which of the three tokens "
+                "do you compute the logits? Are the tokens in the right order?"
             )
 
         with expecting("The backward pass should work"):
@@ -338,7 +338,7 @@ if __name__ == "__main__":
             "each of the three tokens."
         )
 
-        # If attention and network return 0, the block only normalises.
+        # If attention and the feed-forward network return 0, the block only normalises.
         bare = DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
             for weight in bare.parameters():
@@ -422,7 +422,7 @@ def random_map(seed: int) -> tuple[Float[Tensor, "places 2"], Bool[Tensor, "plac
 
 
 def shortest_lengths(connected: Bool[Tensor, "places places"], goal: int) -> dict[int, int]:
-    """Return the number of steps from each place to the goal, found by breadth-first search."""
+    """Map each place to the smallest number of steps to the goal, found by breadth-first search."""
     lengths, queue = {goal: 0}, [goal]
     for place in queue:
         for other in connected[place].nonzero().flatten().tolist():
@@ -448,7 +448,7 @@ def random_walks(
 
 
 def best_seen(walks: list[list[int]]) -> dict[int, int]:
-    """Return the fewest steps from each place on the walks to the end of a walk."""
+    """Map each visited place to the smallest number of steps in which any walk reached the goal from there."""
     best: dict[int, int] = {}
     for walk in walks:
         for steps, place in enumerate(reversed(walk)):
@@ -459,7 +459,10 @@ def best_seen(walks: list[list[int]]) -> dict[int, int]:
 def walk_batch(
     walks: list[list[int]], rng: random.Random, size: int = 64
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """Return up to PATH_LENGTH steps of walks from random starts, as returns, states and actions (−1 for padding)."""
+    """Sample parts of the walks, each at most PATH_LENGTH steps long, as returns, states and actions.
+
+    Actions are padded with −1.
+    """
     returns = torch.zeros(size, PATH_LENGTH)
     states = torch.zeros(size, PATH_LENGTH, dtype=torch.long)
     actions = torch.full((size, PATH_LENGTH), -1)
@@ -500,7 +503,7 @@ def follow_model(
     goal: int,
     steps: int,
 ) -> list[int]:
-    """Return the path that the model takes when asked to reach the goal in this number of steps."""
+    """Return the path that the model takes when asked to reach the goal in `steps` steps."""
     path, returns = [start], [-float(steps)]
     while path[-1] != goal and len(path) <= PATH_LENGTH:
         actions = torch.tensor([[*path[1:], 0]])  # the last action is not known yet
@@ -511,7 +514,7 @@ def follow_model(
 
 
 class PathResult(NamedTuple):
-    """The results for one map: the best walk in the data, the model's path and the optimum for each start."""
+    """The results for one map: for each start, the shortest route in the data, the model's path and the optimum."""
 
     places: Float[Tensor, "places 2"]
     connected: Bool[Tensor, "places places"]
@@ -580,7 +583,7 @@ if __name__ == "__main__":
 # goal than the data do. The model finds such a path for 25 of them, and 11 of these are shortest
 # paths. With seeds 1 and 2, it finds 22 of 29 and 11 of 31; 6 and 2 are shortest.
 #
-# If asked for up to 16 steps, the model almost always takes exactly that many, even if it has to walk
+# For targets of up to 16 steps, the model almost always takes exactly that many, even if it has to walk
 # back and forth. It reads at most 16 steps, so it cannot meet higher targets: these cause most
 # failures with seed 0.
 

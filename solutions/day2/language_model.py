@@ -18,8 +18,8 @@
 #
 # A Transformer represents each token by d features. In **attention**, three linear layers turn
 # these into a *query*, a *key* and a *value*. The *scores* are the dot products of a query with all
-# keys, divided by √d. Softmax turns them into weights that sum to 1. The output is the mean of the
-# values, weighted by these numbers. For n queries and m keys:
+# keys, divided by √d. Softmax turns them into weights that sum to 1. The output is the weighted mean
+# of the values. For n queries and m keys:
 #
 # $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt d}\right) V
 # \qquad Q: n \times d \qquad K, V: m \times d \qquad Q K^\top: n \times m$$
@@ -28,8 +28,8 @@
 # sequences. *Multi-head* attention splits the d features into h heads with d / h features each. It
 # computes attention in each head, dividing scores by √(d / h), and concatenates the results. A
 # **causal mask** sets the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
-# *block* consists of attention and a feed-forward network (two linear layers). Both parts have a
-# layer norm. The *logits* are one number per token in the vocabulary; their softmax gives the
+# *block* consists of attention and a feed-forward network (two linear layers), each with a layer
+# norm. The *logits* are one number per token in the vocabulary; their softmax gives the
 # predicted probabilities.
 # </details>
 #
@@ -119,8 +119,8 @@ class KeyValueCache:
 # O_k = \mathrm{softmax}\!\left(\frac{Q_k K_k^\top}{\sqrt{d_\text{head}}}\right) V_k
 # \qquad O_k: b \times n \times d_\text{head}$$
 #
-# ![The 3d features of a position are first split into queries, keys and values, which are then
-# split into heads. Splitting into heads first gives the right shapes but the wrong
+# ![The 3·d features of a position are first split into queries, keys and values (d each), which are
+# then split into heads. Splitting into heads first gives the right shapes but the wrong
 # values.](figures/qkv.svg)
 #
 # Rearrange Q, K and V to `b h n d_head` and apply attention with a causal mask. Then concatenate
@@ -144,7 +144,7 @@ class CausalSelfAttention(nn.Module):
 
     Attributes to define: `qkv` (`nn.Linear(d_model, 3 * d_model)`: queries, keys and values in this
     order, each with its heads concatenated) and `out` (`nn.Linear(d_model, d_model)`). Dropout is
-    active in training mode only and applies to the attention weights or to the output.
+    active in training mode only. You may apply it to the attention weights or to the output.
 
     Raises:
         ValueError: if `d_model` is not divisible by `n_heads`.
@@ -281,7 +281,7 @@ if __name__ == "__main__":
             assert error < 1e-5, (
                 "Step 2: feeding pieces of 3 and 2 positions should give the same result as "
                 f"feeding all 5 at once; at position {position}, yours differs by {error:.2g}. "
-                "The figure above shows the mask of the second piece. Do you use the keys and "
+                "The figure above shows the mask for the second piece. Do you use the keys and "
                 "values that `append` returns?"
             )
         print("CausalSelfAttention, step 2 (with a cache): all visible checks pass.")
@@ -295,7 +295,7 @@ if __name__ == "__main__":
 # axis of size 3 to the front. You can then unpack queries, keys and values in one line. Set the
 # scores of future keys to −∞ before softmax. In the mask of `scaled_dot_product_attention`, True
 # means that a query may attend to a key. Step 2: append to the cache first, and continue with the
-# keys and values it returns. Their shape gives you m.
+# keys and values that `append` returns. Their shape gives you m.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -366,7 +366,7 @@ class GPTBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], cache: KeyValueCache | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Return x plus the outputs of both branches. The cache is passed to `attention`."""
+        """Return x plus the outputs of both branches. Pass the cache to `attention`."""
         ### BEGIN SOLUTION
         x = x + self.dropout(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
@@ -427,8 +427,8 @@ if __name__ == "__main__":
             added, added_to_more = block(x) - x, block(100 * x) - 100 * x
         error = (added - added_to_more).abs().max()
         assert error < 1e-2, (
-            "If attention outputs 0, the feed-forward network should add the same to 100·x as to "
-            f"x, because it reads norm2(x); yours differs by {error:.2g}. Where are the norms, "
+            "If attention outputs 0, the feed-forward network should add the same values to 100·x "
+            f"as to x, because it reads norm2(x); yours differ by {error:.2g}. Where are the norms, "
             "and what do you add each output to?"
         )
         # The network outputs gelu(1) everywhere: 0.841192 with tanh, 0.841345 in the exact form.
@@ -489,7 +489,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # `F.gelu` has an `approximate` argument. In each line, apply the norm, the branch and dropout, and
-# then add the original x (before the norm).
+# then add x as it was before the norm.
 # </details>
 
 # %% [markdown]
@@ -803,7 +803,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** A text of n tokens gives n − 1 training examples in one forward pass, with
-# contexts of 1 to n − 1 tokens. This works only because no position attends to the next token.
+# contexts of 1 to n − 1 tokens. This works only because no position attends to later tokens.
 
 # %% [markdown]
 # ## `next_token_probabilities`
@@ -858,14 +858,14 @@ def next_token_probabilities(
     """
     ### BEGIN SOLUTION
     if temperature < 0:
-        raise ValueError(f"temperature is {temperature}, it should be 0 or more")
+        raise ValueError(f"temperature is {temperature}, but it should be at least 0")
     if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}, it should be 1 or more")
+        raise ValueError(f"top_k is {top_k}, but it should be at least 1")
     if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}, it should be above 0 and at most 1")
+        raise ValueError(f"top_p is {top_p}, but it should be above 0 and at most 1")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    # The largest logit becomes 0, so a small temperature does not overflow.
+    # The largest logit becomes 0, so dividing by a small temperature causes no overflow.
     shifted = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     p, order = shifted.softmax(dim=-1).sort(dim=-1, descending=True)
     if top_k is not None:
@@ -931,7 +931,8 @@ if __name__ == "__main__":
                 )
             print(f"next_token_probabilities, {step}: passes.")
 
-        # In each row, a different token has the lowest probability. In the second, `top_p` keeps all three.
+        # In each row, a different token has the lowest probability. In the second row, `top_p` keeps all
+        # three tokens that `top_k` keeps.
         rows = torch.tensor([[[0.15, 0.5, 0.1, 0.25]], [[0.24, 0.21, 0.32, 0.23]]]).log()
         wanted = torch.tensor([[[0, 2 / 3, 0, 1 / 3]], [[24 / 79, 0, 32 / 79, 23 / 79]]])
         with expecting("Logits of shape (2, 1, 4) should work", "Count axes from the end."):
@@ -1082,7 +1083,8 @@ if __name__ == "__main__":
         def __init__(self):
             super().__init__()
             self.blocks = nn.ModuleList(nn.Identity() for _ in range(self.n_layers))
-            self.weight = nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` works
+            # A solution may look up `next(model.parameters()).device`.
+            self.weight = nn.Parameter(torch.zeros(1))
             self.n_read, self.modes, self.gradients, self.calls = [], set(), set(), []
 
         def __deepcopy__(self, memo):
@@ -1154,7 +1156,7 @@ if __name__ == "__main__":
             "In 4 steps, torch.multinomial should be called 4 times, each time for all rows; yours "
             f"calls it {draw.call_count} times."
         )
-        # Whatever the probabilities, four calls of multinomial leave the generator in the same state.
+        # Whatever the probabilities, four calls to multinomial leave the generator in the same state.
         for temperature, use_cache in ((0, True), (2.0, True), (2.0, False)):
             generator, like = (torch.Generator().manual_seed(1) for _ in range(2))
             seen = generate(
@@ -1170,8 +1172,8 @@ if __name__ == "__main__":
                 torch.multinomial(torch.ones(2, 10), 1, generator=like)
             assert torch.equal(generator.get_state(), like.get_state()), (
                 f"With temperature={temperature} and use_cache={use_cache}, each of the 4 steps "
-                "should call torch.multinomial once for all rows, with `generator`; yours draws "
-                "differently."
+                "should call torch.multinomial once for all rows, with `generator`; yours leaves "
+                "`generator` in a different state."
             )
             more, expected = (
                 generate(CountingModel(), prompt, 4, temperature=2.0, generator=used)
@@ -1205,7 +1207,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # Check the length, save `model.training`, then use `model.eval()` and `torch.no_grad()`. In each
-# step, pass the logits of the last position, `b v`, to your `next_token_probabilities`. Then call
+# step, pass the logits of the last position (`b v`) to your `next_token_probabilities`. Then call
 # `multinomial` once (it returns `b 1`) and append the result with `torch.cat` along the sequence
 # axis.
 # </details>
@@ -1213,7 +1215,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The cache saves work without changing the predictions. But it requires causal
 # attention. In a bidirectional model, each new token would change the keys and values of all
-# earlier positions from the second layer on.
+# earlier positions in every layer after the first.
 # %% [markdown]
 # ### Demonstration: your model is GPT-2
 #
@@ -1227,7 +1229,7 @@ if __name__ == "__main__":
 if __name__ == "__main__":
 
     def copy_weights(theirs, ours):
-        """Copy the weights of a GPT-2 from `transformers`. Its linear weights are transposed."""
+        """Copy the weights of a GPT-2 from `transformers`, which stores linear weights as (in, out)."""
         pairs = [(ours.token_embedding, theirs.wte), (ours.position_embedding, theirs.wpe)]
         pairs.append((ours.norm, theirs.ln_f))
         for block, other in zip(ours.blocks, theirs.h, strict=True):
@@ -1249,7 +1251,7 @@ if __name__ == "__main__":
         return ours
 
     def load_gpt2(transformers):
-        """Load GPT-2 and its tokenizer from the cache or the network, or return None."""
+        """Load GPT-2 and its tokenizer from the cache or the network. Return None if both fail."""
         for offline in (True, False):
             try:
                 if not offline:
@@ -1282,7 +1284,7 @@ if __name__ == "__main__":
         """Continue a sentence with your code and the weights of the real GPT-2."""
         loaded = load_gpt2(transformers)
         if loaded is None:
-            print(f"Downloading GPT-2 needs a network connection. It would continue: {beginning} …")
+            print(f"GPT-2 could not be downloaded. It would continue: {beginning} …")
             return
         theirs, tokenizer = loaded
         prompt = torch.tensor([tokenizer.encode(beginning)])
@@ -1354,7 +1356,7 @@ if __name__ == "__main__":
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). Let *total* be the number of characters that
-# followed a context, and *distinct* the number of different ones. Each of these was
+# followed a context, and *distinct* the number of different characters among them. Each of these was
 # new once, so a new character appeared *distinct* times. Therefore,
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + \text{distinct} \cdot
@@ -1366,7 +1368,7 @@ if __name__ == "__main__":
 
 # %%
 def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the count of each number in `asked`, or 0 if the sorted array `known` lacks it."""
+    """Return the count of each number in `asked`, or 0 if it is not in the sorted array `known`."""
     at = np.searchsorted(known, asked).clip(max=len(known) - 1)
     return np.where(known[at] == asked, counts[at], 0)
 
@@ -1394,7 +1396,7 @@ def witten_bell(
         count = count_of(asked, grams, counts)
         total = count_of(asked // n_symbols, contexts, followers)
         distinct = count_of(asked // n_symbols, contexts, kinds)
-        # If a context never occurred (total = distinct = 0), use the probability after the shorter one.
+        # If a context never occurred (total = distinct = 0), use the probability for the shorter context.
         mixed = (count + distinct * probability) / np.maximum(total + distinct, 1)
         probability = np.where(total > 0, mixed, probability)
         of_orders.append(torch.from_numpy(probability))
@@ -1435,8 +1437,8 @@ if __name__ == "__main__":
 # each has a context of 64 to 127 characters.
 
 # %%
-GPT_STEPS = 2000  # the checkpoint
-GPT_LONG_STEPS = 4800  # the end of the same run
+GPT_STEPS = 2000  # when the first result is reported
+GPT_LONG_STEPS = 4800  # the end of this training run
 GPT_CONTEXT = 128
 GPT_BATCH = 8
 
@@ -1459,7 +1461,7 @@ def held_out_bits(model: nn.Module) -> float:
 def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, float]]:
     """Train for GPT_LONG_STEPS steps.
 
-    Returns a row per measurement: step, seconds elapsed, and bits per character on training text
+    Return one row per measurement: step, seconds elapsed, and bits per character on training text
     (the mean since the previous row) and on held-out text.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -1500,7 +1502,7 @@ def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, floa
 
 @functools.cache
 def trained_gpt(seed: int = 0) -> tuple[nn.Module, list[tuple[int, float, float, float]]]:
-    """Return a GPT trained on the topics, and its training rows. Only the first call trains."""
+    """Return a GPT trained on the manual, and the rows from `train_gpt`. Later calls reuse the result."""
     torch.manual_seed(seed)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -1607,7 +1609,7 @@ def head_weights(
 ) -> Float[Tensor, "n n"] | None:
     """Return the attention weights of one head, or None if `qkv` is not called as a module."""
     recorded = []
-    # After each call of `qkv`, torch calls the hook with the output.
+    # After each call to `qkv`, torch calls the hook with the output.
     hook = model.blocks[block].attention.qkv.register_forward_hook(
         lambda module, inputs, output: recorded.append(output)
     )
@@ -1715,8 +1717,8 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. A word is harder to predict than a character, but a text has fewer words than characters.
-#    Compare bits per character on the same text: the sum of the losses, divided by the number of
-#    characters.
+#    Compare bits per character on the same text: the sum of the losses in bits, divided by the number
+#    of characters.
 # 2. It measures how well the model predicts each next character of real text. Spelling and common
 #    phrases account for most of the loss. During generation, the model continues its own text, and
 #    errors accumulate. Meaning depends on a few characters that are far apart and hardly affect the

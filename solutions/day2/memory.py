@@ -7,12 +7,12 @@
 # n². You will implement three ways to reach further back:
 #
 # * `RecurrentAttention` (Transformer-XL, [Dai et al. 2019](https://arxiv.org/abs/1901.02860)) keeps
-#   the inputs of the previous segment.
+#   each layer's inputs from the previous segment.
 # * `knn_probabilities` (kNN-LM, [Khandelwal et al. 2020](https://arxiv.org/abs/1911.00172)) looks
 #   up similar contexts in the training text.
 # * `performer_features` (Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794))
-#   lets linear attention, with its fixed-size state, approximate softmax attention; these features
-#   replace elu + 1.
+#   lets linear attention, with its fixed-size state, approximate softmax attention by replacing the
+#   feature map elu + 1.
 #
 # First, run three cells: the imports and `TOPIC_TEXT` in Language models, and `skew` in Music.
 
@@ -116,7 +116,7 @@ class RecurrentAttention(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Let position i of x attend to the whole memory and to positions 0 to i of x.
 
-        No gradient flows into `memory`, but it contributes to the gradients of `key` and `value`.
+        No gradient flows into `memory`, but the memory contributes to the gradients of `key` and `value`.
 
         Args:
             x: the current segment.
@@ -171,7 +171,7 @@ if __name__ == "__main__":
             simple.query.bias.fill_(1)
             simple.value.weight.copy_(torch.eye(8) / 2)
             simple.out.weight.copy_(torch.eye(8) * 2)
-            # A head has four features and √d_head is 2, so each feature is half of the logarithm.
+            # A head has four features and √d_head is 2, so each feature is half the logarithm.
             simple.relative.fill_(9)
             simple.relative[0, 2:] = torch.tensor([[1.0], [2.0], [4.0]]).log() / 2
             simple.relative[1, 2:] = 0
@@ -184,8 +184,8 @@ if __name__ == "__main__":
         )
         expected = torch.tensor([[7.0, 7.0], [70 / 6, 10.5], [17.0, 14.0]]).repeat_interleave(4, 1)
         assert torch.allclose(alone[0], expected, atol=1e-3), (
-            "Without a memory, with values 7, 14, 21 and weights for the distances 0, 1, 2 of 4, 2, 1 in "
-            "head 0 (features 0 to 3) and 1, 1, 1 in head 1 (features 4 to 7), the output should be\n"
+            "This segment has no memory and the values 7, 14, 21. The weights for the distances 0, 1, 2 are "
+            "4, 2, 1 in head 0 (features 0 to 3) and 1, 1, 1 in head 1 (features 4 to 7), so the output should be\n"
             f"{expected}\nyours is\n{alone[0].detach()}\nDoes position 0 see only itself? Is the last row "
             "of `relative` for distance 0?"
         )
@@ -197,7 +197,7 @@ if __name__ == "__main__":
                 f"yours has shape {tuple(seen.shape)}. Do you compute queries only from x?"
             )
             assert torch.allclose(seen[0], expected[m:], atol=1e-3), (
-                f"If the first {m} of these values are the memory, the output should be\n{expected[m:]}\n"
+                f"With the first {m} of these values as the memory, the output should be\n{expected[m:]}\n"
                 f"yours is\n{seen[0].detach()}\nWhich distances do you use for the memory? Does each "
                 "position see the whole memory, but no later position?"
             )
@@ -299,7 +299,7 @@ class MemoryBlock(nn.Module):
 
 
 class SegmentModel(nn.Module):
-    """A character model that reads one segment at a time."""
+    """A character-level language model that reads one segment at a time."""
 
     def __init__(self, d_model: int = 96, n_heads: int = 4, n_layers: int = 2):
         super().__init__()
@@ -321,7 +321,10 @@ class SegmentModel(nn.Module):
 
 
 def segments(text: Int[Tensor, "n"]) -> list[Int[Tensor, "streams SEGMENT+1"]]:
-    """Cut a text into parallel streams of segments. Each segment also includes the next character."""
+    """Split a text into parallel streams, and return batches with one segment from each stream.
+
+    Each segment also includes the character after it.
+    """
     length = (len(text) - 1) // STREAMS // SEGMENT * SEGMENT
     streams = text[: STREAMS * length + 1].unfold(0, length + 1, length)
     return list(streams.unfold(1, SEGMENT + 1, SEGMENT).unbind(1))
@@ -416,7 +419,7 @@ if __name__ == "__main__":
 # ★★★☆☆ · 25 minutes
 #
 # kNN-LM adds a *datastore* of N examples to a trained language model. Run the model over some text
-# once. For each position, store the hidden state as a *key* κ, with the token that follows. To
+# once. For each position, store the hidden state (the *key* κ) and the token that follows. To
 # predict a token, look up the k keys nearest to the current hidden state q:
 #
 # $$p_\text{kNN}(y) \propto \sum_{(\kappa_i, y_i)\, \in\, k\text{ nearest}} \mathbb{1}[y_i = y]\;
@@ -565,7 +568,7 @@ if __name__ == "__main__":
 # ### A language model with a datastore
 #
 # The next cell runs the model with memory over its training text. It stores the hidden state and
-# next character of 100,000 positions, then predicts held-out text with and without the datastore.
+# next character at 100,000 positions, then predicts held-out text with and without the datastore.
 
 # %%
 STORE = 100_000
@@ -642,7 +645,7 @@ def performer_features(
     """Return the positive random features exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r of the Performer.
 
     For standard normal rows ω, features(q) · features(k) is an unbiased estimate of exp(q · k / √d).
-    No constant is subtracted from the exponents for stability.
+    Many implementations subtract a constant from the exponents for stability; this function does not.
 
     Args:
         x: queries or keys.
@@ -685,7 +688,7 @@ if __name__ == "__main__":
         )
         one = performer_features(fixed_numbers(2, 3, 5, 6)[1, 2], fixed_numbers(7, 6))
         assert torch.allclose(many[1, 2], one, atol=1e-5), (
-            "Each row should have the same features in a batch as it does alone; yours differ."
+            "Each row should have the same features in a batch as on its own; yours differ."
         )
         torch.manual_seed(0)
         query, key, rows = torch.randn(3, 4) / 2, torch.randn(5, 4) / 2, torch.randn(50_000, 4)
@@ -781,6 +784,6 @@ if __name__ == "__main__":
 #    one segment further back than the layer below. No gradient flows along this path, so the model
 #    is not trained to store information for later segments.
 # 2. Even the nearest neighbours of such a sentence are far away, so their tokens are not
-#    informative. A constant `mix` still gives p_kNN the same weight. Later methods make `mix`
+#    informative. A constant `mix` still gives p_kNN its usual weight. Later methods make `mix`
 #    depend on the distances.
 # </details>

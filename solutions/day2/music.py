@@ -64,7 +64,7 @@ from solutions.opening import (
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
-# Notes as MIDI numbers, in which middle C is 60 and a semitone is 1: A1 to C6.
+# The notes range from A1 to C6. In MIDI numbers, middle C is 60 and a semitone is 1.
 LOWEST_NOTE, HIGHEST_NOTE = 33, 84
 N_TOKENS = FIRST_PITCH + HIGHEST_NOTE - LOWEST_NOTE + 1
 CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighth notes
@@ -113,7 +113,7 @@ def chorale_wav(tokens: Int[Tensor, "n"], rate: int = 8_000) -> bytes:
 
 
 def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
-    """Draw a piano roll, with a rectangle for each note in the colour of its voice."""
+    """Draw a piano roll: one rectangle per note, in the colour of the note's voice."""
     for name, notes in zip(VOICES, chorale_notes(tokens), strict=True):
         pitches, starts, lengths = zip(*notes, strict=True) if notes else ((), (), ())
         # A gap separates repeated notes.
@@ -279,7 +279,7 @@ if __name__ == "__main__":
             ([20, N_TOKENS - 2], 9),
         ):
             with expecting_value_error(
-                f"Moving the pitches {pitches} by {semitones}, outside 2 to {N_TOKENS - 1},",
+                f"Moving the pitches {pitches} by {semitones}, out of the range 2 to {N_TOKENS - 1},",
                 "semitones",
                 "tokens",
             ):
@@ -387,7 +387,7 @@ if __name__ == "__main__":
         assert result.isfinite().all(), (
             f"Entries above the diagonal should be finite; yours are\n{result}"
         )
-        # The hundreds of each entry encode its batch and head.
+        # The hundreds digit of each entry encodes its batch and head.
         many = x + 100 * torch.arange(6).reshape(2, 3, 1, 1)
         with expecting(
             "skew should accept a tensor of shape (2, 3, 4, 4)", "Count the axes from the end."
@@ -460,7 +460,7 @@ class LargestAllocation(TorchDispatchMode):
 def direct_logits(
     query: Float[Tensor, "n d"], relative: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n n"]:
-    """Return the relative logits of one head, using a vector for every pair of positions."""
+    """Return the relative logits of one head, looking up a vector for every pair of positions."""
     n = len(query)
     distance = (torch.arange(n).unsqueeze(1) - torch.arange(n)).clamp(min=0)
     vectors = relative[n - 1 - distance]  # n n d
@@ -470,7 +470,10 @@ def direct_logits(
 def skewed_logits(
     query: Float[Tensor, "n d"], relative: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n n"]:
-    """Return the same logits up to the diagonal, using `skew`."""
+    """Return the same logits as `direct_logits`, computed with `skew`.
+
+    Entries above the diagonal are arbitrary.
+    """
     return skew(query @ relative.mT)
 
 
@@ -579,7 +582,7 @@ class RelativeSelfAttention(nn.Module):
 if __name__ == "__main__":
 
     def count_distances_only(layer, relative):
-        """Set queries and the bias of `out` to 1 and keys to 0, so only distances matter."""
+        """Set queries and the bias of `out` to 1, and keys to 0, so that only distances matter."""
         with torch.no_grad():
             for linear in (layer.query, layer.key, layer.value, layer.out):
                 linear.weight.zero_()
@@ -641,7 +644,7 @@ if __name__ == "__main__":
             f"become 7, 12.6, 16. `out` adds 1, giving\n{expected}\nyours is\n{result.detach()}\n"
             "The last row of `relative` belongs to distance 0."
         )
-        # Head 0 has the same weights. With 4 features, vectors filled with half the logit give
+        # Head 0 has the same weights as above. With 4 features, vectors filled with half the logit give
         # 4 · 1/2 / √4 = 1 times the logit. Head 1 ignores distance, so it returns the mean of the
         # values so far.
         unused = torch.full((1, 2, 1), 9.0)
@@ -695,7 +698,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Softmax turns the sum of the two logits into a product of weights. A head can
-# therefore look for content and distance together, for example for a held note exactly one bar back.
+# therefore match content and distance together, for example a held note exactly one bar back.
 
 # %% [markdown]
 # ## Distances versus positions
@@ -715,7 +718,7 @@ SEMITONES_ABOVE_C = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def pitch_token(pitch: Element | None) -> int:
-    """Return the token of a written pitch, or of a rest for None."""
+    """Return the token for a notated pitch, or the token for a rest if `pitch` is None."""
     if pitch is None:
         return REST
     octave, step = int(pitch.findtext("octave")), pitch.findtext("step")
@@ -744,7 +747,7 @@ def read_voice(part: Element) -> list[int]:
 
 
 def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
-    """Return the tokens of a chorale, or None unless it has four single voices and is in 4/4."""
+    """Return the tokens of a chorale, or None if it is not in 4/4 with four single voices."""
     with ZipFile(file) as archive:
         name = next(
             name for name in archive.namelist() if re.fullmatch(r"[^/]+\.(music)?xml", name)
@@ -762,7 +765,7 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
 
 
 def read_chorales() -> dict[str, Int[Tensor, "n"]]:
-    """Return the tokens of each chorale of at least eight bars, by BWV number."""
+    """Map the BWV number of each chorale of at least eight bars to its tokens."""
     # If a number has several versions, keep the first.
     files = {
         file.stem.split("-")[0]: file for file in sorted(CHORALES.glob("bwv*.mxl"), reverse=True)
@@ -842,7 +845,7 @@ def split_chorales(
     chorales: dict[str, Int[Tensor, "n"]], length: int = CHORALE_LENGTH
 ) -> tuple[list[Int[Tensor, "n"]], Int[Tensor, "windows length"]]:
     """Return the chorales for training, and windows of `length` tokens from the held-out ones."""
-    # Compare the first eight bars, relative to the first note.
+    # To find near-duplicates, compare the first eight bars, relative to the first note.
     begin = torch.stack([tokens[:CHORALE_LENGTH] for tokens in chorales.values()])
     begin = torch.where(begin >= FIRST_PITCH, begin - begin[:, :1] + 2 * N_TOKENS, begin)
     held_out = torch.arange(len(begin)) % 8 == 0
@@ -873,7 +876,7 @@ def chorale_batch(
 def chorale_loss(
     model: nn.Module, windows: Int[Tensor, "b n"], reduction: str = "mean"
 ) -> Float[Tensor, "*tokens"]:
-    """Return the mean of −log p of each token given those before it, or all values if `reduction` is "none"."""
+    """Return the mean loss of all tokens after the first, or the loss of each if `reduction` is "none"."""
     logits = model(windows[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
 
@@ -901,7 +904,7 @@ def train_on_chorales(
 
 @torch.no_grad()
 def loss_by_token(model: nn.Module, windows: Int[Tensor, "windows n"]) -> Float[Tensor, "n-1"]:
-    """Return the mean loss over all windows for each token after the first, in nats."""
+    """For each token after the first, return the mean loss over all windows, in nats."""
     losses = [chorale_loss(model, part, "none") for part in windows.split(8)]
     return torch.cat(losses).reshape(len(windows), -1).mean(dim=0)
 
@@ -921,9 +924,9 @@ def run_chorales(
     training: list[Int[Tensor, "n"]],
     windows: Int[Tensor, "windows CHORALE_LENGTH"],
 ) -> ChoraleRun:
-    """Train a model of one kind and measure it on the held-out windows."""
+    """Train a model of one kind and measure its loss on the held-out windows."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # results do not depend on the number of cores
+    torch.set_num_threads(1)  # makes results independent of the number of cores
     start = time.perf_counter()
     torch.manual_seed(seed)
     model = ChoraleModel(kind)
@@ -992,7 +995,10 @@ if __name__ == "__main__":
 # %%
 @torch.no_grad()
 def lengthened(model: nn.Module, length: int) -> nn.Module:
-    """Return a copy for `length` tokens, with zero vectors for new distances and positions."""
+    """Return a copy of `model` that accepts `length` tokens.
+
+    The vectors for new distances or positions are zero.
+    """
     longer = ChoraleModel(model.kind, max_length=length)
     copies = dict(longer.named_parameters())
     for name, table in model.named_parameters():
@@ -1023,7 +1029,7 @@ if __name__ == "__main__":
                 f"nats per token in bars 9 to 16, {kind}",
                 losses[CHORALE_LENGTH - 1 :].mean().item(),
             )
-            record(f"the same bars read alone, {kind}", alone.mean().item())
+            record(f"nats per token in bars 9 to 16 read alone, {kind}", alone.mean().item())
             (line,) = axis.plot(
                 range(1, 17), loss_by_bar(losses), "o-", label=f"{kind}: sixteen bars"
             )
@@ -1053,7 +1059,7 @@ if __name__ == "__main__":
 # | absolute, after bars 1 to 8 | 2.250 | 2.265 | 2.287 |
 # | absolute, these bars alone | 1.543 | 1.565 | 1.580 |
 #
-# The relative model gets no worse. It has learned to look at nearby tokens, so a longer context
+# The relative model gets no worse. It has learned to attend to nearby tokens, so a longer context
 # hardly helps it. The absolute model fails at positions that it has never seen.
 
 # %% [markdown]
@@ -1077,7 +1083,7 @@ def logits_by_distance(
         norm, attention = block.attend
         n_heads, _, d_head = attention.relative.shape
         queries = attention.query(norm(x)).unflatten(-1, (n_heads, d_head))  # b n h d_head
-        # The mean of the products equals the product with the mean.
+        # The mean of the products equals the product with the mean query.
         mean_query = queries.mean(dim=(0, 1)).unsqueeze(-1)  # h d_head 1
         logits = attention.relative @ mean_query / d_head**0.5  # h max_length 1
         layers.append(logits.squeeze(-1).flip(1))  # distance 0 first
@@ -1180,7 +1186,7 @@ def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
 
 
 def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
-    """Return statistics of some chorales, such as the fractions of leaps and clashes."""
+    """Return statistics of chorales, such as the fractions of leaps and clashes."""
     pitches = torch.stack([sounding_pitches(piece) for piece in pieces])  # b time 4
     voices = [[notes[v] for notes in map(chorale_notes, pieces)] for v in range(4)]
     steps = [
@@ -1223,8 +1229,8 @@ if __name__ == "__main__":
 # of the time steps contain clashes. The melodies also differ: 2%, 4% and 7% of the intervals are leaps.
 #
 # In one of the relative model's pieces, the soprano sings the bass line. This model can infer which
-# voice is next only from earlier tokens. The absolute model cannot lose count in this way, because
-# every fourth position belongs to the soprano.
+# voice is next only from earlier tokens. The absolute model cannot mix up the voices, because each
+# position vector belongs to one voice.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
