@@ -52,7 +52,7 @@ def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
     for exercise in day.exercises:
         code = slice_for(exercise.name, units, given, day.names)
         assert code is not None, file
-        # Otherwise, forbidden functions would remain forbidden in this process for later exercises.
+        # Forbid nothing, because functions would remain forbidden in this process for later exercises.
         load = msgspec.structs.replace(
             load_request(exercise, join_units(code.units), 0), operators=[], attributes=[]
         )

@@ -38,7 +38,7 @@ SECONDS = 20  # seconds of CPU time for all tests of an exercise; a mutant that 
 
 
 class Judge:
-    """Runs a day's hidden tests on mutants. Call `warm_up` first, or each forked process initialises torch again."""
+    """A runner of a day's hidden tests on mutants. Call `warm_up` first, or each forked process initialises torch again."""
 
     def __init__(self, day: Day) -> None:
         self.day = day

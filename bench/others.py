@@ -1,4 +1,4 @@
-"""Grade submissions with plain nbgrader and Otter, which run the hidden tests in the student's process, and measure the cost."""
+"""Grade submissions with plain nbgrader and Otter, and measure the cost. Both run the hidden tests in the student's process."""
 
 from __future__ import annotations
 

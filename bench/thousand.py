@@ -264,7 +264,7 @@ def report(result: Measurement, count: int, console: Console) -> bool:
         (
             last / machine <= 1.1,
             f"last block: {last / machine:.2f} times the CPU time of the first (limit 1.1), corrected from "
-            f"{last:.2f} because the machine was {machine:.2f} times as slow",
+            f"{last:.2f} because the machine was then {machine:.2f} times as slow",
         ),
         (
             result.memory_growth <= 50,

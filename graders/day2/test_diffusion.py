@@ -438,7 +438,7 @@ class TestDiTBlock:
         layer, weights, x, _ = self._draw(student, seed)
         condition = torch.zeros(B, D)
         for i, part in enumerate(PARTS):
-            # The gates are 1 and the other four parts are 0, except for one part, which is increased.
+            # Both gates are 1 and the other four parts are 0. Then one of the six parts is increased.
             six = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
             six[i] += 0.7
             weights["modulation.bias"] = six.repeat_interleave(D)

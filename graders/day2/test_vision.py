@@ -23,8 +23,8 @@ from autograder.execution.student import RemoteModule
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
 
-# Each entry holds the number of channels, the number of patches per column and per row of the
-# image, and the patch size. All four numbers differ.
+# Each entry contains the number of channels, the numbers of patch rows and patch columns, and
+# the patch size. All four numbers differ.
 GRIDS = [(3, 4, 5, 2), (2, 5, 3, 4), (4, 2, 5, 3)]
 
 # The ViT in these tests has 9 patches of 2 × 2 pixels and 3 channels.
@@ -259,7 +259,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_position_of_every_token(self, student, seed):
-        """One row of `position` is added to each token, including the class token."""
+        """Row i of `position` is added to token i, including the class token (i = 0)."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).eval()
@@ -298,7 +298,7 @@ class TestPatchEmbedding:
 
     @weight(0.5)
     def test_other_sizes(self, student, seed):
-        """The layer works for other image sizes, patch sizes and numbers of channels, even if other layers exist."""
+        """The layer works for other image sizes, patch sizes and numbers of channels, even with several instances at once."""
         draw, cases = Draw(seed), ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3))
         layers = [
             student.PatchEmbedding(image_size=image, patch_size=p, channels=c, d_model=d).eval()
@@ -363,7 +363,7 @@ def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
 
 
 def identity_blocks(n_layers: int) -> dict[str, Tensor]:
-    """Return weights with which every block returns its input unchanged."""
+    """Return weights that make every block return its input unchanged."""
     weights: dict[str, Tensor] = {}
     for i in range(n_layers):
         for name, width in ((f"blocks.{i}.attention.out", D), (f"blocks.{i}.linear2", 4 * D)):
@@ -470,7 +470,7 @@ class TestViT:
 
     @weight(0.5)
     def test_images_alone(self, student, seed):
-        """An image gets the same logits alone and in a batch, and in training and evaluation mode."""
+        """An image gets the same logits alone as in a batch, and in training mode as in evaluation mode."""
         draw = Draw(seed)
         model = make_vit(student, 2, vit_weights(draw, 2))
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
@@ -530,7 +530,7 @@ class TestAttentionDistance:
 
     @weight(1)
     def test_straight_line(self, student):
-        """The result is a mean distance in pixels, along straight lines between patch centres."""
+        """The result is the mean straight-line distance in pixels between patch centres."""
         p = 7
         # In head 0, query 1 of a 3 × 3 grid attends to itself; in the other heads, to keys at other distances.
         targets = {"1 (itself)": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
@@ -624,10 +624,10 @@ class TestAttentionDistance:
         scores = draw.normal(2, 3, 4, 4).requires_grad_()
         upstream = draw.normal(3)
         distances = student.attention_distance(scores.softmax(dim=-1), 2, 3)
-        seen = gradient(distances, scores, upstream, "the scores whose softmax is the weights")
+        seen = gradient(distances, scores, upstream, "the scores before softmax")
         copy = scores.detach().double().requires_grad_()
         backpropagate(distance_oracle(copy.softmax(dim=-1), 2, 3), upstream)
-        what = "the gradient of the scores whose softmax is the weights"
+        what = "the gradient of the scores before softmax"
         close(seen, copy.grad, what, atol=1e-4, dtype=torch.float32)
 
 

@@ -70,7 +70,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 
 # %%
 def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
-    """Return ᾱ(0), …, ᾱ(n_steps), the fractions of the image's variance left after each step.
+    """Return ᾱ(0), …, ᾱ(n_steps), the fraction of the image's variance that remains after each step.
 
     ᾱ(0) = 1, and ᾱ(t) is the product of 1 − β_k for k = 1, …, t. Here β_t = min(1 − f(t)/f(t−1), 0.999)
     and f(t) = cos²((t/n_steps + 0.008)/1.008 · π/2).
@@ -757,8 +757,8 @@ if __name__ == "__main__":
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                "This model predicts x + label + 10 · step. If x is 0 and 100, the labels are 3 and 5, the steps "
-                f"5 and 7, the null label {null} and scale {scale:g}, the two rows should be {rows}; your rows start "
+                "This model predicts x + label + 10 · step. For x = 0 and 100, labels 3 and 5, steps 5 and 7, "
+                f"null label {null} and scale {scale:g}, the two rows should be {rows}; your rows start "
                 f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
                 "give the prediction with the label."
             )
@@ -923,7 +923,7 @@ if __name__ == "__main__":
 if __name__ == "__main__":
 
     def path_of_numbers(n_steps):
-        """Return the steps t and the paths of 40 numbers from noise to data, `n_steps+1 40`."""
+        """Return the steps t, and the paths of 40 numbers from noise to data, of shape `n_steps+1 40`."""
         alpha_bar = cosine_schedule(1000)
         times = torch.linspace(980, 0, n_steps + 1).long()
         path = [torch.randn(40, generator=torch.Generator().manual_seed(0))]

@@ -208,7 +208,7 @@ if __name__ == "__main__":
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Rotate the vector (1, 0, 1, 0, …) to positions 0 to 20, and plot each pair as a point.
+        # Rotate the vector (1, 0, 1, 0, …) for positions 0 to 20, and plot each pair as a point.
         places = torch.arange(21)
         hands = rotary_embedding(torch.tensor([1.0, 0.0] * 4).expand(21, 8), places)
         # Use the same query and the same key at every position.
@@ -256,7 +256,7 @@ if __name__ == "__main__":
 # $$s_k = 2^{-8k/h} \qquad k = 1, 2, \dots, h$$
 #
 # Otherwise, start with the slopes for the largest power of two below h. Append the 1st, 3rd, 5th, …
-# slope for the *next* power of two until you have h slopes.
+# slopes for the *next* power of two until you have h slopes.
 #
 # **The traps.** The formula gives plausible slopes for every h, but is correct only for powers of
 # two. The slopes are not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
@@ -269,7 +269,7 @@ def alibi_bias(n_heads: int, n: int) -> Float[Tensor, "h n n"]:
     Args:
         n_heads: the number of heads h. If h is a power of two, the slopes are 2^(−8k/h) for
             k = 1, …, h. Otherwise, they are the slopes for the largest power of two below h, followed
-            by the 1st, 3rd, 5th, … slope for the next power of two.
+            by the 1st, 3rd, 5th, … slopes for the next power of two.
         n: the number of positions.
 
     Returns:
@@ -537,9 +537,10 @@ def linear_attention(
 ) -> Float[Tensor, "*batch n d_v"]:
     """Compute attention with weights φ(q)·φ(k), normalised to sum to 1 over keys. φ(x) is elu(x) + 1.
 
-    Do not create an n × m tensor: memory must grow linearly with n. With `causal`, n·d·d_v numbers
-    are allowed. The result only has to be correct for entries above −10, because elu(−20) + 1 is
-    exactly 0 in float32. For the same reason, you may add an ε below 10⁻⁴ to the denominator.
+    Do not create an n × m tensor: memory must grow linearly with n. With `causal`, tensors with
+    n·d·d_v entries are allowed. The result only has to be correct for entries above −10, because
+    elu(−20) + 1 is exactly 0 in float32. For the same reason, you may add an ε below 10⁻⁴ to the
+    denominator.
 
     Args:
         query, key, value: tensors with the same leading axes.
@@ -1140,13 +1141,13 @@ if __name__ == "__main__":
 # This map follows [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/):
 #
-# ![The family in five groups. Positions: sinusoidal_encoding, skew, rotary_embedding. Longer
-# context: RecurrentAttention, Compressive Transformer, knn_probabilities, Memorizing Transformer,
-# alibi_bias, Universal Transformer. Adaptive models: Adaptive Attention Span, Depth-Adaptive
-# Transformer, CALM. Efficient attention: sliding_window_mask, Sparse Transformer, Longformer, Big
-# Bird, ETC, Reformer, Routing Transformer, Linformer, linear_attention, performer_features,
-# grouped_query_attention. Decisions: DecisionTransformer, GTrXL. Not in Weng's post: skew,
-# linear_attention, grouped_query_attention.](figures/family-map.svg)
+# ![The Transformer family, in five groups. Positions: sinusoidal_encoding, skew, rotary_embedding.
+# Longer context: RecurrentAttention, Compressive Transformer, knn_probabilities, Memorizing
+# Transformer, alibi_bias, Universal Transformer. Adaptive models: Adaptive Attention Span,
+# Depth-Adaptive Transformer, CALM. Efficient attention: sliding_window_mask, Sparse Transformer,
+# Longformer, Big Bird, ETC, Reformer, Routing Transformer, Linformer, linear_attention,
+# performer_features, grouped_query_attention. Decisions: DecisionTransformer, GTrXL. Not in Weng's
+# post: skew, linear_attention, grouped_query_attention.](figures/family-map.svg)
 #
 # <details><summary>Links to all papers on the map (†: not in Weng's post)</summary>
 #

@@ -63,8 +63,7 @@ from solutions.opening import (
 # channel.
 #
 # **The traps.** A single `reshape` to the final shape takes strips of pixels instead of squares,
-# without an error. Note that `patch_size` is the side length of a patch in pixels, not the number of
-# patches.
+# without an error. `patch_size` is the side length of a patch in pixels, not the number of patches.
 
 
 # %%
@@ -300,7 +299,7 @@ if __name__ == "__main__":
 
 # %%
 class PatchEmbedding(nn.Module):
-    """A layer that turns square images into a class token and patch tokens, with positions.
+    """A layer that turns square images into a class token and patch tokens, and adds position embeddings.
 
     Attributes to define, with N = (image_size / patch_size)²:
         projection: `nn.Linear` from c·p·p to `d_model`, applied to patches in the order of `patchify`.
@@ -438,7 +437,7 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention without a mask.
 
     Attributes: `qkv` computes queries, keys and values, `out` mixes the heads, and `weights` contains
-    the attention weights of the last call, of shape `b h n n`.
+    the last call's attention weights, of shape `b h n n`.
     """
 
     def __init__(self, d_model: int, n_heads: int):
@@ -462,7 +461,7 @@ class SelfAttention(nn.Module):
 
 
 class BidirectionalBlock(nn.Module):
-    """A pre-norm block of attention and a feed-forward network, each added to its input.
+    """A pre-norm block: attention and a feed-forward network, each with a residual connection.
 
     Attributes: `norm1`, `attention`, `norm2`, `linear1`, `linear2`; the hidden width is 4·d_model.
     """
@@ -528,7 +527,7 @@ class ViT(nn.Module):
         ### END SOLUTION
 
     def forward(self, images: Float[Tensor, "b c H W"]) -> Float[Tensor, "b n_classes"]:
-        """Return a logit per class, computed from the class token after `norm`."""
+        """Return one logit per class, computed from the class token after `norm`."""
         ### BEGIN SOLUTION
         tokens = self.embedding(images)  # b N+1 d_model
         for block in self.blocks:
@@ -1022,8 +1021,8 @@ if __name__ == "__main__":
 # **What to notice.** The ViT classifies 98.0% of the held-out digits correctly; logistic regression
 # gets 96.9%.
 #
-# Where does the class token look? In the next figure, brightness shows how much of its attention
-# each patch gets, averaged over the heads of each block.
+# Where does the class token look? In the next figure, brightness shows how much attention it
+# pays to each patch, averaged over the heads of each block.
 
 
 # %%
@@ -1106,7 +1105,7 @@ def digit_sheets(
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions with batch normalisation, added to their input."""
+    """Two 3 × 3 convolutions with batch normalisation and a residual connection."""
 
     def __init__(self, n_in: int, n_out: int, stride: int):
         super().__init__()
@@ -1124,7 +1123,7 @@ class ResidualBlock(nn.Module):
 
 
 def small_resnet() -> nn.Sequential:
-    """Return a residual network with four stages of two blocks each, from 16 × 16 to 2 × 2 pixels."""
+    """Return a residual network that reduces 16 × 16 to 2 × 2 pixels in four stages of two blocks each."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         *(ResidualBlock(16, 16, 1), ResidualBlock(16, 16, 1)),
@@ -1176,7 +1175,7 @@ if __name__ == "__main__":
 def patch_weights(
     model: nn.Module, images: Float[Tensor, "b 1 H W"]
 ) -> list[Float[Tensor, "b h N N"]]:
-    """Return the attention weights of each block between patches, with rows that sum to 1."""
+    """Return each block's attention weights among patches, rescaled so that each row sums to 1."""
     among = [weights[:, :, 1:, 1:] for weights in attention_weights(model, images)]
     return [weights / weights.sum(dim=-1, keepdim=True) for weights in among]
 
@@ -1231,7 +1230,7 @@ if __name__ == "__main__":
 def layer_outputs(
     model: nn.Module, layers: list[nn.Module], images: Float[Tensor, "n c H W"]
 ) -> list[Float[Tensor, "n columns"]]:
-    """Return the output of each layer for `images`, centred and rotated into at most n columns."""
+    """Return each layer's output for `images`. Each output is centred, then rotated into at most n columns."""
     outputs = []
     # After each call of a layer, torch calls the layer's hook with the output.
     hooks = [

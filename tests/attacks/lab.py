@@ -47,9 +47,9 @@ class Seen:
 
 
 class Lab:
-    """A grader for a course with canaries, and attack targets outside the sandbox."""
+    """A grader for a course that contains canaries, plus targets outside the sandbox for attacks to hit."""
 
-    # The longest limit on a call's CPU time, in seconds. Without its defence, an attack might never end.
+    # The longest limit on a call's CPU time, in seconds. With its defence disabled, an attack might never end.
     longest = 60.0
 
     def __init__(self, outside: Outside, server: Server, trivial: Any) -> None:

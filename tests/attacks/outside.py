@@ -1,4 +1,4 @@
-"""Provide targets outside the sandbox (a course with canaries, and sockets) and detect the effects of attacks on them."""
+"""Provide targets outside the sandbox (a course with canaries, and sockets) and detect how attacks affect them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def main(user: str, wall: str, which: str = "all") -> None:
     before = private_folders()
     with Outside(os.environ[CANARY]) as outside:
         if wall == "off":
-            # Without its defence, an attack may wait for an answer that never comes.
+            # With its defence disabled, an attack may wait for an answer that never comes.
             with mock.patch.object(limits, "IDLE_FACTOR", 0.5):
                 seen = proofs(outside, trivial, user)
         else:

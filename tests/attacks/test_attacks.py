@@ -1,7 +1,7 @@
 """Test that no attack works in the sandbox, that each one works if its defences are disabled, and that honest code passes.
 
-`run.py` runs all attacks as `root`. As `nobody`, it runs only the attacks that the kernel blocks, without namespaces. By
-default, one attack per effect and set of defences also runs with these defences disabled. With `ATTACKS=all`
+`run.py` runs all attacks as `root`. As `nobody`, it runs only the attacks that the kernel blocks, with namespaces denied.
+By default, one attack per effect and set of defences also runs with these defences disabled. With `ATTACKS=all`
 (`make attacks`), every attack with an effect runs with its defences disabled, and `nobody` also runs attacks with namespaces
 enabled.
 """
@@ -36,7 +36,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Attacks that are stopped by design run only once: their results depend on neither the user nor namespaces.
+# Attacks that are impossible by design are run only once: their results depend on neither the user nor namespaces.
 IS_ROOT = os.geteuid() == 0
 WALLS = [
     ("root" if IS_ROOT else "nobody", "full", "all"),

@@ -189,7 +189,7 @@ def probing(planted: Planted, marker: str) -> Submission:
     lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
     sources = [
         "import torch\nfrom torch import nn",
-        # Reversed, so that the source does not contain the canaries.
+        # Reverse the words, so that the source does not contain them.
         f"BACKWARDS = {planted.known[::-1]!r}\nMARKER = {marker[::-1]!r}\nSECONDS = {ASLEEP if IS_ROOT else 0}\n"
         f"LINES = {dict(zip(lines, map(len, planted.lines), strict=True))!r}",
         PROBE,

@@ -1,6 +1,7 @@
 # ruff: noqa
 # fmt: off
-# Attempts to get out of the process, or closer to it. An attack's answer is correct, and earns points, only if its call succeeds.
+# Attempts to escape from the process, or to make calls that could help. An attack's answer is correct, and earns points,
+# only if its call succeeds.
 
 # %% a new user namespace
 #: stopped by seccomp

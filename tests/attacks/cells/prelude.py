@@ -16,7 +16,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Leak(Exception):
-    """Carries the data that an attack found."""
+    """An exception that carries the data found by an attack."""
 
 
 def right(n, device=None):

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Attempts to read hidden tests, solutions, the secret, marks, other students' work or the machine.
+# Attempts to read hidden tests, solutions, the secret, marks, other students' work or information about the machine.
 
 # %% the secret that seeds the inputs
 #: stopped by namespaces, landlock

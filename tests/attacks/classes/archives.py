@@ -238,7 +238,7 @@ def directory_beyond_the_file(path: Path) -> None:
     _zip(path, data[:-6] + struct.pack("<L", 1 << 31) + data[-2:])
 
 
-# Like unzip, the reader uses the last end record, so the archive contains only the other notebook.
+# Like unzip, the reader uses the last end record, so it finds only the other notebook.
 @case("archives", *HARMLESS)
 def end_within_a_comment(path: Path) -> None:
     data = zipped({"day1.ipynb": BOOK})

@@ -82,7 +82,7 @@ def padding_mask(tokens, pad_id):
 def causal_mask(n, device=None):
     mask = torch.zeros(n, n, dtype=torch.bool, device=device)
     for i in range(n):
-        # row i sees columns 0 up to i, and i as well
+        # row i sees columns 0 to i, including i
         mask[i, 0 : i + 1] = True
     return mask
 
@@ -104,22 +104,22 @@ print(decoder_mask(torch.tensor([[5, 6, 0], [0, 7, 8]]), 0))
 
 # %%
 def masked_attention(query, key, value, mask=None):
-    # without a mask it is the attention from before
+    # without a mask, use the attention function from above
     if mask is None:
         output, weights = attention(query, key, value)
         return output, weights
-    # what is not allowed gets the smallest number there is
+    # masked scores get the lowest number that the dtype has
     scores = attention_scores(query, key)
     smallest_number = torch.finfo(scores.dtype).min
     not_allowed = torch.logical_not(mask)
     filled_scores = torch.masked_fill(scores, not_allowed, smallest_number)
-    # softmax by hand, so that what is not allowed can be set to exactly 0 before the sum
+    # compute softmax by hand, so that masked entries are exactly 0 before the sum
     largest = torch.max(filled_scores, dim=-1, keepdim=True)[0]
     exponentials = torch.exp(filled_scores - largest)
     allowed_as_number = mask.to(scores.dtype)
     exponentials = exponentials * allowed_as_number
     sums = torch.sum(exponentials, dim=-1, keepdim=True)
-    # if everything is forbidden the sum is 0, and 0 / 0 would be NaN
+    # if everything is masked, the sum is 0, and 0 / 0 would be NaN
     nothing_allowed = sums == 0
     safe_sums = sums + nothing_allowed.to(sums.dtype)
     weights = exponentials / safe_sums
@@ -224,7 +224,7 @@ def merge_heads(x):
     return x
 
 
-# check that one is the inverse of the other
+# check that merge_heads is the inverse of split_heads
 some_x = torch.randn(2, 3, 8)
 assert torch.equal(merge_heads(split_heads(some_x, 4)), some_x)
 
@@ -273,7 +273,7 @@ class MultiHeadAttention(nn.Module):
             output_head, weights_head = masked_attention(q_head, k_head, v_head, mask)
             all_outputs.append(output_head)
             all_weights[:, head, :, :] = weights_head
-        # 5. put the heads together and project
+        # 5. concatenate the heads and project
         together = torch.cat(all_outputs, dim=-1)
         output = self.out(together)
         return output, all_weights
@@ -359,10 +359,10 @@ class DecoderLayer(nn.Module):
         self.dropout3 = nn.Dropout(dropout)
 
     def forward(self, x, memory, mask=None, memory_mask=None):
-        # attention of the target to itself
+        # self-attention of the target
         self_output, self_weights = self.self_attention(x, x, x, mask)
         x = self.norm1(x + self.dropout1(self_output))
-        # attention of the target to the source
+        # cross-attention from the target to the source
         cross_output, cross_weights = self.cross_attention(x, memory, memory, memory_mask)
         x = self.norm2(x + self.dropout2(cross_output))
         # feed-forward

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Day 1 in einsum
 #
-# Every exercise stands alone: none of them calls another one. What two of them share is private.
+# Each exercise is self-contained: it may call helpers, but no other exercise.
 
 # %%
 import math
@@ -30,7 +30,7 @@ def softmax(x, dim=-1):
 
 # %%
 def attention_scores(query, key):
-    # Half of the scale on each side keeps both small.
+    # Divide both factors by d to the power of 1/4, so that neither becomes large.
     root = query.shape[-1] ** 0.25
     return einsum("...nd,...md->...nm", query / root, key / root)
 
@@ -64,7 +64,7 @@ def decoder_mask(tokens, pad_id):
 
 # %%
 def _bias(mask, like):
-    """0 where allowed, -inf where not, and 0 in rows with nothing allowed, which would be NaN."""
+    """Return 0 where attention is allowed and -inf elsewhere. Fully masked rows are 0, to avoid NaN."""
     zeros = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
     return zeros.masked_fill(~mask & mask.any(-1, keepdim=True), -math.inf)
 
@@ -107,7 +107,7 @@ def shift_matrix(offset, d_model):
 
 # %%
 class PositionalEncoding(nn.Module):
-    """No table at all: the angles are computed when they are needed."""
+    """A positional encoding without a table: it computes the angles when they are needed."""
 
     def __init__(self, d_model, max_length=5000, dropout=0.0):
         super().__init__()
@@ -162,7 +162,7 @@ class MultiHeadAttention(nn.Module):
             self.add_module(name, Affine(d_model, d_model, bias))
 
     def project(self, layer, x):
-        # The rows of the matrix are the heads, one after the other: one contraction does both.
+        # The rows of the weight are grouped by head, so one contraction projects and splits.
         weight = layer.weight.unflatten(0, (self.n_heads, -1))
         heads = einsum("bnd,hed->bhne", x, weight)
         if layer.bias is None:
@@ -216,7 +216,7 @@ class FeedForward(nn.Module):
 
 
 # %% [markdown]
-# The layers, as dictionaries of parameters and functions of them.
+# The layers consist of dictionaries of parameters, and functions that use them.
 
 
 # %%
@@ -408,7 +408,7 @@ def sequence_loss(logits, targets, pad_id, label_smoothing=0.0):
 
 # %%
 def greedy_decode(model, source, bos_id, eos_id, max_length):
-    """Only rows that still grow are decoded."""
+    """Decode greedily, and stop decoding a row when it ends."""
     b = source.shape[0]
     tokens = source.new_full((b, max_length), model.pad_id)
     tokens[:, 0] = bos_id

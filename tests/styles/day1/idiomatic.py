@@ -76,14 +76,14 @@ def masked_attention(
     empty = ~mask.any(-1, keepdim=True)
     if not empty.is_meta and empty.any():
         warnings.warn("a query may attend to nothing", stacklevel=2)
-    # An empty row is filled with zeros, so that its softmax and its gradients stay finite.
+    # Fill fully masked rows with zeros, so that their softmax and gradients stay finite.
     scores = attention_scores(query, key).masked_fill(~mask, -inf).masked_fill(empty, 0)
     weights = torch.where(empty, 0.0, softmax(scores))
     return weights @ value, weights
 
 
 # %%
-# BASE is still wrong here; the next cell puts it right.
+# BASE is still wrong here; the next cell corrects it.
 @lru_cache(maxsize=32)
 def _frequencies(d_model: int) -> Tensor:
     return BASE ** -(torch.arange(0, d_model, 2, dtype=torch.double) / d_model)
@@ -170,7 +170,7 @@ NAMES += ["out"]
 
 
 def _project(graded: bool, layer: nn.Module, x: Tensor) -> Tensor:
-    with torch.set_grad_enabled(graded):  # a thread starts with gradients on
+    with torch.set_grad_enabled(graded):  # a new thread has gradients enabled
         return layer(x)
 
 
@@ -204,7 +204,7 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # In float32 at least: the slope of rsqrt at 1e-5 is beyond float16.
+        # Use at least float32, because the derivative of rsqrt at 1e-5 overflows float16.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=-1, correction=0, keepdim=True)
         normed = (wide - mean) * (variance + self.eps).rsqrt()

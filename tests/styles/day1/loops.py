@@ -2,7 +2,7 @@
 # %% [markdown]
 # # Day 1 in loops
 #
-# One query, one head, one row of the batch at a time, in float64.
+# I process one query, head or batch row at a time, in float64.
 
 # %%
 import math
@@ -19,7 +19,7 @@ def _is_real(x):
 
 
 def in_double(function):
-    """Computes in float64 and gives back the dtype of the first tensor."""
+    """Make a function compute in float64 and return the dtype of its first tensor."""
 
     @wraps(function)
     def wrapper(*args, **kwargs):
@@ -36,7 +36,7 @@ def in_double(function):
 
 
 # %% [markdown]
-# My first try. Right for small numbers, but not for large ones.
+# My first try, which overflows for large numbers and drops an axis of the sum.
 
 
 # %%
@@ -45,7 +45,7 @@ def softmax(x, dim=-1):
 
 
 # %%
-# The second try: shifted, and the sum keeps its axis.
+# My second try shifts x and keeps the axis of the sum.
 @in_double
 def softmax(x, dim=-1):
     shifted = x - x.amax(dim, keepdim=True).detach()
@@ -97,7 +97,7 @@ def decoder_mask(tokens, pad_id):
 
 # %%
 def _weights_where(mask, scores):
-    """The weights of some queries, of which some may have nothing to look at."""
+    """Return the weights of queries, some of which may be fully masked."""
     scores = torch.where(mask, scores, -math.inf)
     top = scores.amax(-1, keepdim=True).detach()
     powers = torch.exp(scores - torch.where(top.isinf(), 0.0, top))
@@ -176,7 +176,7 @@ class PositionalEncoding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def rows(self, n):
-        """The table grows when somebody asks for more than it holds."""
+        """Return the first n rows of the table, replacing the table if it is too short."""
         if self.table is None or len(self.table) < n:
             self.table = _table(n, self.d_model)
         return self.table[:n]
@@ -209,7 +209,7 @@ def merge_heads(x):
 
 # %%
 class Divisible:
-    """For whoever shares d_model out over heads."""
+    """A mixin that computes the head size."""
 
     @staticmethod
     def head_size(d_model, n_heads):
@@ -219,7 +219,7 @@ class Divisible:
 
 
 class HeadLoop:
-    """Attention head by head; the class that uses it has `d_head`."""
+    """A mixin that computes attention one head at a time. The class must define `d_head`."""
 
     def head(self, k, query, key, value, mask):
         part = slice(k * self.d_head, (k + 1) * self.d_head)
@@ -282,7 +282,7 @@ class FeedForward(nn.Module):
 
 # %%
 class Residual:
-    """x + dropout(branch), then the norm with that number."""
+    """A mixin for residual connections, each followed by the norm with the given number."""
 
     def residual(self, number, x, branch):
         return getattr(self, f"norm{number}")(x + self.dropout(branch))

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Day 2 in einsum
 #
-# Every exercise stands alone: none of them calls another one. What two of them share is private.
+# Each exercise is self-contained: it may call helpers, but no other exercise.
 
 # %%
 import math
@@ -19,7 +19,7 @@ gelu = partial(F.gelu, approximate="tanh")
 
 
 def wide(x):
-    """Half precision becomes float32; what is wide enough stays."""
+    """Convert half-precision tensors to float32. Return other tensors unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -29,7 +29,7 @@ def wide(x):
 
 # %%
 class FusedAttention(nn.Module):
-    """Attention of the last n of m positions."""
+    """Causal attention in which the queries are the last n of m positions."""
 
     def __init__(self, d_model, n_heads, dropout=0.0):
         super().__init__()
@@ -49,7 +49,7 @@ class FusedAttention(nn.Module):
 
 # %%
 class CausalSelfAttention(nn.Module):
-    """The heads are axes of the weights: nothing is ever split or merged."""
+    """Causal self-attention whose weights have a head axis, so that no activation is split or merged."""
 
     def __init__(self, d_model, n_heads, dropout=0.0):
         super().__init__()
@@ -98,12 +98,12 @@ class GPTBlock(nn.Module):
 
 
 # %% [markdown]
-# A model with a second name for its tied matrix, and a buffer of positions.
+# This model registers its tied matrix under two names and stores the positions in a buffer.
 
 
 # %%
 class Residual(nn.Sequential):
-    """The network of a block; the attention goes before it."""
+    """A pre-norm block: attention and a feed-forward network, each with a residual connection."""
 
     def __init__(self, d_model, n_heads, dropout):
         layers = [
@@ -165,7 +165,7 @@ def next_token_loss(logits, tokens):
 
 # %%
 def _nucleus(ranked, top_p):
-    """ranked "... v", falling, minus infinity where already out -> True where the token stays."""
+    """Return True for tokens in the nucleus. `ranked` ("... v") is sorted, with −inf for excluded tokens."""
     probability = ranked.softmax(-1)
     before = probability.cumsum(-1) - probability
     stays = before < top_p
@@ -202,7 +202,7 @@ def next_token_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
 
 # %%
 class evaluation:
-    """The mode of a model, for as long as a `with` lasts."""
+    """A context manager that puts a model in evaluation mode."""
 
     def __init__(self, model):
         self.model = model
@@ -247,7 +247,7 @@ def generate(
 
 # %%
 def transpose(tokens, semitones):
-    """By a table of what becomes of each token; -1 is where nothing may go."""
+    """Look up each token's new value in a table, which contains -1 for invalid results."""
     token = torch.arange(N_TOKENS, device=tokens.device)
     moved = token + semitones
     lost = (moved < 2) | (moved >= N_TOKENS)
@@ -260,14 +260,14 @@ def transpose(tokens, semitones):
 
 # %%
 def skew(x):
-    """Row i of the result begins n - 1 entries after row i - 1: windows over the flat logits."""
+    """Skew by taking windows of the flattened logits. Each row starts n - 1 entries after the previous one."""
     n = x.shape[-1]
     return x.flatten(-2)[..., n - 1 :].unfold(-1, n, max(n - 1, 1))
 
 
 # %%
 class RelativeSelfAttention(nn.Module):
-    """Every pair of positions looks up its own vector: no skewing."""
+    """Relative attention that looks up a vector for each pair of positions instead of skewing."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()
@@ -322,7 +322,7 @@ def unpatchify(patches, patch_size, height, width):
 
 # %%
 class Patched(nn.Module):
-    """The projection as a convolution with strides of its own size."""
+    """A patch embedding whose projection is a convolution with stride equal to the kernel size."""
 
     def __init__(self, image_size, patch_size, channels, d_model):
         super().__init__()
@@ -358,7 +358,7 @@ class ViT(nn.Module):
         self.head = nn.Linear(d_model, n_classes)
 
     def features(self, images):
-        # Only one position is read, so only one is normalised.
+        # The head reads only the class token, so only this token is normalised.
         return self.norm(self.blocks(self.embedding(images)).select(1, 0))
 
     def forward(self, images):
@@ -376,7 +376,7 @@ def attention_distance(weights, grid, patch_size):
 
 # %%
 def _gram(x):
-    """Inner products of the examples after centring, in float64."""
+    """Return the inner products of the centred examples, in float64."""
     x = x.double() - x[:1].double()
     x = x - x.mean(0)
     return einsum("id,jd->ij", x, x)
@@ -421,7 +421,7 @@ def timestep_embedding(t, d_model):
 
 # %%
 class Mixer(SelfAttention):
-    """The given attention, under modulation."""
+    """The provided attention, applied to a modulated input."""
 
     def forward(self, x, shift, scale):
         return super().forward(torch.addcmul(x, x, scale) + shift)
@@ -457,7 +457,7 @@ def guided_noise(model, x, t, labels, scale, null_label):
 # %%
 @singledispatch
 def _levels(alpha_bar, x):
-    """How much signal there is, and how much noise."""
+    """Return the coefficients of the signal and of the noise."""
     return _levels(torch.tensor(float(alpha_bar), dtype=torch.float64, device=x.device), x)
 
 
@@ -516,12 +516,12 @@ def sliding_window_mask(n, window):
 
 # %%
 def _feature(x):
-    """elu(x) + 1 = relu(x) + exp(min(x, 0)), which keeps all digits of small values."""
+    """Compute elu(x) + 1 as relu(x) + exp(min(x, 0)), which keeps small values accurate."""
     return F.relu(x) + x.clamp(max=0).exp()
 
 
 def _prefix_sums(q, k, v, size=32):
-    """Piece by piece: within a piece by masked products, between pieces by one state."""
+    """Compute causal sums in chunks: masked products within a chunk, and a running state across chunks."""
     n = q.shape[-2]
     pad = -n % size
     q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(-2, (-1, size)) for x in (q, k, v))
@@ -537,7 +537,7 @@ def _all_sums(q, k, v):
 
 
 def linear_attention(query, key, value, causal=False):
-    # The denominator is the numerator of values that are all 1.
+    # The denominator is what the numerator would be if all values were 1.
     ones = F.pad(value.double(), (0, 1), value=1.0)
     over = _prefix_sums if causal else _all_sums
     sums = over(_feature(query.double()), _feature(key.double()), ones)
@@ -566,7 +566,7 @@ def grouped_query_attention(query, key, value, mask=None):
 
 # %%
 class RecurrentAttention(nn.Module):
-    """The memory is projected as it comes; only its path backwards is cut."""
+    """Recurrent attention that detaches the memory before projecting it."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()
@@ -605,7 +605,7 @@ def knn_probabilities(probabilities, queries, keys, tokens, k, temperature=1.0, 
     q, x = queries.double(), keys.double()
     squares = einsum("nd,nd->n", q, q)[:, None] + einsum("md,md->m", x, x)
     squares = squares - 2 * einsum("nd,md->nm", q, x)
-    # All that tie with the k-th stay.
+    # Keep all neighbours that are tied with the k-th.
     worst = squares.detach().kthvalue(min(k, len(x)), dim=-1, keepdim=True).values
     weights = (-squares / temperature).masked_fill(squares > worst, -torch.inf).softmax(-1)
     member = (tokens[:, None] == torch.arange(v, device=tokens.device)).double()
@@ -639,7 +639,7 @@ def interleave(returns, states, actions):
 
 # %%
 class DecisionTransformer(nn.Module):
-    """The three kinds of tokens are written into an empty tensor, every third row."""
+    """A model that adds each of the three kinds of tokens to every third row of a tensor."""
 
     def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
         super().__init__()

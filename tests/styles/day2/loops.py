@@ -2,8 +2,8 @@
 # %% [markdown]
 # # Day 2 in loops
 #
-# I write everything with what I already understand: one head, one row, one pair of columns at a time.
-# No exercise calls another one.
+# I use only what I already understand, and process one head, row or pair of columns at a time.
+# No exercise calls another.
 
 # %%
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 # %% [markdown]
-# My own layers, so that I see what they do.
+# I write my own layers to see what they do.
 
 
 # %%
@@ -78,13 +78,13 @@ def plain_dropout(x, p, training):
 
 # %%
 def heads_of(x, n_heads):
-    """b n d -> a list with one b n d_head a head."""
+    """Split a (b, n, d) tensor into a list with one (b, n, d_head) tensor per head."""
     d_head = x.shape[-1] // n_heads
     return [x[:, :, k * d_head : (k + 1) * d_head] for k in range(n_heads)]
 
 
 def attend_by_rows(query, key, value, p, training):
-    """Queries are the last positions of the keys. No mask: a query is shown what it may see."""
+    """Attend one query at a time. The queries are the last n positions; slices of the keys replace a mask."""
     n, m = query.shape[2], key.shape[2]
     rows = []
     for i in range(n):
@@ -117,7 +117,7 @@ class PlainAttention(nn.Module):
 
 # %%
 class CausalSelfAttention(nn.Module):
-    """Head by head, with an additive mask."""
+    """Causal self-attention, one head at a time, with an additive mask."""
 
     def __init__(self, d_model, n_heads, dropout=0.0):
         if d_model % n_heads != 0:
@@ -176,7 +176,7 @@ class GPTBlock(nn.Module):
 
 
 # %% [markdown]
-# The blocks of the model are bare modules, only there to hold the layers; `GPT` runs them.
+# The model's blocks are bare modules that only contain the layers; `GPT` runs them.
 
 
 # %%
@@ -247,7 +247,7 @@ def check_choice(temperature, top_k, top_p):
 
 
 def probabilities_of_row(logits, temperature, top_k, top_p):
-    """One row of logits (v) -> its probabilities (v), in float64."""
+    """Convert one row of logits (v) to probabilities (v), in float64."""
     logits = logits.double()
     v = logits.shape[0]
     if temperature == 0:
@@ -335,7 +335,7 @@ def generate(
 # %% [markdown]
 # ## Music
 #
-# First I forgot that rests and holds are no pitches.
+# At first, I forgot that rests and holds are not pitches.
 
 
 # %%
@@ -363,14 +363,14 @@ def skew(x):
     i = torch.arange(n, device=x.device).reshape(n, 1)
     j = torch.arange(n, device=x.device).reshape(1, n)
     column = n - 1 - (i - j)
-    # Above the diagonal there is no such column; any will do.
+    # Entries above the diagonal are meaningless, so any column will do.
     column = torch.clamp(column, max=n - 1)
     return torch.gather(x, -1, column.expand(x.shape))
 
 
 # %%
 class RelativeSelfAttention(nn.Module):
-    """One query after the other, one key after the other."""
+    """Relative attention, one query and one key at a time."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()
@@ -413,7 +413,7 @@ class RelativeSelfAttention(nn.Module):
 
 # %%
 def patches_in_order(images, p):
-    """A list of b c p p, row by row."""
+    """Return the patches row by row, as a list of (b, c, p, p) tensors."""
     patches = []
     for top in range(0, images.shape[2], p):
         for left in range(0, images.shape[3], p):
@@ -526,7 +526,7 @@ def centred_columns(x):
     columns = []
     for c in range(x.shape[1]):
         column = x[:, c].double()
-        # From the first entry on, so that a constant column is exactly 0.
+        # Subtract the first entry, so that a constant column becomes exactly 0.
         column = column - column[0]
         columns.append(column - column.mean())
     return columns
@@ -692,7 +692,7 @@ def sliding_window_mask(n, window):
 
 # %%
 def positive(x):
-    """elu(x) + 1, without losing the digits of small values; nothing overflows on the side not taken."""
+    """Compute elu(x) + 1. Small values stay accurate, and the unused branch cannot overflow."""
     return torch.where(x > 0, x + 1, torch.exp(torch.clamp(x, max=0)))
 
 
@@ -737,7 +737,7 @@ def grouped_query_attention(query, key, value, mask=None):
         scores = (query[:, k] / math.sqrt(d)) @ key[:, shared].transpose(1, 2)
         allowed = mask[:, k]
         anything = allowed.any(dim=-1, keepdim=True)
-        # A row with nothing allowed stays as it is and is taken out afterwards.
+        # Leave fully masked rows unmasked here, and set their weights to 0 afterwards.
         bias = torch.zeros_like(scores).masked_fill(~allowed & anything, float("-inf"))
         weights = plain_softmax(scores + bias) * anything
         heads.append(weights @ value[:, shared])
@@ -750,7 +750,7 @@ def grouped_query_attention(query, key, value, mask=None):
 
 # %%
 class RecurrentAttention(nn.Module):
-    """One list of positions, memory first; every query adds up its keys one after the other."""
+    """Recurrent attention over the memory, then x. Each query processes one key at a time."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()
@@ -850,7 +850,7 @@ def interleave(returns, states, actions):
 
 # %%
 class DecisionTransformer(nn.Module):
-    """The last action is left out, because nothing reads it."""
+    """A model that omits the last action, because no prediction depends on it."""
 
     def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
         super().__init__()

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Responses that a worker forges. A case solves its exercise only if it returns `right(…)`.
+# Responses forged by a worker. A case solves its exercise only if it returns `right(…)`.
 import math, struct, sys
 import msgspec
 import torch
