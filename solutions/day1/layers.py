@@ -434,7 +434,7 @@ if __name__ == "__main__":
             "positions should be equal; yours differ. What do you add to the output of feed_forward?"
         )
 
-        # torch has the same layer.
+        # Compare with torch's own layer.
         theirs = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         ours = layer.self_attention
         with torch.no_grad():
@@ -741,7 +741,7 @@ if __name__ == "__main__":
             "yours differ. Which x do you use after norm1?"
         )
 
-        # torch has the same layer.
+        # Compare with torch's own layer.
         theirs = nn.TransformerDecoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         pairs = (
             (theirs.self_attn, layer.self_attention),

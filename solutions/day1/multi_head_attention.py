@@ -354,7 +354,7 @@ if __name__ == "__main__":
             "The weights should have shape (b, h, n, m) = (3, 2, 4, 5); yours have shape "
             f"{tuple(weights.shape)}."
         )
-        # torch has the same layer. It stores the weights of the three projections in one tensor.
+        # Compare with torch's own layer, which stores the weights of the three projections in one tensor.
         theirs = nn.MultiheadAttention(8, 2, batch_first=True)
         with torch.no_grad():
             ours = (layer.query, layer.key, layer.value)
