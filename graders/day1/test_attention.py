@@ -41,7 +41,7 @@ def attention_oracle(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor,
 
 
 def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of the inputs, given the gradients of the outputs. A missing gradient is replaced by zeros."""
+    """Return the gradients of the inputs, given the gradients of the outputs. Replace missing gradients with zeros."""
     pairs = zip(outputs, upstream, strict=True)
     products = [(out * up).sum() for out, up in pairs if out.requires_grad]
     if not products:

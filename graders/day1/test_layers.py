@@ -173,7 +173,7 @@ def check_dropout(
     layer.load(zero_outputs(*sublayers))
     baseline = finite(shaped(layer.eval()(*inputs), inputs[0].shape))
     changed = student.changed
-    what = "the result in training mode if every step returns 0, so that dropout has no effect"
+    what = "the result in training mode if every sublayer returns 0, so that dropout has no effect"
     actual = layer.train()(*inputs)
     unchanged(student, besides=changed)
     close(actual, baseline, what, atol=1e-4)
@@ -504,7 +504,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_residuals_and_norms(self, student, seed):
-        """If both steps return 0, the result is the input, normalised by norm1 and then by norm2."""
+        """If both sublayers return 0, the result is the input, normalised by norm1 and then by norm2."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x = self._random_layer(student, seed, silent)
         expected = apply_norm(apply_norm(x, weights, "norm1"), weights, "norm2")
@@ -622,7 +622,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In training mode, dropout is applied to the output of each step before it is added to x, and never to x itself."""
+        """In training mode, dropout is applied to the output of each sublayer before it is added to x, and never to x itself."""
         sublayers = ("self_attention.out", "feed_forward.linear2")
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         check_dropout(student, layer, [Draw(seed).normal(4, N, D)], sublayers)
@@ -656,7 +656,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_residuals_and_norms(self, student, seed):
-        """If all three steps return 0, the result is the input, normalised by norm1, then norm2, then norm3."""
+        """If all three sublayers return 0, the result is the input, normalised by norm1, then norm2, then norm3."""
         silent = zero_outputs("self_attention.out", "cross_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         expected = x
@@ -839,7 +839,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In training mode, dropout is applied to the output of each step before it is added to x, and never to x itself."""
+        """In training mode, dropout is applied to the output of each sublayer before it is added to x, and never to x itself."""
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         sublayers = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")

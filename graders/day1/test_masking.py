@@ -395,7 +395,7 @@ class TestMaskedAttention:
         """True means allowed: for a query with a single allowed key, the output is the value of that key."""
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
-        # The same key is chosen by two queries of a sequence, and by the same query of both sequences.
+        # In sequence 0, queries 0 and 1 choose the same key. Queries 0 and 2 choose the same keys in both sequences.
         chosen = draw.uniform(5).argsort()[torch.tensor([[0, 0, 1], [0, 2, 1]])]
         mask = torch.nn.functional.one_hot(chosen, 5).bool()
         expected = (value.gather(1, chosen[..., None].expand(2, 3, 6)), mask.double())

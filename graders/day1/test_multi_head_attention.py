@@ -56,7 +56,7 @@ class TestSplitHeads:
 
     @weight(2)
     def test_features_of_each_head(self, student, seed):
-        """Head k holds features k·d_head to (k+1)·d_head − 1 of every position."""
+        """Head r gets features r·d_head to (r+1)·d_head − 1 of every position."""
         draw = Draw(seed)
         for n_heads, d_head in ((2, 5), (5, 3)):
             x = draw.normal(4, 7, n_heads * d_head)
@@ -296,7 +296,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_mask_of_queries_and_keys(self, student, seed):
-        """A mask of shape (n, m) or (1, n, m) is True where attention is allowed, in every sequence and head, even if b = n."""
+        """A mask of shape (n, m) or (1, n, m) applies to every sequence and head, even if b = n. True means allowed."""
         draw = Draw(seed)
         layer, _ = loaded_layer(student, draw, 12, 4)
         query, key = draw.normal(5, 5, 12), draw.normal(5, 7, 12)
@@ -347,7 +347,7 @@ class TestMultiHeadAttention:
             output[fully_masked], bias, "the output of queries that cannot attend to any key", ATOL
         )
         gradient(output, x, draw.normal(3, 5, 12))
-        # A mask without any True is not the same as no mask.
+        # A mask that is False everywhere is not the same as no mask.
         empty = torch.zeros(5, 5, dtype=torch.bool)
         output, weights = pair(layer(x, x, x, empty), "output", "weights")
         check_mask(
@@ -493,7 +493,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The inputs and mask are not modified in place. Earlier calls, other layers and `train()` do not affect the result."""
+        """The inputs and mask are not modified. The result does not depend on earlier calls, other layers or `train()`."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))

@@ -250,7 +250,7 @@ class TestPositionalEncoding:
         x = Draw(seed).normal(2, 7, 6, dtype=torch.float64)
         module = student.PositionalEncoding(6, max_length=20).eval()
         expected = x + oracle(range(7), 6)
-        # Half precision comes first: a call must not make later ones less accurate.
+        # Half precision comes first: a call must not make later calls less accurate.
         for dtype in (torch.float16, torch.bfloat16):
             close(
                 module(x.to(dtype)),
@@ -352,7 +352,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not modified in place. Calls and other modules do not affect later calls, even with longer inputs."""
+        """The input is not modified in place. Earlier calls and other modules do not affect results, even for longer inputs."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()

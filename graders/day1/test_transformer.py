@@ -164,7 +164,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """If all steps return 0, only the norms and `output` are applied to √d_model · embedding + positional encoding."""
+        """If all sublayers return 0, only the norms and `output` are applied to √d_model · embedding + positional encoding."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
@@ -179,7 +179,7 @@ class TestTransformer:
         for norm in ("decoder.0.norm1", "decoder.0.norm2", "decoder.0.norm3"):
             y = apply_norm(y, weights, norm)
         expected = F.linear(y, weights["output.weight"].double(), weights["output.bias"].double())
-        what = "if all steps of the layers return 0"
+        what = "if all sublayers return 0"
         close(model.encode(source), x, f"the result of encode {what}", 1e-3, 1e-3, torch.float32)
         actual = model.decode(target, x.float(), source)
         close(actual, expected, f"the result of decode {what}", 1e-3, 1e-3, torch.float32)
@@ -383,8 +383,8 @@ class TestTransformer:
             *LENGTH_NAMES, when="the source has 513 tokens and max_length has its default value"
         ):
             model.encode(source)
-        # The reference is the student's own model, constructed with the defaults from the stub, so that other mistakes do
-        # not fail this test.
+        # The reference is the student's own model, with the stub's defaults passed explicitly, so that other mistakes do
+        # not make this test fail.
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 4)
         loaded = {
@@ -507,7 +507,7 @@ class TestTransformer:
 
 
 def _make_unlikely(logits: Tensor, targets: Tensor, padding: Tensor) -> Tensor:
-    """Return logits that are 0 at padding and make all other targets unlikely classes.
+    """Return a copy of the logits that is 0 at padding and makes every other target an unlikely class.
 
     With label smoothing, the loss of such logits depends on how ε is shared among the classes and on whether
     padding is included.
@@ -787,7 +787,7 @@ def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel
             logits = model._logits(tokens, source.double().unsqueeze(-1))
             tokens = torch.cat([tokens, logits[:, -1:].argmax(dim=-1)], dim=1)
         unfinished = (tokens == EOS).cumsum(dim=1) == 0
-        # An unfinished row has a different token after the padding.
+        # True where a row generates pad_id and then a different token.
         continued = (tokens[:, :-1] == DECODE_PAD) & (tokens[:, 1:] != DECODE_PAD)
         last = unfinished[:, -1] & (tokens[:, -1] != DECODE_PAD)
         both = last.any() and (~unfinished).sum() >= 8

@@ -147,7 +147,7 @@ if __name__ == "__main__":
             "In-place operations such as `/=` can overwrite values that the gradient needs.",
         ):
             softmax(x)[1].backward()
-        # With weights (1/4, 1/2, 1/4), the derivatives of the second one are −1/8, 1/4 and −1/8.
+        # With weights (1/4, 1/2, 1/4), the derivatives of the second weight are −1/8, 1/4 and −1/8.
         assert torch.allclose(x.grad, torch.tensor([-0.125, 0.25, -0.125]), atol=1e-5), (
             "The gradient of the second weight with respect to x should be [-0.125, 0.25, -0.125]; yours "
             f"is {x.grad.tolist()}."

@@ -9,8 +9,8 @@
 #
 # ![The encoder layer passes its input and a mask to self-attention, applies dropout, adds the
 # input, and applies norm1. It then does the same with the feed-forward network and norm2, without a
-# mask. Between these two steps, the decoder layer has a third: cross-attention to the memory, with
-# its own mask and norm.](figures/layers.svg)
+# mask. Between these two sublayers, the decoder layer has a third: cross-attention to the memory,
+# with its own mask and norm.](figures/layers.svg)
 
 # %%
 import matplotlib.pyplot as plt
@@ -305,8 +305,8 @@ if __name__ == "__main__":
 # ★★★☆☆ · 20 minutes
 #
 # The encoder layer gathers information with attention, then processes it with the feed-forward
-# network. Each step has a **residual connection**: its input is added to its output, so the step
-# only has to learn what to change. In the paper, the sum is then normalised (*post-norm*).
+# network. Each of these *sublayers* has a **residual connection**: its input is added to its output,
+# so it only has to learn what to change. In the paper, the sum is then normalised (*post-norm*).
 #
 # ![In post-norm, the outputs of attention and of the feed-forward network are added to the main
 # path, and each sum passes through a norm. In pre-norm, each norm is inside a branch, before attention or
@@ -331,7 +331,7 @@ if __name__ == "__main__":
 
 # %%
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with dropout, residual connection and norm.
+    """Self-attention and a feed-forward network, each with dropout, a residual connection and a norm.
 
     Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a `FeedForward`
     with the same `dropout`), `norm1` and `norm2` (each a `LayerNorm`). With copied weights, the
@@ -411,7 +411,7 @@ if __name__ == "__main__":
             "Without a mask, position 2 should affect the other positions; in your layer, it does not."
         )
 
-        # If both steps return 0, only the residual connections and the norms remain.
+        # If both sublayers return 0, only the residual connections and the norms remain.
         silent = filled(EncoderLayer(4, 2, 8)).eval()
         with torch.no_grad():
             for linear in (silent.self_attention.out, silent.feed_forward.linear2):
@@ -422,7 +422,7 @@ if __name__ == "__main__":
                 norm.bias.zero_()
         seen = silent(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
         assert abs(seen - 3**0.5) < 1e-3, (
-            "If both steps return 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
+            "If both sublayers return 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
             f"{seen:.3f}. Do you add the input to each output and normalise the sum?"
         )
         with torch.no_grad():
@@ -431,10 +431,10 @@ if __name__ == "__main__":
         seen = silent(x)
         assert torch.allclose(seen, seen[0, 0].expand_as(seen), atol=1e-5), (
             "Here, norm1 returns the same vector at every position and feed_forward returns 0, so all "
-            "positions should be equal; yours differ. What do you add in the second step?"
+            "positions should be equal; yours differ. What do you add to the output of feed_forward?"
         )
 
-        # torch has the same layer.
+        # Compare with torch's own layer.
         theirs = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         ours = layer.self_attention
         with torch.no_grad():
@@ -449,7 +449,7 @@ if __name__ == "__main__":
         error = (layer(x) - theirs(x)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerEncoderLayer; yours "
-            f"differs by up to {error:.2g}. Which step uses which norm? How many heads are there?"
+            f"differs by up to {error:.2g}. Which sublayer uses which norm? How many heads are there?"
         )
 
         noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
@@ -466,9 +466,9 @@ if __name__ == "__main__":
         for norm in (dropped.norm1, dropped.norm2):
             expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If dropout sets the outputs of both steps to 0, the result should be norm2(norm1(x)) = "
+            "If dropout sets the outputs of both sublayers to 0, the result should be norm2(norm1(x)) = "
             f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Apply dropout to the output of each "
-            "step before you add it to x."
+            "sublayer before you add it to x."
         )
         for step, silent in (
             ("attention", "self_attention.out"),
@@ -506,8 +506,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Each step fits on one line of the form "norm of (input + dropout of the branch)". The input of the
-# second step is the output of the first.
+# Each formula fits on one line of the form "norm of (input + dropout of the branch)". The input of
+# the second formula is the result of the first.
 # </details>
 
 # %% [markdown]
@@ -581,7 +581,7 @@ if __name__ == "__main__":
 # ## `DecoderLayer`
 # ★★★☆☆ · 15 minutes
 #
-# The decoder layer has three steps. Self-attention reads the target so far. **Cross-attention**
+# The decoder layer has three sublayers. Self-attention reads the target so far. **Cross-attention**
 # reads the source: queries come from the target, and keys and values come from `memory`, the
 # encoder's output. Finally, the feed-forward network processes the result.
 #
@@ -738,10 +738,10 @@ if __name__ == "__main__":
             forgetful.norm1.weight.zero_()
         assert torch.allclose(forgetful(x, memory), forgetful(-x, memory), atol=1e-5), (
             "Here, norm1 returns the same vector for every x, so x and −x should give the same result; "
-            "yours differ. Which x does the second step use?"
+            "yours differ. Which x do you use after norm1?"
         )
 
-        # torch has the same layer.
+        # Compare with torch's own layer.
         theirs = nn.TransformerDecoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         pairs = (
             (theirs.self_attn, layer.self_attention),
@@ -760,7 +760,7 @@ if __name__ == "__main__":
         error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerDecoderLayer; yours "
-            f"differs by up to {error:.2g}. Check the order of the steps, and what each step adds to x and which norm it uses."
+            f"differs by up to {error:.2g}. Check the order of the sublayers, what each one adds to x, and which norm it uses."
         )
 
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
@@ -777,11 +777,11 @@ if __name__ == "__main__":
         for norm in (dropped.norm1, dropped.norm2, dropped.norm3):
             expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If dropout sets the outputs of all three steps to 0, the result should be "
+            "If dropout sets the outputs of all three sublayers to 0, the result should be "
             f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
-            "Apply dropout to the output of each step before you add it to x."
+            "Apply dropout to the output of each sublayer before you add it to x."
         )
-        # As in check_EncoderLayer: both attentions return 0, and all 500 vectors are equal.
+        # As in check_EncoderLayer: both attention layers return 0, and all 500 vectors are equal.
         one = filled(DecoderLayer(4, 2, 8, dropout=0.5)).train()
         with torch.no_grad():
             for attention in (one.self_attention, one.cross_attention):
@@ -800,8 +800,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The first and last steps are the same as in `EncoderLayer`. In the middle step, the keys and
-# values are as long as the source.
+# The first and last sublayers are the same as in `EncoderLayer`. In the middle one, there are as
+# many keys and values as source tokens.
 # </details>
 #
 # <details><summary>Hint 2</summary>

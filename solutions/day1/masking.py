@@ -16,7 +16,7 @@
 #
 # ![Three masks for the tokens the, sea, shore and pad. The padding mask is a single row that hides the
 # key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows only
-# what the other two masks both allow.](figures/masks.svg)
+# what both other masks allow.](figures/masks.svg)
 #
 # In today's example, the causal mask lets *red* see only itself. *Blue* has the scores 0 and 0.71,
 # so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last, so it sees all three tokens.
@@ -540,8 +540,8 @@ if __name__ == "__main__":
 #
 # * A cross marks a hidden key. The other weights in the row grow, because they still sum to 1.
 # * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
-# * The printed table is the best test of a decoder: changing a future token must not change any
-#   earlier output.
+# * The printed table shows the best test of a decoder: changing a future token must not change
+#   earlier outputs.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The

@@ -166,7 +166,7 @@ if __name__ == "__main__":
 # \qquad x[s, p, r \cdot d_\text{head} + j] = y[s, r, p, j]$$
 #
 # **The trap.** Again, a reshape alone gives the right shape but the wrong values. If axes have been
-# swapped, `view` raises an error; read what it suggests.
+# swapped, `view` raises an error; read its message.
 
 
 # %%
@@ -354,7 +354,7 @@ if __name__ == "__main__":
             "The weights should have shape (b, h, n, m) = (3, 2, 4, 5); yours have shape "
             f"{tuple(weights.shape)}."
         )
-        # torch has the same layer. It stores the weights of the three projections in one tensor.
+        # Compare with torch's own layer, which stores the weights of the three projections in one tensor.
         theirs = nn.MultiheadAttention(8, 2, batch_first=True)
         with torch.no_grad():
             ours = (layer.query, layer.key, layer.value)
@@ -365,7 +365,7 @@ if __name__ == "__main__":
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-3, (
             "Your attention weights should match those of nn.MultiheadAttention; they differ by up to "
-            f"{error:.2g}. Check the split, and check that the square root is of d_head."
+            f"{error:.2g}. Check the split, and that you take the square root of d_head."
         )
         error = (output - their_output).abs().max().item()
         assert error < 1e-3, (
@@ -468,7 +468,7 @@ if __name__ == "__main__":
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Set the linear maps by hand. The inputs are positional encodings; each head looks for one offset.
+        # Set the linear maps by hand. The inputs are positional encodings; each head has its own offset.
         n_words, width, wanted_offsets = 12, 128, (-1, 0, 1, -4)
         places = sinusoidal_encoding(n_words, width).unsqueeze(0)
         by_hand = MultiHeadAttention(width, 4, bias=False)
@@ -476,7 +476,7 @@ if __name__ == "__main__":
         with torch.no_grad():
             for head, head_offset in enumerate(wanted_offsets):
                 rows = slice(head * d_head, (head + 1) * d_head)
-                # All heads use the 16 fastest pairs. Each query looks for them at a shifted position.
+                # All heads use the 16 fastest pairs. Each query is 5 times the encoding of a shifted position.
                 by_hand.key.weight[rows] = torch.eye(width)[:d_head]
                 by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
             _, head_weights = by_hand(places, places, places)
@@ -504,10 +504,10 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** This layer attends to four positions at once; shift matrices make each head look
-# for its own offset. If an offset points outside the sequence, softmax still distributes a weight
-# of 1 over the existing positions. Adding heads adds no parameters, but it takes more memory (n × m
-# weights per head) and makes each head narrower.
+# **What to notice.** This layer attends to four positions at once: a shift matrix gives each head its
+# own offset. If an offset points outside the sequence, softmax still distributes a weight of 1 over
+# existing positions. Adding heads adds no parameters, but it takes more memory (n × m weights per
+# head) and makes each head narrower.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and table 3, rows

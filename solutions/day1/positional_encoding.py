@@ -190,9 +190,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** In the first figure, fast columns (top) distinguish neighbouring positions,
-# and the slowest (bottom) hardly change over 100 positions. In the second figure, the three curves
-# coincide wherever their ranges overlap: the similarity of two positions depends only on their
-# distance. A pair with angles a and b at the two positions adds $\cos(a - b)$.
+# and the slowest (bottom) hardly change over 100 positions. In the second, the three curves coincide
+# wherever their ranges overlap: the similarity depends only on the distance. A (sine, cosine) pair
+# with angle a at one position and b at the other contributes $\cos(a - b)$ to the dot product.
 
 # %% [markdown]
 # ## `shift_matrix`
@@ -371,7 +371,7 @@ class PositionalEncoding(nn.Module):
     """A module that adds a sinusoidal positional encoding to each vector, then applies dropout.
 
     It has no parameters and an empty `state_dict()`. After `.to()` with a device or a dtype, it
-    works on inputs with that device or dtype.
+    accepts inputs on that device or of that dtype.
 
     Args:
         d_model: the number of features.

@@ -1,9 +1,9 @@
-"""Stand-ins that checks and demonstrations of Day 1 use in place of unfinished exercises.
+"""Stand-ins that Day 1's checks and demonstrations use in place of unfinished exercises.
 
 They are built from PyTorch's own operators, most of which the exercises forbid, and exist only in the notebook. They
 support only the inputs that later checks and demonstrations pass to them: float32 tensors on the CPU. They call each
-other by name, so once an exercise is finished, the other stand-ins use it instead of its stand-in. In the notebook,
-they can use `torch` and `nn`, but none of this file's other imports.
+other by name, so once an exercise is finished, the other stand-ins call the student's version. In the notebook, they
+can use only `torch` and `nn`.
 """
 
 import torch

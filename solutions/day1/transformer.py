@@ -300,8 +300,8 @@ if __name__ == "__main__":
             )
             before = after
 
-        # If all steps of a layer return 0, the layer only normalises its input. Here, the input is
-        # the sum of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
+        # If all sublayers return 0, a layer only normalises its input. Here, the input is the sum
+        # of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
         single = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
         with torch.no_grad():
             single.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -318,13 +318,13 @@ if __name__ == "__main__":
         expected = torch.tensor([2, 0, -2, 0]) / 2**0.5
         seen = single.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all steps return 0, the source embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
+            "If all sublayers return 0, the source embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
             f"yours becomes {seen.tolist()}. Do you multiply it by √d_model = 2 before you add the encoding "
             "of position 0, (0, 1, 0, 1)?"
         )
         seen = single(torch.tensor([[3]]), torch.tensor([[3]]))[0, 0, :4]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all steps return 0, the target embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
+            "If all sublayers return 0, the target embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
             f"yours becomes {seen.tolist()}. Do you treat it like the source embedding?"
         )
         noisy = filled(
@@ -720,7 +720,7 @@ DAYS = [datetime.date(1950, 1, 1) + datetime.timedelta(days) for days in range(3
 
 
 def six_ways_to_write(day: datetime.date) -> list[str]:
-    """Return a day written in six formats. The last one has a two-digit year."""
+    """Return a day written in six formats. The last format has a two-digit year."""
     return [
         f"{day.day} {day:%B} {day.year}",
         f"{day:%B} {day.day}, {day.year}",
@@ -876,9 +876,9 @@ if __name__ == "__main__":
 # less than 99%, run `progress()` to see where to look.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
-# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
-# to `4`. No letter in the weekday gets more than 15% of the weight. But attention weights only show
-# what a model reads, not how it uses it.
+# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both of `04` to `4`. No
+# letter in the weekday gets more than 15% of the weight. But attention weights only show what a
+# model reads, not how it uses it.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,

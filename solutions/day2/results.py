@@ -1,7 +1,7 @@
-"""Generate the two results shown in the opening of Day 2: an animation of digits being drawn, and chorales.
+"""Generate the two results shown in Day 2's opening: an animation of digits being drawn, and chorales.
 
-`python -m solutions.day2.results` trains the models of the chapters with seed 0, which takes about five minutes. It writes
-`digits.gif`, `chorales.json` and `chorale.wav` to the folder `figures`.
+`python -m solutions.day2.results` trains the chapters' models with seed 0, which takes about five minutes. It writes
+`digits.gif`, `chorales.json` and `chorale.wav` to the `figures` folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _sheet(pictures: Tensor) -> Image.Image:
 
 
 def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]:
-    """Save the first held-out chorale and each model's continuation of its first chord. Return the tokens."""
+    """Save the first held-out chorale and each model's continuation of the chorale's first chord. Return the tokens."""
     _, windows = music.split_chorales(music.read_chorales())
     chord = windows[:1, :4]
     pieces = {"Bach": windows[0]}

@@ -1,9 +1,9 @@
-"""Stand-ins that checks and demonstrations of Day 2 use in place of unfinished exercises.
+"""Stand-ins that Day 2's checks and demonstrations use in place of unfinished exercises.
 
 They are built from PyTorch's own operators and exist only in the notebook. They support only the inputs that later
 checks and demonstrations pass to them: float32 tensors on the CPU. They call each other by name, so once an exercise is
-finished, the other stand-ins use it instead of its stand-in. In the notebook, they can use `torch`, `nn`, `F` and the
-provided code, but not this file's other imports.
+finished, the other stand-ins call the student's version. In the notebook, they can use only `torch`, `nn`, `F` and the
+provided code.
 """
 
 import torch

@@ -662,7 +662,7 @@ def cross_attention() -> Picture:
         colour=ORANGE,
     )
     picture.text(510, 246, "`memory_mask`", size=14)
-    picture.text(510, 268, "no padding of the source", size=12)
+    picture.text(510, 268, "no source padding", size=12)
     for x in (80, 400):
         picture.labels(x, 106, target, (0, 34), at="end", colour=BLUE)
     picture.text(310, 144, "queries:", size=13, colour=BLUE)

@@ -12,7 +12,7 @@ figure = Figures(Path(__file__).parent)
 
 @figure
 def decision_tokens() -> Picture:
-    """Draw the interleaved sequence of three steps, and where the actions are predicted."""
+    """Draw the interleaved tokens of three steps, and the positions that predict the actions."""
     picture = Picture(700, 282)
     picture.text(20, 30, "An episode as a sequence", at="start", bold=True)
     kinds = (("return", PINK), ("state", BLUE), ("action", ORANGE))

@@ -16,7 +16,7 @@ PIXELS = ["0123456789abcdefg".index(character) / 8 - 1 for character in SIX]
 
 
 def alpha_bar(t: float) -> float:
-    """Return the fraction of the variance that a cosine schedule of 1,000 steps leaves at step t < 1000."""
+    """Return ᾱ(t), the fraction of the image's variance that remains at step t < 1000 of a 1,000-step cosine schedule."""
 
     def f(t: float) -> float:
         return math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -26,7 +26,7 @@ def alpha_bar(t: float) -> float:
 
 @figure
 def chain() -> Picture:
-    """Draw a digit at five steps, with an arrow for each direction."""
+    """Draw a digit at five noise steps, with one arrow for adding noise and one for removing it."""
     picture = Picture(700, 238)
     rng = random.Random(0)
     noise = [rng.gauss(0, 1) for _ in PIXELS]

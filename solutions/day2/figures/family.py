@@ -12,7 +12,7 @@ figure = Figures(Path(__file__).parent)
 
 @figure
 def rope() -> Picture:
-    """Draw which columns form a pair, and a query and a key that rotate together."""
+    """Draw which columns form a pair, next to a query and a key that rotate together."""
     picture = Picture(700, 270)
     picture.text(20, 30, "Which columns form a pair?", at="start", bold=True)
     colours = (BLUE, PINK, GREEN)
@@ -74,7 +74,7 @@ def alibi() -> Picture:
 
 @figure
 def window() -> Picture:
-    """Draw sliding windows of three widths, and how far back two layers with a window of 3 see."""
+    """Draw sliding windows of three widths, and how far back two layers with a window of 3 reach."""
     picture = Picture(700, 226)
     for number, (title, width, layers) in enumerate(
         (("window 1", 1, 1), ("window 3", 3, 1), ("window ≥ 6", 6, 1), ("window 3, 2 layers", 3, 2))
@@ -249,7 +249,7 @@ MAP: tuple[tuple[str, str, tuple[tuple[str, tuple[str, ...]], ...]], ...] = (
 
 @figure
 def family_map() -> Picture:
-    """Draw the family, grouped by the sections of Weng's post. Exercises are filled; papers are white."""
+    """Draw the Transformer family, grouped by the sections of Weng's post. Exercises are filled; papers are white."""
     row, gap = 31, 12
     height = sum(row * len(rows) + gap for _, _, rows in MAP)
     picture = Picture(720, height + 62)
@@ -291,7 +291,7 @@ def family_map() -> Picture:
 
 
 def _mixed(colour: str, share: float) -> str:
-    """Return a colour between white and `colour`."""
+    """Mix `colour` with white. `share` is the fraction of `colour`, from 0 to 1."""
     channels = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return "#" + "".join(f"{round(255 - share * (255 - channel)):02x}" for channel in channels)
 

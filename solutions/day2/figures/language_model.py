@@ -26,7 +26,7 @@ def language_model() -> Picture:
     picture.line([(middle, 126), (middle, 111)])
     picture.box(x, 74, wide, 34, "× transposed token embedding", colour=ORANGE)
     picture.line([(middle, 74), (middle, 59)])
-    picture.text(middle, 48, "logits  *b* × *n* × *v*: scores of the next token", colour=BLUE)
+    picture.text(middle, 48, "logits  *b* × *n* × *v*: scores for the next token", colour=BLUE)
     picture.line(
         [(x + wide, 259), (x + wide + 16, 259), (x + wide + 16, 91), (x + wide + 3, 91)],
         colour=ORANGE,
@@ -56,7 +56,7 @@ def language_model() -> Picture:
 
 @figure
 def qkv() -> Picture:
-    """Draw how the 3d features of one position are divided into queries, keys, values and heads."""
+    """Draw how the 3·d features of one position are divided into queries, keys, values and heads."""
     picture = Picture(700, 300)
     left, size = 70, 46
     parts = ((BLUE, "*q*"), (ORANGE, "*k*"), (GREEN, "*v*"))

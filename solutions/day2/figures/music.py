@@ -20,12 +20,12 @@ def chorale_tokens() -> Picture:
     picture = Picture(700, 266)
     notes = (("G4", "·", "A4"), ("D4", "·", "·"), ("B3", "·", "C4"), ("G3", "·", "rest"))
     tokens = (36, 31, 28, 24, 1, 1, 1, 1, 38, 1, 29, 0)
-    picture.text(210, 30, "four voices, a column per time step", bold=True)
+    picture.text(210, 30, "four voices, one column per time step", bold=True)
     for number, (voice, colour) in enumerate(VOICES.items()):
         y = 44 + number * 30
         picture.text(136, y + 20, voice, at="end", colour=colour, size=13)
         picture.grid(150, y, [notes[number]], cell=(56, 30), colour=colour, fills=[["#fff"] * 3])
-    picture.text(370, 66, "A dot means that the note goes on.", at="start", size=13)
+    picture.text(370, 66, "A dot means that the note continues.", at="start", size=13)
     picture.text(370, 92, "Pitch: 2 or more, one step per semitone", at="start", size=13)
     picture.text(370, 114, "Hold: 1", at="start", size=13)
     picture.text(370, 136, "Rest: 0", at="start", size=13)
@@ -41,11 +41,11 @@ def chorale_tokens() -> Picture:
 
 @figure
 def skewing() -> Picture:
-    """Draw the logits by distance, and the same logits by key."""
+    """Draw the logits with one column per distance, and the same logits with one column per key."""
     picture = Picture(700, 262)
     for left, title, columns, names, distance in (
-        (90, "`x`: a column for each distance", "distance", "3210", lambda i, j: 3 - j),
-        (430, "`skew(x)`: a column for each key", "key", "0123", lambda i, j: i - j),
+        (90, "`x`: one column per distance", "distance", "3210", lambda i, j: 3 - j),
+        (430, "`skew(x)`: one column per key", "key", "0123", lambda i, j: i - j),
     ):
         picture.text(left + 88, 30, title, size=15)
         picture.text(left + 88, 54, columns, size=12, colour=ORANGE)
