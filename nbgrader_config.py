@@ -1,4 +1,4 @@
-"""Configure nbgrader: the autograder's steps grade a notebook instead of executing it."""
+"""Configure nbgrader to grade notebooks with the autograder instead of executing them."""
 
 from autograder.nbgrader_plugin.configuration import configure
 

@@ -188,7 +188,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Softmax depends only on the differences between scores: (0, 1) and (1000,
 # 1001) give the same weights. Small differences give nearly equal weights. With large differences,
-# softmax approaches the argmax.
+# the result approaches a one-hot vector.
 
 # %% [markdown]
 # ## `attention_scores`
@@ -510,7 +510,8 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. The two matrix products take n·m·d and n·m·d_v multiplications, and there are n·m weights. Time
-#    and memory therefore grow a hundredfold. This motivates the efficient variants on Day 2.
+#    and memory therefore grow a hundredfold (those of linear layers, only tenfold). This motivates
+#    the efficient variants on Day 2.
 # 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1). So
 #    *red* has the same dot product, 1, with both keys. A model does not use the token vectors
 #    directly. It learns three linear maps that turn them into queries, keys and values (chapter 4),

@@ -322,8 +322,8 @@ def masked_attention(
     precision.
 
     Args:
-        mask: True where attention is allowed. It broadcasts to the shape of the weights. None allows
-            everything.
+        mask: True where attention is allowed. It has any shape that broadcasts to the shape of the
+            weights, such as `(m,)`. None allows everything.
 
     Returns:
         the pair (output, weights). Hidden keys have weights of exactly 0. If a query has no allowed

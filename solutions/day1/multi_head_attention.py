@@ -6,16 +6,16 @@
 # A single attention head gives each token one weighted mean. But a token may need several things at
 # once. A verb needs its subject, a pronoun needs its noun, and both need the previous word.
 # **Multi-head attention** runs several heads in parallel. Each head has its own queries, keys and
-# values, and works on its own slice of the features.
+# values.
 #
 # ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head
 # computes attention separately. The results are merged, and a final linear map mixes
 # them.](figures/multi-head.svg)
 #
 # The linear maps W_q, W_k and W_v are learned. They determine what each token looks for, which
-# queries it matches, and what it passes on. With h heads, each head gets d_head = d / h features.
-# In today's example, without linear maps, head 0 would compare only redness, and head 1 only
-# blueness.
+# queries it matches, and what it passes on. Each output of a map mixes all d input features; each
+# head uses d_head = d / h outputs. In today's example, without linear maps, head 0 would compare
+# only redness, and head 1 only blueness.
 
 # %%
 import matplotlib.pyplot as plt

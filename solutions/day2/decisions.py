@@ -397,8 +397,9 @@ if __name__ == "__main__":
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
 # For each place, the next cell looks up the shortest route to the goal in the data (a whole walk or
-# the end of one). It then asks for a path one step shorter. **Predict first.** For how many of the
-# places will the model find a shorter path?
+# the end of one). It then asks for a path one step shorter. Each reward is subtracted from the
+# target return: −3 becomes −3 − (−1) = −2. **Predict first.** For how many of the places will the
+# model find a shorter path?
 
 # %%
 WALK_STEPS = 500

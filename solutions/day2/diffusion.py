@@ -14,8 +14,8 @@
 # The idea comes from [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Ho et al.
 # (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional network and
 # generated high-quality images. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced
-# the network with a Transformer, the *diffusion transformer* (DiT). You will write its block and
-# train a model that draws any digit you ask for.
+# the network with a Transformer, the *diffusion transformer* (DiT). You will train one that draws
+# any digit.
 #
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$, the fraction of
 # the image's variance that is left, falls from 1 to almost 0.
@@ -207,7 +207,8 @@ def add_noise(
         alpha_bar: a noise schedule, such as the result of `cosine_schedule`.
 
     Returns:
-        the noisy images, with the dtype of `x0` regardless of the dtype of `alpha_bar`.
+        the noisy images, with the dtype of `x0` regardless of the dtype of `alpha_bar`. Gradients of
+        `alpha_bar` are not needed.
 
     Source: Ho et al. (2020), equation 4.
     """
@@ -342,7 +343,7 @@ if __name__ == "__main__":
 # \sin t\omega_{\text{half}-1}\bigr) \qquad \text{half} = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/\text{half}}$$
 #
 # **The traps.** The denominator in the exponent is `half`, not `half − 1` or `d`. If d is odd, the
-# last column is 0. Steps need not be integers.
+# last column is 0. Steps need not be integers, because some samplers use fractional steps.
 
 
 # %%
@@ -453,9 +454,9 @@ if __name__ == "__main__":
 # ★★★★☆ · 35 minutes
 #
 # A DiT block has a second input, the **condition**: one vector per image that encodes the step and
-# the class to draw. Peebles and Xie compared four ways to use it. In the best one, the condition
-# controls the *norms*. LayerNorm usually learns a scale and a shift; here, the condition determines
-# both, plus a gate for each residual branch.
+# the class to draw. In the best of four ways that Peebles and Xie compared, it controls the
+# *norms*. LayerNorm usually learns a scale and a shift; here, the condition determines both, plus a
+# gate for each residual branch.
 #
 # ![The residual stream x feeds two branches. In each branch, the output of LayerNorm is multiplied
 # by 1 + scale and shifted. Then come attention or the feed-forward network, a gate, and the
@@ -666,8 +667,8 @@ if __name__ == "__main__":
 # ## `guided_noise`
 # ★★☆☆☆ · 15 minutes
 #
-# The network may follow the label only weakly. **Guidance** predicts the noise with and without the
-# label and extrapolates along the difference:
+# The network may follow the label only weakly. The difference between its predictions with and
+# without the label shows how the label changes the image. **Guidance** exaggerates this change:
 #
 # $$\tilde\varepsilon = \varepsilon(x, t, \varnothing)
 # + s \cdot \bigl(\varepsilon(x, t, \text{label}) - \varepsilon(x, t, \varnothing)\bigr)$$
@@ -786,7 +787,8 @@ if __name__ == "__main__":
 #
 # Take one denoising step, following [Song et al. (2021)](https://arxiv.org/abs/2010.02502). Given
 # the predicted noise, solve the `add_noise` formula for the image. Early in sampling, this estimate
-# is blurry, so add the same noise back, at the level of the next step:
+# is close to the mean of many possible images, so it is blurry. Add the predicted noise back, at
+# the level of the next step:
 #
 # $$\hat x_0 = \frac{x - \sqrt{1 - \bar\alpha}\;\varepsilon}{\sqrt{\bar\alpha}}
 # \qquad\qquad
@@ -820,7 +822,7 @@ def ddim_step(
         alpha_bar_next: ᾱ′ in (0, 1], in any of these forms; 1 gives x̂₀.
 
     Returns:
-        the data after the step, with the dtype of `x`.
+        the data after the step, with the dtype of `x`. Gradients of ᾱ and ᾱ′ are not needed.
 
     Source: Song et al. (2021), equation 12 with σ = 0. Their α is our ᾱ.
     """
@@ -990,8 +992,15 @@ class DigitDiT(nn.Module):
 
 
 # %% [markdown]
-# **Training** uses `add_noise` with random digits and steps. Each label is replaced by `NO_DIGIT`
-# with probability 0.1.
+# **Training** minimises the squared error of the predicted noise ([Ho et al.
+# 2020](https://arxiv.org/abs/2006.11239), equation 14) for random digits, steps and noise:
+#
+# $$\text{loss} = \operatorname{mean}\bigl(\varepsilon
+# - \varepsilon_\theta(\underbrace{x_t}_{b \times c \times H \times W},\ \underbrace{t}_{b},\ \underbrace{\text{label}}_{b})\bigr)^2
+# \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\,\varepsilon$$
+#
+# Here ε_θ is `DigitDiT`, and `add_noise` computes x_t. Each label is replaced by `NO_DIGIT` with
+# probability 0.1.
 #
 # **Sampling** uses a moving average of the weights, which is less noisy than the final weights.
 # Each step predicts the noise with and without the label (`guided_noise`) and removes part of it

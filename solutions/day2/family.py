@@ -255,11 +255,12 @@ if __name__ == "__main__":
 #
 # $$s_k = 2^{-8k/h} \qquad k = 1, 2, \dots, h$$
 #
-# Otherwise, start with the slopes for the largest power of two below h. Append the 1st, 3rd, 5th, …
-# slopes for the *next* power of two until you have h slopes.
+# The paper uses this formula for every h. The authors' code, which we follow, uses it only for
+# powers of two. For other h, start with the slopes for the largest power of two below h. Append the
+# 1st, 3rd, 5th, … slopes for the *next* power of two until you have h slopes.
 #
-# **The traps.** The formula gives plausible slopes for every h, but is correct only for powers of
-# two. The slopes are not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
+# **The traps.** For other h, the formula gives plausible slopes, but not those of the authors'
+# code. The slopes are not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
 
 
 # %%
@@ -387,8 +388,8 @@ if __name__ == "__main__":
 # ## `sliding_window_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# Most of the relevant context is often nearby. With a window of size w ([Child et al.
-# 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
+# Most of the relevant context is often nearby. With a window of size w ([Beltagy et al.
+# 2020](https://arxiv.org/abs/2004.05150), section 3.1), each position sees itself and the w − 1
 # positions before it. This reduces n² pairs to at most n·w. Information from further back arrives
 # through several layers.
 #
@@ -412,7 +413,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
     Raises:
         ValueError: if `window` is less than 1.
 
-    Source: Child et al. (2019), section 4; Beltagy et al. (2020), section 3.1.
+    Source: Beltagy et al. (2020), section 3.1, after Child et al. (2019), section 4.
     """
     ### BEGIN SOLUTION
     if window < 1:
@@ -1129,8 +1130,7 @@ if __name__ == "__main__":
 # * Sharing one key head saves three quarters of the cache and some parameters. It costs 0.01 to 0.05
 #   bits.
 # * The linear variant has a fixed-size state and costs about 0.5 bits. It applies φ after the
-#   rotation, so its scores depend on absolute positions, which may explain part of the loss. Su et
-#   al. (section 3.3) rotate φ(q) and φ(k), in the numerator only.
+#   rotation, so its scores depend on absolute positions, which may explain part of the loss.
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).

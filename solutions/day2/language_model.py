@@ -27,10 +27,13 @@
 # In *self-attention*, queries and keys come from the same sequence; in *cross-attention*, from two
 # sequences. *Multi-head* attention splits the d features into h heads with d / h features each. It
 # computes attention in each head, dividing scores by √(d / h), and concatenates the results. A
-# **causal mask** sets the scores of all later keys to −∞ before softmax, so that their weights are 0. A *layer* or
-# *block* consists of attention and a feed-forward network (two linear layers), each with a layer
-# norm. The *logits* are one number per token in the vocabulary; their softmax gives the
-# predicted probabilities.
+# **causal mask** sets the scores of all later keys to −∞ before softmax, so that their weights are
+# 0. Attention ignores the order of its inputs, so a vector that depends on the position is added to
+# each token's vector. A *layer* or *block* consists of attention and a feed-forward network: two
+# linear layers with a nonlinearity between them, applied to each position separately. Each part has
+# a *residual connection*, which adds its input to its output, and a *layer norm*, which rescales
+# each position's features to mean 0 and variance 1. The *logits* are one number per token in the
+# vocabulary; their softmax gives the predicted probabilities.
 # </details>
 #
 # ![Tokens are embedded and pass through n_layers blocks and a norm. Multiplying by the transposed
@@ -71,7 +74,8 @@ from solutions.opening import (
 #
 # To generate text, you run the model once per token. Earlier keys and values never change, because
 # no position attends to later ones. So each attention layer keeps them in a `KeyValueCache`, and
-# each forward pass processes only the new position.
+# each forward pass processes only the new positions: first the prompt, then one token at a time.
+# Earlier queries are not needed again.
 #
 # ![Left: call 1 computes the queries, keys and values of positions 0 to 2. Calls 2 and 3 each
 # compute one position and read the earlier keys and values from the cache. Right: with 3 cached
@@ -113,8 +117,8 @@ class KeyValueCache:
 # **Step 1: without a cache.** GPT-2 computes queries, keys and values with one linear layer, `qkv`.
 #
 # $$\underbrace{\mathrm{qkv}(x)}_{b \times n \times 3d}
-# = \bigl[\ \underbrace{Q_1 \dots Q_h}_{d}\ \bigm|\ \underbrace{K_1 \dots K_h}_{d}\ \bigm|\
-# \underbrace{V_1 \dots V_h}_{d}\ \bigr]
+# = \bigl[\ \underbrace{Q_0 \dots Q_{h-1}}_{d}\ \bigm|\ \underbrace{K_0 \dots K_{h-1}}_{d}\ \bigm|\
+# \underbrace{V_0 \dots V_{h-1}}_{d}\ \bigr]
 # \qquad
 # O_k = \mathrm{softmax}\!\left(\frac{Q_k K_k^\top}{\sqrt{d_\text{head}}}\right) V_k
 # \qquad O_k: b \times n \times d_\text{head}$$
@@ -327,13 +331,15 @@ if __name__ == "__main__":
 # pre-norm layer, each norm is the first step of a branch, and the main path contains only
 # sums.](figures/pre-norm.svg)
 #
-# Two things differ from Day 1. First, the norms are inside the branches (**pre-norm**). Gradients
+# Three things differ from Day 1. First, the norms are inside the branches (**pre-norm**). Gradients
 # are then well behaved at initialisation, and training works even without warm-up ([Xiong et al.
 # 2020](https://arxiv.org/abs/2002.04745), sections 3 and 4). Second, the tanh approximation of GELU
 # replaces ReLU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
 # $$\operatorname{gelu}(z) = \tfrac12 z \left(1 + \tanh\!\left(\sqrt{2/\pi}\,
 # (z + 0.044715\, z^3)\right)\right)$$
+#
+# Third, dropout applies only to the output of each branch.
 #
 # **The traps.** Add the output of each branch to x itself, not to norm(x). `F.gelu` defaults to the
 # exact form, which differs in the fourth decimal place. Training still works, but a model with
@@ -705,7 +711,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The smallest GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768,
 # 12 heads and 12 layers. torch initialises embeddings with a standard deviation of 1. The logit of the token
-# just read is then of order d, the others of order √d. An untrained model confidently repeats this
+# just read is then of order d, the others of order √d. An untrained model repeats this
 # token. GPT-2 uses a standard deviation of 0.02.
 
 # %% [markdown]
@@ -1313,8 +1319,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your GPT at work: the Python manual
 #
-# Python ships with almost half a million characters of its language reference; `help("with")` prints part
-# of it. The first 90% is used for training; the rest is held out. Each character is a token.
+# Python ships with about half a million characters of its language reference; `help("with")` prints
+# part of it. This notebook's numbers are for Python 3.11, with 103 different characters. The first
+# 90% is used for training; the rest is held out. Each character is a token.
 
 # %%
 TOPIC_TEXT = "\n".join(topics.values())
@@ -1348,7 +1355,7 @@ if __name__ == "__main__":
 # An **n-gram** model predicts a character from the n − 1 characters before it, by counting which
 # characters followed them in the training text.
 #
-# **Predict first.** If all 103 characters were equally likely, each would cost 6.7 bits. Write down
+# **Predict first.** If all characters were equally likely, each would cost 6.7 bits. Write down
 # two numbers. How many bits per held-out character does the best n-gram model need? How many does
 # your GPT need after training?
 #
@@ -1553,11 +1560,10 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** On the Python 3.11 manual, the best n-gram model (order 5) needs 1.905
-# bits per character. The GPT needs 1.98 after 2,000 steps and 1.75 after 4,800 (209 s on two CPU
-# cores). The n-gram model trains in less than a second, and training for longer would not improve
-# it. A GPT improves with more steps, parameters and text; its loss follows power laws ([Kaplan et
-# al. 2020](https://arxiv.org/abs/2001.08361), section 3).
+# **What to notice.** The best n-gram model (order 5) needs 1.905 bits per character. The GPT needs
+# 1.98 after 2,000 steps and 1.75 after 4,800. The n-gram model trains in less than a second, and
+# training longer would not improve it. A GPT improves with more steps, parameters and text; its
+# loss follows power laws ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why is the loss on held-out text lower than on training text?</summary>
 #
@@ -1651,9 +1657,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** This head in the first block attends to the previous character, with a weight
-# of 1.00 (seed 0). The model learned this from the loss alone, because the next character is easier
-# to predict from two characters than from one. Another head attends to the character before that
-# (0.77). With other seeds, different heads take on these roles.
+# of 1.00 (seed 0). The model learned this from the loss alone: two characters predict the next
+# better than one. Another head attends to the character before that (0.77).
 
 # %% [markdown]
 # ### What the cache saves

@@ -763,8 +763,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** If queries and keys have standard deviation ½, the relative error of attention
 # falls roughly as 1/√r. It is 0.44 with 32 features and 0.06 with 2,048 (mean over 20 draws of ω).
-# With standard deviation 1, the error is still 0.76 with 2,048 features, because the variance grows
-# exponentially with the squared norms.
+# With standard deviation 1, it is still 0.76 with 2,048 features: the variance grows exponentially
+# with the squared norms.
 
 # %% [markdown]
 # **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3. [Khandelwal et al.

@@ -663,7 +663,7 @@ if __name__ == "__main__":
 # right corners. The patch size is p. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
-# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{a=1}^{b} \sum_{i=0}^{N-1}
+# $$\underbrace{D_k}_{k = 0 \dots h-1} = \frac1{b N} \sum_{a=0}^{b-1} \sum_{i=0}^{N-1}
 # \sum_{j=0}^{N-1} \underbrace{A_{akij}}_{b \times h \times N \times N}
 # \; p\, \lVert g_i - g_j \rVert$$
 #
@@ -766,8 +766,8 @@ if __name__ == "__main__":
 #
 # For the same n images, let X and Y be the outputs of two layers, with one row per image. You
 # cannot compare their features one by one: they have no common order, and the widths may differ.
-# But you can compare which images each layer finds similar. Linear **centred kernel
-# alignment** (CKA) measures how well two layers agree on which images are similar.
+# But linear **centred kernel alignment** (CKA) measures how well two layers agree on which images
+# are similar.
 #
 # ![Two layers process the same four images. For each layer, a 4 by 4 matrix contains the dot
 # products between all pairs of images. CKA compares these two matrices, which have the same size
@@ -786,10 +786,9 @@ if __name__ == "__main__":
 # return 0 if the denominator is 0.
 #
 # **The traps.** Take the mean over the images. Square only the numerator. A layer with the same
-# output for every image should give 0, but the formula gives 0/0. Rounding hides this: the float32
-# mean of seven copies of 0.3 is not 0.3. Centring leaves 3·10⁻⁸, and the formula then divides one
-# rounding error by another. Use a threshold relative to the original entry, because the error grows
-# with it.
+# output for every image should give 0, but the formula gives 0/0. Rounding hides this: centring
+# seven copies of 0.3 leaves 3·10⁻⁸, so the formula divides one rounding error by another. Use a
+# threshold relative to the original entry, because the error grows with it.
 
 
 # %%
@@ -1212,10 +1211,10 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Before training, every block averages about 8.03 pixels, like uniform
 # attention (dotted line). After training (seeds 0 to 2), block 1 averages 7.89 to 7.92 pixels and
-# block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3), but the effect here
-# is tiny. Even the most local head averages 7.4 pixels, so no head is local. In the paper, large
-# ViTs trained on ImageNet alone also lack local heads and perform much worse (figure 4). This ViT
-# classifies 83 to 87% of the test images correctly.
+# block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3). But here, even the
+# most local head averages 7.4 pixels. In the paper, large ViTs trained on ImageNet alone also lack
+# local heads and perform much worse (figure 4). This ViT classifies 83 to 87% of the test images
+# correctly.
 
 # %% [markdown]
 # ### CKA, layer by layer
@@ -1291,7 +1290,7 @@ if __name__ == "__main__":
 # the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
 # are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
 # However, untrained models already differ in this way, so much of the difference comes from the
-# architecture. For example, a ViT keeps its resolution, while three stages of the CNN halve it.
+# architecture.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.
@@ -1310,7 +1309,8 @@ if __name__ == "__main__":
 #
 # 1. Only the position embeddings. With 16 × 16 patches, there are 785 tokens instead of 197, so the
 #    position embeddings are interpolated (Dosovitskiy et al., section 3.2). There are four times as
-#    many patches, so attention costs sixteen times as much.
+#    many patches, so the attention scores cost sixteen times as much, and the linear layers four
+#    times as much.
 # 2. Not necessarily. CKA is dominated by the directions in which the images differ most. A change
 #    in other directions, or in the class token alone, hardly affects it but can decide the class.
 #    Remove a layer and measure the accuracy.

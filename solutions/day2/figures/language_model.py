@@ -66,7 +66,7 @@ def qkv() -> Picture:
         picture.grid(
             x,
             70,
-            [[f"{name}_{{{head + 1}}}" for head in (0, 0, 1, 1)]],
+            [[f"{name}_{{{head}}}" for head in (0, 0, 1, 1)]],
             cell=(size, 34),
             colour=colour,
             fills=[[PALE[colour]] * 4],
@@ -81,20 +81,20 @@ def qkv() -> Picture:
             picture.grid(
                 x,
                 144,
-                [[f"{name}_{{{head + 1}}}"] * 2],
+                [[f"{name}_{{{head}}}"] * 2],
                 cell=(42, 34),
                 colour=colour,
                 fills=[[PALE[colour]] * 2],
             )
-            picture.text(x + 42, 196, f"head {head + 1}", size=12)
+            picture.text(x + 42, 196, f"head {head}", size=12)
     picture.line([(20, 214), (680, 214)], arrow=False, colour=GREY, width=0.7)
     picture.text(left, 240, "×", size=20, colour=RED)
     picture.text(
         left + 16, 239, "First *h* heads, then 3 parts in each: right shapes,", at="start", size=13
     )
-    picture.text(left + 16, 257, "wrong numbers. Head 1 would get these 6:", at="start", size=13)
+    picture.text(left + 16, 257, "wrong numbers. Head 0 would get these 6:", at="start", size=13)
     colours = [BLUE] * 4 + [ORANGE] * 2
-    texts = ["*q*_{1}", "*q*_{1}", "*q*_{2}", "*q*_{2}", "*k*_{1}", "*k*_{1}"]
+    texts = ["*q*_{0}", "*q*_{0}", "*q*_{1}", "*q*_{1}", "*k*_{0}", "*k*_{0}"]
     for place, (colour, text) in enumerate(zip(colours, texts, strict=True)):
         picture.grid(
             400 + place * 38 + (place // 2) * 10,
