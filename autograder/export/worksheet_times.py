@@ -26,7 +26,7 @@ def store(day: Day, file: Path) -> tuple[str, list[str]]:
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, times)
     read = f"{len(times)} submission {'time was' if len(times) == 1 else 'times were'} read"
-    return f"{read} from {file} and taken to be in {_describe_zone(day)}", notes
+    return f"{read} from {file} and assumed to be in {_describe_zone(day)}", notes
 
 
 def update(
