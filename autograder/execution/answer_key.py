@@ -42,7 +42,7 @@ class AnswerKey:
 
     @cached_property
     def version(self) -> str:
-        """Return a short hash of the course, the autograder and the versions of torch and Python, for the names of caches."""
+        """Return a short hash of the course, the autograder and the versions of torch and Python, for use in cache names."""
         python = platform.python_version()
         text = f"{self.fingerprint} {engine_version()} {python}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
