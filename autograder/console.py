@@ -55,17 +55,17 @@ def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
 
 
 def print_error(message: object) -> None:
-    """Print one line about a failure, which makes the exit code nonzero, to stderr."""
+    """Print one line to stderr about a failure that makes the exit code nonzero."""
     print_text(f"autograder: error: {message}", sys.stderr)
 
 
 def print_warning(message: object) -> None:
-    """Print one line about a risk, with which the command continues, to stderr."""
+    """Print one line to stderr about a risk that does not stop the command."""
     print_text(f"autograder: warning: {message}", sys.stderr)
 
 
 def print_note(message: object) -> None:
-    """Print one line of information, such as which submission counts, to stderr."""
+    """Print one line of information to stderr, such as which submission counts."""
     print_text(f"autograder: note: {message}", sys.stderr)
 
 

@@ -162,6 +162,6 @@ def feedback(
     if done.unchanged:
         print_text(f"left out {counted(done.unchanged, 'page')} that students already have")
     if not (done.pages or done.unchanged):
-        print_error(f"there is no feedback page to write, so {place} was not written")
+        print_error(f"there are no feedback pages to write, so {place} was not written")
     if done.problems or not (done.pages or done.unchanged):
         raise typer.Exit(1)

@@ -103,7 +103,7 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
 
 
 def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
-    """Print the manual points and comments in these marks, and report those without effect."""
+    """Print the manual points and comments in these marks, and report those that have no effect."""
     from autograder.marks.adjustments import describe
 
     for note in by_hand.outdone(class_):

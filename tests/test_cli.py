@@ -179,7 +179,7 @@ def test_only_marks_that_become_current_enter_the_gradebook(
 def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run) -> None:
     done = run(graded, "feedback", "day1", "--for", "moodle")
     assert (done.returncode, done.stdout) == (1, "")
-    problem = "there is no feedback page to write, so feedback-day1.zip was not written"
+    problem = "there are no feedback pages to write, so feedback-day1.zip was not written"
     assert done.stderr.splitlines()[-1] == f"autograder: error: {problem}"
     assert not (graded / "feedback-day1.zip").exists()
 

@@ -230,7 +230,7 @@ def test_a_new_exercise_of_the_course_is_missing_in_stored_marks(
     others = [e for e in one.marks.exercises if e.name != "padding_mask"]
     older = replace(one, marks=msgspec.structs.replace(one.marks, exercises=others))
     monkeypatch.setattr(History, "current_with_paths", lambda *_: [older])
-    with pytest.raises(CourseError, match="these marks have no exercise padding_mask"):
+    with pytest.raises(CourseError, match="these marks do not include padding_mask"):
         explained("student01", "padding_mask")
 
 

@@ -312,7 +312,7 @@ def test_submissions_in_the_worksheet_that_have_no_marks_are_named(day: Day) -> 
     sheet = written(day, "sheet.csv", text)
     raw = [marks("in/Ada_51_assignsubmission_file_/day1.ipynb", "Ada", 93.5)]
     notes = export(day, "moodle", raw, day.root / "out.csv", into=sheet)
-    (note,) = [note for note in notes if "but have no marks" in note]
+    (note,) = [note for note in notes if "but they have no marks" in note]
     assert "(1): Somebody Else (Participant 53). Unless you deleted their marks with " in note
     assert "`autograder forget`, look at these submissions in Moodle" in note
     absent = (

@@ -79,7 +79,7 @@ def test_moodles_worksheet_decides_lateness_everywhere(course: Path, run: Run) -
     done = run(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv")
     assert done.returncode == 0, done.stderr
     assert (
-        "4 submission times were read from sheet.csv and taken to be in UTC+01:00, like `due`"
+        "4 submission times were read from sheet.csv and assumed to be in UTC+01:00, like `due`"
         in done.stdout
     )
     assert "not applied" not in done.stderr

@@ -132,9 +132,9 @@ def test_grade_reports_an_override_of_a_student_who_now_has_another_id(
     assert (done.stdout.count("by hand: dana"), done.stderr.count("no effect")) == (1, 0)
     done = run(root, "grade", "day1", "mail")
     assert done.returncode == 0
-    assert "the override of padding_mask for dana has no effect: no submission has the id 11" in (
-        done.stderr
-    )
+    assert (
+        "the override of padding_mask for dana has no effect: there is no submission with the id 11"
+    ) in done.stderr
 
 
 def of(marks: SubmissionMarks, id_: str) -> SubmissionMarks:
@@ -152,7 +152,7 @@ def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
     renamed = replace(class_[1], student="ada")  # as if a roster had been added
     assert Adjustments(new).apply(renamed).points == 97
     assert Adjustments(new).unused([class_[0]]) == [
-        "the override of softmax for Ada Lovelace has no effect: no submission has the id 22. "
+        "the override of softmax for Ada Lovelace has no effect: there is no submission with the id 22. "
         "If the student has marks under a different id, enter the override again"
     ]
 

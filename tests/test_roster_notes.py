@@ -260,4 +260,4 @@ def test_exports_name_students_who_attempted_nothing(
 ) -> None:
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 0), ("bob", 12, 50002, 20)))
     _, _, err = run(root, monkeypatch, capsys, "export", "day1", "--to", "csv", "--out", "x.csv")
-    assert "these students get 0 points because they attempted no exercise (1): ada (11). " in err
+    assert "these students get 0 points because they attempted no exercises (1): ada (11). " in err

@@ -309,19 +309,19 @@ def test_a_store_of_an_earlier_version_contains_the_local_times(course: Course) 
     [
         (
             POLICY + "2026-12-01T23:00:00Z\n",
-            "from {} and taken to be in UTC, like `due`. If Moodle shows you times in ",
+            "from {} and assumed to be in UTC, like `due`. If Moodle shows you times in ",
         ),
         (
             POLICY + "2026-12-01T23:00:00-05:00\n",
-            "from {} and taken to be in UTC−05:00, like `due`. ",
+            "from {} and assumed to be in UTC−05:00, like `due`. ",
         ),
         (
             POLICY + "2026-12-01T23:00:00Z\n" + IN_DENVER,
-            "from {} and taken to be in America/Denver, the `moodle_time_zone`",
+            "from {} and assumed to be in America/Denver, the `moodle_time_zone`",
         ),
         (
             "",
-            "from {} and taken to be in UTC, because grading.toml sets no `due` for day1. Once you set it",
+            "from {} and assumed to be in UTC, because grading.toml sets no `due` for day1. Once you set it",
         ),
     ],
 )

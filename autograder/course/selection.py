@@ -65,7 +65,10 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return `wanted`, plus all exercises used by demonstrations, by provided code, or by returned exercises and their checks."""
+    """Return `wanted`, plus the exercises that demonstrations or provided code use, and all exercises on which these depend.
+
+    An exercise depends on the exercises that its solution and its checks use.
+    """
     needed = set(wanted)
     while True:
         read = {

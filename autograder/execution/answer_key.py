@@ -41,7 +41,7 @@ class AnswerKey:
 
     @cached_property
     def version(self) -> str:
-        """Return a short hash of the course, the autograder and the versions of torch and Python, for the names of caches."""
+        """Return a short hash of the course, the autograder and the versions of torch and Python, for use in cache names."""
         return hashlib.sha256(f"{self.fingerprint} {engine_version()}".encode()).hexdigest()[:16]
 
     @classmethod

@@ -273,7 +273,7 @@ def not_allowed_message(names: Sequence[str]) -> str:
     listed = ", ".join(f"`{name}`" for name in names)
     return (
         f"this exercise does not allow {listed}, because that is what you are asked to implement. "
-        "Use simpler operations, and all tests will run"
+        "Use simpler operations so that the tests can run"
     )
 
 

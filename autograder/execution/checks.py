@@ -39,7 +39,7 @@ def weight(share: float) -> Callable[[Test], Test]:
 
 
 class Draw:
-    """A source of random inputs, which depend only on the seed."""
+    """A source of random inputs that depend only on the seed."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -253,7 +253,7 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
 
 
 def redrawn(seen: Any, earlier: Tensor) -> None:
-    """Check that a second call in training mode drops different values from an earlier one with the same arguments."""
+    """Check that two training-mode calls with the same arguments drop different values. They returned `earlier` and `seen`."""
     assert not torch.equal(shaped(seen, earlier.shape).to(earlier.dtype), earlier), (
         "in training mode, every call should drop different values, but two calls give the same result; "
         "does your code set a seed?"

@@ -39,7 +39,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 def student(
     request: pytest.FixtureRequest, _sandbox: Callable[[], tuple[Server, Reader]]
 ) -> Iterator[Student | None]:
-    """Yield the reference solution, or store the submission's code for `pytest_pyfunc_call` and yield None."""
+    """Yield the reference solution. With `--submission`, store the submission's code for `pytest_pyfunc_call` and yield None."""
     day = _day(request.path.parent)
     name = request.cls.exercise
     exercise = next((e for e in day.exercises if e.name == name), None)

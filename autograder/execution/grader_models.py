@@ -31,7 +31,7 @@ class Codec(Protocol):
 
 
 class GraderModels:
-    """The `nn.Module`s that a test passes to the student's code. The sandbox calls them, but they run in this process."""
+    """The `nn.Module`s that a test passes to the student's code. Code in the sandbox calls them, but they run in this process."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, KeptGraph] = {}

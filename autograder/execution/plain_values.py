@@ -27,7 +27,9 @@ def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable
         seen = seen.item()
     kind = _kind(expected)
     if not kind:
-        raise TypeError(f"a value cannot be compared with {describe(expected)}")
+        raise TypeError(
+            f"the expected value is {describe(expected)}; it must be a tensor, bool, number, string, list, tuple, dict or None"
+        )
     assert _kind(seen) == kind, f"{what} should be {kind}, but it is {describe(seen)}"
     if isinstance(expected, dict):
         missing = [key for key in expected if key not in seen]

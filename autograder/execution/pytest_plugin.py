@@ -1,7 +1,7 @@
 """Pytest plugin for hidden graders, so that `pytest graders` works without the autograder.
 
 `pytest graders` tests the reference solutions, and `pytest graders --submission FILE` tests a notebook or script
-in the same way as `autograder grade`. Pytest loads this module for every project in the environment, so it adds the fixtures
+as `autograder grade` does. Pytest loads this module for every project in the environment, so it adds the fixtures
 only when it finds a grader.
 """
 
@@ -17,7 +17,9 @@ from autograder.course.files import FILE
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--submission` and `--autograder-seed`."""
     group = parser.getgroup("autograder", "hidden graders of a course")
-    group.addoption("--submission", help="notebook or script to grade (default: the reference)")
+    group.addoption(
+        "--submission", help="notebook or script to grade (default: the reference solutions)"
+    )
     text = "seed for the random inputs of graders"
     group.addoption("--autograder-seed", type=int, default=0, help=text)
 

@@ -82,7 +82,7 @@ def _write_zip(
 ) -> tuple[int, int]:
     """Write the pages whose checksums are not in `known`. Return the numbers of pages written and left out.
 
-    If there is no page to write, the zip is neither created nor changed.
+    If there are no pages to write, the zip is neither created nor changed.
     """
     pages = unchanged = 0
     with contextlib.ExitStack() as stack:
@@ -153,10 +153,8 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
 
 def _reason_for_no_page(path: str) -> str:
     if any(found["entry"] for found in platforms.canvas_matches(Path(path).name)):
-        return "Canvas attaches pages only to files, and this submission is a text entry or a link"
-    return (
-        f"Canvas attaches pages only to files from its own downloads, and this submission is {path}"
-    )
+        return "this submission is a text entry or a link, and Canvas attaches pages only to files"
+    return f"{path} does not have a Canvas file name, and Canvas attaches pages only to files from its own downloads"
 
 
 def _canvas_name(path: str, upload: int, day: Day) -> str:

@@ -112,7 +112,7 @@ class Worksheet:
     def without_marks(
         self, graded: Container[int | None], listed: Container[int | None]
     ) -> list[str]:
-        """Return up to two notes about students without marks: one on those who submitted, and one on those who did not.
+        """Return up to two notes about students without marks: one about those who submitted, and one about those who did not.
 
         `graded` and `listed` contain worksheet line numbers. The second note omits the students in `listed`.
         """
@@ -128,7 +128,7 @@ class Worksheet:
         notes = []
         if missing:
             notes.append(
-                f"these students submitted according to {self.table.file}, but have no marks ({len(missing)}): "
+                f"according to {self.table.file}, these students submitted work, but they have no marks ({len(missing)}): "
                 f"{', '.join(missing)}. Unless you deleted their marks with `autograder forget`, look at these submissions in "
                 "Moodle: they may be newer than the download, or contain no file"
             )

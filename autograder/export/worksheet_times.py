@@ -102,7 +102,7 @@ def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
 
 def _describe(day: Day, file: Path, count: int) -> str:
     read = f"{count} submission {'time was' if count == 1 else 'times were'} read"
-    return f"{read} from {file} and taken to be in {_describe_zone(day)}"
+    return f"{read} from {file} and assumed to be in {_describe_zone(day)}"
 
 
 def _describe_zone(day: Day) -> str:

@@ -32,7 +32,7 @@ class ExerciseStats:
 
     name: str
     max_points: float
-    # The mean share of the points in the submissions that attempted the exercise.
+    # The mean share of the points earned by submissions that attempted the exercise.
     mean_score: float | None
     not_attempted: int
     submissions: int

@@ -173,7 +173,7 @@ class ExerciseFeedback:
 def to_feedback(
     marks: ExerciseMarks, texts: Texts, unattempted: Collection[str] = ()
 ) -> ExerciseFeedback:
-    """Convert the marks for an exercise to feedback. `unattempted` contains the exercises that are not attempted."""
+    """Convert the marks for an exercise to feedback. `unattempted` contains the exercises that the student did not attempt."""
     sentences = texts.tests.get(marks.name, {})  # the course may have changed
     unattempted = [name for name in marks.reference_for if name in unattempted]
     failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
@@ -207,7 +207,7 @@ def to_feedback(
 
 
 def unattempted_in(exercises: Iterable[ExerciseMarks]) -> list[str]:
-    """Return the names of the exercises that are not attempted."""
+    """Return the names of the exercises that the student did not attempt."""
     return [exercise.name for exercise in exercises if exercise.status == "not_attempted"]
 
 

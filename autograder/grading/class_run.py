@@ -95,13 +95,13 @@ class ClassRun:
             while pending:
                 yield from finished()
         except BrokenExecutor:
-            message = "a worker process was killed while it started (out of memory?). Run the command again to resume."
+            message = "a worker process was killed while starting (out of memory?). Run the command again to resume."
             raise WorkerKilled(message) from None
 
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis that has stored marks, and the marks.
+        """Return the first basis that has stored marks, and those marks.
 
         If no basis has stored marks, return the first basis and None.
         """

@@ -196,7 +196,7 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
     for one in marks.exercises:
         if one.name == exercise:
             return one
-    raise CourseError(f"these marks have no exercise {exercise}. Grade the submission again.")
+    raise CourseError(f"these marks do not include {exercise}. Grade the submission again.")
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Grade exercises that lost points again, so that each mistake costs points only once, and identify known mistakes.
+"""Regrade exercises that lost points, so that each mistake costs points only once, and identify known mistakes.
 
 Entry point: `FollowUp`.
 """
@@ -38,7 +38,7 @@ class FollowUp:
         self._can_widen = True
 
     def grade_again(self, graded: Sequence[GradedExercise]) -> list[GradedExercise]:
-        """Grade exercises that lost points again, and look for known mistakes.
+        """Regrade exercises that lost points, and look for known mistakes.
 
         Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
         earns full points when graded again, later exercises use the student's code for it. If points are still missing, the
@@ -111,7 +111,7 @@ class FollowUp:
         others: Mapping[str, GradedExercise],
         job: Job,
     ) -> GradedExercise:
-        """Grade an exercise again, with references in place of earlier exercises that lost points. Return the best result."""
+        """Regrade an exercise, using reference solutions for earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 

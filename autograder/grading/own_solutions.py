@@ -15,7 +15,7 @@ def check(runner: Runner) -> None:
     """Run all hidden tests on the course's own solutions.
 
     Raises:
-        CourseError: A test failed. It may be wrong itself, or may not work with the installed versions.
+        CourseError: A test failed. The test itself may be wrong, or may not work with the installed versions.
     """
     day = runner.key.day
     failures = list(_failures(runner))
@@ -23,7 +23,7 @@ def check(runner: Runner) -> None:
         versions = f"Python {platform.python_version()} and torch {torch.__version__}"
         raise CourseError(
             f"{day.name}: nothing can be graded, because with {versions}, the course's own solutions fail hidden tests: "
-            f"{'; '.join(failures)}. `autograder try {day.name} EXERCISE` shows more"
+            f"{'; '.join(failures)}. `autograder try {day.name} EXERCISE` shows the details"
         )
 
 

@@ -43,7 +43,7 @@ class Pool:
         # The submissions that the pool has not finished, with their seeds.
         self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
         self._executor = self._processes(jobs)
-        self._alone = self._processes(1)  # grades lost submissions, and has no process until then
+        self._alone = self._processes(1)  # grades lost submissions; starts its process on demand
         self._isolation: Future[list[str]] = Future()
         # The first process starts once its imports are complete, so wait for it in another thread.
         self._queue(self._start_first, self._isolation)
@@ -120,7 +120,7 @@ class Pool:
                 raise BrokenExecutor("the pool is closed")
             try:
                 sent = executor.submit(function, *arguments)
-            except (EOFError, OSError) as error:  # the process was killed while it started
+            except (EOFError, OSError) as error:  # the process was killed while it was starting
                 raise BrokenExecutor(f"a process could not be started: {error}") from None
             finally:
                 STANDBY.close_sent()

@@ -29,7 +29,7 @@ _course: tuple[Path, str]
 
 
 def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
-    """Start the fork server, or use the one on standby. If none can be started, `isolation` raises NoIsolation."""
+    """Start the fork server, or use the one on standby. If no server can be started, `isolation` raises NoIsolation."""
     global _course, _server
     _exit_with_parents()
     _course = root, day

@@ -1,4 +1,4 @@
-"""Start a pool's processes. Entry points: `context`, and `stop`, which ends the process from which they are forked.
+"""Start a pool's processes. Entry points: `context` and `stop`.
 
 On Linux, pool processes are forked from a process that has already imported the grader. They therefore start
 quickly and share most of their memory. In a pool with only one process, there is nothing to share, so that process starts

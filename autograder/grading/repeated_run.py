@@ -19,7 +19,7 @@ from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.submission import Submission
 
-MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
+MAX_ELEMENTS = 24  # maximum number of elements; the values of larger tensors are not shown
 DIGITS = 6  # number of significant digits of the values
 
 
@@ -82,7 +82,7 @@ def _observe(test: Test, message: str, student: Student | None) -> Observed:
 
 
 def describe(value: Any) -> str:
-    """Return an argument's type, shape and, if it is small, its values, rounded and marked with ≈ if that changes them."""
+    """Return an argument's type and shape, plus its values if it is small. Values are marked with ≈ if rounding changes them."""
     if not isinstance(value, torch.Tensor):
         return sanitize(repr(value))
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"

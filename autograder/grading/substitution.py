@@ -21,7 +21,7 @@ class GradedExercise:
 
     `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
     contains all statements that may affect the exercise. If exercises were replaced, `messages` contains a message for each
-    test, which may reveal what the reference solutions return. It must not be shown to students.
+    test. These messages may reveal what the reference solutions return, so they must not be shown to students.
     """
 
     marks: ExerciseMarks
@@ -49,7 +49,7 @@ def substitute_references(
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
     breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
     replaced one by one. If points are still missing, the dependent exercises are replaced as well. If replacing exercises
-    changes no test's result, their mistakes do not concern this exercise, and the original result is returned.
+    changes no test's result, their mistakes do not affect this exercise, and the original result is returned.
 
     Args:
         original: The exercise as the student wrote it.
@@ -116,7 +116,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _same_results(
     original: GradedExercise, best: GradedExercise, sentences: Mapping[str, str]
 ) -> bool:
-    """Return whether all tests have the same results and messages, which contain examples of wrong values.
+    """Return whether every test has the same result and message in both runs. Messages contain examples of wrong values.
 
     Places are ignored: an exception inside a reference solution is attributed to the line that called it.
     """
@@ -171,7 +171,7 @@ def _with_original_messages(
 
 
 def _with_addition(test: TestMarks, text: str, sentence: str) -> TestMarks:
-    """Return the marks for a test, with a text added to each message that says more than the test's sentence."""
+    """Return the marks for a test, with `text` appended to each message that is neither empty nor just the test's sentence."""
     message, without_values = (
         own if own in ("", sentence) else f"{own}; {text}"
         for own in (test.message, test.message_without_values)

@@ -25,7 +25,7 @@ from autograder.grading.runner import Job, Runner
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
-# What a trivial answer needs to pass a test: only its value, or also the correct answer's errors.
+# What a trivial answer needs in order to pass a test: only its value, or also the correct answer's errors.
 Kind = Literal["value", "errors"]
 VALUES = ("zeros", "ones", "NaN", "no elements")
 ANSWERS: tuple[tuple[str, Kind], ...] = (
@@ -132,7 +132,7 @@ def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
     wrapped, _ = parse_units([Cell(0, "code", TEMPLATE + wrap)], given=True)
     limits = exercise.limits
     total = limits.total_cpu_seconds * len(ANSWERS)
-    # Trivial answers may use any function, because nothing that the exercise forbids makes them less trivial.
+    # Trivial answers may use any function, because a forbidden function does not make them less trivial.
     patient = dataclasses.replace(
         exercise, limits=dataclasses.replace(limits, total_cpu_seconds=total), not_allowed=()
     )

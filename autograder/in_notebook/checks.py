@@ -199,7 +199,7 @@ def _hint_on_stand_ins(error: Exception) -> str:
     names = ", ".join(f"`{name}`" for name in sorted(_used))
     return (
         f"This check used a stand-in for {names}, which supports only the arguments and results that the "
-        "exercise describes. If your own version does more, finish it first."
+        "exercise describes. If your code needs more than that, finish your own version before you run this check."
     )
 
 
@@ -223,7 +223,7 @@ def _advice(error: Exception) -> str:
 
 
 def _where(error: Exception) -> str:
-    """Return a new line that explains an error, even if none of the student's own lines raised it, or ""."""
+    """Return, on a new line, advice on an error or a note that the check raised it, or "" if an assertion in the check failed."""
     if _is_failed_check(error):
         return ""
     if _own_lines(error):

@@ -33,7 +33,7 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     (
         "RuntimeError",
         r"size of tensor a \(\d+\) must match the size of tensor b",
-        "broadcasting compares axes from the last one backwards; print both shapes",
+        "broadcasting compares axes starting from the last one; print both shapes",
     ),
     (
         "RuntimeError",
@@ -86,7 +86,7 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
 
 
 def advice(kind: str, message: str) -> str:
-    """Return advice on an exception with this type and message, or "" if the message speaks for itself."""
+    """Return advice on an exception with this type and message, or "" if the message needs no explanation."""
     for type_, pattern, text in ADVICE:
         if kind == type_ and re.search(pattern, message):
             return text

@@ -20,7 +20,7 @@ OUTPUTS: dict[str, Any] = {}
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the hint for the known mistake with the same results, or "" unless exactly one mistake matches."""
+    """Return the hint for the known mistake with the same results as the code, or "" unless exactly one mistake matches."""
     with ignoring_errors():  # hints are optional: the check's message is always shown
         known = OUTPUTS[exercise]
         return explain(observe(exercise, check, known["methods"]), known)
@@ -37,7 +37,7 @@ def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
 
 
 def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
-    """Replace the call numbers of each statement in a check with the summaries of the calls."""
+    """Look up the summaries of recorded calls. `numbers` contains a list of call numbers for each statement in the check."""
     return [[known["calls"][number] for number in statement] for statement in numbers]
 
 

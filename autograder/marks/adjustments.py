@@ -75,8 +75,11 @@ class Adjustments:
 def _no_marks(one: StudentOverride) -> str:
     """Return why no marks match an override. A student on the roster may have marks under a different id."""
     if one.key == one.student:
-        return f"no submission is from {one.student}"
-    return f"no submission has the id {one.key}. If the student has marks under a different id, enter the override again"
+        return f"there is no submission from {one.student}"
+    return (
+        f"there is no submission with the id {one.key}. If the student has marks under a different id, "
+        "enter the override again"
+    )
 
 
 def read_stored(day: Day) -> Adjustments:

@@ -26,7 +26,7 @@ class Row:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
     If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade. `person` is
-    the student as identified by the platform, or None if the student did not submit (a group member may have submitted).
+    the student as identified by the platform, or None if the student did not submit (another group member may have).
     """
 
     entry: Entry
@@ -38,7 +38,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        """Return the student's id on the roster, or if there is none, on the platform."""
+        """Return the student's id from the roster, or the platform's id if the roster has none."""
         return self.entry.id or (platform_id(self.person) if self.person else "")
 
     @property
@@ -240,7 +240,8 @@ def _students(
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
     """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
 
-    If several people share a roster student's name, only the one with the student's id gets it as a label.
+    If several people have the same name as a student on the roster, only the person with that student's id is labelled
+    with the name.
     """
     contested = conflicts.contested(class_, roster)
     return [

@@ -52,8 +52,7 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
     """Find roster rows whose name is shared by several people on a platform. Map each row to these people's identities
     and labels.
 
-    If a row's id is a Moodle participant number, a person with a different number is a different person, even in a different
-    download.
+    If a row's id is a Moodle participant number, people with other numbers count as different people, even across downloads.
     """
     found: dict[Entry, People] = {}
     by_name: set[Entry] = set()

@@ -18,7 +18,7 @@ def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
-    """Yield a note about students who get 0 points because they attempted no exercise."""
+    """Yield a note about students who get 0 points because they attempted no exercises."""
     names = [
         row.entry.label
         for row in rows
@@ -29,7 +29,7 @@ def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
     ]
     if names:
         yield (
-            f"these students get 0 points because they attempted no exercise {list_with_count(names)}. Ask whether they "
+            f"these students get 0 points because they attempted no exercises {list_with_count(names)}. Ask whether they "
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
         )

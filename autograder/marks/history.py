@@ -1,4 +1,4 @@
-"""Store the marks from every grading of each submission in `.autograder/marks.db`, and record which ones are current.
+"""Store the marks from every grading of each submission in `.autograder/marks.db`, and record which marks are current.
 
 Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
 write-ahead log, so that a store in a read-only folder remains readable. A killed run leaves only the database and a

@@ -69,9 +69,9 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the submission's students with this id or email address.
+    """Return the labels of the submission's students with this id or email address, or else those of students with this name.
 
-    If there are none, return the labels of those with this name. If there are none either, return all labels.
+    If no student matches, return all labels.
     """
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
@@ -105,7 +105,7 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the student with the most similar name or, failing that, a student whose name contains all of these words.
+    """Return the student with the most similar name or, failing that, a student whose name contains every word of `text`.
 
     Return "" if there is no such student. Numbers are not compared, because similar ids belong to unrelated students.
     """

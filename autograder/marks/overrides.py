@@ -1,6 +1,6 @@
 """Store manual points and comments, and submission times from Moodle. Entry points: `OverrideStore` and `read_times`.
 
-They are stored separately from marks, so regrading never changes them. `adjustments` applies them to marks.
+This data is stored separately from marks, so regrading never changes it. `adjustments` applies it to marks.
 """
 
 from __future__ import annotations

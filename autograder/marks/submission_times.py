@@ -32,7 +32,7 @@ TABLES = (
     """,
 )
 ZONE_STEP = timedelta(minutes=15)  # offsets from UTC are multiples of this
-SUMMER = timedelta(hours=1)  # by how much daylight saving time changes an offset
+SUMMER = timedelta(hours=1)  # the amount by which daylight saving time changes an offset
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SubmissionTimes:
     def added_to(
         self, source: HandedIn | None, sha256: str, corrects: bool = False
     ) -> HandedIn | None:
-        """Return `source` with the submission time of the file with this hash, if the platform's download contains none.
+        """Return `source` with the submission time of the file with this hash, if `source` has a participant number.
 
         If the file's time is already known, it takes precedence over the time in the worksheet, unless `corrects` is true.
         Times in stored marks may have outdated UTC offsets, so these offsets are ignored.

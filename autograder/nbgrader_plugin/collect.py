@@ -19,27 +19,27 @@ from autograder.protocol.plain_text import printable
 from autograder.submissions.platforms import TIMESTAMP
 
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
-# Names that are paths, or that formgrader's pages, which do not escape them, would run as HTML or as a script.
+# Matches paths, and names that formgrader's pages would run as HTML or as a script, because the pages do not escape names.
 NO_STUDENT = re.compile(r"""^\.{0,2}$|[<>"&\\`]""")
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
-    """A version of nbgrader's own class that trusts neither the links nor the folder names in the exchange.
+    """A version of nbgrader's `ExchangeCollect` that trusts neither the links nor the folder names in the exchange.
 
     Students write their folders themselves. nbgrader would follow a link to any file that the TA can read, such as a
-    solution. It would also collect a folder with another student's name, even if that student has submitted, and stop at the
-    first folder whose name is invalid, that is too large or that cannot be copied.
+    solution. It would also collect a folder with another student's name, even if that student has submitted, and would stop
+    at the first folder that has an invalid name, is too large or cannot be copied.
     """
 
     def init_src(self) -> None:
-        """Choose the folders to collect, without those whose names are invalid."""
+        """Choose the folders to collect, excluding folders with invalid names."""
         super().init_src()
         for record in [each for each in self.src_records if not _is_valid(each)]:
             self._report(record["filename"], "its name is invalid")
             self.src_records.remove(record)
 
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
-        """Copy a submission, leaving out links and special files. An error does not keep others from being collected."""
+        """Copy a submission, leaving out links and special files. If this fails, other submissions are still collected."""
         try:
             if os.path.islink(src):
                 self._report(src, "it is a link")
@@ -75,7 +75,10 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         return record
 
     def _sort_by_timestamp(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return a student's folders, newest first, but those of other accounts last. nbgrader warns if it collects one."""
+        """Sort folders with a student's name, newest first, but put folders that belong to other accounts last.
+
+        nbgrader warns if it collects such a folder.
+        """
         newest: list[dict[str, Any]] = super()._sort_by_timestamp(records)
         return sorted(newest, key=self._belongs_to_another_account)
 

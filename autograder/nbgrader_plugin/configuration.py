@@ -22,7 +22,7 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
 
-    # This class does not follow students' links. A course with an exchange of its own sets this option again.
+    # This class does not follow students' links. A course with its own exchange overrides this option.
     c.ExchangeFactory.collect = "autograder.nbgrader_plugin.collect.Collect"
     # This exporter also reads files that nbgrader's own exporter rejects.
     c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"

@@ -3,7 +3,7 @@
 nbgrader identifies cells by their metadata and executes the notebook. However, submitted notebooks may lack metadata,
 contain duplicate cells or loop forever. The steps in this module handle these cases.
 
-`SubmissionExporter` reads and grades the submission like `autograder grade`. `Restore` restores the metadata based on
+`SubmissionExporter` reads and grades the submission as `autograder grade` does. `Restore` restores the metadata based on
 the names that cells define. `Grade`, which replaces nbgrader's `Execute`, writes points and feedback to the check
 cells' outputs.
 """

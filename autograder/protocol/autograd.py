@@ -36,7 +36,7 @@ def make_differentiable(
     differentiable: Sequence[bool],
     gradients: Gradients,
 ) -> list[Tensor]:
-    """Return `outputs` with a backward pass in another process.
+    """Return copies of `outputs` whose backward pass runs in another process.
 
     The backward pass calls `gradients` with the upstream gradients. `gradients` must return the gradients with respect
     to `inputs`. Only outputs marked in `differentiable` get a backward pass.

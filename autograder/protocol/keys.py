@@ -13,8 +13,8 @@ from autograder.protocol.messages import Key, Opaque, Plain, Value, WireError
 from autograder.protocol.plain_text import escape_surrogates
 
 MAX_STRING = 10_000  # maximum number of characters in a string or in a key
-# Building a dict takes quadratic time if the hashes of its keys are equal, and tuples of numbers can be chosen so that they
-# are. Some collisions are ordinary, because hash(-1) == hash(-2).
+# Building a dict takes quadratic time if all its keys have the same hash, and tuples of numbers can be chosen to collide.
+# Some collisions are normal, because hash(-1) == hash(-2).
 MAX_EQUAL_HASHES = 1_000
 
 

@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Excess:
-    """A reached time limit: its kind, its value, and whether it applies to a call, an exercise or a submission."""
+    """A time limit that was reached: its kind, its value, and whether it applies to a call, an exercise or a submission."""
 
     kind: Kind
     scope: Scope

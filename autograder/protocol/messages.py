@@ -113,7 +113,7 @@ class Reference(Tagged, frozen=True):
 class Load(Tagged, frozen=True):
     """Run source code as a module, piece by piece. Each piece is given by its first and last line.
 
-    `wanted` is the exercise that the code must define. `operators` and `attributes` list what it must not use. The
+    `wanted` is the exercise that the code must define. `operators` and `attributes` list what the code must not use. The
     module contains a proxy for each entry in `references`.
     """
 
@@ -274,7 +274,7 @@ class Refer(Tagged, frozen=True):
 
 
 class AskBackward(Tagged, frozen=True):
-    """A request for the gradients of the `Ask` or `Refer` message with this `keep` number."""
+    """A request for the gradients of the call whose `Ask` or `Refer` message had this `keep` number."""
 
     keep: int
     upstream: Data

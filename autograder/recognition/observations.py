@@ -44,7 +44,7 @@ def observe(
     models: Collection[int],
     model_calls: Observations,
 ) -> Observations:
-    """Return the tensors and plain values in a call's response, keyed by their path in it, and the call's side effects.
+    """Return the tensors and plain values in a call's response, keyed by path, and the call's side effects.
 
     `models` contains the ids of the grader's models passed to the call. `model_calls` describes how the
     student's code called these models.
@@ -108,7 +108,7 @@ def _is_plain_result(key: str, value: Observation) -> bool:
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
     """Keep only the parameters and buffers that the reference solution also has.
 
-    Additional parameters may have any names, so record only whether there are any.
+    Additional parameters may have arbitrary names, so record only whether they exist.
     """
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
@@ -174,7 +174,7 @@ def _extend(path: str, name: str) -> str:
 
 
 def _failure(failure: m.Failure) -> str:
-    """Describe a failure: return its message if a name is missing, and otherwise only whether the exception is a ValueError."""
+    """Describe a failure. For a missing name, return the message's first part; otherwise, return one of `EXCEPTIONS`."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR

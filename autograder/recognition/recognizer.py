@@ -56,7 +56,7 @@ class Recognizer:
         failed_tests: Sequence[str],
         budget: Budget | None = None,
     ) -> str | None:
-        """Return the name of the code's known mistake, or None if there is no unique match.
+        """Return the name of the known mistake in the code, or None if there is no unique match.
 
         `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
         inputs for which the mistakes' signatures were recorded, and charges the time to `budget`.

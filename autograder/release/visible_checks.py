@@ -1,4 +1,4 @@
-"""Run the visible checks on given answers in the same way as a student's notebook. Entry point: `messages`.
+"""Run the visible checks on given answers, as a student's notebook does. Entry point: `messages`.
 
 Each day runs in a separate process: `python -m autograder.release.visible_checks ROOT DAY`.
 """

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-# Of the threads that waited for a CPU at the same time, only this many count. Otherwise, a process could start dozens of
-# threads that keep each other waiting, and then sleep for as long as they waited in total.
+# At each reading, the waits of at most this many threads count. Otherwise, a process could start dozens of threads that
+# keep each other waiting, and then sleep for as long as they waited in total.
 COUNTED_THREADS = 4
 
 
@@ -63,8 +63,8 @@ class Clock:
                     queued = int(file.read().split()[1]) / 1e9
                     waits.append(queued - self._queued.get(thread, 0.0))
                     self._queued[thread] = queued
-        # The kernel reports a wait when it ends, so a wait may have begun before the last reading, but not before the last
-        # one at which a wait ended.
+        # The kernel reports a wait only after it ends. A newly reported wait may have begun before the previous reading,
+        # but not before the last reading that included a new wait.
         now = time.monotonic()
         new = min(sum(heapq.nlargest(COUNTED_THREADS, waits)), now - self._counted_until)
         if new > 0:

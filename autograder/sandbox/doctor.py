@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe the sandbox with all layers, with each layer alone, and without each layer. This takes a few seconds.
+    """Probe the sandbox with all layers, with each layer alone, and with each layer left out. This takes a few seconds.
 
     Raises:
         NoIsolation: The probes did not run.
@@ -71,7 +71,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without it."""
+    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds if the layer is left out."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

@@ -1,4 +1,4 @@
-"""Client for one sandboxed worker. Sends requests, enforces limits and validates every response. Entry point: `Process`."""
+"""Send requests to one sandboxed worker, enforce limits and validate every response. Entry point: `Process`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_BYTES = 16 << 20
 MAX_CHANGED = 100  # number of arguments that one call can change
 # The grader runs its own models and cannot interrupt a call. The first three constants limit the number of tensors, the
 # number of elements and the longest axis in one call. The fourth limits the total number of elements in all calls whose
-# graphs are kept. In that total, a call counts as at least `MIN_KEPT_ELEMENTS`, because every graph uses memory.
+# graphs are kept. Each of these calls adds at least `MIN_KEPT_ELEMENTS` to the total, because every graph uses memory.
 MAX_CALL_TENSORS = 256
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
@@ -66,7 +66,7 @@ class Process:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
-        `reply` may itself send requests about the objects in the worker's request. The worker must respond to those
+        `reply` may itself send requests about the objects in the worker's request. The worker must respond to these
         without sending further requests. The CPU time that the grader needs for the worker's requests and progress reports
         is charged to the budget (see `charges_grader`), but not to the call.
 
@@ -126,7 +126,7 @@ class Process:
             self._meter.charge_grader(time.thread_time() - started)
 
     def _ended(self, why: Exception) -> Exception:
-        """Stop the process and return the error that ended it. After the first call, always return the same error."""
+        """Stop the process and return the error that ended it. Later calls return the same error."""
         self.stop()
         self.end = self.end or why
         return self.end
@@ -192,7 +192,7 @@ class Process:
         ):
             text = (
                 f"the model was called with {elements} elements in {len(tensors)} tensors, far more than needed: "
-                "does a loop run too long?"
+                "is a loop running for too long?"
             )
             return m.Reply(m.Data(None, []), text), Outgoing()
         self._meter.pause()

@@ -58,7 +58,7 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 
 class ForkServer:
-    """A server that answers one grader's requests. Its duplicates answer those of other graders."""
+    """A server that answers one grader's requests. Its duplicates answer other graders' requests."""
 
     def __init__(
         self, wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket

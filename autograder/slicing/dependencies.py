@@ -60,7 +60,7 @@ def slice_for(
     Names bound by the course's units resolve to those units, and all other names to the student's units. There is one
     exception: if the notebook contains both an unchanged course function or class and the student's own version, the
     name resolves to the student's version. This does not apply if other course units in the slice use the name.
-    `problems` reports any course-provided names that the student binds or changes differently.
+    `problems` reports course-provided names that the student binds to something else or changes.
     """
     notebook = tuple(student), tuple(given), frozenset({exercise, *exercises})
     for prefer_own in (True, False):

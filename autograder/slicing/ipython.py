@@ -34,7 +34,7 @@ MAX_PARTS = 1000
 # that of `%%timeit`: IPython runs it in a function, where assignments are local.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time"}
 
-# Prompts of Python, such as `>>> ` and `... `, and of IPython, such as `In [1]: ` and `   ...: `.
+# Python prompts, such as `>>> ` and `... `, and IPython prompts, such as `In [1]: ` and `   ...: `.
 PROMPT = re.compile(
     r"^(?:(?:>>>|\.\.\.)(?: |$)|(?:(?:\[(?:nav|ins)\])? )?In \[\d+\]:(?: |$)|[ \t]*+\.{3,}+: ?)",
     re.MULTILINE,
@@ -195,7 +195,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _keep_compiling_parts(block: str) -> str:
-    """Return a block unchanged if it compiles. Otherwise, blank out its unindented parts that do not compile."""
+    """Return a block unchanged if it compiles. Otherwise, blank out its top-level parts that do not compile."""
     if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))

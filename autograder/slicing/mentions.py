@@ -26,7 +26,7 @@ MAX_ROOT = 10_000  # maximum number of characters in an alias's path
 TYPE_FIELDS = dict.fromkeys((ast.arg, ast.AnnAssign), "annotation")
 TYPE_FIELDS |= dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef), "returns")
 MAY_CONTAIN_TYPE = {*TYPE_FIELDS, ast.Call}
-# What a type may consist of, such as `Callable[[nn.LayerNorm], Tensor] | None`.
+# The AST nodes that can make up a type such as `Callable[[nn.LayerNorm], Tensor] | None`.
 TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp)
 
 
@@ -63,7 +63,7 @@ def find_forbidden(
 
 
 def _unused_methods(sources: Sequence[str], stub: str) -> set[str]:
-    """Return the methods that the code defines and whose names occur nowhere else, not even in a comment or string."""
+    """Return the methods that the code defines but mentions nowhere else, not even in a comment or string."""
     defined: Counter[str] = Counter()
     words: Counter[str] = Counter(re.findall(r"\w+", stub))
     for source in sources:

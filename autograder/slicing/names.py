@@ -19,15 +19,15 @@ from _symtable import (  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# An entry in CPython's internal symbol table. The classes in `symtable` are not used because they take quadratic time.
-# They compare every symbol in a scope with every child of the scope.
+# An entry in CPython's internal symbol table. The public classes in `symtable` take quadratic time, because they compare
+# every symbol in a scope with every child of the scope.
 Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 # The flag of a comprehension's variable. Since Python 3.12, the surrounding scope also lists it (PEP 709).
 DEF_COMP_ITER = 2 << 8
-# AST nodes that create a scope. `type A = int` does so since Python 3.12.
+# AST nodes that create a scope. Since Python 3.12, these include `type A = int`.
 SCOPES = frozenset(
     {
         *DEFINITIONS,

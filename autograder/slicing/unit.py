@@ -60,7 +60,7 @@ class Unit:
     given: bool  # whether the course provides this unit
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
-    changes: frozenset[str]  # names whose objects change without being rebound
+    changes: frozenset[str]  # names whose objects change, although the names are not rebound
     always: bool  # whether every exercise needs this unit, e.g. a star import, a seed or a setting
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
@@ -166,7 +166,7 @@ def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return the sets of global names that are read when the statements run, read when functions are called, and bound.
+    """Return three sets of global names: those read when the statements run, those read in later function calls, and those bound.
 
     `table` is None if the statements contain no inner scopes.
     """

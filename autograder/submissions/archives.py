@@ -139,7 +139,7 @@ def _directory_bytes(file: BinaryIO, size: int) -> int:
         file.seek(start)
         record = file.read(ZIP64_END.size + 4)
         if record.startswith(b"PK\x06\x06") and record.endswith(b"PK\x06\x07"):
-            # If the size does not fit into the main record, that record contains the largest number instead.
+            # If the size does not fit into the main record, that record contains 0xFFFFFFFF instead.
             directory = max(
                 0 if directory == 0xFFFFFFFF else directory, ZIP64_END.unpack_from(record)[8]
             )

@@ -53,7 +53,7 @@ def is_document(name: str) -> bool:
 
 
 def stem(name: str) -> str:
-    """Remove a file name's suffix if it is that of a notebook, script, archive or document."""
+    """Remove the suffix of a notebook, script, archive or document from a file name."""
     if found := NOTEBOOK.search(name):
         return name[: found.start()] or name
     suffixes = ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES + DOCUMENT_SUFFIXES

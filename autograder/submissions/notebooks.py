@@ -99,7 +99,7 @@ def _select_fields(raw: Any) -> _Cell | None:
 
 
 def _parse_int(digits: str) -> int | float:
-    """Parse a JSON integer. Very long integers become floats, because Python's `int` accepts at most 4300 digits."""
+    """Parse a JSON integer. Very long integers become floats, because `int` rejects more than 4300 digits by default."""
     return int(digits) if len(digits) < 1000 else float(digits)
 
 

@@ -191,8 +191,8 @@ def _loose_files(
 ) -> Iterator[FoundFile]:
     """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    `is_of_one` is set if the folder may belong to a single student. Then, if its only notebook (or, without notebooks,
-    its only script) is named after the day, all files whose names are not in a platform's format belong to `student`.
+    `is_of_one` is set if the folder may belong to a single student. Then, if its only notebook (or its only script, if there
+    are no notebooks) is named after the day, all files whose names are not in a platform's format belong to `student`.
     If there are several notebooks, the folder may contain a class's work, and any student may have named a file
     after the day.
     """

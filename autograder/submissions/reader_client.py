@@ -163,7 +163,7 @@ class ArchiveListing:
 
 
 def _are_inside(files: Sequence[m.File] | Sequence[m.ListedFile]) -> bool:
-    """Return whether all places are within the submission. Others could be the paths of other students' files."""
+    """Return whether all places are within the submission. A place outside it could be the path of another student's file."""
     return not any(".." in each.place.split("/") for each in files)
 
 

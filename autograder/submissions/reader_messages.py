@@ -72,7 +72,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
-    """A request for some of the bytes of the last opened archive member."""
+    """A request for some of the bytes of the most recently opened archive member."""
 
     offset: int
     size: int

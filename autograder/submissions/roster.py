@@ -46,7 +46,7 @@ class Roster:
     ) -> Entry | None:
         """Find a person on the roster by id, email, `label` or participant number. If none of these match, use the full name.
 
-        If only a folder's name is known about a person, that name is also compared with ids and names in nbgrader. Names from
+        If only a folder's name identifies the person, that name is also compared with ids and names in nbgrader. Names from
         a platform (with a `participant` number or `has_own_name`) are compared only with full names, because students
         choose them.
 

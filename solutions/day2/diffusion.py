@@ -996,7 +996,8 @@ class DigitDiT(nn.Module):
 # 2020](https://arxiv.org/abs/2006.11239), equation 14) for random digits, steps and noise:
 #
 # $$\text{loss} = \operatorname{mean}\bigl(\varepsilon
-# - \varepsilon_\theta(\underbrace{x_t}_{b \times c \times H \times W},\ \underbrace{t}_{b},\ \underbrace{\text{label}}_{b})\bigr)^2
+# - \varepsilon_\theta(\underbrace{x_t}_{b \times c \times H \times W},\ \underbrace{t}_{b},\
+# \underbrace{\text{label}}_{b})\bigr)^2
 # \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\,\varepsilon$$
 #
 # Here ε_θ is `DigitDiT`, and `add_noise` computes x_t. Each label is replaced by `NO_DIGIT` with

@@ -1,4 +1,4 @@
-"""Try something in a child process, so that a failure leaves this process unchanged. Entry point: `error_in_child`."""
+"""Call a function in a child process, so that a failure leaves this process unchanged. Entry point: `error_in_child`."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("notebook_autograder-", "__editable__")
 # This metadata file contains the source path of a package that was installed from a local folder or file.
 ORIGIN = "direct_url.json"
-# The new root is built in this folder. Any folder works, because its needed contents are cloned before the mount hides
-# it.
+# The new root is built in this folder. Any folder works, because everything needed from it is cloned before the mount
+# hides it.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8

@@ -52,7 +52,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each path, and the import folders other than the standard library's."""
+    """Map each mount point to the folder to mount there. Also return the import paths, except the standard library's."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []

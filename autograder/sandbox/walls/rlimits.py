@@ -19,7 +19,7 @@ THREADS = 64
 SHARED_THREADS = 4096
 DESCRIPTORS = 64
 FILE_BYTES = 64 << 20
-# Threads may use `limited_memory` at the same time, and blocks may be nested. The lowest limit in use applies.
+# Several threads may use `limited_memory` at once, and `with` blocks may be nested. The lowest limit in use applies.
 _SOFT_MEMORY, _ = resource.getrlimit(resource.RLIMIT_AS)
 _memory_limits: list[int] = []
 _memory_lock = threading.Lock()

@@ -74,8 +74,8 @@ class Check:
     wide: bool = False
 
 
-# Further conditions for files in a folder on disk. With a mode, `fallocate` can reserve space beyond the end of a file, to which
-# RLIMIT_FSIZE does not apply.
+# Further conditions for files in a folder on disk. With a mode other than 0, `fallocate` can reserve space beyond the end of
+# a file, where RLIMIT_FSIZE does not apply.
 ON_DISK = {
     "open": [Check(1, [0], _TMPFILE)],
     "openat": [Check(2, [0], _TMPFILE)],

@@ -64,7 +64,7 @@ def kind_of(item: Any) -> str:
 
 
 def opaque(item: Any) -> m.Value:
-    """Convert a NumPy number, or an instance of a subclass of a plain type, to the plain type. Describe any other object."""
+    """Convert a NumPy number, or an instance of a plain type's subclass, to a plain value. Describe any other object."""
     if isinstance(item, str):
         return str.__str__(
             item

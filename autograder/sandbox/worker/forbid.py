@@ -131,8 +131,8 @@ def _raising_if(namespace: str, overload: str, option: str, hits: list[str]) -> 
 def _loaded(path: str) -> Any:
     """Return the module or class at a dotted path, or None if it has not been imported.
 
-    Attributes are looked up with `vars`, because `getattr` would import some modules, such as `torch.onnx`. A package may have
-    replaced the attribute for a module with something else, such as `torch._higher_order_ops.flex_attention`.
+    Attributes are looked up with `vars`, because `getattr` would import some modules, such as `torch.onnx`. `sys.modules` is
+    checked first, because an attribute such as `torch._higher_order_ops.flex_attention` may not be the module of that name.
     """
     if path in sys.modules:
         return sys.modules[path]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str)
-# The position of the owner in the list of modules, where the root is 0, and the name within the owner.
+# The index of the owner in the list of modules, where the root has index 0, and the attribute's name within the owner.
 Place = tuple[int, str]
 
 
@@ -36,7 +36,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
-    """Return the place of the submodule or tensor at each dotted path. `modules` lists the paths of all submodules."""
+    """Split each dotted path into its owner's index and the attribute name. `modules` lists the paths of all submodules."""
     positions = {path: position for position, path in enumerate(["", *modules])}
     split = (path.rpartition(".") for path in paths)
     return [(positions[owner], name) for owner, _, name in split]
@@ -52,7 +52,7 @@ def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module |
 
 
 def tensor_at(modules: Sequence[nn.Module], place: Place) -> Tensor | None:
-    """Return the parameter or buffer at this place, or None if it does not exist."""
+    """Return the parameter or buffer at a `Place`, or None if it does not exist."""
     owner, name = modules[place[0]], place[1]
     found = owner._parameters.get(name)
     return owner._buffers.get(name) if found is None else found

@@ -1,4 +1,4 @@
-"""Run a student's source code as a module, piece by piece, and set random number generators.
+"""Run a student's source code as a module, piece by piece, and set the state of random number generators.
 
 Entry points: `run_pieces`, `seed_everything` and `set_random_state`.
 """
@@ -82,7 +82,7 @@ def seed_everything(seed: int) -> None:
 
 
 def set_random_state(state: torch.Tensor) -> None:
-    """Set torch's random state to a state that another process sent.
+    """Set torch's random state to a state received from another process.
 
     Raises:
         ValueError: The state is invalid. torch does not check this and would read past the end of the state.

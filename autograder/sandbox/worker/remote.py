@@ -52,7 +52,7 @@ class StandIns:
     # ---- the grader's models
 
     def model(self, item: m.Model) -> nn.Module:
-        """Return the stand-in for one of the grader's models, in the same training mode."""
+        """Return the stand-in for one of the grader's models, switched to that model's mode (training or evaluation)."""
         if item.id not in self._models:
             self._models[item.id] = self._build_model(item)
         model = self._models[item.id]
