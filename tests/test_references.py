@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -188,9 +189,6 @@ def learns(x):
         losses.append(loss.item())
     return losses
 
-def insides(x):
-    return EncoderLayer(8, 2, 16).self_attention(x, x, x)
-
 def replaced_part(x):
     layer = EncoderLayer(8, 2, 16)
     layer.norm1 = nn.Identity()
@@ -313,10 +311,29 @@ def test_an_error_in_a_reference_is_raised_in_the_calling_code(modules: Student)
     assert "n_heads" in modules.refused()
 
 
-def test_submodules_of_a_reference_cannot_be_used(modules: Student) -> None:
+def test_a_subclass_of_a_reference_can_call_its_submodules(load: Load) -> None:
+    code = """
+def inherited(x):
+    class Layer(EncoderLayer):
+        def forward(self, x):
+            attended, _ = self.self_attention(x, x, value=x)
+            return self.norm1(x + self.dropout(attended))
+    torch.manual_seed(0)
+    layer = Layer(8, 2, 16, dropout=0.5)
+    dropped, result = layer(x), copy.deepcopy(layer).eval()(x)
+    layer.eval()(x).pow(3).sum().backward()
+    return dropped, result, layer.self_attention.query.weight.grad
+"""
     x = torch.randn(2, 3, 8)
-    with pytest.raises(StudentError, match="submodule of the reference solution cannot be called"):
-        modules.insides(x)
+    names: dict[str, Any] = {"copy": copy, "torch": torch, "EncoderLayer": EncoderLayer}
+    exec(code, names)
+    seen = load("day1", "inherited", f"import copy\n{code}", ["EncoderLayer"]).inherited(x)
+    for own, local in zip(seen, names["inherited"](x), strict=True):
+        assert torch.allclose(own, local, atol=1e-6)
+
+
+def test_submodules_of_a_reference_cannot_be_replaced(modules: Student) -> None:
+    x = torch.randn(2, 3, 8)
     with pytest.raises(StudentError, match="`norm1` of the reference solution was replaced"):
         modules.replaced_part(x)
 

@@ -30,6 +30,17 @@ STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 NO_MASK = """def causal_mask(n, device=None):
     raise NotImplementedError("causal_mask")"""
+INHERITED = """class DecoderLayer(EncoderLayer):
+    def __init__(self, d_model, n_heads, d_ff, dropout=0.0):
+        super().__init__(d_model, n_heads, d_ff, dropout)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.norm3 = LayerNorm(d_model)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        attended, _ = self.cross_attention(x, memory, memory, memory_mask)
+        x = self.norm2(x + self.dropout(attended))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))"""
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
@@ -144,6 +155,20 @@ def test_a_mistake_is_named_even_if_it_hides_the_effect_of_an_earlier_one(
     marks = grade(with_cells(with_exercises(solution, day1, names), wrong))
     decoder = by_name(marks)["DecoderLayer"]
     assert (decoder.reference_for, decoder.mistake) == ([], "values from x")
+
+
+def test_a_mistake_in_a_base_class_costs_points_only_once(
+    grade: Grade, solution: NotebookNode, day1: Day
+) -> None:
+    """DecoderLayer inherits the layers of EncoderLayer, including a feed-forward network that lacks dropout."""
+    encoder = {cell.id: cell.source for cell in solution.cells}["EncoderLayer"]
+    wrong = encoder.replace("FeedForward(d_model, d_ff, dropout)", "FeedForward(d_model, d_ff)")
+    assert wrong != encoder
+    names = day1.names[: day1.names.index("DecoderLayer") + 1]
+    answers = {"EncoderLayer": wrong, "DecoderLayer": INHERITED}
+    marks = grade(with_cells(with_exercises(solution, day1, names), answers))
+    assert lost(marks) == ["EncoderLayer"]
+    assert by_name(marks)["DecoderLayer"].reference_for == ["EncoderLayer"]
 
 
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(

@@ -23,19 +23,19 @@ UNCHANGED = (
 )
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 
-_stand_ins: list[types.ModuleType] = []
+_fakes: list[types.ModuleType] = []
 
 
 def assume_concrete_shapes() -> None:
-    """Replace sympy and torch's symbolic shapes with stand-ins, unless one of them has already been imported.
+    """Replace sympy and torch's symbolic shapes with fakes, unless one of them has already been imported.
 
-    The stand-ins contain the names that torch needs to check concrete shapes. Any other name, such as `sympy.symbols`,
+    The fakes contain the names that torch needs to check concrete shapes. Any other name, such as `sympy.symbols`,
     imports the real modules.
     """
     if "sympy" in sys.modules or SHAPES in sys.modules:
         return
-    _stand_in_for("sympy", {"Basic": type("Basic", (), {})})
-    _stand_in_for("torch.utils._sympy.functions", {"Max": max})
+    _fake_module("sympy", {"Basic": type("Basic", (), {})})
+    _fake_module("torch.utils._sympy.functions", {"Max": max})
     answers: dict[str, Callable[..., Any]] = {name: _for_concrete(name) for name in UNCHANGED}
     answers |= {
         "has_guarding_hint": _for_concrete("has_guarding_hint", True),
@@ -44,10 +44,10 @@ def assume_concrete_shapes() -> None:
         "sym_eq": _equal,
         "sym_or": _any,
     }
-    _stand_in_for(SHAPES, answers)
+    _fake_module(SHAPES, answers)
 
 
-def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
+def _fake_module(name: str, attributes: dict[str, Any]) -> None:
     """Create a module with these attributes. If code accesses any other attribute, the real modules are imported."""
 
     def get(attribute: str) -> Any:
@@ -61,24 +61,24 @@ def _stand_in_for(name: str, attributes: dict[str, Any]) -> None:
     package, _, own = name.rpartition(".")
     if package:
         setattr(importlib.import_module(package), own, module)
-    _stand_ins.append(module)
+    _fakes.append(module)
 
 
 def _real(name: str) -> types.ModuleType:
     """Import all the real modules, and return the one called `name`.
 
-    Modules may still refer to a stand-in, so each stand-in gets all attributes of the real module.
+    Modules may still refer to a fake, so each fake gets all attributes of the real module.
     """
-    for module in _stand_ins:
+    for module in _fakes:
         if sys.modules.get(module.__name__) is module:
             del sys.modules[module.__name__]
-    for module in _stand_ins:
+    for module in _fakes:
         module.__dict__.update(importlib.import_module(module.__name__).__dict__)
     return sys.modules[name]
 
 
 def _for_concrete(name: str, answer: bool | None = None) -> Callable[..., Any]:
-    """Return a stand-in for the function called `name`.
+    """Return a fake for the function called `name`.
 
     For a concrete value, it returns `answer` or, by default, the value itself. For a symbolic value, it calls the real
     function.

@@ -1,4 +1,4 @@
-"""Describe modules so that other processes can create handles to them, and call modules with the tensors that a handle sends.
+"""Describe modules so that other processes can create proxies for them, and call modules with the tensors that a proxy sends.
 
 Both processes refer to a module's parts by position, because it would be slow to look up every path in each call.
 """
@@ -16,7 +16,7 @@ Place = tuple[int, str]
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Return the data needed to build a handle: submodules, parameters and buffers by name, and plain attributes."""
+    """Return the data needed to build a proxy: submodules, parameters and buffers by name, and plain attributes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     return {
         "id": id(module),
@@ -79,14 +79,19 @@ class FunctionalModule:
         tensors: Sequence[Tensor],
         modes: Sequence[bool],
     ) -> Any:
-        """Call a method with the given parameters, buffers and training modes, in the order used by `describe_module`."""
-        for module, training in zip(self._modules, modes, strict=True):
-            module.training = training
+        """Call a method with the given parameters, buffers and training modes, in the order used by `describe_module`.
+
+        `method` is a method of the module or, as in "norm1.forward", of one of its submodules.
+        """
+        for part, training in zip(self._modules, modes, strict=True):
+            part.training = training
         for (position, name), tensor in zip(self._tensors, tensors, strict=True):
             owner = self._modules[position]
             kind: dict[str, Any] = (
                 owner._parameters if name in owner._parameters else owner._buffers
             )
             kind[name] = tensor
-        called = self._module if method == "forward" else getattr(self._module, method)
+        path, _, name = method.rpartition(".")
+        module = self._module.get_submodule(path)
+        called = module if name == "forward" else getattr(module, name)
         return called(*args, **kwargs)

@@ -45,14 +45,14 @@ from autograder.sandbox.worker.objects import (
     load_weights,
     read,
 )
-from autograder.sandbox.worker.remote import Ask, StandIns
+from autograder.sandbox.worker.proxies import Proxies, SendQuestion
 
 
 class Worker:
     """One exercise's code, the objects that it created, and the calls whose graphs are kept."""
 
-    def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
-        self._stand_ins = StandIns(ask, self._to_wire, self._from_wire)
+    def __init__(self, ask: SendQuestion, announce: Callable[[m.Running], None]) -> None:
+        self._proxies = Proxies(ask, self._to_wire, self._from_wire)
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
@@ -119,7 +119,7 @@ class Worker:
         lines = [f"{line}\n" for line in request.source.split("\n")]
         linecache.cache[FILE] = (len(request.source), None, lines, FILE)
         for reference in request.references:
-            setattr(self._module, reference.name, self._stand_ins.reference(reference))
+            setattr(self._module, reference.name, self._proxies.reference(reference))
         errors = run_pieces(
             self._module,
             lines,
@@ -150,7 +150,7 @@ class Worker:
         return m.Answer(
             data,
             changed_arguments(function, args, kwargs, tensors, before),
-            self._stand_ins.modes(),
+            self._proxies.modes(),
             self.hits,
             *((cost.operations, cost.largest) if isinstance(cost, CostCounter) else ()),
         )
@@ -222,7 +222,7 @@ class Worker:
             new = torch.Generator().manual_seed(item.seed)
             return self._generators.setdefault(item.id, new)
         if isinstance(item, m.Model):
-            return self._stand_ins.model(item)
+            return self._proxies.model(item)
         raise m.WireError("the message contains a value that the grader never sends")
 
     def _failure(self, error: BaseException) -> m.Failure:
@@ -235,7 +235,7 @@ class Worker:
             bases,
             line_of(error),
             self.hits[:20],
-            self._stand_ins.modes(),
+            self._proxies.modes(),
             is_meta_read(error),
         )
 

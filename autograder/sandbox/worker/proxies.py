@@ -1,7 +1,7 @@
-"""Create stand-ins in the student's process for the grader's models and for reference solutions in other processes.
+"""Create proxies in the student's process for the grader's models and for reference solutions in other processes.
 
-Calling a stand-in sends the arguments to the grader in a request. The result is differentiable with respect to the
-tensors that were sent. Entry point: `StandIns`.
+Calling a proxy sends the arguments to the grader in a request. The result is differentiable with respect to the
+tensors that were sent. Entry point: `Proxies`.
 """
 
 from __future__ import annotations
@@ -20,28 +20,39 @@ from autograder.protocol.encoding import Outgoing
 from autograder.sandbox.worker.describe import MODULE
 from autograder.sandbox.worker.functional import modules_at, places, tensor_at
 
-Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
+SendQuestion = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
+CallPart = Callable[[nn.Module, str, tuple[Any, ...], dict[str, Any]], Any]
 ERRORS = (
     *("ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError"),
     *("NotImplementedError", "OverflowError", "RuntimeError", "TypeError", "ValueError"),
 )  # fmt: skip
 
 
-class Part(nn.Module):
-    """A stand-in for a submodule of a reference solution. It has parameters and buffers but cannot be called."""
+class ProxyPart(nn.Module):
+    """A proxy for a submodule of a reference solution. Code in a subclass of the solution may call it."""
 
-    def forward(self, *_: Any, **__: Any) -> Any:
-        """Raise RuntimeError, because a submodule of the reference solution cannot be called separately."""
-        raise RuntimeError(
-            "a submodule of the reference solution cannot be called; call the whole module"
-        )
+    def __init__(self, whole: nn.Module, path: str, call: CallPart) -> None:
+        super().__init__()
+        self._origin = (
+            whole,
+            path,
+            call,
+        )  # a tuple, so that torch does not register the whole as a submodule
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Forward the call to the submodule."""
+        whole, path, call = self._origin
+        return call(whole, path, args, kwargs)
 
 
-class StandIns:
-    """The stand-ins in one worker. This class creates them and sends their requests to the grader."""
+class Proxies:
+    """The proxies in one worker. This class creates them and sends their requests to the grader."""
 
     def __init__(
-        self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
+        self,
+        ask: SendQuestion,
+        to_wire: Callable[[Any], m.Value],
+        from_wire: Callable[[m.Value], Any],
     ) -> None:
         self._ask = ask
         self._to_wire = to_wire
@@ -52,7 +63,7 @@ class StandIns:
     # ---- the grader's models
 
     def model(self, item: m.Model) -> nn.Module:
-        """Return the stand-in for one of the grader's models, switched to that model's mode (training or evaluation)."""
+        """Return the proxy for one of the grader's models, switched to that model's mode (training or evaluation)."""
         if item.id not in self._models:
             self._models[item.id] = self._build_model(item)
         model = self._models[item.id]
@@ -68,8 +79,8 @@ class StandIns:
 
     def _build_model(self, model: m.Model) -> nn.Module:
         def method(name: str) -> Callable[..., Any]:
-            def call(stand_in: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                training, grad = _in_training(stand_in), torch.is_grad_enabled()
+            def call(proxy: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                training, grad = _in_training(proxy), torch.is_grad_enabled()
 
                 def question(data: m.Data, keep: int) -> m.Ask:
                     return m.Ask(model.id, name, data, training, grad, keep)
@@ -79,13 +90,13 @@ class StandIns:
             return call
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
-        stand_in: nn.Module = kind()
+        proxy: nn.Module = kind()
         # Add a parameter and a submodule in case student code reads a parameter's dtype or sets a submodule's mode.
-        stand_in.weight = nn.Parameter(torch.zeros(1))
-        stand_in.part = nn.Identity()
+        proxy.weight = nn.Parameter(torch.zeros(1))
+        proxy.part = nn.Identity()
         for name, value in model.attributes:
-            setattr(stand_in, name, decode_value(value, [], self._from_wire))
-        return stand_in
+            setattr(proxy, name, decode_value(value, [], self._from_wire))
+        return proxy
 
     # ---- references
 
@@ -107,21 +118,30 @@ class StandIns:
         return function
 
     def _init(self, name: str, parameters: list[str] | None) -> Callable[..., None]:
-        def __init__(handle: nn.Module, *args: Any, **kwargs: Any) -> None:
-            nn.Module.__init__(handle)
+        # A function, because `copy.deepcopy` would copy a method together with this object.
+        def call_part(
+            whole: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            return self._call_object(whole, f"{path}.forward", [list(args), kwargs])
+
+        def __init__(proxy: nn.Module, *args: Any, **kwargs: Any) -> None:
+            nn.Module.__init__(proxy)
             arguments = [list(args), _known(kwargs, parameters)]
-            _build(handle, self._refer_randomly(name, "", arguments))
+            _build_proxy(proxy, self._refer_randomly(name, "", arguments), call_part)
 
         return __init__
 
     def _method(self, method: str, parameters: list[str] | None) -> Callable[..., Any]:
-        def call(handle: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            made: dict[str, Any] = handle._reference  # type: ignore[assignment]
-            arguments = [list(args), _known(kwargs, parameters), *_state(handle)]
-            return self._refer_randomly(made["id"], method, arguments)
+        def call(proxy: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            return self._call_object(proxy, method, [list(args), _known(kwargs, parameters)])
 
         call.__name__ = method
         return call
+
+    def _call_object(self, proxy: nn.Module, method: str, arguments: list[Any]) -> Any:
+        """Call a method of a reference object with the proxy's tensors and training modes."""
+        made: dict[str, Any] = proxy._reference  # type: ignore[assignment]
+        return self._refer_randomly(made["id"], method, [*arguments, *_proxy_state(proxy)])
 
     def _refer(self, target: str | int, method: str, arguments: list[Any]) -> Any:
         grad = torch.is_grad_enabled()
@@ -179,12 +199,12 @@ def _known(kwargs: dict[str, Any], parameters: list[str] | None) -> dict[str, An
     return {name: value for name, value in kwargs.items() if name in parameters}
 
 
-def _build(handle: nn.Module, made: dict[str, Any]) -> None:
-    """Add the reference object's submodules, parameters, buffers and plain attributes to a handle."""
-    parts = {"": handle}
+def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) -> None:
+    """Add the reference object's submodules, parameters, buffers and plain attributes to a proxy."""
+    parts = {"": proxy}
     for path, is_list in made["modules"]:
         owner, _, name = path.rpartition(".")
-        parts[path] = nn.ModuleList() if is_list else Part()
+        parts[path] = nn.ModuleList() if is_list else ProxyPart(proxy, path, call_part)
         parts[owner].add_module(name, parts[path])
     # Ensure that a parameter with two names is created only once.
     own: dict[int, nn.Parameter] = {}
@@ -202,7 +222,7 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
         setattr(parts[owner], name, value)
     modules = [path for path, _ in made["modules"]]
     tensors = [*made["parameters"], *made["buffers"]]
-    handle._reference = {  # type: ignore[assignment]
+    proxy._reference = {  # type: ignore[assignment]
         "id": made["id"],
         "modules": modules,
         "module_places": places(modules, modules),
@@ -211,17 +231,17 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
     }
 
 
-def _state(handle: nn.Module) -> tuple[list[Tensor], list[bool]]:
-    """Return a handle's tensors and the training modes of the handle and its submodules.
+def _proxy_state(proxy: nn.Module) -> tuple[list[Tensor], list[bool]]:
+    """Return a proxy's tensors, and the training modes of the proxy and its submodules.
 
     Raises:
-        RuntimeError: A submodule or parameter of the handle was replaced or removed.
+        RuntimeError: A submodule or parameter of the proxy was replaced or removed.
     """
-    made: dict[str, Any] = handle._reference  # type: ignore[assignment]
-    _, *submodules = modules_at(handle, made["module_places"])
-    modules = [handle]
+    made: dict[str, Any] = proxy._reference  # type: ignore[assignment]
+    _, *submodules = modules_at(proxy, made["module_places"])
+    modules = [proxy]
     for path, module in zip(made["modules"], submodules, strict=True):
-        if module is None or type(module) not in (Part, nn.ModuleList):
+        if module is None or type(module) not in (ProxyPart, nn.ModuleList):
             raise RuntimeError(
                 f"the submodule `{path}` of the reference solution was replaced; leave it unchanged"
             )
