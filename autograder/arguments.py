@@ -134,7 +134,7 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
     """Write marks as JSON.
 
     Raises:
-        StoreError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     from autograder.course.output_files import open_output
     from autograder.marks import model

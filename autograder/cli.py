@@ -73,7 +73,7 @@ app.command()(store_commands.forget)
 def main() -> None:
     """Run a command. Print expected errors on one line, without a traceback."""
     from autograder.course.config import CourseError
-    from autograder.course.state_folder import StoreError
+    from autograder.course.output_files import FileError
     from autograder.grading.errors import ClusterError, WorkerKilled
 
     try:
@@ -83,7 +83,7 @@ def main() -> None:
         sys.exit(3)
     except (
         CourseError,
-        StoreError,
+        FileError,
         WorkerKilled,
         ServerLost,
         ClusterError,

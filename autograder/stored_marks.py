@@ -18,7 +18,7 @@ def adjustments(day: Day) -> Adjustments:
     """Return the manual points and comments, including those from nbgrader's gradebook.
 
     Raises:
-        StoreError: The overrides or the gradebook cannot be read.
+        FileError: The overrides or the gradebook cannot be read.
     """
     from autograder.marks.adjustments import Adjustments, read_stored
 
@@ -35,7 +35,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
 
     Raises:
         CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
+        FileError: The times cannot be stored.
     """
     from autograder.export import worksheet_times
 
@@ -54,7 +54,7 @@ def update_times(
 
     Raises:
         CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
+        FileError: The times cannot be stored.
     """
     from autograder.export import worksheet_times
 
@@ -68,12 +68,12 @@ def update_times(
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
     """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet` is true."""
-    from autograder.course.state_folder import StoreError
+    from autograder.course.output_files import FileError
     from autograder.marks.adjustments import read_stored
 
     try:
         return adjustments(day)
-    except StoreError as error:
+    except FileError as error:
         if not quiet:
             print_warning(error)
         return read_stored(day)
@@ -83,7 +83,7 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
     """Return the current marks in the store, with manual points and comments applied.
 
     Raises:
-        StoreError: The store cannot be read.
+        FileError: The store cannot be read.
         CourseError: The store has no marks for the day.
     """
     from autograder.course.config import CourseError

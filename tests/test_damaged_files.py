@@ -10,7 +10,8 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError
-from autograder.course.state_folder import StoreError, course_folder
+from autograder.course.output_files import FileError
+from autograder.course.state_folder import course_folder
 from autograder.export.feedback_files import deliver
 from autograder.feedback.sentences import Texts
 from autograder.marks import overrides
@@ -64,6 +65,6 @@ def test_damaged_overrides(tmp_path: Path) -> None:
             with OverrideStore(tmp_path) as store:
                 store.read("day1")
                 store.times("day1", UTC)
-        except StoreError:
+        except FileError:
             continue
         assert data not in cases, "the damage was not noticed"

@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from autograder.course.state_folder import VARIABLE, StoreError, secret
+from autograder.course.output_files import FileError
+from autograder.course.state_folder import VARIABLE, secret
 from autograder.marks import engine_version
 from autograder.marks import model as m
 from autograder.marks.engine_version import engine_files
@@ -172,11 +173,11 @@ def test_a_secret_that_is_empty_or_unreadable_is_refused(
     secret(tmp_path)
     file = tmp_path / ".autograder" / "secret"
     file.write_text("\n")
-    with pytest.raises(StoreError, match="secret is empty"):
+    with pytest.raises(FileError, match="secret is empty"):
         secret(tmp_path)
     file.unlink()
     file.mkdir()
-    with pytest.raises(StoreError, match="secret cannot be read: Is a directory"):
+    with pytest.raises(FileError, match="secret cannot be read: Is a directory"):
         secret(tmp_path)
 
 
@@ -197,7 +198,7 @@ def full_disk(file: Path) -> Iterator[None]:
 def test_a_full_disk_leaves_the_old_marks_current(history: History) -> None:
     history.add(BASIS, some_marks(1.0), Path("in"))
     large = msgspec.structs.replace(some_marks(2.0), problems=["x" * 100_000])
-    with full_disk(history.file), pytest.raises(StoreError, match=r"marks\.db cannot be written"):
+    with full_disk(history.file), pytest.raises(FileError, match=r"marks\.db cannot be written"):
         history.add(BASIS, large, Path("in"))
     assert history.current("day1") == [some_marks(1.0)]
     history.add(BASIS, large, Path("in"))
@@ -227,9 +228,9 @@ def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
     try:
         with as_nobody(), History(tmp_path) as history:
             assert history.current("day1") == [some_marks()]
-            with pytest.raises(StoreError, match="cannot be written: "):
+            with pytest.raises(FileError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
-            with pytest.raises(StoreError, match="Permission denied"), history.lock("day1"):
+            with pytest.raises(FileError, match="Permission denied"), history.lock("day1"):
                 pytest.fail("a read-only store was locked")
     finally:
         for place in (tmp_path, history.file.parent, history.file):
@@ -249,18 +250,18 @@ def test_a_damaged_store_is_reported_before_grading(tmp_path: Path) -> None:
     overwrite(history.file, 4096)  # the second page of the database contains marks
     with (
         History(tmp_path) as history,
-        pytest.raises(StoreError, match=r"is damaged: .* Move the file elsewhere"),
+        pytest.raises(FileError, match=r"is damaged: .* Move the file elsewhere"),
         history.lock("day1"),
     ):
         pytest.fail("the damaged store was not detected")
     overwrite(history.file, 0)
-    with pytest.raises(StoreError, match="is damaged: file is not a database"):
+    with pytest.raises(FileError, match="is damaged: file is not a database"):
         History(tmp_path)
 
 
 def test_a_store_from_a_newer_version_is_rejected(history: History) -> None:
     sqlite3.connect(history.file).execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer version"):
+    with pytest.raises(FileError, match="newer version"):
         History(history.file.parents[1])
 
 
@@ -272,7 +273,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
         done = command(tmp_path, "grade", "day1", "in", "--jobs", "1")
         with history.lock("day2"):
             pass
-        with pytest.raises(StoreError, match="is already being graded"), history.lock("day1"):
+        with pytest.raises(FileError, match="is already being graded"), history.lock("day1"):
             pytest.fail("the same day was locked twice")
     assert (done.returncode, done.stdout) == (2, "")
     assert "day1 is already being graded. The other run was started by " in done.stderr

@@ -22,7 +22,7 @@ from autograder.recognition.observations import (
 )
 from autograder.recognition.recording import Recorder
 from autograder.recognition.signatures import find_match, make_signature
-from autograder.sandbox.process import Reply
+from autograder.sandbox.process import AnswerQuestion
 
 KEY = "k" * MAX_STRING
 SCALAR = m.TensorMeta("float32", [1] * 16, [0] * 16, 0, False)
@@ -74,7 +74,7 @@ class CallingModels:
     """A worker that calls a model of the grader with 2000 different inputs before it responds to a request."""
 
     def request(
-        self, request: m.Request, payload: Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         for size in range(2000):
             meta = m.TensorMeta("float32", [size], [1], 0, False)

@@ -15,8 +15,7 @@ import pytest
 from autograder.arguments import write_marks
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.course.output_files import open_output, write_output
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError, open_output, write_output
 from autograder.export.feedback_files import deliver
 from autograder.export.write import export
 from autograder.feedback import class_analysis, class_page, sentences, student_page
@@ -76,7 +75,7 @@ def test_a_full_disk_does_not_destroy_earlier_output(
     write(day, folder)
     before = {file: file.read_bytes() for file in folder.iterdir()}
     assert before
-    with full_disk(), pytest.raises(StoreError, match="cannot be written: File too large"):
+    with full_disk(), pytest.raises(FileError, match="cannot be written: File too large"):
         write(day, folder)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
@@ -92,7 +91,7 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
     for content in (None, b"old"):
         if content:
             file.write_bytes(content)
-        with pytest.raises(StoreError, match="No space left"):
+        with pytest.raises(FileError, match="No space left"):
             write_half(file)
         assert [one.read_bytes() for one in tmp_path.iterdir()] == ([content] if content else [])
 

@@ -15,7 +15,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
 from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
-from autograder.grading.runner import Job
+from autograder.grading.runner import RunSettings
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import find_match
@@ -246,7 +246,7 @@ def recognize_code(grader: Grader, name: str, source: str) -> str | None:
 
 def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
     """Grade an exercise's code with an arbitrary seed. Return the recognised mistake, or None."""
-    tests = grader.exercises.grade_source(exercise, source, Job("some submission")).tests
+    tests = grader.exercises.grade_source(exercise, source, RunSettings("some submission")).tests
     return grader.exercises.recognizer.recognize(
         exercise, source, [test.name for test in tests if not test.passed]
     )
@@ -315,7 +315,9 @@ def test_a_known_mistake_loses_points_for_any_seed(
     for mistake in grader.exercises.recognizer.mistakes[exercise]:
         source = grader.exercises.recognizer.source(mistake)
         for seed in ("one", "another", "a third"):
-            marks = grader.exercises.grade_source(exercise_of(day, exercise), source, Job(seed))
+            marks = grader.exercises.grade_source(
+                exercise_of(day, exercise), source, RunSettings(seed)
+            )
             assert marks.points < marks.max_points, (mistake.name, seed)
 
 

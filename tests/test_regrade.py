@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from msgspec.structs import replace
 
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError
 from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.history import History
@@ -163,7 +163,7 @@ def test_regrade_says_that_marks_could_not_be_stored(
     changed_course: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
-        raise StoreError("marks.db cannot be written: disk full")
+        raise FileError("marks.db cannot be written: disk full")
 
     monkeypatch.setattr(History, "add", fail)
     done = run(changed_course, "regrade", "day1", "--write")

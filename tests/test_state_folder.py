@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from autograder.course import state_folder
+from autograder.course.output_files import write_atomically
 from tests import small_course
 
 
@@ -53,7 +54,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"old")
     with pytest.raises(PermissionError):
-        state_folder.write_atomically(file, b"new", refuse)
+        write_atomically(file, b"new", refuse)
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 

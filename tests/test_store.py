@@ -15,7 +15,7 @@ from rich.console import Console
 
 from autograder.cli import main
 from autograder.console import print_summary
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError
 from autograder.feedback import terminal_table
 from autograder.marks import class_list
 from autograder.marks.history import History
@@ -250,7 +250,7 @@ def test_a_store_of_version_1_can_be_read_without_write_access(root: Path) -> No
     try:
         with as_nobody(), History(root) as history:
             assert len(history.current("day1")) == len(UPGRADED)
-            with pytest.raises(StoreError, match="cannot be written"):
+            with pytest.raises(FileError, match="cannot be written"):
                 history.forget("day1", "eve")
     finally:
         for place in (root, file.parent, file):

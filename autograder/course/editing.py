@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import FILE, Course, CourseError, Include
-from autograder.course.state_folder import write_atomically
+from autograder.course.output_files import write_atomically
 
 
 @contextlib.contextmanager

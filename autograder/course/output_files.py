@@ -1,15 +1,23 @@
-"""Write output files. If writing fails, the existing file is kept. Entry point: `open_output`."""
+"""Write files. If writing fails, the existing file is kept. Entry points: `open_output` and `write_atomically`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from autograder.course.state_folder import atomic_file, write_error
+
+class FileError(Exception):
+    """Raised when a file cannot be read or written. The message gives the reason."""
+
+
+def write_error(file: Path, error: OSError) -> FileError:
+    """Convert an OSError to a `FileError`."""
+    return FileError(f"{file} cannot be written: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -21,7 +29,7 @@ def open_output(file: Path) -> Iterator[BinaryIO]:
     user cannot create new files.
 
     Raises:
-        StoreError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     try:
         with _open_new(file) as new:
@@ -34,7 +42,7 @@ def write_output(file: Path, data: bytes) -> None:
     """Write data to a file in the same way as `open_output`.
 
     Raises:
-        StoreError: The file cannot be written.
+        FileError: The file cannot be written.
     """
     with open_output(file) as new:
         new.write(data)
@@ -44,7 +52,7 @@ def make_folder(folder: Path, parents: bool = False) -> None:
     """Create a folder unless it exists.
 
     Raises:
-        StoreError: The folder cannot be created.
+        FileError: The folder cannot be created.
     """
     try:
         folder.mkdir(parents=parents, exist_ok=True)
@@ -68,3 +76,30 @@ def _umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
+
+
+def write_atomically(
+    file: Path, data: bytes, publish: Callable[[str, Path], None] = os.replace
+) -> None:
+    """Write a file (mode 0600) atomically; see `atomic_file`."""
+    with atomic_file(file, 0o600, publish) as new:
+        new.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(
+    file: Path, mode: int, publish: Callable[[str, Path], None] = os.replace
+) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete. If the block fails, nothing is changed.
+
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` raises
+    FileExistsError.
+    """
+    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
+    try:
+        with os.fdopen(descriptor, "wb") as new:
+            os.fchmod(descriptor, mode)
+            yield new
+        publish(part, file)
+    finally:
+        Path(part).unlink(missing_ok=True)

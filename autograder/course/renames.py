@@ -1,4 +1,4 @@
-"""Find exercises by their names in earlier releases. Entry points: `older_names`, `known_names` and `first_name`."""
+"""Find exercises by their names in earlier releases. Entry points: `older_names`, `known_names` and `original_name_of`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def known_names(day: Day) -> tuple[str, ...]:
     return (*day.names, *older_names(day))
 
 
-def first_name(exercise: Exercise) -> str:
+def original_name_of(exercise: Exercise) -> str:
     """Return an exercise's original name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
     return next(iter(exercise.renamed_from), exercise.name)

@@ -8,13 +8,14 @@ import os
 import re
 import secrets
 import sqlite3
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
+
+from autograder.course.output_files import FileError, write_atomically, write_error
 
 T = TypeVar("T")
 VARIABLE = "AUTOGRADER_SECRET"
@@ -22,25 +23,16 @@ VERSION = re.compile(r"-[0-9a-f]{16}\b")  # in the names of caches
 KEPT_VERSIONS = 3
 
 
-class StoreError(Exception):
-    """Raised when a file in `.autograder/` cannot be read or written. The message gives the reason."""
-
-
-def write_error(file: Path, error: OSError) -> StoreError:
-    """Convert an OSError to a `StoreError`."""
-    return StoreError(f"{file} cannot be written: {error.strerror}")
-
-
 @contextlib.contextmanager
 def store_errors(file: Path, action: str, advice: str = "") -> Iterator[None]:
-    """Convert SQLite and file-system errors to a StoreError with a one-sentence message, plus advice if `file` is damaged."""
+    """Convert SQLite and file-system errors to a FileError with a one-sentence message, plus advice if `file` is damaged."""
     try:
         yield
     except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
-        raise StoreError(f"{file} cannot be {action}: {error}") from None
+        raise FileError(f"{file} cannot be {action}: {error}") from None
     # In a damaged database, text and even SQLite's own messages may not be UTF-8, and times may not be dates.
     except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError) as error:
-        raise StoreError(f"{file} is damaged: {error}. {advice}".rstrip()) from None
+        raise FileError(f"{file} is damaged: {error}. {advice}".rstrip()) from None
     except OSError as error:
         raise write_error(file, error) from None
 
@@ -49,7 +41,7 @@ def course_folder(root: Path) -> Path:
     """Return the course's `.autograder/` folder, and create it if it does not exist.
 
     Raises:
-        StoreError: The folder cannot be created.
+        FileError: The folder cannot be created.
     """
     folder = root / ".autograder"
     try:
@@ -65,7 +57,7 @@ def secret(root: Path) -> bytes:
     The secret is the value of `AUTOGRADER_SECRET`, or else the content of a file (mode 0600) that is created on first use.
 
     Raises:
-        StoreError: The file is empty, or it cannot be read or created.
+        FileError: The file is empty, or it cannot be read or created.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -80,9 +72,9 @@ def secret(root: Path) -> bytes:
     try:
         found = file.read_bytes()
     except OSError as error:
-        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
+        raise FileError(f"{file} cannot be read: {error.strerror}") from None
     if not found.strip():
-        raise StoreError(
+        raise FileError(
             f"{file} is empty, so students could predict test inputs. Restore it from a backup to keep the inputs "
             "of earlier runs, or delete it to create a new one"
         )
@@ -93,7 +85,7 @@ def read_cache(root: Path, name: str) -> bytes | None:
     """Return the data cached under this name, or None if the cache file is missing or unreadable."""
     try:
         return (course_folder(root) / name).read_bytes()
-    except (StoreError, OSError):
+    except (FileError, OSError):
         return None
 
 
@@ -101,7 +93,7 @@ def open_cache(root: Path, name: str) -> BinaryIO | None:
     """Open the file cached under this name for reading, or return None if it is missing or unreadable."""
     try:
         return (course_folder(root) / name).open("rb")
-    except (StoreError, OSError):
+    except (FileError, OSError):
         return None
 
 
@@ -120,7 +112,7 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
     If the name contains a version, keep only the `KEPT_VERSIONS` newest files of its kind. Each change to a course creates
     a new version.
     """
-    with contextlib.suppress(StoreError, OSError):
+    with contextlib.suppress(FileError, OSError):
         folder = course_folder(root)
         write_atomically(folder / name, data)
         kind, *version = VERSION.split(name, 1)
@@ -139,35 +131,8 @@ def computation_lock(root: Path, name: str) -> Iterator[None]:
     meantime. If the folder is not writable, nothing is locked.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(StoreError, OSError):
+        with contextlib.suppress(FileError, OSError):
             file = stack.enter_context((course_folder(root) / "computing.lock").open("wb"))
             # The lock for each name is one byte of this file, so that one file is enough for all names.
             fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
         yield
-
-
-def write_atomically(
-    file: Path, data: bytes, publish: Callable[[str, Path], None] = os.replace
-) -> None:
-    """Write a file (mode 0600) atomically; see `atomic_file`."""
-    with atomic_file(file, 0o600, publish) as new:
-        new.write(data)
-
-
-@contextlib.contextmanager
-def atomic_file(
-    file: Path, mode: int, publish: Callable[[str, Path], None] = os.replace
-) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when it is complete. If the block fails, nothing is changed.
-
-    `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` raises
-    FileExistsError.
-    """
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
-    try:
-        with os.fdopen(descriptor, "wb") as new:
-            os.fchmod(descriptor, mode)
-            yield new
-        publish(part, file)
-    finally:
-        Path(part).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Exercise
-from autograder.course.renames import first_name
+from autograder.course.renames import original_name_of
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch
@@ -64,7 +64,7 @@ class Attempt:
     ) -> None:
         self._server = server
         self._exercise = exercise
-        self._name = first_name(exercise)
+        self._name = original_name_of(exercise)
         self._source = source
         self._seed = seed
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)

@@ -18,7 +18,7 @@ from autograder.protocol.autograd import make_differentiable
 from autograder.protocol.decoding import decode_tensors, decode_value
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.plain_text import escaped
-from autograder.sandbox.process import Reply
+from autograder.sandbox.process import AnswerQuestion
 
 MAX_NAME = 200  # maximum length of a class's or operator's name
 
@@ -27,7 +27,7 @@ class Channel(Protocol):
     """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` in this process."""
 
     def request(
-        self, request: m.Request, payload: Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]: ...
 
     def stop(self) -> int: ...

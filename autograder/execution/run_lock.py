@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autograder.course.state_folder import StoreError, course_folder
+from autograder.course.output_files import FileError
+from autograder.course.state_folder import course_folder
 
 FILES = ("turnstile.lock", "tests.lock")
 
@@ -59,7 +60,7 @@ class RunLock:
 
     def _open(self) -> tuple[int, int] | None:
         if self._files is None and self._root is not None:
-            with contextlib.suppress(StoreError, OSError):
+            with contextlib.suppress(FileError, OSError):
                 folder = course_folder(self._root)
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 turnstile, tests = (os.open(folder / name, flags, 0o600) for name in FILES)

@@ -59,7 +59,7 @@ def deliver(
 
     Raises:
         CourseError: The worksheet or an earlier zip is invalid.
-        StoreError: The output cannot be written.
+        FileError: The output cannot be written.
     """
     if to == "folder":
         files, problems = student_page.write(student_page.recipients(rows), texts, out)

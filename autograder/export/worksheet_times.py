@@ -23,7 +23,7 @@ def store(day: Day, file: Path) -> tuple[str, list[str]]:
 
     Raises:
         CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
+        FileError: The times cannot be stored.
     """
     times, notes = Worksheet.read(file).submission_times()
     with OverrideStore(day.root) as opened:
@@ -59,7 +59,7 @@ def update(
 
     Raises:
         CourseError: The file is not a worksheet.
-        StoreError: The times cannot be stored.
+        FileError: The times cannot be stored.
     """
     class_ = list(class_)
     _store_files(day, class_)

@@ -40,7 +40,7 @@ def export(
 
     Raises:
         CourseError: The roster or `into` is invalid, or the format does not support `into` or `column`.
-        StoreError: The output cannot be written.
+        FileError: The output cannot be written.
     """
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")

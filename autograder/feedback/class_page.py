@@ -42,7 +42,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
     """Write `report.html` and the CSV files to a folder, and return their paths.
 
     Raises:
-        StoreError: The folder or a file cannot be written.
+        FileError: The folder or a file cannot be written.
     """
     make_folder(folder)
     page = folder / "report.html"

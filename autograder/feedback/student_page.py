@@ -151,7 +151,7 @@ def write(
     Return the files, and a message for each page that could not be written because of an internal error.
 
     Raises:
-        StoreError: The folder or a file cannot be written.
+        FileError: The folder or a file cannot be written.
     """
     make_folder(folder)
     taken: set[str] = set()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError
 from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
 from autograder.grading.executor import Executor
@@ -34,7 +34,7 @@ class ClassRun:
     history: History | None = None
     force: bool = False  # whether to grade unchanged submissions again
     is_current: bool = True  # whether this run's marks become the current marks
-    on_store_error: Callable[[StoreError], None] = lambda error: None
+    on_store_error: Callable[[FileError], None] = lambda error: None
     reused: int = 0  # number of submissions whose marks were stored by an earlier run
     unstored: int = 0  # number of submissions whose marks could not be stored
     replacements: list[Replacement] = field(default_factory=list)  # students who submitted again
@@ -111,14 +111,14 @@ class ClassRun:
             for basis in bases:
                 if marks := self.history.find(basis, submission):
                     return basis, marks
-        except StoreError as error:
+        except FileError as error:
             self.on_store_error(error)
         return bases[0], None
 
     def _is_from_earlier_run(self, basis: Basis) -> bool:
         try:
             return self.history is not None and self.history.is_from_earlier_run(basis)
-        except StoreError as error:
+        except FileError as error:
             self.on_store_error(error)
             return False
 
@@ -128,11 +128,11 @@ class ClassRun:
             return
         try:
             self.replacements += self.history.add(basis, marks, found.under, self.is_current)
-        except StoreError as error:
+        except FileError as error:
             self.unstored += 1
             self.on_store_error(error)
         except Exception as error:
             self.unstored += 1
             activity = f"storing the marks of {marks.student}"
             message = internal_errors.log(self.day.root, activity, error)
-            self.on_store_error(StoreError(message))
+            self.on_store_error(FileError(message))

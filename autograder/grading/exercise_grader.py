@@ -18,7 +18,7 @@ from autograder.execution.attempt import Outcome, not_allowed_message
 from autograder.execution.source import Source, join_units
 from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
-from autograder.grading.runner import Job, Runner
+from autograder.grading.runner import Runner, RunSettings
 from autograder.grading.scoring import no_points, score
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import ExerciseMarks
@@ -59,7 +59,7 @@ class ExerciseGrader:
         return Recognizer(self.key, self.server)
 
     def grade_slice(
-        self, exercise: Exercise, code: Slice, job: Job, replaced: Sequence[str] = ()
+        self, exercise: Exercise, code: Slice, settings: RunSettings, replaced: Sequence[str] = ()
     ) -> GradedExercise:
         """Run an exercise's tests, unless its code is missing, unchanged or too long, or uses forbidden functions."""
         tests = self.key.tests[exercise.name]
@@ -74,22 +74,26 @@ class ExerciseGrader:
             marks = no_points(exercise, tests, "not_allowed", not_allowed_message(code.used))
         else:
             source = join_units(code.pieces, self.key.references(replaced))
-            marks = self.grade_source(exercise, source, job, problems)
+            marks = self.grade_source(exercise, source, settings, problems)
         return GradedExercise(marks, code, tuple(problems), tuple(replaced))
 
     def grade_source(
-        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
+        self,
+        exercise: Exercise,
+        source: Source,
+        settings: RunSettings,
+        problems: list[str] | None = None,
     ) -> ExerciseMarks:
         """Run an exercise's tests on the given code in a new process. Append errors from loading the code to `problems`."""
         started = time.monotonic()
-        outcomes = self.runner.outcomes(exercise, source, job, problems)
+        outcomes = self.runner.outcomes(exercise, source, settings, problems)
         marks = self._score(
             exercise, outcomes, source.references.names if source.references else ()
         )
         return msgspec.structs.replace(marks, seconds=round(time.monotonic() - started, 4))
 
     def name_mistake(
-        self, exercise: Exercise, graded: GradedExercise, job: Job, problems: list[str]
+        self, exercise: Exercise, graded: GradedExercise, settings: RunSettings, problems: list[str]
     ) -> str | None:
         """Return the known mistake in a wrong answer, or None.
 
@@ -100,7 +104,7 @@ class ExerciseGrader:
         source = join_units(graded.code.pieces, self.key.references(graded.replaced))
         failed = [test.name for test in graded.marks.tests if not test.passed]
         try:
-            return self.recognizer.recognize(exercise, source, failed, job.budget)
+            return self.recognizer.recognize(exercise, source, failed, settings.budget)
         except CourseError:
             # Students may read this text, so it contains neither the test's name nor the test's message.
             problems.append(

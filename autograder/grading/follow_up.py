@@ -15,7 +15,7 @@ from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.own_code import own_statements
-from autograder.grading.runner import Job
+from autograder.grading.runner import RunSettings
 from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget
@@ -31,9 +31,14 @@ class FollowUp:
     """Grades one submission's exercises again. Adds errors to `problems`."""
 
     def __init__(
-        self, grader: ExerciseGrader, slicer: Slicer, job: Job, problems: list[str]
+        self, grader: ExerciseGrader, slicer: Slicer, settings: RunSettings, problems: list[str]
     ) -> None:
-        self._grader, self._slicer, self._job, self._problems = grader, slicer, job, problems
+        self._grader, self._slicer, self._settings, self._problems = (
+            grader,
+            slicer,
+            settings,
+            problems,
+        )
         self._wider_runs = Budget(WIDER_RUNS, "submission")
         self._can_widen = True
 
@@ -48,13 +53,13 @@ class FollowUp:
         for exercise in self._grader.day.exercises:
             first = best = result[exercise.name]
             try:
-                best = self._substitute(exercise, first, result, self._job)
+                best = self._substitute(exercise, first, result, self._settings)
             except SlicingError as error:
                 self._problems.append(f"exercises could not be graded again: {error}")
             if _lost_points(best) and first.marks.status not in NOT_WIDENED:
                 best = self._widen(exercise, first, best, result)
             if _lost_points(first) and best.marks.status != "not_attempted":
-                mistake = self._grader.name_mistake(exercise, best, self._job, self._problems)
+                mistake = self._grader.name_mistake(exercise, best, self._settings, self._problems)
                 statements = own_statements(best.code, self._grader.day)
                 marks = structs.replace(best.marks, mistake=mistake, statements=statements)
                 result[exercise.name] = replace(best, marks=marks)
@@ -71,25 +76,29 @@ class FollowUp:
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
-        job = Job(self._job.seed, self._wider_runs, has_low_limits=True)
-        wider = self._grade_wide(exercise, code, others, job)
+        settings = RunSettings(self._settings.seed, self._wider_runs, has_low_limits=True)
+        wider = self._grade_wide(exercise, code, others, settings)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
-            job = replace(self._job, observe=None)  # the tests need more time
-            wider = self._grade_wide(exercise, code, others, job)
+            settings = replace(self._settings, observe=None)  # the tests need more time
+            wider = self._grade_wide(exercise, code, others, settings)
         if wider.marks.points <= best.marks.points:
             return best
-        if self._job.observe:
+        if self._settings.observe:
             # Run without a budget, because this only repeats the run that counts, which may have used up the budget.
-            observed = replace(job, budget=None, observe=self._job.observe)
+            observed = replace(settings, budget=None, observe=self._settings.observe)
             self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
         return wider
 
     def _grade_wide(
-        self, exercise: Exercise, code: Slice, others: Mapping[str, GradedExercise], job: Job
+        self,
+        exercise: Exercise,
+        code: Slice,
+        others: Mapping[str, GradedExercise],
+        settings: RunSettings,
     ) -> GradedExercise:
-        wider = replace(self._grader.grade_slice(exercise, code, job), wide=True)
+        wider = replace(self._grader.grade_slice(exercise, code, settings), wide=True)
         try:
-            return self._substitute(exercise, wider, others, job)
+            return self._substitute(exercise, wider, others, settings)
         except SlicingError:
             self._can_widen = False
             return wider
@@ -109,7 +118,7 @@ class FollowUp:
         exercise: Exercise,
         original: GradedExercise,
         others: Mapping[str, GradedExercise],
-        job: Job,
+        settings: RunSettings,
     ) -> GradedExercise:
         """Regrade an exercise, using reference solutions for earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
@@ -118,7 +127,7 @@ class FollowUp:
         def grade_with(replaced: tuple[str, ...]) -> GradedExercise:
             code = self._slicer.slice_again(exercise.name, replaced, original.wide)
             messages: list[str] = []
-            result = self._grader.grade_slice(exercise, code, _record(job, messages), replaced)
+            result = self._grader.grade_slice(exercise, code, _record(settings, messages), replaced)
             return replace(
                 result, problems=original.problems, wide=original.wide, messages=tuple(messages)
             )
@@ -137,15 +146,15 @@ class FollowUp:
         return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
 
 
-def _record(job: Job, messages: list[str]) -> Job:
-    """Return a job that also appends the message of each test, or "" if it passed, to `messages`."""
+def _record(settings: RunSettings, messages: list[str]) -> RunSettings:
+    """Return settings that also append the message of each test, or "" if it passed, to `messages`."""
 
     def observe(replaced: Sequence[str], test: Test, message: str, student: Student | None) -> None:
         messages.append(message)
-        if job.observe:
-            job.observe(replaced, test, message, student)
+        if settings.observe:
+            settings.observe(replaced, test, message, student)
 
-    return replace(job, observe=observe)
+    return replace(settings, observe=observe)
 
 
 def _lost_points(graded: GradedExercise) -> bool:

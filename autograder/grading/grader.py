@@ -18,7 +18,7 @@ from autograder.execution.answer_key import AnswerKey
 from autograder.grading import internal_errors
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
-from autograder.grading.runner import Job, Observer
+from autograder.grading.runner import Observer, RunSettings
 from autograder.grading.seeds import seed_of
 from autograder.grading.stand_in_copies import StandInCopies
 from autograder.grading.substitution import GradedExercise
@@ -96,7 +96,7 @@ class Grader:
         graded: list[GradedExercise] = []
         code = ""
         if submission.readable:
-            job = Job(seed, Budget(self.day.budget, "submission"), observe)
+            settings = RunSettings(seed, Budget(self.day.budget, "submission"), observe)
             with Slicer(self.server, self.slicing_course, submission.cells) as slicer:
                 try:
                     notebook = slicer.slice_all()
@@ -104,11 +104,13 @@ class Grader:
                     code = _hash_graded(notebook)
                     problems += [] if only else self._stand_in_copies.problems(notebook.slices)
                     graded = [
-                        self.exercises.grade_slice(exercise, notebook.slices[exercise.name], job)
+                        self.exercises.grade_slice(
+                            exercise, notebook.slices[exercise.name], settings
+                        )
                         for exercise in exercises
                     ]
                     if not only:
-                        follow_up = FollowUp(self.exercises, slicer, job, problems)
+                        follow_up = FollowUp(self.exercises, slicer, settings, problems)
                         graded = follow_up.grade_again(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")

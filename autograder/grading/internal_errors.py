@@ -8,7 +8,8 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from autograder.course.state_folder import StoreError, course_folder
+from autograder.course.output_files import FileError
+from autograder.course.state_folder import course_folder
 from autograder.marks.model import one_line
 from autograder.protocol.plain_text import escaped
 
@@ -23,7 +24,7 @@ def log(root: Path, activity: str, error: BaseException) -> str:
     log only if the log could be written.
     """
     message = f"{activity}: internal error in the autograder ({type(error).__name__})"
-    with contextlib.suppress(OSError, StoreError):
+    with contextlib.suppress(OSError, FileError):
         file = course_folder(root) / FILE
         # The exception's message may contain a student's text, which must not control the terminal that shows the log.
         text = escaped("".join(traceback.format_exception(error)), keep="\n").encode()

@@ -36,7 +36,7 @@ def open_session(
     Raises:
         ClusterError: The cluster cannot be used.
         CourseError: The roster is invalid.
-        StoreError: The store is damaged or locked by another run, or the secret cannot be read.
+        FileError: The store is damaged or locked by another run, or the secret cannot be read.
         NoIsolation: The sandbox cannot be set up on this machine.
     """
     secret = state_folder.secret(day.root)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from autograder.course.config import CourseError
-from autograder.grading.runner import Job, Runner
+from autograder.grading.runner import Runner, RunSettings
 
 
 def check(runner: Runner) -> None:
@@ -30,7 +30,7 @@ def check(runner: Runner) -> None:
 def _failures(runner: Runner) -> Iterator[str]:
     for exercise in runner.key.day.exercises:
         source = runner.key.solution_source(exercise.name)
-        outcomes = runner.outcomes(exercise, source, Job("0"))
+        outcomes = runner.outcomes(exercise, source, RunSettings("0"))
         for test, outcome in zip(runner.key.tests[exercise.name], outcomes, strict=True):
             if not outcome.passed:
                 place = f" in {outcome.test_line}" if outcome.test_line else ""

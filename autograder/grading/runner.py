@@ -21,7 +21,7 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSettings:
     """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
 
     A run with low limits ends at the first timeout or crash in a test.
@@ -41,30 +41,42 @@ class Runner:
         self.server = server
         self._lock = RunLock(key.day.root)
 
-    def attempt(self, exercise: Exercise, source: Source, job: Job) -> Attempt:
+    def attempt(self, exercise: Exercise, source: Source, settings: RunSettings) -> Attempt:
         """Return a new attempt, which the caller must stop."""
-        if not job.has_low_limits:
-            return Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
+        if not settings.has_low_limits:
+            return Attempt(
+                self.server, exercise, source, settings.seed, settings.budget, self._lock
+            )
         limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
         exercise = replace(exercise, limits=limits)
         return Attempt(
-            self.server, exercise, source, job.seed, job.budget, self._lock, has_low_limits=True
+            self.server,
+            exercise,
+            source,
+            settings.seed,
+            settings.budget,
+            self._lock,
+            has_low_limits=True,
         )
 
     def outcomes(
-        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
+        self,
+        exercise: Exercise,
+        source: Source,
+        settings: RunSettings,
+        problems: list[str] | None = None,
     ) -> list[Outcome]:
         """Return the outcome of each of an exercise's tests. Append errors from loading the code to `problems`."""
-        attempt = self.attempt(exercise, source, job)
+        attempt = self.attempt(exercise, source, settings)
         outcomes: list[Outcome] = []
         try:
             for test in self.key.tests[exercise.name]:
                 outcome = attempt.run_test(test)
                 outcomes.append(outcome)
-                if job.observe:
+                if settings.observe:
                     replaced = source.references.names if source.references else ()
                     message = "" if outcome.passed else outcome.message
-                    job.observe(replaced, test, message, attempt.student)
+                    settings.observe(replaced, test, message, attempt.student)
         finally:
             attempt.stop()
         if problems is not None:
@@ -73,6 +85,6 @@ class Runner:
 
     def passed_tests(self, exercise: Exercise, source: Source) -> set[str]:
         """Return the names of the tests that the code passes with the seed "0"."""
-        outcomes = self.outcomes(exercise, source, Job("0"))
+        outcomes = self.outcomes(exercise, source, RunSettings("0"))
         tests = self.key.tests[exercise.name]
         return {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}

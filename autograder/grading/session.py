@@ -12,7 +12,7 @@ from pathlib import Path
 from autograder.course import renames
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.executor import Executor
 from autograder.marks import class_list, overrides, regrade, resubmissions
@@ -99,7 +99,7 @@ class Session:
     reader: Reader
     history: History | None
     roster: Roster
-    on_store_error: Callable[[StoreError], None]
+    on_store_error: Callable[[FileError], None]
 
     def grade(
         self,
@@ -197,7 +197,7 @@ class Session:
             try:
                 with overrides.OverrideStore(self.day.root) as store:
                     store.add_file_times(self.day.name, files, corrects_times)
-            except StoreError as error:
+            except FileError as error:
                 self.on_store_error(error)
 
     def relabel(self) -> set[str]:

@@ -86,7 +86,7 @@ def read_stored(day: Day) -> Adjustments:
     """Return the overrides and submission times in the course's store. Replace older exercise names with the current ones.
 
     Raises:
-        StoreError: The store cannot be read.
+        FileError: The store cannot be read.
     """
     times = read_times(day)
     if not (day.root / ".autograder" / FILE).exists():

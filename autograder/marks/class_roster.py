@@ -15,7 +15,7 @@ def roster_for(day: Day, file: Path | None = None) -> Roster:
 
     Raises:
         CourseError: The file cannot be read or has an invalid line.
-        StoreError: The store cannot be read.
+        FileError: The store cannot be read.
     """
     roster = roster_file.for_course(day.root, file)
     if roster.entries:

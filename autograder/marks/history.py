@@ -22,7 +22,8 @@ from typing import Self
 
 import msgspec
 
-from autograder.course.state_folder import StoreError, course_folder, store_errors
+from autograder.course.output_files import FileError
+from autograder.course.state_folder import course_folder, store_errors
 from autograder.marks import current_marks, schema
 from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
@@ -76,7 +77,7 @@ class History:
         `times` contains the times from Moodle, which replace the times in the stored marks.
 
         Raises:
-            StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
+            FileError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file, self._times = course_folder(root) / FILE, times
         self._newest = 0  # number of the last grading that an earlier run stored
@@ -86,7 +87,7 @@ class History:
             self._database = schema.prepare(self._database)
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION:
-            raise StoreError(
+            raise FileError(
                 f"{self.file} was written by a newer version of the autograder. Use that version."
             )
 
@@ -108,7 +109,7 @@ class History:
         `older_names` maps older exercise names, which may be in the store, to current names.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         return [entry.marks for entry in self.current_with_paths(day, older_names)]
 
@@ -118,7 +119,7 @@ class History:
         """Return the same marks as `current`, each with its submission's location.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         with self._errors("read"):
             return [
@@ -130,7 +131,7 @@ class History:
         """Return each submission's students and the hash of its code, or "" if nothing was attempted.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         with self._errors("read"):
             return current_marks.codes(self._database, day)
@@ -141,7 +142,7 @@ class History:
         The marks are relabelled with the path and students of `submission`.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         query = f"SELECT marks FROM grading WHERE {SAME_BASIS} ORDER BY id DESC LIMIT 1"
         with self._errors("read"):
@@ -160,7 +161,7 @@ class History:
         """Return whether marks with this basis were stored before this run locked the day.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         query = f"SELECT 1 FROM grading WHERE {SAME_BASIS} AND id <= ?"
         with self._errors("read"):
@@ -182,7 +183,7 @@ class History:
             A `Replacement` for each student whose current marks were for a different submission.
 
         Raises:
-            StoreError: The marks could not be written. The store is unchanged.
+            FileError: The marks could not be written. The store is unchanged.
         """
         path = os.path.abspath(marks.path)
         same = (*astuple(basis), path, marks.label, marks.sha256)
@@ -209,7 +210,7 @@ class History:
             labels: A function that returns the labels of each submission's students.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
             current_marks.relabel(database, day, labels, self._times)
@@ -220,7 +221,7 @@ class History:
         A group submission's marks are kept if they still count for another student.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
             found = "FROM current WHERE day = ? AND student = ?"
@@ -236,14 +237,14 @@ class History:
         """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
 
         Raises:
-            StoreError: Another run holds the lock, the store is damaged, or its folder is read-only.
+            FileError: Another run holds the lock, the store is damaged, or its folder is read-only.
         """
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
             newest = self._database.execute("SELECT max(id) FROM grading").fetchone()
             self._newest = newest[0] or 0
         if found != "ok":
-            raise StoreError(f"{self.file} is damaged: {one_line(found)}. {ADVICE}")
+            raise FileError(f"{self.file} is damaged: {one_line(found)}. {ADVICE}")
         file = self.file.with_name(f"{day}.lock")
         with contextlib.ExitStack() as stack:
             with self._errors("written"):
@@ -252,11 +253,11 @@ class History:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise StoreError(
+                raise FileError(
                     f"{day} is already being graded. The other run was started {lock.read()}"
                 ) from None
             except OSError as error:  # some network file systems
-                raise StoreError(f"{file} cannot be locked: {error.strerror}") from None
+                raise FileError(f"{file} cannot be locked: {error.strerror}") from None
             with self._errors("written"):
                 lock.truncate(0)
                 lock.write(_owner())

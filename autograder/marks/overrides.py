@@ -79,7 +79,7 @@ class OverrideStore:
         """Open the store, creating it if it does not exist.
 
         Raises:
-            StoreError: The store cannot be opened or created, or is damaged.
+            FileError: The store cannot be opened or created, or is damaged.
         """
         self.file = course_folder(root) / FILE
         with self._errors("opened"):
@@ -97,7 +97,7 @@ class OverrideStore:
         """Return all overrides for a day, sorted by student and exercise.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         query = "SELECT * FROM override WHERE day = ? ORDER BY student, key, exercise"
         with self._errors("read"):
@@ -125,7 +125,7 @@ class OverrideStore:
         """Store overrides in one transaction. Each replaces any earlier override for the same student and exercise.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         rows = [
             (
@@ -154,7 +154,7 @@ class OverrideStore:
         """Return a day's submission times. `zone` is Moodle's time zone.
 
         Raises:
-            StoreError: The store cannot be read.
+            FileError: The store cannot be read.
         """
         with self._errors("read"):
             return submission_times.read(self._database, day, zone)
@@ -163,7 +163,7 @@ class OverrideStore:
         """Store local submission times from Moodle's worksheet, by participant number.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._database:
             submission_times.put(self._database, day, times)
@@ -177,7 +177,7 @@ class OverrideStore:
         change only if `corrects` is true.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._database:
             submission_times.put_files(self._database, day, files, corrects)
@@ -186,7 +186,7 @@ class OverrideStore:
         """Shift the submission times of graded files. `shifts` maps participant numbers to the time to add.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._database:
             submission_times.shift_files(self._database, day, shifts)
@@ -195,7 +195,7 @@ class OverrideStore:
         """Remove the overrides for the students with these keys, and return how many were removed.
 
         Raises:
-            StoreError: The store cannot be written. It is unchanged.
+            FileError: The store cannot be written. It is unchanged.
         """
         query = "DELETE FROM override WHERE day = ? AND key = ? AND exercise = ?"
         with self._errors("written"), self._database:
@@ -214,7 +214,7 @@ def read_times(day: Day) -> SubmissionTimes:
     """Return the submission times in the course's store, in the time zone that `grading.toml` sets.
 
     Raises:
-        StoreError: The store cannot be read.
+        FileError: The store cannot be read.
     """
     zone = day.late.moodle_zone
     if not (day.root / ".autograder" / FILE).exists():

@@ -20,8 +20,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError
 
 from autograder.course.config import Day
+from autograder.course.output_files import FileError
 from autograder.course.renames import older_names
-from autograder.course.state_folder import StoreError
 from autograder.marks.adjustments import FORMGRADER, Overrides
 from autograder.marks.model import Override, one_line
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
@@ -31,7 +31,7 @@ def read(day: Day) -> dict[Path, Overrides]:
     """Return the points and comments in nbgrader's gradebook, keyed by the student's folder in submitted/.
 
     Raises:
-        StoreError: The gradebook cannot be read.
+        FileError: The gradebook cannot be read.
     """
     app = NbGrader(log_level=logging.CRITICAL)
     app.initialize([], root=str(day.root))
@@ -52,7 +52,7 @@ def read(day: Day) -> dict[Path, Overrides]:
             for (student, name), comment in comments.items():
                 found[student][name] = Override(None, comment, FORMGRADER, "", is_login=True)
     except DatabaseError as error:
-        raise StoreError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
+        raise FileError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
     format_path = app.coursedir.format_path
     return {
         Path(format_path(app.coursedir.submitted_directory, student, day.name)): own

@@ -25,7 +25,7 @@ from autograder.recognition.observations import (
     observe,
     size_of,
 )
-from autograder.sandbox.process import Reply
+from autograder.sandbox.process import AnswerQuestion
 
 # Maximum size in bytes of the observations for one submission. References and known mistakes need far less.
 MAX_SIZE = 64 << 20
@@ -60,7 +60,7 @@ class Recorder:
         self.student = Student(self)
 
     def request(
-        self, request: m.Request, payload: Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Forward and record a request. See `process.Process.request`."""
         # Do not record requests sent by a grader's model, because replaying the call repeats them. Do not record
@@ -95,7 +95,7 @@ class Recorder:
 class _ModelObserver:
     """A wrapper for a `reply` function that records how student code calls the grader's models."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: AnswerQuestion) -> None:
         self._reply = reply
         self._modes: set[str] = set()
         self._inputs: set[str] = set()

@@ -24,8 +24,7 @@ from rich.table import Table
 
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
-from autograder.course.output_files import make_folder
-from autograder.course.state_folder import write_error
+from autograder.course.output_files import make_folder, write_error
 from autograder.protocol.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
@@ -50,7 +49,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None) -> Iterator[ChapterRu
 
     Raises:
         CourseError: A demonstration raised an exception.
-        StoreError: The folder or a file cannot be written.
+        FileError: The folder or a file cannot be written.
     """
     make_folder(folder, parents=True)
     # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.

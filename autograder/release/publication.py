@@ -33,7 +33,7 @@ def staging(day: Day) -> Iterator[Path]:
 
     Raises:
         CourseError: Another process is building this day, or a file in the folder cannot be written.
-        StoreError: `.autograder/` cannot be created.
+        FileError: `.autograder/` cannot be created.
     """
     builds = course_folder(day.root) / "builds" / day.name
     try:

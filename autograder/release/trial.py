@@ -15,7 +15,7 @@ from autograder.execution.attempt import Outcome
 from autograder.execution.source import join_units
 from autograder.grading import trivial_answers
 from autograder.grading.fork_server import start_server
-from autograder.grading.runner import Job, Runner
+from autograder.grading.runner import Runner, RunSettings
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
 from autograder.release import visible_checks
@@ -158,7 +158,7 @@ class _Attempts:
         source = join_units(code.pieces)
         failed: dict[str, str] = {}
         for seed in SEEDS[:1] if answer.mistake else SEEDS:
-            outcomes = self._runner.outcomes(exercise, source, Job(seed))
+            outcomes = self._runner.outcomes(exercise, source, RunSettings(seed))
             failed = {**self._messages(exercise, outcomes), **failed}
         if answer.mistake is None:
             return Result(answer, check, failed, tuple(_faults_of_correct(check, failed)))

@@ -16,7 +16,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.meter import Meter
 
-Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
+AnswerQuestion = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Limits on one message from the worker: the number of tensors and the total size of the rebuilt tensors in bytes.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
@@ -62,7 +62,7 @@ class Process:
         )
 
     def request(
-        self, request: m.Request, payload: Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
@@ -173,7 +173,7 @@ class Process:
         return response, data
 
     def _answer(
-        self, question: m.Question, data: bytearray, reply: Reply
+        self, question: m.Question, data: bytearray, reply: AnswerQuestion
     ) -> tuple[m.Reply, Outgoing]:
         arguments = question.upstream if isinstance(question, m.AskBackward) else question.arguments
         _check_size(arguments)

@@ -37,7 +37,7 @@ from autograder.slicing.messages import (
     State,
 )
 from autograder.submissions.cell import Cell
-from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_server_loss
+from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_reading
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 TOO_LONG = (
@@ -163,7 +163,7 @@ class Slicer:
         if self._failure:
             raise SlicingError(self._failure)
         try:
-            return retry_server_loss(lambda: ask(self._running()))
+            return retry_reading(lambda: ask(self._running()))
         except ReadError as error:
             self.close()
             problem = printable(str(error))

@@ -37,7 +37,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-class Reading(msgspec.Struct, frozen=True):
+class NameReading(msgspec.Struct, frozen=True):
     """One way to interpret a file name in Canvas's format, which is ambiguous if the student's name contains digits."""
 
     name: Name
@@ -63,7 +63,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
     time: datetime | None = None
     participant: Name = ""
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
-    readings: Annotated[tuple[Reading, ...], msgspec.Meta(max_length=MAX_PEOPLE)] = ()
+    readings: Annotated[tuple[NameReading, ...], msgspec.Meta(max_length=MAX_PEOPLE)] = ()
 
     @property
     def student(self) -> str:
@@ -106,7 +106,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(self.upload and other.upload) and self.upload < other.upload
 
 
-def ambiguous(readings: Sequence[Reading]) -> HandedIn:
+def ambiguous(readings: Sequence[NameReading]) -> HandedIn:
     """Return a submission whose student is unknown, because its file name is ambiguous."""
     first = readings[0]
     # The label must not contain the upload number, which changes with each submission.

@@ -25,7 +25,7 @@ import msgspec
 
 from autograder.protocol.plain_text import LONGEST, printable
 from autograder.submissions.filenames import is_gradable
-from autograder.submissions.people import YEARS, HandedIn, Person, Reading, ambiguous
+from autograder.submissions.people import YEARS, HandedIn, NameReading, Person, ambiguous
 
 METADATA = "submission_metadata.yml"
 TIMESTAMP = "timestamp.txt"
@@ -91,13 +91,13 @@ def _is_canvas_name(name: str) -> bool:
     return is_word and name == name.lower()
 
 
-def _reading(name: str, found: re.Match[str]) -> Reading:
+def _reading(name: str, found: re.Match[str]) -> NameReading:
     before = name[: max(0, found.start() - 1)]
-    return Reading(before, found["id"], bool(found["late"]), int(found["upload"] or 0))
+    return NameReading(before, found["id"], bool(found["late"]), int(found["upload"] or 0))
 
 
 def _choose_reading(
-    name: str, found: Sequence[Reading], known: Mapping[str, str], claimed: Container[str]
+    name: str, found: Sequence[NameReading], known: Mapping[str, str], claimed: Container[str]
 ) -> HandedIn:
     possible = [one for one in found if known.get(one.id, one.name) == one.name]
     if len(possible) == 1:

@@ -19,7 +19,7 @@ from autograder.submissions.reader_process import (
     ReadAt,
     ReaderProcess,
     ReadError,
-    retry_server_loss,
+    retry_reading,
 )
 
 CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes of data
@@ -85,7 +85,7 @@ class Reader:
             with ReaderProcess(self.server, seconds) as process:
                 return ask(process)
 
-        return retry_server_loss(attempt)
+        return retry_reading(attempt)
 
     @contextmanager
     def list_archive(
@@ -109,7 +109,7 @@ class ArchiveListing:
         self._server, self._request, self._file = server, request, file
         self._opened = -1
         self.members: list[m.ListedFile] = []
-        retry_server_loss(self._list)
+        retry_reading(self._list)
 
     def _list(self) -> None:
         self._process = ReaderProcess(self._server, CLASS_SECONDS)
@@ -125,7 +125,7 @@ class ArchiveListing:
 
     def open_member(self, member: m.ListedFile) -> int:
         """Unpack a member of the archive and return its size in bytes. Raises ReadError if unpacking fails."""
-        return retry_server_loss(lambda: self._open(member))
+        return retry_reading(lambda: self._open(member))
 
     def member_reader(self, member: m.ListedFile) -> ReadAt:
         """Return a function that reads bytes from an archive member. The function may raise ReadError or ServerLost."""

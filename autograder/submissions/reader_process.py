@@ -1,6 +1,6 @@
 """Client for one process of the reader service, which parses student files in the sandbox. It validates every response.
 
-Entry points: `ReaderProcess` and `retry_server_loss`.
+Entry points: `ReaderProcess` and `retry_reading`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _is_within(pull: m.Pull, size: int) -> bool:
     return pull.offset >= 0 and 0 < pull.size <= m.PIECE and pull.offset + pull.size <= size
 
 
-def retry_server_loss(ask: Callable[[], T]) -> T:
+def retry_reading(ask: Callable[[], T]) -> T:
     """Call `ask` and retry if the fork server or the reader process is killed. Raises ReadError if that happens repeatedly."""
     try:
         return retry_if_server_lost(ask)

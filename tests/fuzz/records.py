@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from autograder.course.state_folder import StoreError
+from autograder.course.output_files import FileError
 from autograder.feedback.terminal_table import table
 from autograder.marks.class_list import Row
 from autograder.marks.history import Basis, History
@@ -110,5 +110,5 @@ def read_store(folder: Path, data: bytes, draw: random.Random) -> None:
         except sqlite3.IntegrityError:
             return
     database.close()
-    with History(folder) as history, contextlib.suppress(StoreError):
+    with History(folder) as history, contextlib.suppress(FileError):
         history.current("day1")

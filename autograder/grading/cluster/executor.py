@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
 from autograder.grading.cluster import launch
-from autograder.grading.cluster.messages import CourseVersion, Graded, Refused, Task
+from autograder.grading.cluster.messages import CourseVersion, Graded, RefusedWorker, Task
 from autograder.grading.cluster.place import Place
 from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
 from autograder.grading.pool import Pool, copy_outcome
@@ -124,7 +124,7 @@ class Cluster:
         else:
             if isinstance(reply, Graded):
                 future.set_result(reply.marks)
-            elif isinstance(reply, Refused):
+            elif isinstance(reply, RefusedWorker):
                 self._workers.refuse(reply)
                 self._send(task, future)
 

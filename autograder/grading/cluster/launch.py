@@ -21,6 +21,7 @@ import distributed
 from distributed.security import Security
 
 from autograder.course import state_folder
+from autograder.course.output_files import write_atomically
 from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
 from autograder.grading.interrupts import SAFE_PATH, protected_start
@@ -177,7 +178,7 @@ def _in_files(security: Security, folder: Path) -> Security:
     parts |= {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
     files = {name: str(folder / f"{name}.pem") for name in parts}
     for name, text in parts.items():
-        state_folder.write_atomically(Path(files[name]), text.encode())
+        write_atomically(Path(files[name]), text.encode())
     roles = ("client", "scheduler", "worker")
     own = {f"tls_{role}_{kind}": files[kind] for role in roles for kind in ("cert", "key")}
     return Security(require_encryption=True, tls_ca_file=files["ca"], **own)

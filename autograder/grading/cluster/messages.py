@@ -44,7 +44,7 @@ class Graded(msgspec.Struct, tag="graded", frozen=True):
     marks: SubmissionMarks
 
 
-class Refused(msgspec.Struct, tag="refused", frozen=True):
+class RefusedWorker(msgspec.Struct, tag="refused", frozen=True):
     """A worker's report that it cannot grade in this run, because of its machine's sandbox or its course version."""
 
     worker: str  # the worker's address
@@ -53,6 +53,6 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
     reason: str
 
 
-Reply = Ready | Graded | Refused
+Reply = Ready | Graded | RefusedWorker
 TASK = msgspec.json.Decoder(Task)
 REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

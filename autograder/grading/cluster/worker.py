@@ -18,7 +18,14 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.fingerprint import course_version
-from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
+from autograder.grading.cluster.messages import (
+    TASK,
+    CourseVersion,
+    Graded,
+    Ready,
+    RefusedWorker,
+    Reply,
+)
 from autograder.grading.fork_server import start_server
 from autograder.marks.engine_version import engine_version
 from autograder.sandbox.errors import NoIsolation
@@ -101,6 +108,6 @@ def _reply(data: bytes) -> Reply:
             return Ready(grader.server.isolation)
         return Graded(grader.grade_or_log(task.submission, task.seed))
     except NoIsolation as error:
-        return Refused(worker.address, socket.gethostname(), "isolation", str(error))
+        return RefusedWorker(worker.address, socket.gethostname(), "isolation", str(error))
     except CourseError as error:
-        return Refused(worker.address, socket.gethostname(), "course", str(error))
+        return RefusedWorker(worker.address, socket.gethostname(), "course", str(error))

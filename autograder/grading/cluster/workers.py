@@ -20,7 +20,14 @@ from distributed.scheduler import KilledWorker
 
 from autograder.course.config import CourseError
 from autograder.grading.cluster import worker
-from autograder.grading.cluster.messages import REPLY, CourseVersion, Ready, Refused, Reply, Task
+from autograder.grading.cluster.messages import (
+    REPLY,
+    CourseVersion,
+    Ready,
+    RefusedWorker,
+    Reply,
+    Task,
+)
 from autograder.sandbox.errors import NoIsolation
 
 INTERVAL = 1.0  # seconds between checks of the list of workers
@@ -41,7 +48,7 @@ class Workers:
     ) -> None:
         self.isolation: set[tuple[str, ...]] = set()  # the isolation layers on each type of machine
         self._client, self._course, self._warn = client, course, warn
-        self._refused: dict[str, Refused] = {}  # by address
+        self._refused: dict[str, RefusedWorker] = {}  # by address
         self._numbers = itertools.count()
         self._group = f"grade-{uuid.uuid4().hex}"
         with contextlib.suppress(Exception):  # a worker that cannot load the plugin fails its probe
@@ -116,13 +123,13 @@ class Workers:
         except BrokenTask as error:
             machine = urlsplit(address).hostname or address
             reason = f"it cannot load the autograder: {error}"
-            reply = Refused(address, machine, "course", reason)
+            reply = RefusedWorker(address, machine, "course", reason)
         if isinstance(reply, Ready):
             self.isolation.add(tuple(reply.isolation))
-        elif isinstance(reply, Refused):
+        elif isinstance(reply, RefusedWorker):
             self.refuse(reply)
 
-    def refuse(self, reply: Refused) -> None:
+    def refuse(self, reply: RefusedWorker) -> None:
         """Retire a worker that cannot grade in this run.
 
         Raises:

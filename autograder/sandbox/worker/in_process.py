@@ -7,7 +7,7 @@ import warnings
 
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
-from autograder.sandbox.process import Reply
+from autograder.sandbox.process import AnswerQuestion
 from autograder.sandbox.worker.worker import Worker
 
 
@@ -23,10 +23,10 @@ class LocalProcess:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._worker = Worker(self._ask, lambda running: None)
-        self._reply: Reply | None = None
+        self._reply: AnswerQuestion | None = None
 
     def request(
-        self, request: m.Request, payload: Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Send a request to the worker in this process. See `process.Process.request`."""
         number = next(self._numbers)
