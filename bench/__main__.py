@@ -25,7 +25,7 @@ from autograder.execution.student import Student
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.release.notebook import solution_notebook
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 from bench import cluster, compared, load, marginal, side_by_side, thousand
 from bench.simulated import known_mistakes, replace_cells

@@ -22,7 +22,7 @@ from autograder.execution.source import join_units, load_request
 from autograder.execution.student import Student
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.dependencies import parse_units, slice_for
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 
 
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:

@@ -24,7 +24,7 @@ from autograder.course.config import Day
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, decode
 from autograder.release.notebook import solution_notebook
 from autograder.slicing.dependencies import parse_units
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
 from bench.simulated import damage, known_mistakes, replace_cells

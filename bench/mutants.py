@@ -28,7 +28,7 @@ from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.sandbox.worker.warm_up import warm_up
 from autograder.slicing.dependencies import Unit, parse_units, slice_for
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from bench.mutations import Key, Mutant, mutants
 
 ROOT = Path(__file__).parents[1]

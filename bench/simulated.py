@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from autograder.course.config import Day
 from autograder.recognition import catalogue
 from autograder.release.notebook import solution_notebook
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from bench.variants import VARIANTS, Variant
 
 ROLES = ("given", "exercise")  # the roles of the chapter cells that a submission needs

@@ -32,7 +32,7 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 from bench.alone import processor_seconds
 from bench.course_copy import ROOT, link_caches, link_course

@@ -21,7 +21,7 @@ from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient
 from autograder.marks.model import (
     ExerciseMarks,
@@ -35,7 +35,7 @@ HOSTILE = (
 
 
 def exercise(
-    texts: Texts,
+    texts: Sentences,
     name: str,
     failed: Mapping[int, str] | None = None,
     status: Status | None = None,
@@ -67,7 +67,7 @@ def exercise(
     )
 
 
-def untouched(texts: Texts, name: str) -> ExerciseMarks:
+def untouched(texts: Sentences, name: str) -> ExerciseMarks:
     """Return marks for an exercise that was not attempted."""
     message = f"`{name}` is not filled in"
     all_of_them = dict.fromkeys(range(len(texts.tests[name])), message)
@@ -75,7 +75,7 @@ def untouched(texts: Texts, name: str) -> ExerciseMarks:
 
 
 def submission(
-    texts: Texts,
+    texts: Sentences,
     *changed: ExerciseMarks,
     student: str = "ada",
     path: str = "in/ada.ipynb",

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.slicing.ipython import parse_cell
-from autograder.submissions.cells import MAX_BYTES, MAX_CELLS, Cell, Unreadable, read_cells
+from autograder.submissions.cell import MAX_CELLS, Cell, Unreadable
+from autograder.submissions.cell_reader import MAX_BYTES, read_cells
 
 
 def notebook(*cells: Any, **more: Any) -> bytes:

@@ -13,7 +13,7 @@ from autograder.course.config import CourseError
 from autograder.course.output_files import FileError
 from autograder.course.state_folder import course_folder
 from autograder.export.feedback_files import deliver
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks import overrides
 from autograder.marks.overrides import OverrideStore
 from autograder.submissions.people import HandedIn, Person
@@ -35,7 +35,7 @@ def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for number in range(5):
             archive.writestr(f"ada_42{number}_880{number}_day1-feedback.html", "page")
-    texts = Texts(courses.load(small_course.make(tmp_path / "course")).day("day1"), {}, {})
+    texts = Sentences(courses.load(small_course.make(tmp_path / "course")).day("day1"), {}, {})
     whole = file.read_bytes()
     messages = set()
     for data in damaged(whole, whole.index(b"PK\x01\x02")):

@@ -18,7 +18,7 @@ from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.command import READER, WORKER
 from autograder.slicing.dependencies import parse_units, slice_for
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from tests.conftest import ROOT, by_name, handed_in
 
 pytestmark = pytest.mark.slow

@@ -22,11 +22,11 @@ from autograder.execution.answer_key import AnswerKey
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
 from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks import model as m
 from autograder.marks.causes import simplify
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from tests.material import (
     HOSTILE,
     Page,
@@ -43,22 +43,22 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 
 @pytest.fixture(scope="module")
-def texts(day1: Day) -> Texts:
+def texts(day1: Day) -> Sentences:
     return sentences.read(day1, AnswerKey.read(day1).tests)
 
 
-def page_of(marks: SubmissionMarks, texts: Texts, late: Lateness = ON_TIME) -> str:
+def page_of(marks: SubmissionMarks, texts: Sentences, late: Lateness = ON_TIME) -> str:
     return student_page.page(recipient(marks, late), texts)
 
 
-def words_only(texts: Texts) -> Texts:
+def words_only(texts: Sentences) -> Sentences:
     return replace(texts, day=replace(texts.day, feedback="words"))
 
 
 # ---- what the page shows
 
 
-def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: Texts) -> None:
+def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: Sentences) -> None:
     marks = submission(texts, exercise(texts, "softmax", {0: "0"}), student="Ada Lovelace")
     html = page_of(marks, texts, Lateness(2, 20.0))
     assert "<h1><bdi>Ada Lovelace</bdi></h1>" in html
@@ -70,7 +70,7 @@ def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: 
         assert "days late" not in Page(page_of(marks, texts, free)).text
 
 
-def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Texts) -> None:
+def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Sentences) -> None:
     named = replace(recipient(submission(texts, student="Anna Smith")), id="2003")
     assert f"{texts.day.title} · id 2003" in Page(student_page.page(named, texts)).text
     labelled = replace(named, name="Anna Smith (2003)")
@@ -78,7 +78,7 @@ def test_the_heading_shows_the_id_unless_the_name_contains_it(texts: Texts) -> N
 
 
 def test_the_graded_code_is_shown_with_the_failed_checks(
-    texts: Texts, grade: Callable[..., SubmissionMarks]
+    texts: Sentences, grade: Callable[..., SubmissionMarks]
 ) -> None:
     marks = grade(f"SIGN = 1  # {HOSTILE[0]}\n{MASK} if SIGN else 0\n\ndef softmax(x): pass\n")
     html = page_of(marks, texts)
@@ -90,7 +90,7 @@ def test_the_graded_code_is_shown_with_the_failed_checks(
     assert "def softmax" not in shown
 
 
-def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
+def test_the_notebook_of_a_different_day_is_reported_once(texts: Sentences) -> None:
     missing = [replace_message(untouched(texts, name), name) for name in texts.day.names]
     problem = "this is the notebook for day2, but it was graded as day1"
     text = Page(page_of(submission(texts, *missing, problems=(problem,)), texts)).text
@@ -102,7 +102,7 @@ def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
 
 
 def test_a_truncated_notebook_without_exercises_comes_with_one_instruction(
-    texts: Texts,
+    texts: Sentences,
 ) -> None:
     missing = [replace_message(untouched(texts, name), name) for name in texts.day.names]
     cells = [new_code_cell("x = 1"), new_code_cell("x = 2")]
@@ -117,7 +117,7 @@ def replace_message(marks: ExerciseMarks, name: str) -> ExerciseMarks:
     return msgspec.structs.replace(marks, message=f"`{name}` is not defined")
 
 
-def test_a_comment_on_a_correct_exercise_has_a_section(texts: Texts) -> None:
+def test_a_comment_on_a_correct_exercise_has_a_section(texts: Sentences) -> None:
     comment = Override(None, "Elegant.", "kim", "2026-12-01T10:00:00+00:00")
     praised = msgspec.structs.replace(exercise(texts, "softmax"), override=comment)
     html = page_of(submission(texts, praised), texts)
@@ -125,14 +125,14 @@ def test_a_comment_on_a_correct_exercise_has_a_section(texts: Texts) -> None:
     assert 'href="#softmax"' in html
 
 
-def test_a_correct_submission_has_nothing_left_to_fix(texts: Texts) -> None:
+def test_a_correct_submission_has_nothing_left_to_fix(texts: Sentences) -> None:
     text = Page(page_of(submission(texts), texts)).text
     assert "100 of 100 points" in text
     assert "nothing left to fix" in text
     assert "What to do next" not in text
 
 
-def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Texts) -> None:
+def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Sentences) -> None:
     marks = submission(texts, exercise(texts, "softmax", {0: "no"}), untouched(texts, "LayerNorm"))
     html = page_of(marks, texts)
     table = html[html.index("<table") : html.index("</table>")]
@@ -140,14 +140,14 @@ def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Texts) 
     assert [Page(table).text.count(s) for s in ("partly correct", "not attempted")] == [1, 1]
 
 
-def test_an_empty_notebook_lists_each_exercise_once(texts: Texts) -> None:
+def test_an_empty_notebook_lists_each_exercise_once(texts: Sentences) -> None:
     empty = [untouched(texts, name) for name in texts.day.names]
     text = Page(page_of(submission(texts, *empty), texts)).text
     assert text.count("not attempted") == len(empty)
     assert text.count("causal_mask") == 1
 
 
-def test_the_mistake_comes_first(texts: Texts) -> None:
+def test_the_mistake_comes_first(texts: Sentences) -> None:
     name, sentence = next(iter(texts.mistakes["softmax"].items()))
     marks = submission(texts, exercise(texts, "softmax", {1: "seen was this"}, mistake=name))
     text = Page(page_of(marks, texts)).text
@@ -156,7 +156,7 @@ def test_the_mistake_comes_first(texts: Texts) -> None:
     assert 0 < section.index(first) < section.index("Seen was this.")
 
 
-def test_one_reason_for_all_failures_appears_once(texts: Texts) -> None:
+def test_one_reason_for_all_failures_appears_once(texts: Sentences) -> None:
     failed = dict.fromkeys(range(5), "there was no answer within 5 s")
     page = Page(page_of(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count("There was no answer within 5 s.") == 1
@@ -165,7 +165,7 @@ def test_one_reason_for_all_failures_appears_once(texts: Texts) -> None:
 RAISED = "`softmax` raised IndexError: index {} is out of bounds (cell 9, line 4: `x[i]`)"
 
 
-def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
+def test_a_cause_with_different_numbers_appears_once(texts: Sentences) -> None:
     failed = {n: RAISED.format(n) for n in range(4)}
     failed[4] = (
         "a ValueError should be raised when d is 7; got: IndexError: index 9 is out of bounds"
@@ -187,13 +187,13 @@ def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
         ("`f` raised Exception: {} (cell 3, line 1: `x`)", "Exception"),
     ],
 )
-def test_a_repeated_message_appears_once(texts: Texts, seen: str, part: str) -> None:
+def test_a_repeated_message_appears_once(texts: Sentences, seen: str, part: str) -> None:
     failed = {n: seen.format(n) for n in range(5)}
     page = Page(page_of(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count(part) == 1
 
 
-def test_a_different_cause_is_visible_after_the_first(texts: Texts) -> None:
+def test_a_different_cause_is_visible_after_the_first(texts: Sentences) -> None:
     failed = {**{n: RAISED.format(n) for n in range(4)}, 4: "3 of 4 values are wrong"}
     feedback = to_feedback(exercise(texts, "softmax", failed), texts)
     assert not feedback.reason
@@ -204,7 +204,7 @@ def test_a_different_cause_is_visible_after_the_first(texts: Texts) -> None:
     ]
 
 
-def test_a_failure_caused_by_another_exercise_is_folded(texts: Texts) -> None:
+def test_a_failure_caused_by_another_exercise_is_folded(texts: Sentences) -> None:
     failed = {n: RAISED.format(n) for n in range(4)}
     feedback = to_feedback(exercise(texts, "attention", failed, reference_for=("softmax",)), texts)
     assert feedback.unfolded == 2
@@ -214,7 +214,7 @@ def test_a_failure_caused_by_another_exercise_is_folded(texts: Texts) -> None:
 
 
 @pytest.mark.parametrize("status", ["not_allowed", "error"])
-def test_checks_that_were_not_run_are_not_called_failed(texts: Texts, status: Status) -> None:
+def test_checks_that_were_not_run_are_not_called_failed(texts: Sentences, status: Status) -> None:
     all_of_them = dict.fromkeys(range(len(texts.tests["softmax"])), "it uses `torch.softmax`")
     feedback = to_feedback(exercise(texts, "softmax", all_of_them, status), texts)
     for text in (as_text(feedback), Page(as_html(feedback)).text):
@@ -244,7 +244,7 @@ def test_pytorchs_out_of_memory_error_is_simplified() -> None:
     ],
 )
 def test_a_message_becomes_a_sentence_and_names_stay(
-    texts: Texts, message: str, sentence: str
+    texts: Sentences, message: str, sentence: str
 ) -> None:
     feedback = to_feedback(exercise(texts, "softmax", {0: message}), texts)
     assert feedback.failed[0].observed == sentence
@@ -255,7 +255,7 @@ def test_an_error_shows_its_line_of_code(grade: Callable[..., SubmissionMarks]) 
     assert "(cell 1, line 2: `m = [1][n]`)" in marks.exercises[0].message
 
 
-def test_substitution_by_the_reference_is_explained(texts: Texts) -> None:
+def test_substitution_by_the_reference_is_explained(texts: Sentences) -> None:
     wrong = exercise(texts, "softmax", {0: "no"})
     full = exercise(texts, "attention", reference_for=("softmax",))
     part = exercise(texts, "masked_attention", {3: "no"}, reference_for=("softmax",))
@@ -265,7 +265,7 @@ def test_substitution_by_the_reference_is_explained(texts: Texts) -> None:
     assert "so that a mistake in one exercise costs points only once" in text
 
 
-def test_a_replaced_exercise_without_a_solution_is_not_called_wrong(texts: Texts) -> None:
+def test_a_replaced_exercise_without_a_solution_is_not_called_wrong(texts: Sentences) -> None:
     failed = {0: "your code raised IndexError (cell 3, line 2: `x[9]`)", 1: "", 2: "no"}
     part = exercise(texts, "masked_attention", failed, reference_for=("softmax",))
     marks = submission(texts, untouched(texts, "softmax"), part)
@@ -277,7 +277,9 @@ def test_a_replaced_exercise_without_a_solution_is_not_called_wrong(texts: Texts
             assert wrong not in text
 
 
-def test_the_note_distinguishes_wrong_exercises_from_those_without_a_solution(texts: Texts) -> None:
+def test_the_note_distinguishes_wrong_exercises_from_those_without_a_solution(
+    texts: Sentences,
+) -> None:
     names = ("softmax", "attention_scores")
     part = exercise(texts, "masked_attention", {3: "no"}, reference_for=names)
     text = as_text(to_feedback(part, texts, ["attention_scores"]))
@@ -286,7 +288,7 @@ def test_the_note_distinguishes_wrong_exercises_from_those_without_a_solution(te
     assert "Fix `softmax` first." in text
 
 
-def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> None:
+def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Sentences) -> None:
     small = exercise(texts, "softmax", {0: "no"})
     large = exercise(texts, "Transformer", dict.fromkeys(range(9), "no"))
     exercises = [to_feedback(e, texts) for e in (small, large, untouched(texts, "LayerNorm"))]
@@ -296,7 +298,7 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> 
     assert third.startswith("1 exercise has not been attempted yet (5 points): `LayerNorm`")
 
 
-def test_next_steps_and_notes_give_the_same_order(texts: Texts) -> None:
+def test_next_steps_and_notes_give_the_same_order(texts: Sentences) -> None:
     first = exercise(texts, "decoder_mask", {0: "no"})
     norm = exercise(texts, "LayerNorm", {0: "no"})
     large = exercise(
@@ -310,14 +312,14 @@ def test_next_steps_and_notes_give_the_same_order(texts: Texts) -> None:
 
 
 def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
-    texts: Texts, grade: Callable[..., SubmissionMarks]
+    texts: Sentences, grade: Callable[..., SubmissionMarks]
 ) -> None:
     page = Page(page_of(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), texts))
     assert "not found" in page.text
     assert "not attempted" not in page.text
 
 
-def test_an_unreadable_file_is_explained(texts: Texts) -> None:
+def test_an_unreadable_file_is_explained(texts: Sentences) -> None:
     text = Page(page_of(unread(problem="not a notebook: cut off"), texts)).text
     assert "could not be graded" in text
     assert "not a notebook: cut off" in text
@@ -325,7 +327,7 @@ def test_an_unreadable_file_is_explained(texts: Texts) -> None:
     assert "All exercises" not in text
 
 
-def test_text_and_html_of_an_exercise_agree(texts: Texts) -> None:
+def test_text_and_html_of_an_exercise_agree(texts: Sentences) -> None:
     name, sentence = next(iter(texts.mistakes["softmax"].items()))
     feedback = to_feedback(exercise(texts, "softmax", {1: "seen was this"}, mistake=name), texts)
     text, html = as_text(feedback), Page(as_html(feedback)).text
@@ -338,7 +340,7 @@ def test_text_and_html_of_an_exercise_agree(texts: Texts) -> None:
 
 
 def test_a_wrong_mask_is_drawn_next_to_the_expected_one(
-    texts: Texts, grade: Callable[..., SubmissionMarks]
+    texts: Sentences, grade: Callable[..., SubmissionMarks]
 ) -> None:
     html = page_of(grade(MASK, "causal_mask"), texts)
     tables = re.findall(r'<table class="grid">.*?</table>', html, re.S)
@@ -353,7 +355,7 @@ def test_a_wrong_mask_is_drawn_next_to_the_expected_one(
 
 
 def test_feedback_in_words_shows_no_values(
-    texts: Texts, grade: Callable[..., SubmissionMarks]
+    texts: Sentences, grade: Callable[..., SubmissionMarks]
 ) -> None:
     marks = grade(MASK, "causal_mask")
     html = page_of(marks, words_only(texts))
@@ -406,7 +408,7 @@ def test_a_scalar_is_not_drawn() -> None:
 # ---- what the page hides and escapes
 
 
-def test_no_grader_code_is_shown(texts: Texts, grade: Callable[..., SubmissionMarks]) -> None:
+def test_no_grader_code_is_shown(texts: Sentences, grade: Callable[..., SubmissionMarks]) -> None:
     html = page_of(grade(MASK, "causal_mask"), texts)
     text = Page(html).text
     for file in texts.day.graders.glob("test_*.py"):
@@ -417,7 +419,7 @@ def test_no_grader_code_is_shown(texts: Texts, grade: Callable[..., SubmissionMa
 
 
 @pytest.mark.parametrize("largest", [sys.float_info.max, -sys.float_info.max, 5e-324, -(2**63)])
-def test_extreme_numbers_are_drawn(largest: float, texts: Texts) -> None:
+def test_extreme_numbers_are_drawn(largest: float, texts: Sentences) -> None:
     values = Values("x", [1, 2], [], 0, 0, [[largest, 0.0]], [[0.0, 0.0]], [[True, False]])
     feedback = to_feedback(exercise(texts, "softmax", {0: "wrong"}, values=values), texts)
     grid = feedback.failed[0].grid
@@ -427,7 +429,7 @@ def test_extreme_numbers_are_drawn(largest: float, texts: Texts) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
+def test_hostile_text_is_shown_and_inactive(text: str, texts: Sentences) -> None:
     values = Values(text, [1, 2], [], 0, 0, [[1.0, text]], [[1.0, 2.0]], [[False, True]])
     wrong = exercise(texts, "softmax", {0: text, 1: text * 2}, values=values)
     one = exercise(texts, "attention", dict.fromkeys(range(10), text), "error")
@@ -438,7 +440,7 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
     assert m.sanitize(text)[:20].split("`")[0] in Page(html).text
 
 
-def test_mathjax_does_not_typeset_text_from_students(texts: Texts) -> None:
+def test_mathjax_does_not_typeset_text_from_students(texts: Sentences) -> None:
     """If MathJax typeset a student's formula in nbgrader's pages, the formula could become a link or cover the points."""
     formula = r"$\kern-9em\href{https://example.org}{\text{4 of 4 points}}$"
     html = as_html(to_feedback(exercise(texts, "softmax", {0: formula}), texts))
@@ -448,14 +450,14 @@ def test_mathjax_does_not_typeset_text_from_students(texts: Texts) -> None:
 
 
 def test_a_hostile_exception_is_inactive(
-    texts: Texts, grade: Callable[..., SubmissionMarks]
+    texts: Sentences, grade: Callable[..., SubmissionMarks]
 ) -> None:
     page = page_of(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), texts)
     check_harmless(page)
     assert "<script>alert(1)</script>" in Page(page).text
 
 
-def test_pages_stay_in_their_folder_for_any_student_name(texts: Texts, tmp_path: Path) -> None:
+def test_pages_stay_in_their_folder_for_any_student_name(texts: Sentences, tmp_path: Path) -> None:
     names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
     names += [*HOSTILE, "ж" * 300, "aux", "AUX-", "Com1.x"]
     class_ = [unread(student) for student in names]

@@ -14,7 +14,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.export.feedback_files import Delivery, deliver
 from autograder.feedback import sentences
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks import class_list
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
@@ -31,7 +31,7 @@ def day() -> Day:
 
 
 @pytest.fixture(scope="module")
-def texts(day: Day) -> Texts:
+def texts(day: Day) -> Sentences:
     return sentences.read(day)
 
 
@@ -58,7 +58,7 @@ def moodle_participant(name: str) -> tuple[str, str] | None:
     return info[1], info[4]
 
 
-def from_canvas(texts: Texts, file: str, *wrong: str) -> SubmissionMarks:
+def from_canvas(texts: Sentences, file: str, *wrong: str) -> SubmissionMarks:
     handed_in = platforms.parse_canvas_name(file)
     assert handed_in is not None
     changed = [exercise(texts, name, {0: "0"}) for name in wrong]
@@ -68,7 +68,7 @@ def from_canvas(texts: Texts, file: str, *wrong: str) -> SubmissionMarks:
 
 
 def written(
-    class_: list[SubmissionMarks], texts: Texts, to: str, out: Path, roster: Roster = NO_ROSTER
+    class_: list[SubmissionMarks], texts: Sentences, to: str, out: Path, roster: Roster = NO_ROSTER
 ) -> tuple[dict[str, str], Delivery]:
     rows, _ = class_list.rows(class_, texts.day, roster)
     done = deliver(rows, texts, to, out)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def written(
         return {name: archive.read(name).decode() for name in archive.namelist()}, done
 
 
-def test_canvas_attaches_each_page_to_its_student(texts: Texts, tmp_path: Path) -> None:
+def test_canvas_attaches_each_page_to_its_student(texts: Sentences, tmp_path: Path) -> None:
     files = {
         "lovelaceada_4211_880011_day1.ipynb": ("4211", "880011"),
         "lovelaceada_LATE_4212_880012_Copy of day1 (2)-3.ipynb": ("4212", "880012"),
@@ -98,7 +98,7 @@ def test_canvas_attaches_each_page_to_its_student(texts: Texts, tmp_path: Path) 
     assert (done.pages, done.notes, done.problems) == (4, [], [])
 
 
-def test_canvas_gets_no_page_for_a_text_entry(texts: Texts, tmp_path: Path) -> None:
+def test_canvas_gets_no_page_for_a_text_entry(texts: Sentences, tmp_path: Path) -> None:
     text = replace(unread("Ada"), path="/ta/submissions.zip/lovelaceada_4211_text.html")
     pages, done = written([text], texts, "canvas", tmp_path / "f.zip")
     assert pages == {}
@@ -108,7 +108,7 @@ def test_canvas_gets_no_page_for_a_text_entry(texts: Texts, tmp_path: Path) -> N
     assert not (tmp_path / "f.zip").exists()
 
 
-def test_without_a_page_an_earlier_zip_is_kept(texts: Texts, tmp_path: Path) -> None:
+def test_without_a_page_an_earlier_zip_is_kept(texts: Sentences, tmp_path: Path) -> None:
     written([from_moodle(texts, "Ada", "42113")], texts, "moodle", tmp_path / "f.zip")
     before = (tmp_path / "f.zip").read_bytes()
     stranger = submission(texts, student="Bob", path="bob.ipynb")
@@ -117,14 +117,14 @@ def test_without_a_page_an_earlier_zip_is_kept(texts: Texts, tmp_path: Path) -> 
     assert (tmp_path / "f.zip").read_bytes() == before
 
 
-def from_moodle(texts: Texts, name: str, participant: str, *wrong: str) -> SubmissionMarks:
+def from_moodle(texts: Sentences, name: str, participant: str, *wrong: str) -> SubmissionMarks:
     path = f"/ta/m.zip/{name}_{participant}_assignsubmission_file/day1.ipynb"
     changed = [exercise(texts, one, {0: "0"}) for one in wrong]
     marks = submission(texts, *changed, student=name, path=path)
     return replace(marks, handed_in=HandedIn((Person(name),), participant=participant))
 
 
-def test_moodle_gives_each_page_to_its_participant(texts: Texts, tmp_path: Path) -> None:
+def test_moodle_gives_each_page_to_its_participant(texts: Sentences, tmp_path: Path) -> None:
     names = ("Ada Lovelace", "Ada Lovelace", "O'Neil, Zoë/x_9", "~.", "Участник")
     class_ = [
         from_moodle(texts, name, str(number), wrong)
@@ -140,7 +140,7 @@ def test_moodle_gives_each_page_to_its_participant(texts: Texts, tmp_path: Path)
 
 
 def test_a_roster_does_not_change_the_name_of_a_page_in_moodle(
-    texts: Texts, tmp_path: Path
+    texts: Sentences, tmp_path: Path
 ) -> None:
     marks = from_moodle(texts, "Wei Chen", "42003")
     known = Roster((Entry("42003", "Wei Chen (42003)", ""),))
@@ -151,7 +151,9 @@ def test_a_roster_does_not_change_the_name_of_a_page_in_moodle(
     assert names[0] == names[1] == ["Wei Chen_42003_assignfeedback_file_day1-feedback.html"]
 
 
-def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_path: Path) -> None:
+def test_moodle_finds_the_members_of_a_group_in_the_worksheet(
+    texts: Sentences, tmp_path: Path
+) -> None:
     group = from_moodle(texts, "Team 3", "7")  # for a group, this is the group's number
     people = (Entry("", "ada", "Ada Lovelace", "", "3"), Entry("", "bob", "Bob Byron", "", "3"))
     marks = replace(group, student="ada", handed_in=None)
@@ -177,7 +179,7 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_
 
 
 def test_members_who_submitted_separately_get_only_their_own_pages(
-    texts: Texts, tmp_path: Path
+    texts: Sentences, tmp_path: Path
 ) -> None:
     people = (
         Entry("", "ada", "Ada Lovelace", "", "3"),
@@ -209,7 +211,7 @@ def test_members_who_submitted_separately_get_only_their_own_pages(
     assert note.startswith("ada (Ada Lovelace, 11): the group's page is attached to the submission")
 
 
-def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Texts, tmp_path: Path) -> None:
+def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Sentences, tmp_path: Path) -> None:
     numbered = from_moodle(texts, "Róbert Byron", "42114", "softmax")
     other = replace(submission(texts, student="byronrobert", path="byronrobert.ipynb"))
     sheet, out = tmp_path / "sheet.csv", tmp_path / "f.zip"
@@ -228,7 +230,7 @@ def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Texts, tmp_path: 
 
 
 def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
-    texts: Texts, tmp_path: Path
+    texts: Sentences, tmp_path: Path
 ) -> None:
     names = ("adams_11_50001_day1.ipynb", "brown_12_50002_day1.ipynb", "chen_13_50003_day1.ipynb")
     first = [from_canvas(texts, name, "softmax") for name in names]

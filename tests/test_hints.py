@@ -22,8 +22,8 @@ from autograder.course.config import Day
 from autograder.in_notebook import material
 from autograder.in_notebook.hints import explain, results
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import material as released
-from autograder.release.outputs import Notebook
+from autograder.release import helper_cells
+from autograder.release.mistake_results import Notebook
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -54,8 +54,8 @@ def main_module() -> Iterator[None]:
 def packed(day: Day) -> str:
     """Return the packed outputs of known mistakes from a day's released notebook."""
     release = nbformat.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
-    sources = [cell.source for cell in release.cells if released.OUTPUTS.search(cell.source)]
-    found = [text for source in sources if (text := released.packed_outputs(source, day))]
+    sources = [cell.source for cell in release.cells if helper_cells.OUTPUTS.search(cell.source)]
+    found = [text for source in sources if (text := helper_cells.packed_outputs(source, day))]
     assert len(found) == 1, (
         f"the release of {day.name} is outdated: run `autograder build {day.name}`"
     )

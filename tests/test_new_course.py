@@ -20,7 +20,7 @@ from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, prepare
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.conftest import ROOT, handed_in, reader
 from tests.small_course import command

@@ -21,7 +21,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, colab, figures, material, student_files
+from autograder.release import build, colab, figures, helper_cells, student_files
 from autograder.release.notebook import (
     day_texts,
     solution_notebook,
@@ -295,7 +295,7 @@ def test_the_notebook_installs_packages_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("title", [r"The $\xi$ of $\underline{x}$", r"$\nabla$", 'In "quotes"'])
 def test_any_chapter_title_is_valid_in_the_notebook(title: str, tmp_path: Path) -> None:
     day = day_of(tmp_path, CHAPTER.replace("# # A chapter", f"# # {title}"))
-    source = material.data(day, "")
+    source = helper_cells.data(day, "")
     (call,) = ast.parse(source).body
     assert isinstance(call, ast.Expr)
     assert isinstance(call.value, ast.Call)
@@ -312,7 +312,7 @@ def test_the_release_is_up_to_date(name: str) -> None:
     release = nbformat.read(ROOT / "assignments" / name / f"{name}.ipynb", as_version=4)
     seen = sources(release)
     (data,) = (source for source in seen.values() if "\nload_material(\n" in source)
-    outputs = material.packed_outputs(data, day)
+    outputs = helper_cells.packed_outputs(data, day)
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     expected = {

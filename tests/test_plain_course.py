@@ -20,9 +20,9 @@ from autograder.feedback import class_analysis, class_page, sentences, student_p
 from autograder.feedback.student_page import Recipient
 from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
-from autograder.release import build, material
+from autograder.release import build, helper_cells
+from autograder.release.mistake_results import Notebook
 from autograder.release.notebook import solution_notebook
-from autograder.release.outputs import Notebook
 from autograder.sandbox.client import Server
 from tests import plain_course
 from tests.conftest import SECRET, by_name, handed_in
@@ -72,7 +72,7 @@ def test_texts_keep_their_script_and_ids_are_ascii(release: NotebookNode, day: D
     assert {"ubung-perplexitat-1", "count_pairs", "check_count_pairs"} <= set(ids)
     assert any("## 词元对的数量" in cell.source for cell in release.cells)
     assert release.metadata["lang"] == "zh-Hans"
-    assert '"count_pairs": ("注意力与词元", 20, 10)' in material.data(day, "")
+    assert '"count_pairs": ("注意力与词元", 20, 10)' in helper_cells.data(day, "")
 
 
 def test_ids_do_not_depend_on_other_sections(release: NotebookNode, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_report_has_the_language_of_the_course(grader: Grader) -> None:
 @pytest.fixture
 def notebook(day: Day, release: NotebookNode, main_module: None) -> Iterator[Notebook]:  # noqa: F811
     notebook = Notebook(day)
-    (data,) = (c.source for c in release.cells if material.packed_outputs(c.source, day))
+    (data,) = (c.source for c in release.cells if helper_cells.packed_outputs(c.source, day))
     notebook.run(data, "data")
     yield notebook
     assert torch.get_num_threads() == 1

@@ -24,11 +24,10 @@ from autograder.sandbox.clock import Reading
 from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
-from autograder.slicing import reader as reader_service
-from autograder.slicing import statements
+from autograder.slicing import reader_service, statements
 from autograder.slicing.messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.submissions import cells, listing, reader_client, reader_process
+from autograder.submissions import cell_reader, listing, reader_client, reader_process
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
 from autograder.submissions.people import HandedIn, Person
@@ -374,7 +373,7 @@ def test_number_of_problems_is_limited(tmp_path: Path) -> None:
 
 
 def test_reader_does_not_import_torch() -> None:
-    program = "import autograder.slicing.reader, sys; print(*sys.modules)"
+    program = "import autograder.slicing.reader_service, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -391,8 +390,8 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the grader parsed a file outside the sandbox")
 
-    monkeypatch.setattr(cells, "parse_strict", refuse)
-    monkeypatch.setattr(cells, "parse_script", refuse)
+    monkeypatch.setattr(cell_reader, "parse_strict", refuse)
+    monkeypatch.setattr(cell_reader, "parse_script", refuse)
     monkeypatch.setattr(statements, "parse_cell", refuse)
     monkeypatch.setattr(listing, "parse_metadata", refuse)
     monkeypatch.setattr(reader_service, "parse_metadata", refuse)

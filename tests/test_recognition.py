@@ -20,7 +20,8 @@ from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import find_match
 from autograder.slicing.dependencies import parse_units, slice_for
-from autograder.submissions.cells import Cell, read_cells
+from autograder.submissions.cell import Cell
+from autograder.submissions.cell_reader import read_cells
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises
 

@@ -23,7 +23,7 @@ from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from solutions.day1.layers import EncoderLayer
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback import sentences
 from autograder.feedback.class_analysis import Analysis, _Redaction, analyse, without_numbers
 from autograder.feedback.class_page import html, write
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks import model as m
 from autograder.marks.model import Marks, SubmissionMarks
 from tests.conftest import ROOT
@@ -32,7 +32,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def texts() -> Texts:
+def texts() -> Sentences:
     return sentences.read(courses.load(ROOT).day("day1"))
 
 
@@ -40,7 +40,7 @@ def marks(*submissions: SubmissionMarks) -> Marks:
     return Marks(m.FORMAT, "day1", list(submissions))
 
 
-def four(texts: Texts) -> Marks:
+def four(texts: Sentences) -> Marks:
     """Return marks for five submissions: two correct, one with two wrong exercises, one incomplete and one unreadable."""
     name = next(iter(texts.mistakes["softmax"]))
     half = list(texts.day.names)[10:]
@@ -65,12 +65,12 @@ def four(texts: Texts) -> Marks:
     )
 
 
-def analysis_of_four(texts: Texts, anonymous: bool = False) -> Analysis:
+def analysis_of_four(texts: Sentences, anonymous: bool = False) -> Analysis:
     return analyse(four(texts), texts, "course", anonymous)
 
 
 def test_the_csv_file_shows_lateness_and_no_points_without_a_grade(
-    texts: Texts, tmp_path: Path
+    texts: Sentences, tmp_path: Path
 ) -> None:
     late = [Lateness(2, 20.0), *[ON_TIME] * 4]
     analysis = analyse(four(texts), texts, "course", False, late)
@@ -82,7 +82,7 @@ def test_the_csv_file_shows_lateness_and_no_points_without_a_grade(
     assert [rows["emil"][column] for column in columns] == ["", "0", "0.0", ""]
 
 
-def test_only_full_points_are_shown_as_100_percent(texts: Texts) -> None:
+def test_only_full_points_are_shown_as_100_percent(texts: Sentences) -> None:
     small = exercise(texts, "LayerNorm", {2: "no"})
     class_ = [submission(texts)] * 60 + [submission(texts, small)]
     page = Page(html(analyse(marks(*class_), texts, "course"))).text
@@ -93,7 +93,7 @@ def test_only_full_points_are_shown_as_100_percent(texts: Texts) -> None:
 
 
 def test_mean_scores_ignore_unreadable_submissions_and_exercises_not_attempted(
-    texts: Texts,
+    texts: Sentences,
 ) -> None:
     analysis = analysis_of_four(texts)
     found = {e.name: e for e in analysis.exercises}
@@ -105,7 +105,7 @@ def test_mean_scores_ignore_unreadable_submissions_and_exercises_not_attempted(
     assert (layer_norm.median_seconds, layer_norm.longest_seconds) == (0.1, 2.5)
 
 
-def test_discrimination_is_the_correlation_with_the_other_exercises(texts: Texts) -> None:
+def test_discrimination_is_the_correlation_with_the_other_exercises(texts: Sentences) -> None:
     found = {e.name: e.discrimination for e in analysis_of_four(texts).exercises}
     # A correlation is undefined if every student has full points.
     assert found["padding_mask"] is None
@@ -115,7 +115,7 @@ def test_discrimination_is_the_correlation_with_the_other_exercises(texts: Texts
     assert found["softmax"] > -0.5
 
 
-def test_discrimination_is_negative_if_strong_students_fail_an_exercise(texts: Texts) -> None:
+def test_discrimination_is_negative_if_strong_students_fail_an_exercise(texts: Sentences) -> None:
     wrong = exercise(texts, "softmax", {0: "no"})
     weak = [exercise(texts, name, {0: "no"}) for name in ("attention", "LayerNorm")]
     class_ = [submission(texts, wrong), submission(texts, *weak), submission(texts, *weak)]
@@ -123,19 +123,19 @@ def test_discrimination_is_negative_if_strong_students_fail_an_exercise(texts: T
     assert found[0].discrimination == pytest.approx(-1)
 
 
-def test_pass_rates_count_attempts_only(texts: Texts) -> None:
+def test_pass_rates_count_attempts_only(texts: Sentences) -> None:
     found = {e.name: e.tests for e in analysis_of_four(texts).exercises}
     assert {(t.passed, t.attempts) for t in found["FeedForward"]} == {(3, 3)}
     assert [(t.passed, t.attempts) for t in found["LayerNorm"]][1:4] == [(4, 4), (2, 4), (4, 4)]
 
 
-def test_known_mistakes_list_their_submissions(texts: Texts) -> None:
+def test_known_mistakes_list_their_submissions(texts: Sentences) -> None:
     (found,) = analysis_of_four(texts).mistakes
     assert (found.exercise, found.submissions) == ("softmax", ["chen"])
     assert found.text == texts.mistakes["softmax"][found.name]
 
 
-def test_failures_that_differ_only_in_numbers_are_one_group(texts: Texts) -> None:
+def test_failures_that_differ_only_in_numbers_are_one_group(texts: Sentences) -> None:
     (found,) = analysis_of_four(texts).other_failures
     assert found.exercise == "LayerNorm"
     assert found.submissions == ["chen", "dana"]
@@ -149,12 +149,12 @@ def test_all_kinds_of_numbers_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("class_", [[], [unread()]], ids=["no submission", "nothing readable"])
-def test_an_empty_class_has_a_page(class_: list[SubmissionMarks], texts: Texts) -> None:
+def test_an_empty_class_has_a_page(class_: list[SubmissionMarks], texts: Sentences) -> None:
     text = Page(html(analyse(marks(*class_), texts, "course"))).text
     assert f"{len(class_)} submission" in text
 
 
-def test_marks_from_a_different_course_version_are_flagged(texts: Texts) -> None:
+def test_marks_from_a_different_course_version_are_flagged(texts: Sentences) -> None:
     assert "a different version of the course" in html(analyse(four(texts), texts, "other"))
     assert "a different version of the course" not in html(analysis_of_four(texts))
 
@@ -180,7 +180,9 @@ def test_names_are_removed_from_long_messages_of_a_large_class() -> None:
     assert time.process_time() - started < 0.1
 
 
-def test_an_anonymous_report_contains_no_name_path_or_hash(texts: Texts, tmp_path: Path) -> None:
+def test_an_anonymous_report_contains_no_name_path_or_hash(
+    texts: Sentences, tmp_path: Path
+) -> None:
     message = (
         "raised FileNotFoundError: /home/Lovelace/x.txt of ada.lovelace@uni.edu and ada_lovelace"
     )
@@ -195,7 +197,7 @@ def test_an_anonymous_report_contains_no_name_path_or_hash(texts: Texts, tmp_pat
     assert "FileNotFoundError" in (tmp_path / "other_failures.csv").read_text()
 
 
-def test_a_number_means_the_same_submission_in_every_table(texts: Texts) -> None:
+def test_a_number_means_the_same_submission_in_every_table(texts: Sentences) -> None:
     analysis = analysis_of_four(texts, anonymous=True)
     assert [row.label for row in analysis.rows] == ["1", "2", "3", "4", "5"]
     (found,) = analysis.mistakes
@@ -206,7 +208,7 @@ def test_a_number_means_the_same_submission_in_every_table(texts: Texts) -> None
 # ---- hostile text
 
 
-def test_hostile_text_is_inactive_on_the_page(texts: Texts) -> None:
+def test_hostile_text_is_inactive_on_the_page(texts: Sentences) -> None:
     class_ = []
     for text in HOSTILE:
         wrong = exercise(texts, "softmax", {0: text})
@@ -218,7 +220,7 @@ def test_hostile_text_is_inactive_on_the_page(texts: Texts) -> None:
     assert Page(page).text.count("{{ 7 * 7 }}") > 0
 
 
-def test_no_cell_is_a_formula(texts: Texts, tmp_path: Path) -> None:
+def test_no_cell_is_a_formula(texts: Sentences, tmp_path: Path) -> None:
     students = [*HOSTILE, "+1", "-1", "\r=1", "＝1+1"]
     class_ = [submission(texts, student=text, path=text, problems=(text,)) for text in students]
     files = write(analyse(marks(*class_), texts, "course"), tmp_path)
@@ -231,7 +233,7 @@ def test_no_cell_is_a_formula(texts: Texts, tmp_path: Path) -> None:
             assert not cell.startswith(("=", "＝", "+", "-", "@", "\t", "\r")), (file.name, cell)
 
 
-def test_negative_numbers_stay_numbers(texts: Texts, tmp_path: Path) -> None:
+def test_negative_numbers_stay_numbers(texts: Sentences, tmp_path: Path) -> None:
     analysis = analysis_of_four(texts)
     stats = replace(analysis.exercises[0], discrimination=-0.5)
     write(replace(analysis, exercises=[stats]), tmp_path)
@@ -270,7 +272,7 @@ def test_an_invalid_file_is_one_line_on_stderr(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_report_is_written(texts: Texts, tmp_path: Path) -> None:
+def test_the_report_is_written(texts: Sentences, tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
     file.write_bytes(b"".join(m.encode("day1", four(texts).submissions)))
     done = command(ROOT, "report", "day1", str(file), "--out", str(tmp_path / "out"), "--anonymous")
@@ -279,7 +281,7 @@ def test_the_report_is_written(texts: Texts, tmp_path: Path) -> None:
     assert "in/ada" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Texts) -> None:
+def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Sentences) -> None:
     first, second, third, *rest = texts.day.names
     wrong = exercise(texts, second, {0: "0"})
     empty = [untouched(texts, name) for name in (first, third, *rest)]
@@ -293,7 +295,7 @@ def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Texts) -> No
     assert rest[0] not in hardest
 
 
-def test_mistakes_of_a_single_submission_are_folded(texts: Texts) -> None:
+def test_mistakes_of_a_single_submission_are_folded(texts: Sentences) -> None:
     shared = exercise(texts, "softmax", {0: "0"}, mistake="shared by two")
     single = exercise(texts, "attention", {0: "0"}, mistake="only once")
     class_ = [submission(texts, shared, path="1"), submission(texts, shared, single, path="2")]

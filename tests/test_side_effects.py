@@ -14,7 +14,7 @@ from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.dependencies import parse_units, slice_for
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from bench.mutants import Judge
 from bench.mutations import solution
 from tests.conftest import ROOT

@@ -17,7 +17,7 @@ from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.dependencies import Code, parse_units, slice_for
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:

@@ -21,7 +21,7 @@ from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.slicing.slicer import Slice, Slicer, SlicingError
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from tests import small_course
 from tests.conftest import handed_in, with_cells, with_exercises
 

@@ -16,7 +16,7 @@ from autograder.protocol.limits import Budget, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 
 QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30)
 SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autograder.course.config import Day
 
-KEY = "transformer_exercises"
+KEY = "notebook_autograder"
 # The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
 QUOTED_KEY = b'"' + KEY.encode() + b'":'
 STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')

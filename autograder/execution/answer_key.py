@@ -17,9 +17,9 @@ from autograder.execution.student import Student
 from autograder.marks.engine_version import engine_version
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing import service
+from autograder.slicing import notebook_slicer
 from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 
 # Each student may get a different set of exercises wrong, so without this limit, a large class would fill the memory.
 MAX_REFERENCE_SETS = 100
@@ -90,10 +90,12 @@ class AnswerKey:
 
 
 def given_units(day: Day) -> list[Unit]:
-    """Return the code that a day's chapters provide to students, as units. See `service.given_units`."""
+    """Return the code that a day's chapters provide to students, as units. See `notebook_slicer.given_units`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
-    return service.given_units(given, [cell.stub for cell in cells if cell.role == "exercise"])
+    return notebook_slicer.given_units(
+        given, [cell.stub for cell in cells if cell.role == "exercise"]
+    )
 
 
 def solution_units(day: Day) -> list[Unit]:

@@ -21,7 +21,7 @@ from autograder.course.config import CourseError, Day
 from autograder.course.output_files import open_output
 from autograder.export import Target, moodle
 from autograder.feedback import student_page
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import GroupRule, Row
 from autograder.protocol.plain_text import format_number
@@ -43,7 +43,7 @@ class Delivery:
 
 def deliver(
     rows: Sequence[Row],
-    texts: Texts,
+    texts: Sentences,
     to: Target,
     out: Path,
     worksheet: Path | None = None,
@@ -75,7 +75,7 @@ def deliver(
 
 def _write_zip(
     named: Mapping[str, Recipient],
-    texts: Texts,
+    texts: Sentences,
     out: Path,
     known: Mapping[str, int],
     problems: list[str],

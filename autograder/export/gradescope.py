@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks
 from autograder.protocol.plain_text import counted, format_number
 
 
-def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
+def files(rows: Sequence[Row], texts: Sentences) -> Iterator[tuple[str, str]]:
     """Yield each submitter's name and the contents of their results file. The student can read everything in this
     file."""
     for row in rows:
@@ -29,7 +29,7 @@ def _score(exercise: ExerciseMarks) -> dict[str, float]:
     return {"score": exercise.points, "max_score": exercise.max_points}
 
 
-def results(row: Row, texts: Texts) -> dict[str, Any]:
+def results(row: Row, texts: Sentences) -> dict[str, Any]:
     """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
 BINS = 10  # number of bars in the histogram, which covers 0 to 100%
@@ -97,7 +97,7 @@ class Analysis:
 
 def analyse(
     marks: Marks,
-    texts: Texts,
+    texts: Sentences,
     course: str,
     anonymous: bool = False,
     lateness: Sequence[Lateness] = (),
@@ -186,7 +186,7 @@ def _bins(shares: Sequence[float]) -> list[int]:
     return [count[n] for n in range(BINS)]
 
 
-def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[ExerciseStats]:
+def _exercises(submissions: Sequence[SubmissionMarks], texts: Sentences) -> list[ExerciseStats]:
     stats = []
     for exercise in texts.day.exercises:
         marked = [
@@ -200,7 +200,9 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
     return stats
 
 
-def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts) -> ExerciseStats:
+def _stats(
+    marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Sentences
+) -> ExerciseStats:
     """Compute the statistics for one exercise. `rest` contains each submission's points for all other exercises."""
     first = marked[0]
     attempts = [e for e in marked if e.status != "not_attempted"]
@@ -236,7 +238,7 @@ def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
     return statistics.correlation(x, y)
 
 
-def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list[FailureGroup]:
+def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences) -> list[FailureGroup]:
     """Group the submissions by known mistake, with the largest group first."""
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for submission, label in read:
@@ -253,7 +255,7 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list
 
 
 def _other_failures(
-    read: Sequence[tuple[SubmissionMarks, str]], texts: Texts, hide: Callable[[str], str]
+    read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences, hide: Callable[[str], str]
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.
 

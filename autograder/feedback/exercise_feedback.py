@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autograder.feedback.grids import Grid, make_grid
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.causes import order_by_cause, shared_message, simplify
 from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks
@@ -171,7 +171,7 @@ class ExerciseFeedback:
 
 
 def to_feedback(
-    marks: ExerciseMarks, texts: Texts, unattempted: Collection[str] = ()
+    marks: ExerciseMarks, texts: Sentences, unattempted: Collection[str] = ()
 ) -> ExerciseFeedback:
     """Convert the marks for an exercise to feedback. `unattempted` contains the exercises that the student did not attempt."""
     sentences = texts.tests.get(marks.name, {})  # the course may have changed
@@ -226,7 +226,7 @@ def _by_hand(marks: ExerciseMarks) -> str:
     return f"{points}: {override.comment}" if override.comment else f"{points}."
 
 
-def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> FailedTest:
+def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Sentences) -> FailedTest:
     sentence = sentences.get(test.name, test.name)
     show_values = texts.day.feedback == "values"
     observed = (

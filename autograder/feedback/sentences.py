@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Texts:
+class Sentences:
     """A day's feedback sentences, keyed by exercise and then by the name of the test or mistake."""
 
     day: Day
@@ -26,9 +26,9 @@ class Texts:
     mistakes: Mapping[str, Mapping[str, str]]
 
 
-def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
+def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Sentences:
     """Read a day's feedback sentences. Pass `tests` if the day's tests have already been collected."""
-    return Texts(
+    return Sentences(
         day,
         _test_sentences(day) if tests is None else _by_name(tests),
         {name: {k.name: k.sentence for k in own} for name, own in known_mistakes(day).items()},

@@ -16,7 +16,7 @@ from autograder.feedback.exercise_feedback import (
     to_feedback,
     unattempted_in,
 )
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.grading import internal_errors
 from autograder.marks.class_list import Row
@@ -49,7 +49,7 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
             yield Recipient(name, row.entry.student, row.marks, row.late, row.id or number)
 
 
-def page(recipient: Recipient, texts: Texts) -> str:
+def page(recipient: Recipient, texts: Sentences) -> str:
     """Return a feedback page as HTML. Like the exports, it shows points with the late penalty applied."""
     marks = recipient.marks
     unattempted = unattempted_in(marks.exercises)
@@ -144,7 +144,7 @@ def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
 
 
 def write(
-    students: Iterable[Recipient], texts: Texts, folder: Path
+    students: Iterable[Recipient], texts: Sentences, folder: Path
 ) -> tuple[list[Path], list[str]]:
     """Write each student's page to a folder, in a file named after the student.
 
@@ -166,7 +166,7 @@ def write(
     return files, problems
 
 
-def page_or_problem(student: Recipient, texts: Texts, problems: list[str]) -> str:
+def page_or_problem(student: Recipient, texts: Sentences, problems: list[str]) -> str:
     """Return a student's page. If an internal error occurs, return "" and add a message to `problems`."""
     try:
         return page(student, texts)

@@ -14,7 +14,7 @@ from autograder.execution.references import describe_reference
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
 from autograder.slicing.dependencies import parse_units
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 
 CALL = """
 def _call(function, args, kwargs):

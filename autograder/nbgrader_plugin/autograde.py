@@ -80,7 +80,7 @@ class GradebookEntry:
 class StoredExporter(GradedExporter):
     """An exporter that takes the marks from its `MarksCopier` instead of grading."""
 
-    def prepare(self) -> sentences.Texts:
+    def prepare(self) -> sentences.Sentences:
         """Return the day's feedback sentences."""
         return sentences.read(self.day)
 

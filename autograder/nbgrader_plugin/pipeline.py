@@ -91,7 +91,7 @@ class GradedExporter(NotebookExporter):
         cells = solution_notebook(self.day).cells
         self._course_texts = {c.source.strip() for c in cells if c.cell_type == "markdown"}
 
-    def prepare(self) -> sentences.Texts:
+    def prepare(self) -> sentences.Sentences:
         """Prepare for calls to `grade` and return the day's feedback sentences."""
         raise NotImplementedError
 
@@ -160,7 +160,7 @@ class GradedExporter(NotebookExporter):
 class SubmissionExporter(GradedExporter):
     """An exporter that grades each submission. The grader and its fork server run until the exporter is garbage-collected."""
 
-    def prepare(self) -> sentences.Texts:
+    def prepare(self) -> sentences.Sentences:
         """Start the grader and return the day's feedback sentences."""
         server = start_server()
         weakref.finalize(self, server.close)

@@ -31,11 +31,11 @@ from autograder.course.files import read_text
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import gradebook, material, outputs, publication, student_files
+from autograder.release import gradebook, helper_cells, mistake_results, publication, student_files
 from autograder.release.colab import add_badge
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import day_texts, solution_notebook
-from autograder.submissions.cells import read_cells
+from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 
 # Minimum number of characters, excluding whitespace, in a line that counts as a leak. Shorter lines are too common.
@@ -60,7 +60,7 @@ def build(
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
     """
     yield from vanished_names(day)
-    notebook = solution_notebook(day, outputs.packed(day))
+    notebook = solution_notebook(day, mistake_results.packed(day))
     if public_url:
         add_badge(notebook, day, public_url)
     _check_given_names(notebook, day)
@@ -83,7 +83,7 @@ def vanished_names(day: Day) -> Iterator[str]:
     name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
-    for cell in outputs.released_cells(day):
+    for cell in mistake_results.released_cells(day):
         metadata = cell.metadata.get("nbgrader", {})
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:
@@ -179,7 +179,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
     lines = {
         _without_spaces(line): cell.id
         for cell in release.cells
-        for text in (cell.source, material.packed_stand_ins(cell.source))
+        for text in (cell.source, helper_cells.packed_stand_ins(cell.source))
         for line in text.split("\n")
     }
     given = {

@@ -18,7 +18,7 @@ from autograder import in_notebook
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
-from autograder.release import figures, material, student_files, texts
+from autograder.release import figures, helper_cells, student_files, texts
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -100,9 +100,9 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
             if source:
                 yield _chapter_cell(day, part, cell, source, ids, section, points)
         if part is parts[len(introduction)]:
-            yield _cell("markdown", material.INTRODUCTION, ids.new(material.SECTION))
-            for source in (*material.helpers(), material.data(day, outputs)):
-                yield _helper_cell(source, ids.new(material.SECTION))
+            yield _cell("markdown", helper_cells.INTRODUCTION, ids.new(helper_cells.SECTION))
+            for source in (*helper_cells.helpers(), helper_cells.data(day, outputs)):
+                yield _helper_cell(source, ids.new(helper_cells.SECTION))
 
 
 def _given_part(folder: Path, name: str) -> Chapter:
@@ -112,9 +112,9 @@ def _given_part(folder: Path, name: str) -> Chapter:
     return chapters.read(own if own.is_file() else default, ())
 
 
-def day_texts(day: Day) -> texts.Texts:
-    """Return a `Texts` object, which fills in the placeholders in a day's texts."""
-    return texts.Texts(day, _introduction(day))
+def day_texts(day: Day) -> texts.ReleaseTexts:
+    """Return a `ReleaseTexts` object, which fills in the placeholders in a day's texts."""
+    return texts.ReleaseTexts(day, _introduction(day))
 
 
 def _introduction(day: Day) -> list[Chapter]:

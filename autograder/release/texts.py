@@ -1,7 +1,7 @@
 """Fill in the facts that a release's texts leave out: points, times, counts and which exercises are optional.
 
 Chapters state each exercise's difficulty and how many minutes it takes. All other facts come from `grading.toml`. Entry
-point: `Texts`.
+point: `ReleaseTexts`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def exercise_minutes(day: Day) -> dict[str, int]:
     return minutes
 
 
-class Texts:
+class ReleaseTexts:
     """A day's texts. `opening` is the day's own introduction, which may contain a timetable."""
 
     def __init__(self, day: Day, opening: Sequence[Chapter]) -> None:

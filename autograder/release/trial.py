@@ -22,7 +22,8 @@ from autograder.release import visible_checks
 from autograder.sandbox.client import Server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
-from autograder.submissions.cells import Cell, read_cells
+from autograder.submissions.cell import Cell
+from autograder.submissions.cell_reader import read_cells
 
 SEEDS = ("1", "2", "3")  # correct answers are tested with every seed, mistakes only with the first
 

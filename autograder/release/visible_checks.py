@@ -17,8 +17,8 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
+from autograder.release.mistake_results import SECONDS, Notebook, TooSlow, time_limit
 from autograder.release.notebook import notebook_source
-from autograder.release.outputs import SECONDS, Notebook, TooSlow, time_limit
 
 
 def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

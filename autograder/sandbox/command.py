@@ -6,7 +6,7 @@ LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 # A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code,
 # and the reader service parses students' files.
 WORKER = "autograder.sandbox.worker.worker"
-READER = "autograder.slicing.reader"
+READER = "autograder.slicing.reader_service"
 GRADING = (WORKER, READER)  # the services for grading
 # Relocate first, because that starts Python again. Call `load` and `main` separately, because `load` cannot remove the file
 # path from a running function. The server ignores Ctrl-C, because the main process handles it.

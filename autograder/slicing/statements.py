@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from autograder.slicing.ipython import count_tokens, gc_paused, parse_cell
 from autograder.slicing.unit import Unit, make_unit
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 
 # Exceptions that Python's parser, compiler and `symtable` raise for hostile or deeply nested code.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)

@@ -1,6 +1,6 @@
 """Read zip and tar archives in memory, without extracting them. Enforce limits on sizes and the number of entries.
 
-Only the sandboxed reader process runs this module; see slicing/reader.py. Entry point: `iter_entries`.
+Only the sandboxed reader process runs this module; see slicing/reader_service.py. Entry point: `iter_entries`.
 """
 
 from __future__ import annotations

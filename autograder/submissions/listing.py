@@ -1,6 +1,6 @@
 """Represent an archive as a tree of folders in which places.py finds the submissions.
 
-Only the sandboxed reader process runs this module; see slicing/reader.py.
+Only the sandboxed reader process runs this module; see slicing/reader_service.py.
 """
 
 from __future__ import annotations

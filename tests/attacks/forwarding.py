@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 
 FUNCTIONS = (

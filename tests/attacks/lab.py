@@ -17,7 +17,7 @@ from autograder.course import config as courses
 from autograder.execution.answer_key import AnswerKey
 from autograder.feedback import student_page
 from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
 from autograder.grading import trivial_answers
@@ -26,7 +26,7 @@ from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
@@ -153,7 +153,7 @@ def texts_of(marks: SubmissionMarks) -> list[str]:
     return [*marks.problems, graded.message, *(test.message for test in graded.tests)]
 
 
-def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
+def displayed(marks: SubmissionMarks, texts: Sentences) -> Iterator[str]:
     """Yield every form in which marks are displayed: JSON, the table, the student page and nbgrader's feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each

@@ -17,7 +17,7 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.protocol import limits
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack

@@ -30,7 +30,7 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from bench.processes import tree
 from tests.attacks.forwarding import body, graph, pairs, submission

@@ -19,7 +19,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import NotebookSlices, Slicer
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside
 from tests.attacks.suite import KERNEL, PROVED, Attack

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Dialog, sync_playwright
 
 from autograder.course import config as courses
 from autograder.feedback import class_analysis, class_page, sentences, student_page
-from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import Sentences
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
@@ -42,7 +42,7 @@ OPEN_ALL = 'for (const folded of document.querySelectorAll("details")) folded.op
 EXCESS_WIDTH = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-def hostile(texts: Texts) -> Iterator[SubmissionMarks]:
+def hostile(texts: Sentences) -> Iterator[SubmissionMarks]:
     """Yield submissions whose names, messages and problems try to inject HTML and scripts."""
     for text in HOSTILE:
         wrong = exercise(texts, "softmax", {0: text, 1: text * 2})

@@ -26,9 +26,7 @@ START = (sys.executable, "-m", "tests.attacks.classes.start")
 NOBODY = 65534
 MEMORY = 2_000_000_000
 TRUSTED_MEMORY = 1_000_000_000  # bytes, limit for the grader's own processes
-SERVER = (
-    "autograder.slicing.reader"  # part of the command line of fork servers and sandboxed processes
-)
+SERVER = "autograder.slicing.reader_service"  # part of the command line of fork servers and sandboxed processes
 MOST_PROBLEMS = 200
 LONGEST_PROBLEMS = 100_000  # maximum total length of one submission's problems, in characters
 LATE = """

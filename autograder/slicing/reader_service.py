@@ -20,12 +20,12 @@ import msgspec
 from autograder.course import release_stamp
 from autograder.protocol import frames
 from autograder.protocol.plain_text import bounded, printable
-from autograder.slicing import service
+from autograder.slicing import notebook_slicer
 from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import OF_CLASS, ArchiveEntry, Damaged, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
-from autograder.submissions.cells import MAX_BYTES, read_cells
+from autograder.submissions.cell_reader import MAX_BYTES, read_cells
 from autograder.submissions.filenames import has_notebook_suffix
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
 from autograder.submissions.listing import list_class, read_entry, read_tree
@@ -86,7 +86,7 @@ class Handler:
         self._connection = connection
         self._members: list[ArchiveEntry] = []
         self._member = b""
-        self._slicer: service.NotebookSlicer | None = None
+        self._slicer: notebook_slicer.NotebookSlicer | None = None
 
     def answer(self, request: Request, body: bytearray) -> bytes:
         """Process a request and return the response body. Raises Refused."""
@@ -104,7 +104,9 @@ class Handler:
                 return _encode(self._metadata(request.size))
             case SliceAll():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
-                self._slicer = service.NotebookSlicer(service.COURSES[request.course], cells)
+                self._slicer = notebook_slicer.NotebookSlicer(
+                    notebook_slicer.COURSES[request.course], cells
+                )
                 return _encode(self._slicer.slice_all())
             case SliceAgain():
                 assert self._slicer is not None
@@ -231,7 +233,7 @@ def warm_up() -> None:
 
 def prepare(data: bytes) -> None:
     """Receive part of a course from `slicing.slicer.prepare`."""
-    service.prepare(data)
+    notebook_slicer.prepare(data)
 
 
 def serve(connection: socket.socket) -> None:

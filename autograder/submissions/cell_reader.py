@@ -2,7 +2,7 @@
 
 Students submit damaged files, such as truncated notebooks, scripts named .ipynb and cells without a type. `read_cells`
 recovers as many cells as possible and reports the rest as problems. Student files are parsed only in the sandboxed
-reader process; see slicing/reader.py.
+reader process; see slicing/reader_service.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Entry point: `packed`.
 
-Each day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
+Each day runs in a separate process: `python -m autograder.release.mistake_results ROOT DAY`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from autograder.course.config import CourseError, Day
 from autograder.in_notebook.hints import are_alike
 from autograder.in_notebook.material import pack
 from autograder.recognition.catalogue import Mistake, known_mistakes
-from autograder.release import material
+from autograder.release import helper_cells
 from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # per known mistake
@@ -57,7 +57,7 @@ def packed(day: Day) -> str:
         CourseError: The day's solutions do not run.
     """
     for cell in released_cells(day):
-        known = material.packed_outputs(cell.source, day)
+        known = helper_cells.packed_outputs(cell.source, day)
         if known:
             return known
     return pack(record(day))
@@ -71,7 +71,7 @@ def record(day: Day) -> dict[str, Any]:
     """
     if not any(known_mistakes(day).values()):
         return {}
-    command = [sys.executable, "-m", "autograder.release.outputs", str(day.root), day.name]
+    command = [sys.executable, "-m", "autograder.release.mistake_results", str(day.root), day.name]
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -91,7 +91,7 @@ class Notebook:
     def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
         self.module = types.ModuleType("__main__")
         sys.modules["__main__"] = self.module
-        for number, source in enumerate(material.helpers()):
+        for number, source in enumerate(helper_cells.helpers()):
             self.run(source, f"helper {number}")
         for chapter in day.chapters:
             for cell in chapter.cells:
