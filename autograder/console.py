@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from autograder.protocol.plain_text import counted, escaped, format_number
+from autograder.plain_text import counted, escaped, format_number
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:

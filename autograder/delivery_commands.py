@@ -11,7 +11,7 @@ from autograder.arguments import check_file, check_folder, load_day, read_marks
 from autograder.console import print_error, print_note, print_text
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
-from autograder.protocol.plain_text import counted
+from autograder.plain_text import counted
 from autograder.stored_marks import stored_class, update_times
 
 HINTS = {

@@ -41,7 +41,7 @@ from autograder.options import (
     SandboxOption,
     SeedOption,
 )
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 from autograder.sandbox.clock import cpu_count
 from autograder.stored_marks import adjustments_or_warning, print_overrides, remember_times
 

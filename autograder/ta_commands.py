@@ -10,7 +10,7 @@ import typer
 from autograder.arguments import load_day
 from autograder.console import print_text
 from autograder.options import DayArgument, SeedOption
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number
 from autograder.stored_marks import adjustments, stored_class
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from autograder.feedback.sentences import Sentences
 from autograder.marks import model as m
 from autograder.marks.causes import simplify
 from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
+from autograder.plain_text import sanitize
 from autograder.submissions.cell_reader import read_cells
 from tests.material import (
     HOSTILE,
@@ -437,7 +438,7 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Sentences) -> None
     html = page_of(marks, texts)
     check_harmless(html)
     check_harmless(as_html(to_feedback(wrong, texts)))
-    assert m.sanitize(text)[:20].split("`")[0] in Page(html).text
+    assert sanitize(text)[:20].split("`")[0] in Page(html).text
 
 
 def test_mathjax_does_not_typeset_text_from_students(texts: Sentences) -> None:

@@ -17,9 +17,9 @@ import msgspec
 import pytest
 
 from autograder.course import config as courses
+from autograder.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.protocol import frames
 from autograder.protocol.limits import Limits
-from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped

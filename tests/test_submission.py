@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.course import config as courses
-from autograder.protocol.plain_text import counted
+from autograder.plain_text import counted
 from autograder.submissions import archives, filenames
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.submission import Submission, printable, read_submissions

@@ -19,8 +19,8 @@ from autograder.course.files import FILE, CourseError
 from autograder.course.forbidden import Meaning
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import Tables
+from autograder.plain_text import format_number
 from autograder.protocol.limits import Allowance, Limits
-from autograder.protocol.plain_text import format_number
 
 __all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from autograder.course.tables import Tables
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 
 DAY = timedelta(days=1)
 

@@ -17,7 +17,7 @@ from autograder.execution.attempt import Attempt, not_allowed_message
 from autograder.execution.collect import Test
 from autograder.execution.source import join_units
 from autograder.execution.student import Student
-from autograder.marks.model import sanitize
+from autograder.plain_text import sanitize
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import TOO_LONG, Slice, Slicer, SlicingError, prepare
 from autograder.slicing.unit import Unit

@@ -15,7 +15,7 @@ from autograder.export.csv_table import Table
 from autograder.export.table_lines import Match
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
-from autograder.protocol.plain_text import counted, format_number, list_with_count
+from autograder.plain_text import counted, format_number, list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry

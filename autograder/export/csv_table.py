@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import escape_formula
-from autograder.protocol.plain_text import format_number, list_with_count
+from autograder.plain_text import format_number, list_with_count
 from autograder.submissions.roster_file import guess_delimiter
 
 

@@ -24,7 +24,7 @@ from autograder.feedback import student_page
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import GroupRule, Row
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number
 from autograder.submissions import platforms
 
 # Every file in a zip has this date, so that identical pages produce identical archives.

@@ -13,7 +13,7 @@ from autograder.feedback.exercise_feedback import as_text, to_feedback, unattemp
 from autograder.feedback.sentences import Sentences
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 
 
 def files(rows: Sequence[Row], texts: Sentences) -> Iterator[tuple[str, str]]:

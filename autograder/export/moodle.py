@@ -13,7 +13,7 @@ from autograder.course.config import Day
 from autograder.export import csv_table, table_lines
 from autograder.export.table_lines import Match
 from autograder.marks.class_list import GroupRule, Row
-from autograder.protocol.plain_text import list_with_count
+from autograder.plain_text import list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, Row
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from autograder.export.moodle import Worksheet
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
 from autograder.marks.submission_times import SubmissionTimes, corrections
-from autograder.protocol.plain_text import counted, list_with_count, utc_offset
+from autograder.plain_text import counted, list_with_count, utc_offset
 
 
 def store(day: Day, file: Path) -> tuple[str, list[str]]:

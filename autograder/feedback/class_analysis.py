@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.sentences import Sentences
-from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
+from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks
+from autograder.plain_text import one_line
 
 BINS = 10  # number of bars in the histogram, which covers 0 to 100%
 

@@ -13,7 +13,7 @@ from autograder.feedback.class_analysis import BINS, Analysis, FailureGroup
 from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.templates import render
 from autograder.marks.csv_cells import escape_formula
-from autograder.marks.model import one_line
+from autograder.plain_text import one_line
 
 Cell = str | float | None
 

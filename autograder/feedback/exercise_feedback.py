@@ -11,7 +11,7 @@ from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.causes import order_by_cause, shared_message, simplify
 from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number
 
 STATUS: Mapping[Status, str] = {
     "passed": "correct",

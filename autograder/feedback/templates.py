@@ -9,8 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from autograder.marks.model import sanitize
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number, sanitize
 
 
 def _sanitize(value: Any) -> Any:

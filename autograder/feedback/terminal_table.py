@@ -13,7 +13,7 @@ from rich.text import Text
 
 from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.protocol.plain_text import counted, format_number, utc_offset
+from autograder.plain_text import counted, format_number, utc_offset
 
 SIGNS = {
     "passed": ("✓", "green"),

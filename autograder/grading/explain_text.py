@@ -10,8 +10,8 @@ from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.marks.adjustments import describe_override
 from autograder.marks.causes import order_by_cause
-from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
-from autograder.protocol.plain_text import counted, format_number
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.plain_text import counted, format_number, sanitize
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:

@@ -26,11 +26,10 @@ from autograder.marks.model import (
     ExerciseMarks,
     SubmissionMarks,
     exact_sum,
-    one_line,
     total_points,
 )
+from autograder.plain_text import bounded, one_line
 from autograder.protocol.limits import Budget
-from autograder.protocol.plain_text import bounded
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.sandbox.errors import NoIsolation

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from autograder.course.output_files import FileError
 from autograder.course.state_folder import course_folder
-from autograder.marks.model import one_line
-from autograder.protocol.plain_text import escaped
+from autograder.plain_text import escaped, one_line
 
 FILE = "errors.log"
 MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries

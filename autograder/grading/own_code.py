@@ -6,7 +6,8 @@ import re
 
 from autograder.course.config import Day
 from autograder.course.renames import older_names
-from autograder.marks.model import Statement, sanitize
+from autograder.marks.model import Statement
+from autograder.plain_text import sanitize
 from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slice
 from autograder.submissions.cell import definitions

@@ -14,7 +14,8 @@ from autograder.execution.student import Student
 from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
-from autograder.marks.model import ExerciseMarks, SubmissionMarks, sanitize
+from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.plain_text import sanitize
 from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.submission import Submission

@@ -12,9 +12,9 @@ from autograder.marks.model import (
     Status,
     TestMarks,
     exact_sum,
-    sanitize,
     split_points,
 )
+from autograder.plain_text import sanitize
 
 
 def score(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from autograder.marks.model import ExerciseMarks, TestMarks, sanitize
+from autograder.marks.model import ExerciseMarks, TestMarks
+from autograder.plain_text import sanitize
 from autograder.slicing.slicer import Slice
 
 

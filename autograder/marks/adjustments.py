@@ -15,7 +15,7 @@ from autograder.course.renames import older_names
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 from autograder.marks.overrides import FILE, OverrideStore, StudentOverride, keys, read_times
 from autograder.marks.submission_times import SubmissionTimes
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 
 FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
 

@@ -13,7 +13,7 @@ from autograder.marks import conflicts, roster_notes
 from autograder.marks.conflicts import handed_in
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.roster_notes import Unmatched
-from autograder.protocol.plain_text import counted, format_number, list_with_count
+from autograder.plain_text import counted, format_number, list_with_count
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Roster
 from autograder.submissions.roster_entry import Entry, platform_id

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from autograder.course.config import Day
 from autograder.marks.class_list import Row
-from autograder.protocol.plain_text import counted, list_with_count
+from autograder.plain_text import counted, list_with_count
 
 
 def missing_grades(rows: Iterable[Row]) -> Iterator[str]:

@@ -27,8 +27,9 @@ from autograder.course.state_folder import course_folder, store_errors
 from autograder.marks import current_marks, schema
 from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks, one_line, rename_exercises
+from autograder.marks.model import SubmissionMarks, rename_exercises
 from autograder.marks.submission_times import SubmissionTimes
+from autograder.plain_text import one_line
 from autograder.submissions.cell import definitions
 from autograder.submissions.submission import Submission
 

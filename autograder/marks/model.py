@@ -10,11 +10,10 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
-from autograder.protocol.plain_text import counted, escaped, format_number
+from autograder.plain_text import counted, format_number, one_line
 from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
-MAX_MESSAGE = 2000  # maximum number of characters in a message
 ASK = "Ask the student for this day's notebook, saved in Jupyter."
 
 Status = Literal[
@@ -282,14 +281,3 @@ def exact_sum(points: Sequence[float]) -> float:
 def total_points(exercises: Iterable[ExerciseMarks]) -> float:
     """Add the points for all exercises that are not optional."""
     return exact_sum([exercise.credit for exercise in exercises])
-
-
-def sanitize(text: str) -> str:
-    """Make text safe to display: escape control, bidi and surrogate characters, and truncate it."""
-    text = text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
-    return escaped(text, keep="\n")
-
-
-def one_line(text: str) -> str:
-    """Sanitize text and replace line breaks with spaces."""
-    return sanitize(text).replace("\n", " ")

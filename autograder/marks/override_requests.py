@@ -12,7 +12,7 @@ from autograder.marks import adjustments, lookup, overrides
 from autograder.marks.history import login
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import StudentOverride
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 from autograder.submissions.roster import Roster
 
 MAX_COMMENT = 2000  # characters

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from autograder.course.config import Day
 from autograder.marks.current_marks import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
-from autograder.protocol.plain_text import format_number
+from autograder.plain_text import format_number
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster

@@ -10,7 +10,7 @@ from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.current_marks import Replacement
 from autograder.marks.model import SubmissionMarks
-from autograder.protocol.plain_text import format_number, list_with_count
+from autograder.plain_text import format_number, list_with_count
 from autograder.submissions.people import HandedIn
 
 

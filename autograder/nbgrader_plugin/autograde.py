@@ -34,9 +34,10 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from autograder.course.config import Day
 from autograder.feedback import sentences
-from autograder.marks.model import SubmissionMarks, one_line
+from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
 from autograder.nbgrader_plugin.pipeline import GradedExporter
+from autograder.plain_text import one_line
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
 

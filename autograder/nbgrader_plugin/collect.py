@@ -15,7 +15,7 @@ from typing import Any
 
 from nbgrader.exchange.default import ExchangeCollect
 
-from autograder.protocol.plain_text import printable
+from autograder.plain_text import printable
 from autograder.submissions.platforms import TIMESTAMP
 
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
 from autograder.marks.adjustments import without_manual
-from autograder.marks.model import SubmissionMarks, one_line
+from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
+from autograder.plain_text import one_line
 from autograder.submissions import disk, platforms
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader

@@ -23,8 +23,9 @@ from autograder.course.config import Day
 from autograder.course.output_files import FileError
 from autograder.course.renames import older_names
 from autograder.marks.adjustments import FORMGRADER, Overrides
-from autograder.marks.model import Override, one_line
+from autograder.marks.model import Override
 from autograder.nbgrader_plugin.notebook_nodes import CHECK
+from autograder.plain_text import one_line
 
 
 def read(day: Day) -> dict[Path, Overrides]:

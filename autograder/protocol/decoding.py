@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from autograder.plain_text import escaped
 from autograder.protocol.encoding import ALIGNMENT, DTYPES, MAX_AXES, MAX_DEPTH, MAX_ELEMENTS
 from autograder.protocol.keys import check_keys, decode_key
 from autograder.protocol.messages import (
@@ -29,7 +30,6 @@ from autograder.protocol.messages import (
     Value,
     WireError,
 )
-from autograder.protocol.plain_text import escaped
 
 MAX_ITEMS = 50_000  # maximum number of items per message
 

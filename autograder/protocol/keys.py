@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from autograder.plain_text import escape_surrogates
 from autograder.protocol.messages import Key, Opaque, Plain, Value, WireError
-from autograder.protocol.plain_text import escape_surrogates
 
 MAX_STRING = 10_000  # maximum number of characters in a string or in a key
 # Building a dict takes quadratic time if all its keys have the same hash, and tuples of numbers can be chosen to collide.

@@ -25,7 +25,7 @@ from rich.table import Table
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
 from autograder.course.output_files import make_folder, write_error
-from autograder.protocol.plain_text import counted
+from autograder.plain_text import counted
 from autograder.sandbox.clock import cpu_count
 
 DEFAULT_OPENING = "autograder.in_notebook.opening"

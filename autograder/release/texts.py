@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
-from autograder.protocol.plain_text import counted, format_number
+from autograder.plain_text import counted, format_number
 
 STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
 POINTS = re.compile(r"[\d.]+ points?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autograder.protocol.plain_text import counted
+from autograder.plain_text import counted
 from autograder.release.trial import Result, Trial
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from autograder.course.chapters import is_unfilled
-from autograder.protocol.plain_text import bounded, printable
+from autograder.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (

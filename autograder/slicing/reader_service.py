@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from autograder.course import release_stamp
+from autograder.plain_text import bounded, printable
 from autograder.protocol import frames
-from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing import notebook_slicer
 from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m

@@ -21,8 +21,8 @@ from msgspec.msgpack import Decoder
 
 from autograder.course.config import Day
 from autograder.course.released_code import released_code
+from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
-from autograder.protocol.plain_text import printable
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
 from autograder.slicing.messages import (

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from autograder.protocol.plain_text import printable
+from autograder.plain_text import printable
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import SUBMITTED, Metadata

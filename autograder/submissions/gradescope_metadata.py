@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from autograder.protocol.plain_text import LONGEST, printable
+from autograder.plain_text import LONGEST, printable
 from autograder.submissions import platforms
 from autograder.submissions.people import MAX_PEOPLE, HandedIn, Person
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from autograder.protocol.plain_text import counted
+from autograder.plain_text import counted
 from autograder.submissions.cell import (
     EMPTY_NOTEBOOK,
     MAX_CELLS,

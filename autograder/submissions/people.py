@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from autograder.protocol.plain_text import LONGEST, printable
+from autograder.plain_text import LONGEST, printable
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 MAX_PEOPLE = 100  # maximum number of people per submission

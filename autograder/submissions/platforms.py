@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from autograder.protocol.plain_text import LONGEST, printable
+from autograder.plain_text import LONGEST, printable
 from autograder.submissions.filenames import is_gradable
 from autograder.submissions.people import YEARS, HandedIn, NameReading, Person, ambiguous
 

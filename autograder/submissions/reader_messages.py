@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.msgpack import Decoder
 
-from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
+from autograder.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.submissions.archives import MAX_ENTRIES
 from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn

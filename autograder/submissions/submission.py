@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.protocol.plain_text import bounded, escaped, printable
+from autograder.plain_text import bounded, escaped, printable
 from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from autograder.plain_text import escape_surrogates
 from autograder.protocol import messages as m
-from autograder.protocol.plain_text import escape_surrogates
 
 MODULE = "submission"
 FILE = "submission.py"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autograder.plain_text import escape_surrogates
 from autograder.protocol import messages as m
-from autograder.protocol.plain_text import escape_surrogates
 
 
 class NotFound(Exception):

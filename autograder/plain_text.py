@@ -1,5 +1,5 @@
-"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `escaped`, `bounded`, `counted`,
-`list_with_count` and `format_number`.
+"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `sanitize`, `bounded`,
+`counted`, `list_with_count` and `format_number`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 LONGEST = 300  # maximum characters in a name or sentence
 MAX_PROBLEMS = 50  # problems per submission
+MAX_MESSAGE = 2000  # maximum number of characters in a message
 MAX_NAMES = 10  # maximum number of names in a note
 
 
@@ -29,6 +30,17 @@ def escaped(text: str, keep: str = "") -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def sanitize(text: str) -> str:
+    """Make text safe to display: escape control, bidi and surrogate characters, and truncate it."""
+    text = text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+    return escaped(text, keep="\n")
+
+
+def one_line(text: str) -> str:
+    """Sanitize text and replace line breaks with spaces."""
+    return sanitize(text).replace("\n", " ")
 
 
 def counted(number: float, noun: str) -> str:
