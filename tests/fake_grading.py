@@ -90,7 +90,7 @@ class FakePool:
 
 @contextlib.contextmanager
 def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
-    """Open a session for the small course, as `open_session` does, with a fake pool."""
+    """Open a session for the small course. It is like a session from `open_session`, but has a fake pool."""
     day = courses.load(root).day("day1")
 
     def fail(error: Exception) -> None:

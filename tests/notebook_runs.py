@@ -42,7 +42,7 @@ def run_cell(cell: NotebookNode, source: str) -> str:
 
 
 def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
-    """Run cells, replacing exercises with `stubs`. Return all failures except in checks that report an empty
+    """Run cells, replacing exercises with `stubs`. Return all failures except those in checks that report an empty
     exercise."""
     problems = []
     for cell in cells:

@@ -46,7 +46,7 @@ def student(
     if any(other.name == name for other in day.unassigned):
         pytest.skip(f"students do not fill in {name} in {day.name}, so its grader is not used")
     if exercise is None:
-        pytest.fail(f"{name!r} is not an exercise of {day.name} in grading.toml")
+        pytest.fail(f"{day.name} has no exercise {name!r} in grading.toml")
     submission = request.config.getoption("--submission")
     if submission is None:
         yield load_solution(day, exercise, *_units(day))

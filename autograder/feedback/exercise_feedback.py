@@ -75,7 +75,7 @@ class ExerciseFeedback:
 
     @property
     def own_versions(self) -> str:
-        """Return the names of the student's own exercises that the first run used and the grader then replaced."""
+        """Return the names of the exercises that the grader replaced after a first run with the student's own code."""
         return list_names([name for name in self.reference_for if name not in self.unattempted])
 
     @property

@@ -74,8 +74,8 @@ def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator
     timed = [one.row.entry.label for one in again if one.row.entry.hours_late(day.name) is not None]
     if timed:
         yield (
-            f"these students resubmitted and have late_hours in roster.csv {list_with_count(timed)}. Enter the hours of the new "
-            "submission if you have not done so"
+            f"these students resubmitted and have late_hours in roster.csv {list_with_count(timed)}. If you have not "
+            "done so, enter how many hours late the new submissions are"
         )
 
 

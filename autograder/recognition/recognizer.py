@@ -1,4 +1,4 @@
-"""Recognise which known mistake an incorrect answer contains, based on its test results. Entry point: `Recognizer`."""
+"""Identify the known mistake in an incorrect answer from its test results. Entry point: `Recognizer`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,10 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def label(self) -> str:
-        """Return the name on the roster, or else the platform's name and id. The id distinguishes people with the same name."""
+        """Return the student's name on the roster or, failing that, the name and id on the platform.
+
+        The id distinguishes people with the same name.
+        """
         if self.student:
             return self.student
         key = self.id or self.email
@@ -117,7 +120,7 @@ def ambiguous(readings: Sequence[NameReading]) -> HandedIn:
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
     """Return a unique label for each student who made a submission.
 
-    A label is the student's name on the roster, which is unique, or else the platform's name and id.
+    A label is the student's name on the roster, which is unique, or otherwise the name and id on the platform.
     """
     if handed_in is None:
         return (student,)
