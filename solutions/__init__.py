@@ -1,1 +1,1 @@
-"""The chapters of the course with their solutions: one source for notebooks, releases and tests."""
+"""The chapters of the course with their solutions: the single source for notebooks, releases and tests."""

@@ -12,7 +12,7 @@ from solutions.opening import MEASURED
 if __name__ == "__main__":
 
     def measured() -> None:
-        """Print what the demonstrations measured."""
+        """Print the values that the demonstrations recorded."""
         print("Measured by the demonstrations:")
         for what, value in MEASURED.items():
             print(f"{value:<10.4g} {what}")

@@ -1,7 +1,7 @@
 """Draw all figures in one style. Entry points: `Picture`, `Figures`.
 
 A picture is a white card, so it is readable on light and dark pages. Colour-blind readers can distinguish its colours, which
-mean the same everywhere: queries and the target are blue, keys and the source orange, values green.
+have the same meaning in every figure: queries and the target are blue, keys and the source orange, values green.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Picture:
         colour: str = INK,
         bold: bool = False,
     ) -> None:
-        """Write a line of text with its baseline at y. `at`, the alignment, is "start", "middle" or "end"."""
+        """Write a line of text with its baseline at y. `at` is the alignment: "start", "middle" or "end"."""
         weight = ' font-weight="bold"' if bold else ""
         self._add(
             f'<text x="{x:g}" y="{y:g}" text-anchor="{at}" font-size="{size:g}" fill="{colour}"{weight}>{_marked_up(text)}</text>'
@@ -123,7 +123,7 @@ class Picture:
         self.line([(x, y - 6), (x, y + 6)], arrow=False)
 
     def badge(self, x: float, y: float, text: str) -> None:
-        """Draw a short text in a dark pill."""
+        """Draw a short text in a dark, pill-shaped badge."""
         half = 4 + 4 * len(text) + (3 if len(text) == 1 else 0)
         self._add(
             f'<rect x="{x - half:g}" y="{y - 10:g}" width="{2 * half}" height="20" rx="10" fill="{INK}"/>'
@@ -141,7 +141,7 @@ class Picture:
         fills: Sequence[Sequence[str]] | None = None,
         size: float = 13,
     ) -> None:
-        """Draw a matrix. Numbers from 0 to 1 are shaded, and None becomes a red cross. `fills` overrides the shades."""
+        """Draw a matrix. Shade cells with numbers from 0 to 1, unless `fills` is given, and draw None as a red cross."""
         width, height = cell
         self._add(f'<g stroke="{colour}" stroke-width="0.8">')
         for i, row in enumerate(cells):
@@ -172,7 +172,7 @@ class Picture:
         colour: str = INK,
         size: float = 13,
     ) -> None:
-        """Write evenly spaced names. `step` is the offset from one name to the next."""
+        """Write evenly spaced labels. `step` is the offset from one label to the next."""
         for number, name in enumerate(names):
             self.text(
                 x + number * step[0], y + number * step[1], name, at=at, colour=colour, size=size
@@ -190,12 +190,12 @@ class Figures:
         self.drawn_by: dict[str, Callable[[], Picture]] = {}
 
     def __call__(self, function: Callable[[], Picture]) -> Callable[[], Picture]:
-        """Register a function that draws a figure. The function `kv_cache` draws kv-cache.svg."""
+        """Register a function that draws a figure. For example, the function `kv_cache` draws kv-cache.svg."""
         self.drawn_by[function.__name__.replace("_", "-")] = function
         return function
 
     def save(self) -> None:
-        """Write all figures to the folder."""
+        """Write every figure to an SVG file in `folder`."""
         for name, draw in self.drawn_by.items():
             draw().save(self.folder / f"{name}.svg")
 

@@ -39,6 +39,6 @@ MEASURED: dict[str, float] = {}
 
 
 def record(what: str, value: float) -> None:
-    """Print a number that a demonstration measured, and keep it in MEASURED."""
+    """Print a number that a demonstration measured, and store it in MEASURED."""
     MEASURED[what] = value
     print(f"{what}: {value:.4g}")

@@ -1,4 +1,4 @@
-"""Hidden tests for the layers chapter. The oracles use torch's own layers, or compute the formulas in float64."""
+"""Hidden tests for the layers chapter. The oracles use torch's own layers or evaluate the formulas in float64."""
 
 from __future__ import annotations
 

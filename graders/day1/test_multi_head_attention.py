@@ -140,7 +140,7 @@ class TestMergeHeads:
 
     @weight(1)
     def test_inverse_of_a_split(self, student, seed):
-        """Splitting x into heads and merging them returns x, even if the heads are a non-contiguous view of x."""
+        """Splitting x into heads and merging them gives x, even if the heads are a non-contiguous view of x."""
         x = Draw(seed).normal(3, 5, 8)
         heads = x.unflatten(-1, (4, 2)).transpose(1, 2)
         equal(student.merge_heads(heads), x, "the result for heads that are a view of x")

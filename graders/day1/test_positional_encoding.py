@@ -352,7 +352,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not modified in place. Earlier calls and other modules do not affect results, even for longer inputs."""
+        """The input is not modified. Neither other modules nor earlier calls, even with shorter inputs, affect results."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()

@@ -507,7 +507,7 @@ class TestTransformer:
 
 
 def _make_unlikely(logits: Tensor, targets: Tensor, padding: Tensor) -> Tensor:
-    """Return a copy of the logits that is 0 at padding and makes every other target an unlikely class.
+    """Return a copy of the logits with zeros at padding. Elsewhere, make the target an unlikely class.
 
     With label smoothing, the loss of such logits depends on how ε is shared among the classes and on whether
     padding is included.
@@ -780,7 +780,7 @@ def _greedy_oracle(model: CopyModel, source: Tensor, length: int) -> Tensor:
 
 
 def _random_prefix_model(draw: Draw, source: Tensor, length: int) -> PrefixModel:
-    """Return a `PrefixModel` for which some rows end early, some never end, and some continue after padding."""
+    """Return a `PrefixModel` for which some rows end early, some never end, and some continue after generating padding."""
     for _ in range(1000):
         model, tokens = PrefixModel(draw), torch.full((len(source), 1), BOS)
         for _ in range(length - 1):

@@ -72,7 +72,7 @@ class TestReturnsToGo:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of a reward is the sum of the gradients of all returns up to and including its own step."""
+        """The gradient of each reward is the sum of the gradients of the returns up to and including the reward's step."""
         draw = Draw(seed)
         rewards, upstream = draw.normal(2, 5).requires_grad_(), draw.normal(2, 5)
         seen = gradient(student.returns_to_go(rewards), rewards, upstream, "the rewards")

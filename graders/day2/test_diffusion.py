@@ -1,4 +1,4 @@
-"""Hidden tests for the diffusion chapter. The oracles compute the formulas in float64, mostly element by element."""
+"""Hidden tests for the diffusion chapter. The oracles evaluate the formulas in float64, mostly element by element."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def block_weights(draw: Draw, d: int = D, d_ff: int = D_FF) -> dict[str, Tensor]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Apply layer norm without parameters, then the scale and shift of each row, in float64."""
+    """Apply layer norm without parameters, then each row's scale and shift, in float64."""
     variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
     return (x - mean) / (variance + 1e-6).sqrt() * (1 + scale[:, None]) + shift[:, None]
 
@@ -571,7 +571,7 @@ class Denoiser(nn.Module):
 
 
 class Elsewhere(nn.Module):
-    """A model that checks that all its inputs are on the same device, and returns x."""
+    """A model that returns x after checking that all its inputs are on the same device."""
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         for name, value in (("t", t), ("labels", labels)):

@@ -1,4 +1,4 @@
-"""Hidden tests for the family chapter. The oracles compute plain formulas in float64."""
+"""Hidden tests for the family chapter. The oracles evaluate the formulas directly, in float64."""
 
 import math
 from collections.abc import Callable
@@ -260,7 +260,7 @@ class TestAlibiBias:
 
     @weight(1.5)
     def test_other_numbers(self, student):
-        """If the number of heads is not a power of two, the slopes for the next lower and next higher power are combined."""
+        """If the number of heads is not a power of two, the slopes for the next lower and next higher powers are combined."""
         for n_heads in (6, 12, 3, 80):
             expected = torch.tensor(sorted(slopes_oracle(n_heads)))
             seen = student_slopes(student, n_heads).sort().values

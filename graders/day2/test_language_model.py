@@ -1,4 +1,4 @@
-"""Hidden tests for the language-model chapter. The oracles compute GPT-2's formulas in float64, position by position."""
+"""Hidden tests for the language-model chapter. The oracles evaluate GPT-2's formulas in float64, position by position."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def attention_oracle(
 ) -> Tensor:
     """Compute causal attention in a loop over positions and heads.
 
-    `past` holds the keys and values, of shape (b, m, d), of the positions before x.
+    `past` contains the keys and values of the positions before x, each of shape (b, m, d).
     """
     d = x.shape[-1]
     d_head = d // heads
@@ -184,7 +184,7 @@ def check_gradients(
 ) -> None:
     """Compare the gradients after a backward pass with the oracle's.
 
-    The tolerance is chosen for float32, because a softmax or norm may be computed in float32 for any dtype.
+    The tolerance is that of float32, because students may compute a softmax or norm in float32 whatever the dtype.
     """
     for name, leaf in exact.items():
         seen = leaf_gradient(found[name], f"`{name}`")
@@ -262,8 +262,8 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """The batch size may be 1, the number of positions may differ from call to call, a cache may hold thousands
-        of positions, and layers do not affect each other.
+        """The batch size may be 1, the number of positions may differ from call to call, a cache may contain
+        thousands of positions, and separate layers do not affect each other.
         """
         draw = Draw(seed)
         first, _ = self._layer(student, draw)
@@ -565,7 +565,7 @@ class TestGPT:
 
     @weight(0.25)
     def test_eps(self, student, seed):
-        """The last norm uses eps = 1e-5, as in GPT-2, which matters when its input is small."""
+        """Like GPT-2's, the last norm uses eps = 1e-5, which matters when its input is small."""
         draw = Draw(seed)
         weights = with_zeros(gpt_weights(draw, 1), "out", "linear2")
         weights["token_embedding.weight"][:4] *= 2e-3
@@ -1139,7 +1139,7 @@ class Storyteller(nn.Module):
 def sampling_oracle(
     model: Storyteller, prompt: Tensor, n_tokens: int, generator: torch.Generator, dtype, **options
 ) -> Tensor:
-    """Append `n_tokens` sampled tokens to the prompt, with probabilities in the given dtype."""
+    """Append `n_tokens` tokens to the prompt, sampled from probabilities in the given dtype."""
     tokens = prompt
     for _ in range(n_tokens):
         p = probabilities_oracle(model._logits(tokens)[:, -1], **options).to(dtype)

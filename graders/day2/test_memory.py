@@ -556,7 +556,7 @@ class TestPerformerFeatures:
 
     @weight(1)
     def test_large_entries(self, student, seed):
-        """No constant is subtracted from the exponents: rows with different norms keep their own scales, up to ‖x‖² = 20√d."""
+        """No constant is subtracted from the exponents: the features are accurate for different norms, up to ‖x‖² = 20√d."""
         draw = Draw(seed)
         x, projection = draw.normal(5, 9), draw.normal(7, 9)
         target = torch.tensor([0.01, 1.0, 8.0, 20.0, 50.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60

@@ -1,4 +1,4 @@
-"""Hidden tests for the music chapter. The oracles loop over positions or compute explicit indices."""
+"""Hidden tests for the music chapter. The oracles loop over positions or use explicit indices."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Hidden tests for the vision chapter. The oracles use `F.unfold`, `F.fold`, and formulas and loops in float64."""
+"""Hidden tests for the vision chapter. The oracles use `F.unfold`, `F.fold`, explicit formulas and loops, in float64."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ class TestPatchEmbedding:
 
     @weight(0.5)
     def test_other_sizes(self, student, seed):
-        """The layer works for other image sizes, patch sizes and numbers of channels, even with several instances at once."""
+        """The layer works for other image sizes, patch sizes and numbers of channels, even if several instances exist."""
         draw, cases = Draw(seed), ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3))
         layers = [
             student.PatchEmbedding(image_size=image, patch_size=p, channels=c, d_model=d).eval()
@@ -470,7 +470,7 @@ class TestViT:
 
     @weight(0.5)
     def test_images_alone(self, student, seed):
-        """An image gets the same logits alone as in a batch, and in training mode as in evaluation mode."""
+        """An image's logits are the same alone and in a batch, and in training and evaluation mode."""
         draw = Draw(seed)
         model = make_vit(student, 2, vit_weights(draw, 2))
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE)

@@ -1,1 +1,1 @@
-"""Day 1: the architecture."""
+"""The chapters of Day 1, on the Transformer's architecture."""

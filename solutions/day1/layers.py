@@ -194,7 +194,7 @@ class FeedForward(nn.Module):
     Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout is applied to the hidden features, after the ReLU.
 
-    Source: Vaswani et al. (2017), section 3.3; dropout as in `nn.TransformerEncoderLayer`.
+    Source: Vaswani et al. (2017), section 3.3; `nn.TransformerEncoderLayer` for the dropout.
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):

@@ -318,12 +318,12 @@ def masked_attention(
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Compute attention in which each query sees only the keys that the mask allows.
 
-    The leading axes of query, key and value broadcast, as in `attention`. The function works in half
-    precision.
+    The leading axes of query, key and value broadcast as they do in `attention`. The function works
+    in half precision.
 
     Args:
-        mask: True where attention is allowed. It has any shape that broadcasts to the shape of the
-            weights, such as `(m,)`. None allows everything.
+        mask: True where attention is allowed. It can have any shape that broadcasts to the
+            shape of the weights, such as `(m,)`. None allows everything.
 
     Returns:
         the pair (output, weights). Hidden keys have weights of exactly 0. If a query has no allowed

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         ### END SOLUTION
 
     def encode(self, source: Int[Tensor, "b m"]) -> Float[Tensor, "b m d_model"]:
-        """Return the memory for `source`. Raise ValueError if it is longer than `max_length`."""
+        """Return the memory. Raise ValueError if `source` is longer than `max_length`."""
         ### BEGIN SOLUTION
         if source.shape[1] > self.max_length:
             raise ValueError(
@@ -161,7 +161,7 @@ class Transformer(nn.Module):
 if __name__ == "__main__":
 
     def with_small_weights(model):
-        """Fill a model with fixed numbers so small that attention spreads over all visible keys."""
+        """Set all parameters to fixed values so small that attention spreads over all visible keys."""
         model = filled(model).eval()
         with torch.no_grad():
             for parameter in model.parameters():
@@ -720,7 +720,7 @@ DAYS = [datetime.date(1950, 1, 1) + datetime.timedelta(days) for days in range(3
 
 
 def six_ways_to_write(day: datetime.date) -> list[str]:
-    """Return a day written in six formats. The last format has a two-digit year."""
+    """Return a date in six formats, the last of which has a two-digit year."""
     return [
         f"{day.day} {day:%B} {day.year}",
         f"{day:%B} {day.day}, {day.year}",
@@ -732,7 +732,7 @@ def six_ways_to_write(day: datetime.date) -> list[str]:
 
 
 def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
-    """Return each day in a random format (the sources) and as year-month-day (the targets)."""
+    """Return each date in a random format (the sources) and as year-month-day (the targets)."""
     return [rng.choice(six_ways_to_write(day)) for day in days], [f"{day}" for day in days]
 
 
@@ -820,7 +820,7 @@ def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"
 
 
 def draw_training(losses: list[float], weights: Tensor | None, source: str, target: str) -> None:
-    """Plot the loss curve and the alignment of one pair."""
+    """Plot the loss curve, and the attention weights from one target to its source."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
     left.semilogy(losses)
     left.set(xlabel="step", ylabel="loss (nats per token)", title="training")

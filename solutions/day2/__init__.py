@@ -1,1 +1,1 @@
-"""The chapters of Day 2."""
+"""The chapters of Day 2, on what Transformers are used for."""

@@ -170,7 +170,7 @@ if __name__ == "__main__":
 
 # %%
 class CausalBlock(nn.TransformerEncoderLayer):
-    """A layer with causal self-attention and a feed-forward network, from `b n d` to `b n d`."""
+    """A Transformer layer with causal self-attention. Input and output have shape `b n d`."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__(d_model, n_heads, 4 * d_model, dropout=0.0, batch_first=True)
@@ -477,7 +477,7 @@ def walk_batch(
 
 
 def train_on_walks(walks: list[list[int]], seed: int) -> DecisionTransformer:
-    """Train a Decision Transformer to continue the walks. An action is the next place."""
+    """Train a Decision Transformer to continue the walks. Each action is the next place to visit."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = DecisionTransformer(PLACES, PLACES, PATH_LENGTH, d_model=64, n_heads=4, n_layers=3)
@@ -515,7 +515,7 @@ def follow_model(
 
 
 class PathResult(NamedTuple):
-    """The results for one map: for each start, the shortest route in the data, the model's path and the optimum."""
+    """The results for one map: the shortest route in the data, the model's path and the optimum for each starting place."""
 
     places: Float[Tensor, "places 2"]
     connected: Bool[Tensor, "places places"]
@@ -525,13 +525,13 @@ class PathResult(NamedTuple):
     shortest: dict[int, int]
 
     def better(self) -> list[int]:
-        """Return the starts from which the model's path is shorter than every route in the data."""
+        """Return the starting places from which the model's path is shorter than every route in the data."""
         ends = {start for start, path in self.found.items() if path[-1] == self.goal}
         return [start for start in ends if len(self.found[start]) - 1 < self.seen[start]]
 
 
 def find_paths(seed: int) -> PathResult:
-    """Train a model on walks on one map, and ask it for a shorter path wherever one exists."""
+    """Train a model on walks on one map. Ask it for a path shorter than any in the data, wherever one exists."""
     places, connected = random_map(seed)
     goal = int(places.sum(dim=1).argmin())
     walks = random_walks(connected, goal, random.Random(seed))

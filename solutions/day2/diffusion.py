@@ -538,7 +538,7 @@ class DiTBlock(nn.Module):
 if __name__ == "__main__":
 
     def with_identities(block, modulation):
-        """Turn attention and both linear layers into identities, and set the bias of `modulation`."""
+        """Make attention and both linear layers the identity, and set the bias of `modulation`."""
         with torch.no_grad():
             for linear in (block.attention.qkv, block.attention.out, block.linear1, block.linear2):
                 linear.weight.zero_()
@@ -1082,7 +1082,7 @@ def digit_judge() -> SVC:
 
 
 def fraction_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
-    """Return the fraction of images for which the judge predicts the label."""
+    """Return the fraction of images that the judge classifies as the given label."""
     return digit_judge().score(pictures.flatten(1).numpy(), labels.numpy())
 
 

@@ -873,7 +873,7 @@ def full_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = Fal
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Compute causal sliding-window attention from n · 2w scores. n must be divisible by `window`."""
+    """Compute causal sliding-window attention with only n · 2 · window scores. n must be divisible by `window`."""
     n, d = query.shape
     blocks = n // window
 
@@ -890,7 +890,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
 
 
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
-    """Return the wall-clock time in seconds (best of five) and the size of the largest tensor in bytes."""
+    """Return how many seconds `attend` takes (best of five) and the size in bytes of the largest tensor it creates."""
     inputs = torch.randn(3, n, 32, generator=torch.Generator().manual_seed(n))
     with LargestTensor() as largest:
         attend(*inputs)
@@ -976,7 +976,7 @@ TRAINED_LENGTH, LONGEST = 64, 256
 
 
 def manual_characters() -> tuple[Tensor, int]:
-    """Return the Python manual as character IDs, and the number of different characters."""
+    """Return the Python manual as character IDs, and the number of distinct characters."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))
@@ -1029,7 +1029,7 @@ class VariantBlock(nn.Module):
 
 
 class VariantModel(nn.Module):
-    """A causal character model with two blocks."""
+    """A causal character-level language model with two blocks."""
 
     def __init__(self, vocab_size: int, variant: str, d_model: int = 64, n_heads: int = 4):
         super().__init__()
@@ -1046,7 +1046,7 @@ class VariantModel(nn.Module):
 
 
 def train_variant(variant: str, tokens: Tensor, vocab_size: int, seed: int = 0) -> VariantModel:
-    """Train a model on pieces of `TRAINED_LENGTH` characters. The seed determines weights and batches."""
+    """Train a model on pieces of `TRAINED_LENGTH` characters. The seed determines the initial weights and the batches."""
     torch.manual_seed(seed)
     model = VariantModel(vocab_size, variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

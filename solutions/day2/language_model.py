@@ -94,7 +94,7 @@ class KeyValueCache:
     def append(
         self, keys: Float[Tensor, "b h n d_head"], values: Float[Tensor, "b h n d_head"]
     ) -> tuple[Float[Tensor, "b h m d_head"], Float[Tensor, "b h m d_head"]]:
-        """Add the keys and values of n new positions, and return those of all m positions so far."""
+        """Append the n new keys and values. Return all m keys and values so far."""
         if self.keys is not None:
             keys = torch.cat([self.keys, keys], dim=2)
             values = torch.cat([self.values, values], dim=2)
@@ -168,7 +168,7 @@ class CausalSelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], cache: KeyValueCache | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Attend from each position of x to itself and to all positions before it.
+        """Let each position of x attend to itself and to all positions before it.
 
         With a cache, the positions of x follow the cached ones. The keys and values of x are
         appended to the cache. Position i of x attends to all cached positions and to positions 0 to
@@ -1375,7 +1375,7 @@ if __name__ == "__main__":
 
 # %%
 def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the count of each number in `asked`, or 0 if it is not in the sorted array `known`."""
+    """Look up the count of each number in `asked`. Numbers that are not in the sorted array `known` have count 0."""
     at = np.searchsorted(known, asked).clip(max=len(known) - 1)
     return np.where(known[at] == asked, counts[at], 0)
 
@@ -1385,7 +1385,7 @@ def witten_bell(
 ) -> list[Float[Tensor, "m"]]:
     """Return the probability of the last symbol of each window, given the symbols before it.
 
-    The list has one entry per order, from 1 (unigrams) to the length of the window.
+    The result contains one tensor per order, from 1 (unigrams) to the length of the windows.
     Source: Witten and Bell (1991), method C, interpolated.
     """
     probability = np.full(len(windows), 1 / n_symbols)
@@ -1466,7 +1466,7 @@ def held_out_bits(model: nn.Module) -> float:
 
 
 def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, float]]:
-    """Train for GPT_LONG_STEPS steps.
+    """Train `model` for GPT_LONG_STEPS steps.
 
     Return one row per measurement: step, seconds elapsed, and bits per character on training text
     (the mean since the previous row) and on held-out text.
@@ -1634,7 +1634,7 @@ def head_weights(
 if __name__ == "__main__":
 
     def draw_head(weights: Tensor | None, text: str, title: str) -> None:
-        """Draw the weights, with the text along both axes."""
+        """Draw the attention weights as a heat map, with the text along both axes."""
         if weights is None:
             print("No weights were recorded. Does `attention` call `qkv` as a module?")
             return
@@ -1672,13 +1672,13 @@ if __name__ == "__main__":
 if __name__ == "__main__":
 
     def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
-        """Measure the CPU time to generate `n_tokens` tokens from a prompt of one token."""
+        """Return the CPU time needed to generate `n_tokens` tokens from a prompt of one token."""
         before = time.process_time()
         generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
         return time.process_time() - before
 
     def draw_seconds(lengths: list[int], cached: list[float], uncached: list[float]) -> None:
-        """Plot both times against the number of tokens."""
+        """Plot the times with and without a cache against the number of tokens."""
         figure, axis = plt.subplots(figsize=(6, 3.6))
         axis.plot(lengths, uncached, "o-", color="tab:orange", label="without cache")
         axis.plot(lengths, cached, "o-", color="tab:blue", label="with cache")

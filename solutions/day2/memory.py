@@ -323,7 +323,7 @@ class SegmentModel(nn.Module):
 def segments(text: Int[Tensor, "n"]) -> list[Int[Tensor, "streams SEGMENT+1"]]:
     """Split a text into parallel streams, and return batches with one segment from each stream.
 
-    Each segment also includes the character after it.
+    Each segment ends with one extra character, the target for the last input.
     """
     length = (len(text) - 1) // STREAMS // SEGMENT * SEGMENT
     streams = text[: STREAMS * length + 1].unfold(0, length + 1, length)
@@ -463,7 +463,7 @@ def knn_probabilities(
     Raises:
         ValueError: if k < 1, mix is outside [0, 1], or temperature ≤ 0.
 
-    Source: Khandelwal et al. (2020), section 2; for T, arXiv 2010.00710.
+    Source: Khandelwal et al. (2020), section 2; arXiv 2010.00710 for the temperature.
     """
     ### BEGIN SOLUTION
     if k < 1:

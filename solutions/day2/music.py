@@ -555,7 +555,7 @@ class RelativeSelfAttention(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "b n d_model"]) -> Float[Tensor, "b n d_model"]:
-        """Attend from each position to itself and to all positions before it.
+        """Let each position attend to itself and to all positions before it.
 
         The weights are softmax((Q Kᵀ + skew(Q Rᵀ)) / √d_head), where R is the last n rows of
         `relative`.
@@ -582,7 +582,7 @@ class RelativeSelfAttention(nn.Module):
 if __name__ == "__main__":
 
     def count_distances_only(layer, relative):
-        """Set queries and the bias of `out` to 1, and keys to 0, so that only distances matter."""
+        """Make all queries 1 and all keys 0, so that only distances matter. Set the bias of `out` to 1."""
         with torch.no_grad():
             for linear in (layer.query, layer.key, layer.value, layer.out):
                 linear.weight.zero_()
@@ -747,7 +747,7 @@ def read_voice(part: Element) -> list[int]:
 
 
 def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
-    """Return the tokens of a chorale, or None if it is not in 4/4 with four single voices."""
+    """Return the tokens of a chorale, or None unless it is in 4/4 with four parts of one voice each."""
     with ZipFile(file) as archive:
         name = next(
             name for name in archive.namelist() if re.fullmatch(r"[^/]+\.(music)?xml", name)
@@ -844,7 +844,7 @@ class ChoraleModel(nn.Module):
 def split_chorales(
     chorales: dict[str, Int[Tensor, "n"]], length: int = CHORALE_LENGTH
 ) -> tuple[list[Int[Tensor, "n"]], Int[Tensor, "windows length"]]:
-    """Return the chorales for training, and windows of `length` tokens from the held-out ones."""
+    """Return the training chorales, and windows of `length` tokens from the held-out chorales."""
     # To find near-duplicates, compare the first eight bars, relative to the first note.
     begin = torch.stack([tokens[:CHORALE_LENGTH] for tokens in chorales.values()])
     begin = torch.where(begin >= FIRST_PITCH, begin - begin[:, :1] + 2 * N_TOKENS, begin)
@@ -876,7 +876,7 @@ def chorale_batch(
 def chorale_loss(
     model: nn.Module, windows: Int[Tensor, "b n"], reduction: str = "mean"
 ) -> Float[Tensor, "*tokens"]:
-    """Return the mean loss of all tokens after the first, or the loss of each if `reduction` is "none"."""
+    """Return the mean loss of all tokens after the first, or their individual losses if `reduction` is "none"."""
     logits = model(windows[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
 
@@ -904,13 +904,13 @@ def train_on_chorales(
 
 @torch.no_grad()
 def loss_by_token(model: nn.Module, windows: Int[Tensor, "windows n"]) -> Float[Tensor, "n-1"]:
-    """For each token after the first, return the mean loss over all windows, in nats."""
+    """Return each token's mean loss over all windows in nats, starting with the second token."""
     losses = [chorale_loss(model, part, "none") for part in windows.split(8)]
     return torch.cat(losses).reshape(len(windows), -1).mean(dim=0)
 
 
 class ChoraleRun(NamedTuple):
-    """A trained model, its loss at each step, its held-out loss and the time in seconds."""
+    """A trained model, its loss at each step, its held-out loss and the duration of the run in seconds."""
 
     model: nn.Module
     losses: list[float]
@@ -924,7 +924,7 @@ def run_chorales(
     training: list[Int[Tensor, "n"]],
     windows: Int[Tensor, "windows CHORALE_LENGTH"],
 ) -> ChoraleRun:
-    """Train a model of one kind and measure its loss on the held-out windows."""
+    """Train a model of the given kind and measure its loss on the held-out windows."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # makes results independent of the number of cores
     start = time.perf_counter()

@@ -38,7 +38,7 @@ def _sheet(pictures: Tensor) -> Image.Image:
 
 
 def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]:
-    """Save the first held-out chorale and each model's continuation of the chorale's first chord. Return the tokens."""
+    """Save the first held-out chorale and each model's continuation of the chorale's first chord. Return all tokens."""
     _, windows = music.split_chorales(music.read_chorales())
     chord = windows[:1, :4]
     pieces = {"Bach": windows[0]}
@@ -54,7 +54,7 @@ def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]
 
 
 def as_text(tokens: Tensor) -> str:
-    """Return tokens as text, with one character per token, as in `music.PERFORMANCES`."""
+    """Convert tokens to the text format of `music.PERFORMANCES`, with one character per token."""
     return "".join(music.ALPHABET[token] for token in tokens.tolist())
 
 

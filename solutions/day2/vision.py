@@ -1122,7 +1122,7 @@ class ResidualBlock(nn.Module):
 
 
 def small_resnet() -> nn.Sequential:
-    """Return a residual network that reduces 16 × 16 to 2 × 2 pixels in four stages of two blocks each."""
+    """Return a residual network whose four stages of two blocks each reduce 16 × 16 pixels to 2 × 2."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         *(ResidualBlock(16, 16, 1), ResidualBlock(16, 16, 1)),
@@ -1174,7 +1174,7 @@ if __name__ == "__main__":
 def patch_weights(
     model: nn.Module, images: Float[Tensor, "b 1 H W"]
 ) -> list[Float[Tensor, "b h N N"]]:
-    """Return each block's attention weights among patches, rescaled so that each row sums to 1."""
+    """Return each block's attention weights between patches, rescaled so that each row sums to 1."""
     among = [weights[:, :, 1:, 1:] for weights in attention_weights(model, images)]
     return [weights / weights.sum(dim=-1, keepdim=True) for weights in among]
 

@@ -20,7 +20,7 @@ SCORES = [
 
 
 def weights(scores: list[list[float]], causal: bool = False) -> list[list[float]]:
-    """Return the softmax of each row, over the keys up to the diagonal if `causal` is true."""
+    """Return the softmax of each row. If `causal` is true, entries after the diagonal get a weight of 0."""
     rows = []
     for i, row in enumerate(scores):
         powers = [math.exp(score) if j <= i or not causal else 0.0 for j, score in enumerate(row)]
@@ -119,7 +119,7 @@ def recurrent() -> Picture:
 
 @figure
 def architecture() -> Picture:
-    """Draw the whole model. Numbers show which chapter builds each part."""
+    """Draw the whole model. Each part is numbered with the chapter in which students write it."""
     picture = Picture(700, 596)
     left, right, wide = 60, 398, 240
     middle = left + wide / 2, right + wide / 2
@@ -185,7 +185,7 @@ def _step(
 
 @figure
 def numbers() -> Picture:
-    """Draw how the model processes one date, with shapes."""
+    """Draw how the model processes one date, with the shape of each tensor."""
     picture = Picture(700, 300)
     rows = (
         ("text", "`3/4/1987`", "", ORANGE),
@@ -215,7 +215,7 @@ def numbers() -> Picture:
 
 @figure
 def lookup() -> Picture:
-    """Draw a dictionary lookup, which returns one value, next to attention, which returns a mean of all values."""
+    """Draw a dictionary lookup, which returns one value, next to attention, which returns a weighted mean of all values."""
     picture = Picture(700, 254)
     shares = weights(SCORES)[0]
     picture.text(20, 30, "A dictionary returns one value", at="start", bold=True)
@@ -333,7 +333,7 @@ def masks() -> Picture:
 
 @figure
 def mask() -> Picture:
-    """Draw scores, mask, weights and outputs of the running example."""
+    """Draw the running example's scores, masked scores, weights and outputs."""
     picture = Picture(700, 206)
     shown = [[SCORES[i][j] if j <= i else None for j in range(3)] for i in range(3)]
     shares = weights(SCORES, causal=True)
@@ -631,7 +631,7 @@ def _layer(
 
 @figure
 def cross_attention() -> Picture:
-    """Draw which positions self-attention and cross-attention may read in the decoder."""
+    """Draw which positions the decoder's self-attention and cross-attention can attend to."""
     picture = Picture(700, 290)
     target, source = ("bos", "1", "9", "8"), ("3", "/", "4", "pad", "pad")
     picture.text(170, 30, "self-attention", bold=True)
@@ -717,7 +717,7 @@ def teacher_forcing() -> Picture:
 
 @figure
 def smoothing() -> Picture:
-    """Draw the targets of label smoothing with v = 5, without and with ε = 0.1."""
+    """Draw a target over v = 5 classes, without label smoothing and with ε = 0.1."""
     picture = Picture(700, 230)
     for left, title, high, low in ((60, "ε = 0", 1.0, 0.0), (390, "ε = 0.1", 0.92, 0.02)):
         picture.text(left + 125, 28, f"*y* with {title}", bold=True)
@@ -737,7 +737,7 @@ def smoothing() -> Picture:
 
 @figure
 def greedy() -> Picture:
-    """Draw a batch of two sequences that end at different steps."""
+    """Draw greedy decoding of two sequences that end at different steps."""
     picture = Picture(700, 200)
     rows = (("bos", "h", "i", "eos", "pad"), ("bos", "y", "o", "u", "eos"))
     colours = {"bos": ORANGE, "eos": RED, "pad": GREY}

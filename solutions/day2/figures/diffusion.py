@@ -26,7 +26,7 @@ def alpha_bar(t: float) -> float:
 
 @figure
 def chain() -> Picture:
-    """Draw a digit at five noise steps, with one arrow for adding noise and one for removing it."""
+    """Draw a digit at five noise levels, with one arrow for adding noise and one for removing it."""
     picture = Picture(700, 238)
     rng = random.Random(0)
     noise = [rng.gauss(0, 1) for _ in PIXELS]

@@ -74,7 +74,7 @@ def alibi() -> Picture:
 
 @figure
 def window() -> Picture:
-    """Draw sliding windows of three widths, and how far back two layers with a window of 3 reach."""
+    """Draw sliding windows of three widths, and the receptive field of two layers with a window of 3."""
     picture = Picture(700, 226)
     for number, (title, width, layers) in enumerate(
         (("window 1", 1, 1), ("window 3", 3, 1), ("window ≥ 6", 6, 1), ("window 3, 2 layers", 3, 2))

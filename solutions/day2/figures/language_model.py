@@ -1,4 +1,7 @@
-"""Draw the figures for the language-model chapter: `python -m solutions.day2.figures.language_model`."""
+"""Draw the figures for the language-model chapter.
+
+`python -m solutions.day2.figures.language_model` writes them beside this file.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +159,7 @@ def kv_cache() -> Picture:
 
 @figure
 def pre_norm() -> Picture:
-    """Draw a post-norm layer, as in Vaswani et al. (2017), next to a pre-norm layer, as in GPT-2."""
+    """Draw the post-norm layer of Vaswani et al. (2017) next to the pre-norm layer of GPT-2."""
     picture = Picture(700, 400)
     for left, title, pre in ((0, "post-norm (Vaswani et al. 2017)", False), (350, "", True)):
         title = title or "pre-norm (GPT-2): your `GPTBlock`"
@@ -190,7 +193,7 @@ def pre_norm() -> Picture:
 
 @figure
 def nucleus() -> Picture:
-    """Draw which of four tokens top-p keeps, and how many top-k and top-p keep if the model is confident or uncertain."""
+    """Draw which of four tokens top-p keeps. Compare top-k and top-p for a confident and an uncertain model."""
     picture = Picture(700, 330)
     picture.text(170, 28, "`top_p = 0.6`, step by step", bold=True)
     names = ("probability", "sum before", "kept?", "result")

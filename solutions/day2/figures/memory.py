@@ -11,7 +11,7 @@ figure = Figures(Path(__file__).parent)
 
 @figure
 def segments() -> Picture:
-    """Draw two layers that read three segments, and how far back one position reaches."""
+    """Draw how two layers process three segments, and the receptive field of one position."""
     picture = Picture(700, 292)
     picture.text(
         20,
@@ -53,7 +53,7 @@ def segments() -> Picture:
 
 @figure
 def memory_mask() -> Picture:
-    """Draw the distances between a segment of three positions and a memory of two."""
+    """Draw the distances from a segment of three positions to itself and to a memory of two positions."""
     picture = Picture(700, 226)
     picture.text(20, 30, "Distances for *m* = 2 and *n* = 3", at="start", bold=True)
     m, n, left, top = 2, 3, 190, 92

@@ -1,4 +1,4 @@
-"""Draw the figures for Day 2's opening: `python -m solutions.day2.figures.opening`."""
+"""Draw the figures for Day 2's opening. `python -m solutions.day2.figures.opening` writes them beside this file."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def patches() -> Picture:
 
 @figure
 def attention_distance() -> Picture:
-    """Draw the distances from one patch, and the weights that a local and a global head give them."""
+    """Draw the distances from one patch to all patches, and the attention weights of a local and a global head."""
     picture = Picture(700, 226)
     shown = [["1·*p*", "√2·*p*", "√5·*p*"], ["0", "1·*p*", "2·*p*"], ["1·*p*", "√2·*p*", "√5·*p*"]]
     steps = [math.hypot(row - 1, column) for row in range(3) for column in range(3)]
@@ -136,7 +136,7 @@ def attention_distance() -> Picture:
 
 @figure
 def cka() -> Picture:
-    """Draw how CKA compares two layers of different widths: it checks whether they find the same images similar."""
+    """Draw how CKA compares two layers of different widths: by whether the same images are similar in both."""
     picture = Picture(700, 268)
     images = ("0", "0", "3", "7")
     layers = (
@@ -179,7 +179,7 @@ def cka() -> Picture:
 
 
 def _similarities(values: list[list[float]]) -> list[list[float]]:
-    """Return the dot products of the rows, after centring the columns. The largest becomes 1; negative ones become 0."""
+    """Return the dot products of the rows after centring the columns, scaled to a maximum of 1. Negative products become 0."""
     means = [sum(column) / len(column) for column in zip(*values, strict=True)]
     rows = [[v - m for v, m in zip(row, means, strict=True)] for row in values]
     gram = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
