@@ -59,8 +59,7 @@ class Judge:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
-        """Return whether a version of an exercise passes all tests. This discards all further output from the
-        process."""
+        """Return whether a version of an exercise passes all tests. Discard all further output from the process."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         code = join_units(self._units(exercise.name, source))
@@ -85,7 +84,7 @@ class Judge:
 
 
 def survivors() -> dict[str, dict[Key, str]]:
-    """Read tests/survivors.toml. Return the mutants that survive, by day, with the reason why each one survives."""
+    """Read tests/survivors.toml. Return the surviving mutants of each day, with the reason why each one survives."""
     days: dict[str, Any] = tomllib.loads(FILE.read_text(encoding="utf-8"))
     return {
         day: {

@@ -262,6 +262,6 @@ def _otter_mark(day: Day, ended: Completed, results: Path) -> Mark:
 
 
 def _failed(output: str) -> str:
-    """Return the error from the first failed test. Otter prints the location, a line of the test, then the error."""
+    """Return the error from the first failed test. Otter prints the location, the failing line, and then the error."""
     failed: list[str] = re.findall(r"Error at line \d+ in test .*\n.*\n *(.+)", output)
     return failed[0] if failed else ""

@@ -1,4 +1,4 @@
-"""Draw a random sample of docstrings, messages and sentences for the two-reader check described in CONTRIBUTING.md.
+"""Draw a random sample of docstrings, messages and explanations of mistakes for the two-reader check in CONTRIBUTING.md.
 
 python -m bench.text SEED
 """

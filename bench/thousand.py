@@ -231,7 +231,7 @@ def yardstick() -> float:
 
 
 def stored_count(store: Path) -> int:
-    """Return the number of gradings in a store, or 0 if the store does not exist yet."""
+    """Return the number of grading results in a store, or 0 if the store does not exist yet."""
     with (
         contextlib.suppress(sqlite3.Error),
         sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db,

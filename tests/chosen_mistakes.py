@@ -1,7 +1,7 @@
 """List the exercises whose known mistakes the test suite uses.
 
 Recording the outputs of all known mistakes takes minutes. The chosen exercises cover all of `autograder/recognition/` except
-the lines that handle errors and results that are strings or floats. `make names` uses all exercises.
+the lines that handle errors, string results and float results. `make names` uses all exercises.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
   with the same name gets the suffix `-1` (`Attachment.make_unique_filename`), and later uploads get higher numbers.
 - Moodle: `get_student_prefix` and `load_submissionplugin_filelist` in moodle, `mod/assign/classes/downloader.php`; the worksheet:
   `mod/assign/gradingtable.php` and `mod/assign/feedback/offline/importgradeslib.php`.
-- Gradescope does not publish its source code. The layout is that of its “Export submissions”:
+- Gradescope does not publish its source code. The layout is that of its “Export submissions” archive:
   `assignment_N_export/submission_M/` and `submission_metadata.yml`, with keys such as `:submitters` and `:created_at`.
 - nbgrader: `submitted/STUDENT/ASSIGNMENT/` with `timestamp.txt`, as `nbgrader collect` writes it
   (`nbgrader/exchange/default/collect.py`).

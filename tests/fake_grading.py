@@ -1,6 +1,6 @@
 """Grade classes without running code, so that tests can grade hundreds of submissions in seconds.
 
-Only the pool of graders is replaced: the files are read in the sandbox, and the marks go through the store. The points come
+Only the pool of graders is replaced. Files are still read in the sandbox, and marks are still kept in the store. The points come
 from a comment in the submission: `work(37)` gets 37 points.
 """
 
@@ -35,7 +35,7 @@ def work(points: float, extra: str = "") -> str:
 
 
 def book(points: float, extra: str = "") -> bytes:
-    """Return a notebook with code that earns this many points, as returned by `work`."""
+    """Return a notebook that contains the code from `work`, which earns this many points."""
     return notebook(work(points, extra))
 
 
@@ -113,7 +113,7 @@ def grade(root: Path, *paths: Path, **options: Any) -> GradedClass:
 
 
 def current(root: Path) -> dict[str, float | None]:
-    """Return each student's points in the store."""
+    """Return each student's current points in the store."""
     with History(root) as history:
         return {label: marks.points for marks in history.current("day1") for label in marks.labels}
 

@@ -109,7 +109,7 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
 
 
 def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """Leave out demonstrations that train a model or use the results of one that does."""
+    """Leave out demonstrations that train a model, and demonstrations that use their results."""
     kept: list[NotebookNode] = []
     missing: set[str] = set()
     for cell in cells:

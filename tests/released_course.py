@@ -116,7 +116,7 @@ class Class:
         return folder
 
     def copy(self, force: bool = False) -> CopyResult:
-        """Grade the class and copy the marks to the gradebook in this process, as `autograder grade day1` does."""
+        """Do what `autograder grade day1` does, but in this process: grade the class and copy the marks to the gradebook."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
         grader = shared_grader(self.day, self.server)

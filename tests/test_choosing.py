@@ -134,7 +134,7 @@ def test_every_export_contains_the_total(to: str, course: Path, run: Run) -> Non
 
 @pytest.fixture(scope="module")
 def table(course: Path, run: Run) -> str:
-    """Grade two submissions and return the table. Bob gets the optional exercise wrong; Cyd redefines a provided function."""
+    """Return the printed table for two submissions. Bob gets the optional exercise wrong; Cyd redefines a provided function."""
     folder = course / "edited"
     folder.mkdir()
     wrong = _filled_in(course, "day2")

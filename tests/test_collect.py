@@ -1,4 +1,4 @@
-"""Test that `nbgrader collect` follows no links, and prefers the folders that students own."""
+"""Test that `nbgrader collect` does not follow links, and prefers folders that belong to the student's account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that valid settings in grading.toml become typed values, and that errors name the line, the key and the expected value."""
+"""Test that valid settings in grading.toml become typed values, and that errors give the line, key and expected value."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 
 def test_the_version_covers_the_code_that_students_received(tmp_path: Path) -> None:
-    """The grader distinguishes released code from code that students wrote, and reports copies of stand-ins."""
+    """Marks depend on released code: the grader distinguishes it from code by students, and reports copies of stand-ins."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     seen = [course_version(day)]

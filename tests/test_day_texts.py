@@ -56,7 +56,7 @@ def cells(name: str) -> list[str]:
 
 
 def sections(cells: list[str]) -> list[tuple[str, str]]:
-    """Return each cell's track (core, further or optional) and its text. A chapter without core exercises is “further”."""
+    """Return each cell's track (core, further or optional) and its text. A chapter without core exercises counts as “further”."""
     chapter = part = "core"
     parts = []
     for text in cells:

@@ -1,4 +1,4 @@
-"""Test the advice on common errors with the errors that Python and this version of torch raise."""
+"""Test the advice on common errors, using the errors that Python and the installed version of torch actually raise."""
 
 from __future__ import annotations
 

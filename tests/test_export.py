@@ -736,7 +736,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Return the cells of CSV text, parsed both with quoting and (unless the separator is a comma) without."""
+    """Parse CSV text with quoting and, unless the separator is a comma, also without quoting. Return the cells from both."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

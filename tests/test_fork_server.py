@@ -1,4 +1,4 @@
-"""Test when a fork server starts workers, and what happens if it or its grader is killed."""
+"""Test when a fork server starts workers, and what happens if the server or the grader is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test handles to objects in the worker, calls that pass models or generators as arguments, and cost measurements."""
+"""Test handles to objects in the worker, calls that pass models or generators as arguments, and the measured cost of calls."""
 
 from __future__ import annotations
 

@@ -479,7 +479,7 @@ def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
 def test_a_mistake_is_named_although_another_part_raises_an_error(
     notebook: Notebook, limit: str, hint: str
 ) -> None:
-    """The draft raises an error for some inputs. If it occurs on the first input, no hint could explain it, so none is shown."""
+    """The draft raises an error for some inputs. No known mistake explains an error on the first input, so it gets no hint."""
     notebook.run(DOUBLE, CHECKS)
     record(notebook, Squared=SQUARED, Halved=HALVED)
     draft = f"def quadruple(x):\n    if {limit}:\n        raise RuntimeError\n    return x * x\n"

@@ -125,7 +125,7 @@ def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: 
 
 @pytest.fixture
 def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
-    """Return a day whose pool runs without a sandbox or torch. See `light_pool`."""
+    """Return a day that is graded by a pool without a sandbox or torch. See `light_pool`."""
     monkeypatch.setattr(pool_process, "start", light_pool.start)
     return courses.load(make(tmp_path)).day("day1")
 

@@ -136,7 +136,7 @@ def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -
 
 
 def receive(standby: Standby) -> None:
-    """Start a server in a new process, the way a pool process does."""
+    """Start a fork server in this new process, as a pool process does."""
     global _server
     STANDBY.receive(standby)
     _server = Server(services=SERVICES)
@@ -193,7 +193,7 @@ def test_closing_a_pool_ends_a_process_that_has_just_started(small_day: Day) -> 
 
 
 def test_a_pool_kills_only_its_own_processes(small_day: Day) -> None:
-    """The workers of a local cluster are children of the process that has the pool."""
+    """The process that uses a pool may have other child processes, such as the workers of a local cluster."""
     other = multiprocessing.get_context("spawn").Process(target=signal.pause)
     other.start()
     try:

@@ -1,4 +1,4 @@
-"""Test which sandbox layers are used, and what the doctor reports about them."""
+"""Test which sandbox layers are used, and what `autograder doctor` reports about them."""
 
 from __future__ import annotations
 

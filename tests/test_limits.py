@@ -99,7 +99,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
 
 
 def test_threads_that_keep_each_other_waiting_may_not_sleep_longer(server: Server) -> None:
-    """The time that 60 threads wait for a core counts only once, and is not deducted from idle time 60 times."""
+    """If 60 threads wait for a core at the same time, their waiting time is counted only once, not 60 times."""
     patient = Limits(cpu_seconds=200, total_cpu_seconds=200, memory=1 << 30)
     with working(server, patient) as student:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Test that students are found under the names that a TA would type, and that no other student is found."""
+"""Test that the names a TA would type find the right student and no other."""
 
 from __future__ import annotations
 

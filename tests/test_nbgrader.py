@@ -130,7 +130,7 @@ def merged(notebook: NotebookNode) -> None:
 
 
 def split(notebook: NotebookNode) -> None:
-    """Split a function and a class into two cells each. The second cells assign `softmax` and add a method to the class."""
+    """Split two answers into two cells each. The second cell assigns `softmax`, or adds a method to `PositionalEncoding`."""
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))

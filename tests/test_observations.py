@@ -1,4 +1,4 @@
-"""Test that describing a worker's response for recognition needs little time and memory, however the response is built."""
+"""Test that recognition describes any response from a worker in little time and memory."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_value_that_only_the_grader_may_send_is_rejected(value: m.Value) -> No
 
 
 class CallingModels:
-    """A worker that calls a model of the grader with 2000 different inputs before it responds to a request."""
+    """A worker that calls one of the grader's models with 2,000 different inputs before it responds to a request."""
 
     def request(
         self, request: m.Request, payload: Outgoing, reply: AnswerQuestion

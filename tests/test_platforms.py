@@ -1,4 +1,4 @@
-"""Test that the owners and submission times are read correctly from each platform's download format."""
+"""Test that each submission's student and time are read correctly from every platform's download format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that workers' private folders have limits and are removed."""
+"""Test that workers' private folders are removed, and that folders over the size limits are reported."""
 
 from __future__ import annotations
 

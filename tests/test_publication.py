@@ -1,4 +1,4 @@
-"""Test that a build replaces a day's folders and gradebook completely, even if it is killed, and never loses a release."""
+"""Test that a build, even if killed, replaces each folder and gradebook completely or not at all, and never loses a release."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def replace_path(submission: Submission, path: str) -> Submission:
 
 @pytest.fixture
 def stored(before: Grader, tmp_path: Path) -> tuple[Day, SubmissionMarks]:
-    """Store marks and an override, then rename exercises. Return the day after the renaming and the stored marks."""
+    """Store marks and an override, then rename exercises. Return the renamed day and the stored marks."""
     submission = handed_in(HANDED_IN["a mistake that others use"])
     marks = before.grade(submission)
     seed = seed_of("day1", SECRET, submission)

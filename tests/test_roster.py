@@ -1,4 +1,4 @@
-"""Test that rosters from any spreadsheet program can be read, that errors name the line, and that students are never mixed up."""
+"""Test that rosters from any spreadsheet program can be read, that errors give the line, and that students are never mixed up."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_students_who_are_not_on_the_roster_are_listed_in_one_line(root: Path) -
 
 
 def moodle_download(place: Path, *students: tuple[int, str, float]) -> Path:
-    """Write a Moodle download. Each student is a tuple: number (added to 42001), name and points. All are a day late."""
+    """Write a Moodle download. Each student is a tuple: number (added to 42001), name and points. All submit a day late."""
     class_ = [
         downloads.HandIn(number, name, {"day1.ipynb": book(points, f"# {number}")}, points, 20)
         for number, name, points in students

@@ -57,7 +57,7 @@ def own_solution(day: str, name: str) -> str:
 
 
 def failures(day: str, name: str, source: str) -> dict[str, str]:
-    """Run an exercise's hidden tests on a version of its solution. Return the messages of those that fail."""
+    """Run an exercise's hidden tests on a version of its solution. Return the messages of the tests that fail."""
     assert source != own_solution(day, name)
     others = [unit for unit in judge(day).solutions if name not in unit.binds]
     units = [*others, *parse_units([Cell(0, "code", source)])[0]]

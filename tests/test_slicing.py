@@ -41,7 +41,7 @@ def code_for(
 
 
 def run(code: Code) -> dict[str, Any]:
-    """Run the units of code in order, then rerun those that raised NameError, until all have succeeded."""
+    """Run the units of code in order, then rerun the units that raised NameError until all have succeeded."""
     names: dict[str, Any] = {"__name__": "submission"}
     pending = list(code.units)
     while pending:

@@ -1,4 +1,4 @@
-"""Test that a mistake costs points only once: exercises that call the faulty code are graded again with references."""
+"""Test that a mistake costs points only once: exercises that call the faulty code are graded again with reference solutions."""
 
 from __future__ import annotations
 
@@ -142,7 +142,10 @@ def test_an_exercise_that_a_mistake_does_not_concern_is_graded_with_the_students
 def test_a_mistake_is_named_even_if_it_hides_the_effect_of_an_earlier_one(
     grade: Grade, solution: NotebookNode, day1: Day
 ) -> None:
-    """DecoderLayer fails the same tests with either MultiHeadAttention, but only with the reference does it match a mistake."""
+    """DecoderLayer fails the same tests with the student's and with the reference MultiHeadAttention.
+
+    Its known mistake is recognised only if the reference is used.
+    """
     known = catalogue.known_mistakes(day1)
     wrong = {
         name: next(one.source for one in known[name] if one.name == mistake)
@@ -255,7 +258,7 @@ def test_messages_reveal_nothing_that_a_reference_returned(
 def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
     grade: Grade, masks: NotebookNode, unfilled: str, error: str
 ) -> None:
-    """The first run stops because `causal_mask` has no solution. A later error may reveal results of the reference solution."""
+    """The first run stops because `causal_mask` is not implemented. In the second, only an error's type and place are shown."""
     wrong = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     raise IndexError(f"SPIED {bool(own.all())}")"""
@@ -273,7 +276,7 @@ def test_if_an_exercise_has_no_solution_the_place_of_later_errors_is_shown(
 def test_errors_that_occur_only_with_references_are_shown_after_those_with_own_code(
     grade: Grade, masks: NotebookNode
 ) -> None:
-    """With the student's `causal_mask`, `decoder_mask` fails tests. With the reference, it raises exceptions for some inputs."""
+    """`decoder_mask` fails tests with the student's `causal_mask`. With the reference, it raises an error for some inputs."""
     wrong = """def decoder_mask(tokens, pad_id):
     own = causal_mask(tokens.shape[1])
     if not own.all() and pad_id not in (0, 6):

@@ -154,7 +154,7 @@ def test_shared_parameters_are_found(
 def test_a_norm_does_not_hide_a_changed_position(
     notebooks: Callable[[str], Notebook], exercise: str, mistake: str, message: str
 ) -> None:
-    """If a check added a constant to a position, a norm would remove it, and the check would report a missing connection."""
+    """If a check changed a position by a constant, a norm would hide this, and the check would report a missing connection."""
     notebook = notebooks("day1")
     (source,) = [
         known.source

@@ -320,7 +320,7 @@ def softmax(x, dim=-1):
 
 
 def reading_table(solution: NotebookNode, condition: str) -> str:
-    """Return the solution to `masked_attention`, preceded by `CLOSURE`, with an assertion that may read `TABLE`."""
+    """Return `CLOSURE` and the solution to `masked_attention`, which asserts `condition` before it returns."""
     lines = next(c.source for c in solution.cells if c.id == "masked_attention").splitlines()
     last = max(i for i, line in enumerate(lines) if line.startswith("    return"))
     return CLOSURE + "\n".join([*lines[:last], f"    assert {condition}", *lines[last:]])

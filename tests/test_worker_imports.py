@@ -1,4 +1,4 @@
-"""Test that fork servers do without libraries that are slow to import, and that workers can still import them."""
+"""Test that fork servers do not load libraries that are slow to import, and that workers can still import them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ A cell begins with its name. Its `#:` lines state which defences stop the attack
 Kernel layers (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Other defences
 are tested differently:
 
-- `process`: the same code runs in the grader's own process.
-- `needs`: the whole notebook runs.
+- `process`: the attack runs in the grader's own process.
+- `needs`: the whole notebook runs, not only the code that the exercise needs.
 - `rule`: `not_allowed` is ignored.
 - `escaping`: messages are displayed without sanitizing them.
 - `wire`, `deadline` and `inputs`: the grader must report the message given in the `says` line.
@@ -70,7 +70,7 @@ class Attack:
 
 
 def read(family: str) -> list[Attack]:
-    """Parse a family's file, and return its attacks or harmless control cells."""
+    """Parse the file of one family in `cells/`. Return its attacks or harmless control cells."""
     text = (CELLS / f"{family}.py").read_text(encoding="utf-8")
     found = []
     for part in re.split(r"^# %% ", text, flags=re.M)[1:]:

@@ -2,7 +2,7 @@
 
 Grading must also stay within its time and memory limits. By default, only two classes with the short cases are
 graded. With `ATTACKS=all`, which `make attacks` sets, every case is graded in a separate class. Groups of a dozen cases are then
-also graded as the user `nobody` and with namespaces denied.
+also graded as the user `nobody`, with and without namespaces.
 """
 
 from __future__ import annotations

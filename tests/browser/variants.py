@@ -153,7 +153,7 @@ def fill_in(folder: Path, day: str) -> None:
 
 
 def contradictions(folder: Path, day: str, count: int, total: float) -> list[str]:
-    """Return the (exercises, points) pairs in a day's texts that contradict the configuration."""
+    """Find statements like “5 exercises, 20 points” in a day's texts that contradict the configuration."""
     notebook = nbformat.read(folder / "assignments" / day / f"{day}.ipynb", as_version=4)
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     texts.append((folder / "assignments" / day / "README.md").read_text(encoding="utf-8"))

@@ -387,7 +387,7 @@ while True:
 
 # %% a forbidden name only in comments and strings
 def causal_mask(n, device=None):
-    """Unlike nn.Transformer.generate_square_subsequent_mask, this is boolean."""
+    """Unlike nn.Transformer.generate_square_subsequent_mask, this returns a boolean mask."""
     print("torch.nn.Transformer.generate_square_subsequent_mask")  # not called
     return right(n, device)
 

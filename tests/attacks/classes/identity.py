@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a `HostileClass` in nbgrader's folders: ada, zoe, bob, and one hostile student per forged claim. All submit late."""
+    """Return a class in nbgrader's folder layout with ada, zoe, bob and a hostile student per forged claim. All submit late."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 

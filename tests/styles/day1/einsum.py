@@ -408,7 +408,7 @@ def sequence_loss(logits, targets, pad_id, label_smoothing=0.0):
 
 # %%
 def greedy_decode(model, source, bos_id, eos_id, max_length):
-    """Decode greedily, and stop decoding a row when it ends."""
+    """Decode greedily, and stop decoding a sequence once it contains `eos_id`."""
     b = source.shape[0]
     tokens = source.new_full((b, max_length), model.pad_id)
     tokens[:, 0] = bos_id

@@ -19,7 +19,7 @@ def _is_real(x):
 
 
 def in_double(function):
-    """Make a function compute in float64 and return the dtype of its first tensor."""
+    """Make a function compute in float64, and convert its results to the dtype of the first tensor argument."""
 
     @wraps(function)
     def wrapper(*args, **kwargs):
@@ -97,7 +97,7 @@ def decoder_mask(tokens, pad_id):
 
 # %%
 def _weights_where(mask, scores):
-    """Return the weights of queries, some of which may be fully masked."""
+    """Return the attention weights. The mask may hide all keys of a query."""
     scores = torch.where(mask, scores, -math.inf)
     top = scores.amax(-1, keepdim=True).detach()
     powers = torch.exp(scores - torch.where(top.isinf(), 0.0, top))
@@ -282,7 +282,7 @@ class FeedForward(nn.Module):
 
 # %%
 class Residual:
-    """A mixin for residual connections, each followed by the norm with the given number."""
+    """A mixin that adds the output of a branch to x, and then applies the norm with the given number."""
 
     def residual(self, number, x, branch):
         return getattr(self, f"norm{number}")(x + self.dropout(branch))

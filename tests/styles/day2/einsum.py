@@ -49,7 +49,7 @@ class FusedAttention(nn.Module):
 
 # %%
 class CausalSelfAttention(nn.Module):
-    """Causal self-attention whose weights have a head axis, so that no activation is split or merged."""
+    """Causal self-attention whose weights have a head axis, so activations are never split into heads or merged."""
 
     def __init__(self, d_model, n_heads, dropout=0.0):
         super().__init__()
@@ -639,7 +639,7 @@ def interleave(returns, states, actions):
 
 # %%
 class DecisionTransformer(nn.Module):
-    """A model that adds each of the three kinds of tokens to every third row of a tensor."""
+    """A model that adds the embeddings of each kind of token to every third row of a tensor."""
 
     def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
         super().__init__()

@@ -84,7 +84,7 @@ def heads_of(x, n_heads):
 
 
 def attend_by_rows(query, key, value, p, training):
-    """Attend one query at a time. The queries are the last n positions; slices of the keys replace a mask."""
+    """Attend one query at a time. The queries are the last n positions. The keys are sliced instead of masked."""
     n, m = query.shape[2], key.shape[2]
     rows = []
     for i in range(n):
@@ -117,7 +117,7 @@ class PlainAttention(nn.Module):
 
 # %%
 class CausalSelfAttention(nn.Module):
-    """Causal self-attention, one head at a time, with an additive mask."""
+    """Causal self-attention that processes one head at a time and uses an additive mask."""
 
     def __init__(self, d_model, n_heads, dropout=0.0):
         if d_model % n_heads != 0:
@@ -370,7 +370,7 @@ def skew(x):
 
 # %%
 class RelativeSelfAttention(nn.Module):
-    """Relative attention, one query and one key at a time."""
+    """Relative attention that processes one query and one key at a time."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()
@@ -750,7 +750,7 @@ def grouped_query_attention(query, key, value, mask=None):
 
 # %%
 class RecurrentAttention(nn.Module):
-    """Recurrent attention over the memory, then x. Each query processes one key at a time."""
+    """Recurrent attention over the memory followed by x. It processes one query and one key at a time."""
 
     def __init__(self, d_model, n_heads, max_length):
         super().__init__()

@@ -53,7 +53,7 @@ class DecoderLayer:
 #: points 0
 # %%
 def hunt(start, name, steps=20_000):
-    """Return a function with this name reachable from an object."""
+    """Return a function with this name that is reachable from an object."""
     seen, pending = set(), [start]
     while pending and len(seen) < steps:
         thing = pending.pop()
@@ -350,7 +350,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield objects that might send a handle's requests to the grader."""
+    """Yield objects that a handle might use to send requests to the grader."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
