@@ -47,7 +47,7 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     passed: bool
     message: str
     # Only the student's page uses the next two fields. The store keeps them, but `encode` omits them.
-    message_without_values: str = msgspec.field(name="told", default="")
+    message_without_values: str = ""
     values: Values | None = None
 
 
@@ -236,17 +236,11 @@ def decode(data: bytes, day: str) -> Marks:
         if header.day != day:
             found = one_line(header.day)[:40]
             raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
-        marks = msgspec.json.decode(data, type=Marks)
+        return msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
         raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMarks(f"is not JSON: {one_line(str(error))}") from None
-    return replace(marks, submissions=[without_zero(marks) for marks in marks.submissions])
-
-
-def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
-    """Remove the 0 points that earlier versions recorded for unreadable submissions."""
-    return marks if marks.exercises else replace(marks, points=None)
 
 
 def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:
