@@ -11,7 +11,6 @@ from pathlib import Path
 
 from autograder.course import renames
 from autograder.course.config import CourseError, Day
-from autograder.course.late_policy import Lateness
 from autograder.course.output_files import FileError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.executor import Executor
@@ -36,7 +35,6 @@ class GradedClass:
 
     Attributes:
         submissions: Each submission's marks.
-        lateness: How late each submission is.
         rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
         replacements: The students who submitted again, with the stored marks of both submissions.
@@ -47,7 +45,6 @@ class GradedClass:
     """
 
     submissions: CompressedMarks
-    lateness: list[Lateness]
     rows: list[Row]
     notes: list[str]
     replacements: list[Replacement]
@@ -139,7 +136,6 @@ class Session:
         to_check = resubmissions.notes(again, group, self.day)
         return GradedClass(
             submissions,
-            class_list.lateness_of_each(light, self.day, self.roster),
             [row for row in rows if row.marks],
             [*to_check, *notes, *looked_through],
             run.replacements,

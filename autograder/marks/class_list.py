@@ -71,7 +71,7 @@ def rows(
     class_ = list(class_)
     contested = conflicts.contested(class_, roster)
     for marks in class_:
-        students = _students(marks, handed_in(marks, roster), roster, contested)
+        students = _students(handed_in(marks, roster), roster, contested)
         people.update(students)
         for entry in dict.fromkeys(m for e, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
@@ -154,7 +154,7 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     contested = conflicts.contested(class_, roster)
     for marks in class_:
         source = handed_in(marks, roster)
-        entry, _ = _students(marks, source, roster, contested)[0]
+        entry, _ = _students(source, roster, contested)[0]
         result.append(lateness_for(day, source, entry))
     return result
 
@@ -217,10 +217,7 @@ def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str
 
 
 def _students(
-    marks: SubmissionMarks,
-    source: HandedIn,
-    roster: Roster,
-    contested: Container[Entry] = (),
+    source: HandedIn, roster: Roster, contested: Container[Entry]
 ) -> list[tuple[Entry, Person]]:
     """Return a submission's students, excluding the other members of their groups on the roster.
 
@@ -245,7 +242,7 @@ def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]
     """
     contested = conflicts.contested(class_, roster)
     return [
-        [e.student for e, _ in _students(one, handed_in(one, roster), roster, contested)]
+        [e.student for e, _ in _students(handed_in(one, roster), roster, contested)]
         for one in class_
     ]
 
