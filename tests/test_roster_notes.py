@@ -9,7 +9,7 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError
-from autograder.marks import class_list
+from autograder.marks import lateness
 from autograder.marks.class_roster import roster_for
 from autograder.marks.overrides import OverrideStore
 from autograder.submissions import roster_file
@@ -171,7 +171,7 @@ def test_the_report_and_explain_do_not_apply_a_row_to_a_namesake(
     graded = grade(root, moodle_download(root / "a.zip", *WEI))
     late = {row.entry.student: row.late.days for row in graded.rows}
     day = courses.load(root).day("day1")
-    each = class_list.lateness_of_each(graded.submissions, day, roster_for(day))
+    each = lateness.lateness_of_each(graded.submissions, day, roster_for(day))
     assert [one.days for one in each] == list(late.values())
     assert late["Wei Chen (42004)"] == 0
     code, out, _ = run(root, monkeypatch, capsys, "explain", "day1", "42004")

@@ -15,8 +15,8 @@ from rich.console import Console
 from autograder.cli import main
 from autograder.console import print_summary
 from autograder.feedback import terminal_table
-from autograder.marks import class_list
 from autograder.marks.history import History
+from autograder.marks.row import Row
 from autograder.submissions.roster_entry import Entry
 from tests.fake_grading import book, by_student, current, grade, session
 from tests.material import unread
@@ -226,7 +226,7 @@ def test_the_line_below_the_table_shows_as_many_problems_as_fit(root: Path) -> N
         (marks,) = history.current("day1")
     shown: list[str] = []
     for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 350, "c"], ["a" * 500]):
-        row = class_list.Row(Entry("", "ada", ""), replace(marks, problems=problems))
+        row = Row(Entry("", "ada", ""), replace(marks, problems=problems))
         shown += terminal_table.problem_lines([row])
     expected = ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 400]
     assert shown == [f"ada: {problems}" for problems in expected]

@@ -11,8 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, utc_offset
 
 SIGNS = {

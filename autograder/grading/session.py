@@ -15,12 +15,13 @@ from autograder.course.output_files import FileError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.executor import Executor
 from autograder.marks import class_list, overrides, regrade, resubmissions
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks, without_tests
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
+from autograder.marks.row import Row
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
@@ -146,11 +147,22 @@ class Session:
         )
 
     def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
-        """Return groups of students with the same code, including students graded in earlier runs."""
-        stored = self.history.codes(self.day.name) if self.history else []
-        labels = class_list.labels(class_, self.roster)
-        codes = [(", ".join(own), one.code) for own, one in zip(labels, class_, strict=True)]
-        return class_list.identical([*stored, *codes], self.roster)
+        """Return groups of students with the same code, including students graded in earlier runs.
+
+        Students who form a group on the roster are expected to share their code.
+        """
+        by_code: dict[str, set[str]] = {}
+        for label, code in self.history.codes(self.day.name) if self.history else ():
+            by_code.setdefault(code, set()).add(label)
+        for own, one in zip(class_list.labels(class_, self.roster), class_, strict=True):
+            by_code.setdefault(one.code, set()).add(", ".join(own))
+        by_code.pop("", None)  # submissions in which nothing was attempted
+        groups = {entry.student: entry.group for entry in self.roster.entries if entry.group}
+        return sorted(
+            sorted(same)
+            for same in by_code.values()
+            if len({groups.get(label, label) for label in same}) > 1
+        )
 
     def regrade(self, is_current: bool = False) -> RegradedClass:
         """Regrade the submissions in the store.
