@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from autograder.plain_text import counted, format_number, one_line
 from autograder.submissions.people import HandedIn, labels
+from autograder.submissions.submission import Submission
 
 FORMAT = 1
 ASK = "Ask the student for this day's notebook, saved in Jupyter."
@@ -205,6 +206,26 @@ class CompressedMarks(Sequence[SubmissionMarks]):
         if isinstance(place, slice):
             return [self[n] for n in range(*place.indices(len(self)))]
         return msgspec.json.decode(zlib.decompress(self._compressed[place]), type=SubmissionMarks)
+
+
+def ungraded(
+    submission: Submission, course: str, isolation: list[str], max_points: float, problem: str
+) -> SubmissionMarks:
+    """Return marks without points for a submission whose grading failed. `problem` says why."""
+    return SubmissionMarks(
+        path=submission.path,
+        student=submission.student,
+        sha256=submission.sha256,
+        seed="",
+        course=course,
+        isolation=isolation,
+        points=None,
+        max_points=max_points,
+        seconds=0.0,
+        problems=[problem],
+        exercises=[],
+        handed_in=submission.handed_in,
+    )
 
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
