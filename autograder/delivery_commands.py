@@ -39,8 +39,9 @@ def report(
     """Write a class report as an HTML page and CSV files."""
     from autograder.course.fingerprint import course_version
     from autograder.feedback import class_analysis, class_page, sentences
-    from autograder.marks import class_list, model
+    from autograder.marks import model
     from autograder.marks.class_roster import roster_for
+    from autograder.marks.lateness import lateness_of_each
 
     chosen = load_day(day)
     folder = out or Path(f"report-{day}")
@@ -48,7 +49,7 @@ def report(
     marks = (
         read_marks(file, chosen) if file else model.Marks(model.FORMAT, day, stored_class(chosen))
     )
-    late = class_list.lateness_of_each(marks.submissions, chosen, roster_for(chosen))
+    late = lateness_of_each(marks.submissions, chosen, roster_for(chosen))
     texts = sentences.read(chosen)
     analysis = class_analysis.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):

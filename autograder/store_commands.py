@@ -33,7 +33,6 @@ def list_students(day: DayArgument) -> None:
 
 def forget(day: DayArgument, student: StudentArgument) -> None:
     """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
-    from autograder.course.config import CourseError
     from autograder.marks import class_list, lookup
     from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
@@ -43,12 +42,7 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
     class_roster = roster_for(chosen)
     with History(chosen.root, read_times(chosen)) as history, history.lock(day):
         history.relabel(day, lambda class_: class_list.labels(class_, class_roster))
-        current = history.current(day)
-        found = lookup.find(student, current, class_roster)
-        if not found:
-            near = lookup.closest(student, current, class_roster)
-            hint = f"; the closest name is {near}" if near else ""
-            raise CourseError(f"the store has no marks for {student!r} in {day}{hint}")
-        for label in lookup.labels_of(student, found[0], class_roster):
+        found = lookup.find_stored(student, history.current(day), chosen, class_roster)
+        for label in lookup.labels_of(student, found, class_roster):
             history.forget(day, label)
             print_text(f"{label}: the marks for {day} were deleted")

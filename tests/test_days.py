@@ -127,7 +127,7 @@ def test_a_partly_correct_answer_gets_some_points(graders: Graders) -> None:
 
 def test_a_notebook_from_an_earlier_release_keeps_its_points(graders: Graders) -> None:
     """The notebook comes from a release that was built before the autograder was split into packages."""
-    old = jupytext.read(ROOT / "tests" / "release_v1.ipynb")
+    old = jupytext.read(ROOT / "tests" / "old_release.ipynb")
     marks = graders("day1").grade(handed_in(old))
     graded = {e.name: e.status for e in marks.exercises if e.status != "not_attempted"}
     assert graded == dict.fromkeys(

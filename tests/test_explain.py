@@ -27,9 +27,9 @@ from autograder.grading import explain, explain_text, repeated_run
 from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
-from autograder.marks.class_list import Row
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
+from autograder.marks.row import Row
 from autograder.recognition import catalogue
 from autograder.sandbox.client import Server
 from autograder.submissions.roster_entry import Entry

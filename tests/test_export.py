@@ -483,14 +483,6 @@ def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_f
     assert [file.name for file in (day.root / "results").iterdir()] == ["ada.json"]
 
 
-def test_marks_written_by_an_earlier_version_have_no_zero_for_unreadable_files() -> None:
-    bob = unreadable("in/bob.ipynb", "bob")
-    encoded = b"".join(given.encode("day1", [bob]))
-    assert b'"points": null' in encoded
-    old = encoded.replace(b'"points": null', b'"points": 0.0')
-    assert given.decode(old, "day1").submissions == [bob]
-
-
 # ---- CSV
 
 

@@ -19,7 +19,7 @@ from autograder.course.output_files import FileError, open_output, write_output
 from autograder.export.feedback_files import deliver
 from autograder.export.write import export
 from autograder.feedback import class_analysis, class_page, sentences, student_page
-from autograder.marks import class_list
+from autograder.marks import class_list, lateness
 from autograder.marks.model import FORMAT, Marks
 from autograder.submissions.roster import NO_ROSTER
 from tests import small_course
@@ -48,7 +48,7 @@ def write_zip(day: Day, folder: Path) -> None:
 
 
 def write_report(day: Day, folder: Path) -> None:
-    late = class_list.lateness_of_each(CLASS, day, NO_ROSTER)
+    late = lateness.lateness_of_each(CLASS, day, NO_ROSTER)
     found = class_analysis.analyse(
         Marks(FORMAT, "day1", CLASS), sentences.read(day), "course", False, late
     )

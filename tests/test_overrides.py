@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sqlite3
 from pathlib import Path
 from typing import NoReturn
 
@@ -275,23 +274,6 @@ def test_students_see_a_name_only_if_the_ta_chose_one(day: Day) -> None:
         shown = next(to_feedback(e, texts).by_hand for e in marks.exercises if e.override)
         assert expected in shown
     assert new[0].override.by == "kim"
-
-
-def test_a_store_of_an_earlier_version_is_read_and_extended(tmp_path: Path) -> None:
-    (tmp_path / ".autograder").mkdir()
-    old = sqlite3.connect(tmp_path / ".autograder/overrides.db")
-    columns = "day, key, student, exercise, points REAL, comment, by, time"
-    old.execute(f"CREATE TABLE override ({columns}, PRIMARY KEY (day, key, exercise))")
-    old.execute(
-        "INSERT INTO override VALUES ('day1', '11', 'Ada', 'softmax', 1, '', 'kim', '2026')"
-    )
-    old.commit()
-    first = StudentOverride("11", "Ada", "softmax", Override(1, "", "kim", "2026"))
-    second = StudentOverride("12", "Bob", "softmax", Override(2, "", "root", "2026", is_login=True))
-    with OverrideStore(tmp_path) as store:
-        assert store.read("day1") == [first]
-        store.add("day1", [second])
-        assert store.read("day1") == [first, second]
 
 
 def test_a_store_is_read_back(tmp_path: Path) -> None:

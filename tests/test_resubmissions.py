@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from autograder.marks.adjustments import read_stored
 from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.override_requests import Request, resolve
-from autograder.marks.overrides import FILE, OverrideStore
+from autograder.marks.overrides import OverrideStore
 from tests.fake_grading import book, by_student, grade
 from tests.small_course import make
 from tests.test_store import run
@@ -78,16 +76,6 @@ def test_points_that_were_taken_away_or_confirmed_stay(root: Path, points: float
     grade(root, canvas(root, 50001, 40))
     override(root, points)
     assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == points
-
-
-def test_an_override_of_an_earlier_version_always_applies(root: Path) -> None:
-    grade(root, canvas(root, 50001, 10))
-    override(root, 20)
-    with contextlib.closing(sqlite3.connect(root / ".autograder" / FILE)) as database:
-        database.execute("ALTER TABLE override DROP COLUMN earned")
-    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 20
-    override(root, 25)
-    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 25
 
 
 def test_a_resubmission_that_lowers_the_final_points_is_reported(root: Path) -> None:

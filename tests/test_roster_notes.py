@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from autograder.course import config as courses
 from autograder.course.config import CourseError
+from autograder.marks import lateness
+from autograder.marks.class_roster import roster_for
 from autograder.marks.overrides import OverrideStore
 from autograder.submissions import roster_file
 from tests import downloads
@@ -167,7 +170,9 @@ def test_the_report_and_explain_do_not_apply_a_row_to_a_namesake(
     (root / "roster.csv").write_text(f"id,student,name,late_hours_day1\n{row}\n")
     graded = grade(root, moodle_download(root / "a.zip", *WEI))
     late = {row.entry.student: row.late.days for row in graded.rows}
-    assert [one.days for one in graded.lateness] == list(late.values())
+    day = courses.load(root).day("day1")
+    each = lateness.lateness_of_each(graded.submissions, day, roster_for(day))
+    assert [one.days for one in each] == list(late.values())
     assert late["Wei Chen (42004)"] == 0
     code, out, _ = run(root, monkeypatch, capsys, "explain", "day1", "42004")
     assert code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import tzset
@@ -15,16 +14,13 @@ from rich.console import Console
 
 from autograder.cli import main
 from autograder.console import print_summary
-from autograder.course.output_files import FileError
 from autograder.feedback import terminal_table
-from autograder.marks import class_list
 from autograder.marks.history import History
+from autograder.marks.row import Row
 from autograder.submissions.roster_entry import Entry
-from tests.conftest import ROOT
 from tests.fake_grading import book, by_student, current, grade, session
 from tests.material import unread
 from tests.small_course import make
-from tests.test_history import as_nobody
 from tests.test_submission import write, zipped
 
 CANVAS = "{name}_{user}_{upload}_day1.ipynb"
@@ -206,57 +202,6 @@ def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
     }
 
 
-# ---- stores of earlier versions
-
-
-def version_1(root: Path) -> Path:
-    """Write a store in version 1 format, with marks for two Canvas downloads, a folder and a path that does not exist."""
-    folder = root / ".autograder"
-    folder.mkdir(mode=0o700)
-    with sqlite3.connect(folder / "marks.db") as database:
-        database.executescript((ROOT / "tests/store_v1.sql").read_text(encoding="utf-8"))
-    database.close()
-    return folder / "marks.db"
-
-
-UPGRADED = {
-    "byronbob (12346)": 100,
-    "liwei (501)": 100,
-    "liwei (502)": 60,
-    "lovelaceada (12345)": 100,
-    "eve": None,
-    "zoe": 100,
-}
-
-
-def test_a_store_of_version_1_is_upgraded(root: Path) -> None:
-    file = version_1(root)
-    assert current(root) == UPGRADED
-    assert sqlite3.connect(file).execute("PRAGMA user_version").fetchone() == (2,)
-    assert sqlite3.connect(file).execute("SELECT count(*) FROM grading").fetchone() == (8,)
-    old = CANVAS.format(name="lovelaceada", user=12345, upload=60000)
-    (root / "a.zip").write_bytes(zipped({old: book(10)}))
-    assert [one.is_older for one in grade(root, root / "a.zip").replacements] == [True]
-    assert current(root) == UPGRADED
-
-
-def test_a_store_of_version_1_can_be_read_without_write_access(root: Path) -> None:
-    file = version_1(root)
-    # pytest creates these folders, and one more if tests run in parallel.
-    for parent in root.parents[:4]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    for place in (file, file.parent, root):
-        place.chmod(0o555)
-    try:
-        with as_nobody(), History(root) as history:
-            assert len(history.current("day1")) == len(UPGRADED)
-            with pytest.raises(FileError, match="cannot be written"):
-                history.forget("day1", "eve")
-    finally:
-        for place in (root, file.parent, file):
-            place.chmod(0o755)
-
-
 # ---- the command line
 
 
@@ -281,7 +226,7 @@ def test_the_line_below_the_table_shows_as_many_problems_as_fit(root: Path) -> N
         (marks,) = history.current("day1")
     shown: list[str] = []
     for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 350, "c"], ["a" * 500]):
-        row = class_list.Row(Entry("", "ada", ""), replace(marks, problems=problems))
+        row = Row(Entry("", "ada", ""), replace(marks, problems=problems))
         shown += terminal_table.problem_lines([row])
     expected = ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 400]
     assert shown == [f"ada: {problems}" for problems in expected]

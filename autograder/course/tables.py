@@ -11,9 +11,6 @@ from autograder.protocol.limits import Limits
 
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # matches the most common BCP 47 tags
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
-# Earlier versions used these keys to limit wall-clock time.
-RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
-REMOVED = {"output"}
 
 
 class Tables:
@@ -82,11 +79,6 @@ class Tables:
         if not isinstance(table, dict):
             raise self.error(where, "", "should be a table")
         for key in table:
-            if key in RENAMED and RENAMED[key] in known:
-                new = f"{key} is now {RENAMED[key]}, in seconds of CPU time"
-                raise self.error(where, key, new)
-            if key in REMOVED:
-                raise self.error(where, key, "this limit no longer exists. Delete the line.")
             if key not in known:
                 raise self.error(
                     where, key, f"unknown key; the known keys are {', '.join(sorted(known))}"

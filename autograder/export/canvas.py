@@ -13,8 +13,9 @@ from autograder.course.config import CourseError, Day
 from autograder.export import csv_table, table_lines
 from autograder.export.csv_table import Table
 from autograder.export.table_lines import Match
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster

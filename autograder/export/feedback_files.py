@@ -23,7 +23,8 @@ from autograder.export import Target, moodle
 from autograder.feedback import student_page
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient, page_or_problem
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
+from autograder.marks.row import Row
 from autograder.plain_text import format_number
 from autograder.submissions import platforms
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
 from autograder.feedback.sentences import Sentences
-from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks
+from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number
 
 

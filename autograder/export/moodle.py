@@ -12,7 +12,8 @@ from pathlib import Path
 from autograder.course.config import Day
 from autograder.export import csv_table, table_lines
 from autograder.export.table_lines import Match
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
+from autograder.marks.row import Row
 from autograder.plain_text import list_with_count
 from autograder.submissions.people import Person
 from autograder.submissions.roster import Roster

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from autograder.course.config import Day
 from autograder.export import csv_table
 from autograder.marks.adjustments import describe
-from autograder.marks.class_list import Row
+from autograder.marks.row import Row
 
 NBGRADER = [
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.marks import class_list
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
+from autograder.marks.class_notes import note_of_others
+from autograder.marks.row import Row
 from autograder.plain_text import format_number
 
 
@@ -40,7 +42,7 @@ def choose(
         marks = class_list.counting([row.marks for row in rows if row.marks], (), group)
         chosen[line] = next(row for row in rows if row.marks is marks)
         others = [match.row.marks for match in found if match.row.marks]
-        notes += class_list.note_of_others(names[line], chosen[line], others)
+        notes += note_of_others(names[line], chosen[line], others)
     return chosen, notes
 
 

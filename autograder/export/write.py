@@ -10,11 +10,12 @@ from autograder.course.output_files import make_folder, write_output
 from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
-from autograder.marks import class_list, grade_notes
+from autograder.marks import class_list, class_notes
 from autograder.marks.adjustments import describe
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
 from autograder.marks.class_roster import roster_for
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.row import Row
 
 
 def export(
@@ -53,8 +54,8 @@ def export(
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into, class_)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
-    notes += grade_notes.missing_grades(rows)
-    notes += grade_notes.unattempted_notes(rows, day)
+    notes += class_notes.missing_grades(rows)
+    notes += class_notes.unattempted_notes(rows, day)
     notes += _by_hand(rows)
     if to == "gradescope":
         _gradescope(rows, day, out)

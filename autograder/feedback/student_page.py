@@ -19,8 +19,8 @@ from autograder.feedback.exercise_feedback import (
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.grading import internal_errors
-from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum
+from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, one_line
 
 # Problems may already contain this advice, for example if the file is truncated.

@@ -11,8 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, utc_offset
 
 SIGNS = {
@@ -29,10 +29,6 @@ BY_HAND = ("H", "cyan")
 LONGEST = 400  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
-LEGEND = (
-    "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
-    "H points by hand"
-)
 
 
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
@@ -117,8 +113,11 @@ def _join(problems: Sequence[str]) -> str:
 
 def legend(rows: Sequence[Row]) -> str:
     """Explain the symbols in the table."""
-    has_optional = any(e.optional for row in rows if row.marks for e in row.marks.exercises)
-    return LEGEND + ("  + optional exercises" if has_optional else "")
+    signs = [f"{sign} {status.replace('_', ' ')}" for status, (sign, _) in SIGNS.items()]
+    signs.append(f"{BY_HAND[0]} points by hand")
+    if any(e.optional for row in rows if row.marks for e in row.marks.exercises):
+        signs.append("+ optional exercises")
+    return "  ".join(signs)
 
 
 def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:

@@ -16,7 +16,7 @@ from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain_text
 from autograder.grading.fork_server import start_server
-from autograder.marks import class_list, lookup
+from autograder.marks import lateness, lookup
 from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
@@ -77,7 +77,7 @@ def explain(
     def show(marks: SubmissionMarks) -> Iterator[str]:
         """Summarise marks. The whole class is needed to match the roster's late hours and extensions to students."""
         marks = adjust(marks)
-        *_, late = class_list.lateness_of_each([*class_, marks], day, class_roster)
+        *_, late = lateness.lateness_of_each([*class_, marks], day, class_roster)
         return explain_text.summary(marks, late)
 
     found = [] if student else lookup.find(who, class_, class_roster)

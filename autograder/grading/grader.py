@@ -27,6 +27,7 @@ from autograder.marks.model import (
     SubmissionMarks,
     exact_sum,
     total_points,
+    ungraded,
 )
 from autograder.plain_text import bounded, one_line
 from autograder.protocol.limits import Budget
@@ -142,7 +143,8 @@ class Grader:
     def _internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         activity = f"grading the submission of {submission.student}"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
-        return self._record(submission, "", self.day.points, 0.0, [problem], [])
+        isolation = self.server.isolation
+        return ungraded(submission, self._version, isolation, self.day.points, problem)
 
     def _record(
         self,
@@ -152,7 +154,7 @@ class Grader:
         seconds: float,
         problems: list[str],
         marks: list[ExerciseMarks],
-        code: str = "",
+        code: str,
     ) -> SubmissionMarks:
         return SubmissionMarks(
             path=submission.path,

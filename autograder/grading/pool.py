@@ -14,7 +14,7 @@ from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
 from autograder.grading import pool_process, pool_start
 from autograder.grading.interrupts import blocked_interrupts, protected_start
-from autograder.marks.model import SubmissionMarks
+from autograder.marks.model import SubmissionMarks, ungraded
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.launch import STANDBY
 from autograder.submissions.submission import Submission
@@ -207,20 +207,8 @@ class Pool:
         except BrokenExecutor:
             if self._closed:
                 raise
-        return SubmissionMarks(
-            path=submission.path,
-            student=submission.student,
-            sha256=submission.sha256,
-            seed="",
-            course=course_version(self._day),
-            isolation=isolation,
-            points=None,
-            max_points=self._day.points,
-            seconds=0.0,
-            problems=[KILLED],
-            exercises=[],
-            handed_in=submission.handed_in,
-        )
+        course = course_version(self._day)
+        return ungraded(submission, course, isolation, self._day.points, KILLED)
 
 
 def copy_outcome(done: Future[T], future: Future[T]) -> None:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from autograder.course import renames
 from autograder.course.config import CourseError, Day
-from autograder.course.late_policy import Lateness
 from autograder.course.output_files import FileError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.executor import Executor
 from autograder.marks import class_list, overrides, regrade, resubmissions
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.class_list import GroupRule
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks, without_tests
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
+from autograder.marks.row import Row
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
@@ -36,7 +36,6 @@ class GradedClass:
 
     Attributes:
         submissions: Each submission's marks.
-        lateness: How late each submission is.
         rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
         replacements: The students who submitted again, with the stored marks of both submissions.
@@ -47,7 +46,6 @@ class GradedClass:
     """
 
     submissions: CompressedMarks
-    lateness: list[Lateness]
     rows: list[Row]
     notes: list[str]
     replacements: list[Replacement]
@@ -139,7 +137,6 @@ class Session:
         to_check = resubmissions.notes(again, group, self.day)
         return GradedClass(
             submissions,
-            class_list.lateness_of_each(light, self.day, self.roster),
             [row for row in rows if row.marks],
             [*to_check, *notes, *looked_through],
             run.replacements,
@@ -150,11 +147,22 @@ class Session:
         )
 
     def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
-        """Return groups of students with the same code, including students graded in earlier runs."""
-        stored = self.history.codes(self.day.name) if self.history else []
-        labels = class_list.labels(class_, self.roster)
-        codes = [(", ".join(own), one.code) for own, one in zip(labels, class_, strict=True)]
-        return class_list.identical([*stored, *codes], self.roster)
+        """Return groups of students with the same code, including students graded in earlier runs.
+
+        Students who form a group on the roster are expected to share their code.
+        """
+        by_code: dict[str, set[str]] = {}
+        for label, code in self.history.codes(self.day.name) if self.history else ():
+            by_code.setdefault(code, set()).add(label)
+        for own, one in zip(class_list.labels(class_, self.roster), class_, strict=True):
+            by_code.setdefault(one.code, set()).add(", ".join(own))
+        by_code.pop("", None)  # submissions in which nothing was attempted
+        groups = {entry.student: entry.group for entry in self.roster.entries if entry.group}
+        return sorted(
+            sorted(same)
+            for same in by_code.values()
+            if len({groups.get(label, label) for label in same}) > 1
+        )
 
     def regrade(self, is_current: bool = False) -> RegradedClass:
         """Regrade the submissions in the store.

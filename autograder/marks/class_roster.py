@@ -19,5 +19,5 @@ def roster_for(day: Day, file: Path | None = None) -> Roster:
     """
     roster = roster_file.for_course(day.root, file)
     if roster.entries:
-        roster.participants.update(overrides.read_times(day).in_worksheet)
+        roster.add_numbers(overrides.read_times(day).in_worksheet)
     return roster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
@@ -75,6 +75,24 @@ def contested(class_: Iterable[SubmissionMarks], roster: Roster) -> dict[Entry, 
         if entry in by_name
         and (entry in numbered or max(Counter(place for place, _ in people).values()) > 1)
     }
+
+
+def find_students(
+    source: HandedIn, roster: Roster, contested: Container[Entry]
+) -> list[tuple[Entry, Person]]:
+    """Return the people who made a submission, each with a row on the roster or, if none matches, a new row.
+
+    A student in `contested` is matched only by id or email address, because several people have the student's name.
+    """
+    found = []
+    for person, label, entry in zip(
+        source.people, source.labels, roster.find_all(source), strict=True
+    ):
+        by_name = entry and not roster.find_by_key(person, label, source.participant)
+        if entry is None or (by_name and entry in contested):
+            entry = Entry(person.id, label, person.name, person.email)
+        found.append((entry, person))
+    return found
 
 
 def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:

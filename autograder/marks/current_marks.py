@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from autograder.marks.conflicts import Identity, are_two_people, identity
-from autograder.marks.model import SubmissionMarks, without_tests, without_zero
+from autograder.marks.model import SubmissionMarks, without_tests
 from autograder.marks.submission_times import SubmissionTimes
 
 TABLE = """
@@ -25,6 +25,7 @@ CREATE TABLE current (
     PRIMARY KEY (day, student)
 );
 """
+DECODER = msgspec.json.Decoder(SubmissionMarks)
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ class Replacement:
     before: SubmissionMarks
     after: SubmissionMarks
     is_older: bool
-
-
-def decode(marks: str) -> SubmissionMarks:
-    """Decode stored marks, including those from earlier versions. Raises msgspec.MsgspecError if they are invalid."""
-    return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
 def put(
@@ -82,7 +78,7 @@ def _put_for(
         " WHERE current.day = ? AND current.student = ?"
     )
     row = database.execute(query, (day, student)).fetchone()
-    before = decode(row[0]) if row else None
+    before = DECODER.decode(row[0]) if row else None
     if before and (label := _other_label(new.marks, before, student)):
         # One student on the roster matches two people.
         return _put_for(database, day, label, new, times)
@@ -147,7 +143,7 @@ def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
     rows = database.execute(query, (day,))
     for (path, grading, under, marks), same in groupby(rows, key=lambda row: row[:4]):
         students = tuple(row[4] for row in same)
-        counting = _for_students(decode(marks), students)
+        counting = _for_students(DECODER.decode(marks), students)
         yield Current(counting, path, Path(os.fsdecode(under)), grading)
 
 

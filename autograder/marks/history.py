@@ -25,7 +25,7 @@ import msgspec
 from autograder.course.output_files import FileError
 from autograder.course.state_folder import course_folder, store_errors
 from autograder.marks import current_marks, schema
-from autograder.marks.current_marks import Current, Replacement, decode
+from autograder.marks.current_marks import DECODER, Current, Replacement
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, rename_exercises
 from autograder.marks.submission_times import SubmissionTimes
@@ -85,8 +85,10 @@ class History:
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
-            self._database = schema.prepare(self._database)
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if not schema.version(self._database):
+                with self._transaction() as database:
+                    schema.create(database)
+            version = schema.version(self._database)
         if version > schema.VERSION:
             raise FileError(
                 f"{self.file} was written by a newer version of the autograder. Use that version."
@@ -151,7 +153,7 @@ class History:
             if row is None:
                 return None
             return msgspec.structs.replace(
-                decode(row[0]),
+                DECODER.decode(row[0]),
                 path=submission.path,
                 student=submission.student,
                 sha256=submission.sha256,

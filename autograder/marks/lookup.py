@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Protocol, TypeVar
 
-from autograder.course.config import CourseError
+from autograder.course.config import CourseError, Day
 from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.roster import Roster
 
@@ -66,6 +66,20 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     if len({_identity(item) for item in found}) > 1:
         raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
     return found
+
+
+def find_stored(text: str, stored: Sequence[T], day: Day, roster: Roster) -> T:
+    """Return a student's item in the store, given a name, id or email address; see `find`.
+
+    Raises:
+        CourseError: No student matches, or several students do.
+    """
+    found = find(text, stored, roster)
+    if not found:
+        near = closest(text, stored, roster)
+        hint = f"; the closest name is {near}" if near else ""
+        raise CourseError(f"the store has no marks for {text!r} in {day.name}{hint}")
+    return found[0]
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from autograder.plain_text import counted, format_number, one_line
 from autograder.submissions.people import HandedIn, labels
+from autograder.submissions.submission import Submission
 
 FORMAT = 1
 ASK = "Ask the student for this day's notebook, saved in Jupyter."
@@ -47,7 +48,7 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     passed: bool
     message: str
     # Only the student's page uses the next two fields. The store keeps them, but `encode` omits them.
-    message_without_values: str = msgspec.field(name="told", default="")
+    message_without_values: str = ""
     values: Values | None = None
 
 
@@ -207,6 +208,26 @@ class CompressedMarks(Sequence[SubmissionMarks]):
         return msgspec.json.decode(zlib.decompress(self._compressed[place]), type=SubmissionMarks)
 
 
+def ungraded(
+    submission: Submission, course: str, isolation: list[str], max_points: float, problem: str
+) -> SubmissionMarks:
+    """Return marks without points for a submission whose grading failed. `problem` says why."""
+    return SubmissionMarks(
+        path=submission.path,
+        student=submission.student,
+        sha256=submission.sha256,
+        seed="",
+        course=course,
+        isolation=isolation,
+        points=None,
+        max_points=max_points,
+        seconds=0.0,
+        problems=[problem],
+        exercises=[],
+        handed_in=submission.handed_in,
+    )
+
+
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
     """Return a copy of the marks without the results of individual tests, which use most of the memory."""
     exercises = [replace(one, message="", tests=[], statements=[]) for one in marks.exercises]
@@ -236,17 +257,11 @@ def decode(data: bytes, day: str) -> Marks:
         if header.day != day:
             found = one_line(header.day)[:40]
             raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
-        marks = msgspec.json.decode(data, type=Marks)
+        return msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
         raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMarks(f"is not JSON: {one_line(str(error))}") from None
-    return replace(marks, submissions=[without_zero(marks) for marks in marks.submissions])
-
-
-def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
-    """Remove the 0 points that earlier versions recorded for unreadable submissions."""
-    return marks if marks.exercises else replace(marks, points=None)
 
 
 def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:

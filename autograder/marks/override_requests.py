@@ -53,7 +53,7 @@ def resolve(
     time = overrides.now()
     for request in requests:
         try:
-            marks = find_marks(request.student, class_, day, roster)
+            marks = lookup.find_stored(request.student, class_, day, roster)
             points, comment = _points(request, marks, day), _comment(request)
         except CourseError as error:
             problems.append(f"{request.where}{error}")
@@ -74,22 +74,6 @@ def resolve(
     return list(found.values())
 
 
-def find_marks(
-    student: str, class_: Sequence[SubmissionMarks], day: Day, roster: Roster
-) -> SubmissionMarks:
-    """Return the marks of the student with this name, id or email address.
-
-    Raises:
-        CourseError: No student matches, or several students do.
-    """
-    found = lookup.find(student, class_, roster)
-    if not found:
-        near = lookup.closest(student, class_, roster)
-        closest = f"; the closest name is {near}" if near else ""
-        raise CourseError(f"the store has no marks for {student!r} in {day.name}{closest}")
-    return found[0]
-
-
 def find_keys(
     student: str,
     stored: Sequence[StudentOverride],
@@ -107,7 +91,7 @@ def find_keys(
     by_name = {one.key for one in stored if student in (one.key, one.student)}
     if by_name and not lookup.find(student, class_, roster):
         return by_name
-    own = set(overrides.keys(find_marks(student, class_, day, roster)))
+    own = set(overrides.keys(lookup.find_stored(student, class_, day, roster)))
     return own if any(one.key in own for one in stored) else by_name
 
 

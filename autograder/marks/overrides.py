@@ -26,19 +26,11 @@ TABLE = """
 CREATE TABLE IF NOT EXISTS override (
     day TEXT NOT NULL, key TEXT NOT NULL, student TEXT NOT NULL, exercise TEXT NOT NULL,
     points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
-    is_login INTEGER NOT NULL DEFAULT 0, earned REAL,
+    is_login INTEGER NOT NULL, earned REAL,
     PRIMARY KEY (day, key, exercise)
 )
 """
-# Earlier versions created the table without these columns.
-COLUMNS = {
-    "is_login": "ALTER TABLE override ADD COLUMN is_login INTEGER NOT NULL DEFAULT 0",
-    "earned": "ALTER TABLE override ADD COLUMN earned REAL",
-}
-PUT = (
-    "INSERT OR REPLACE INTO override (day, key, student, exercise, points, comment, by, time, is_login, earned)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+PUT = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -99,26 +91,21 @@ class OverrideStore:
         Raises:
             FileError: The store cannot be read.
         """
-        query = "SELECT * FROM override WHERE day = ? ORDER BY student, key, exercise"
+        query = (
+            "SELECT key, student, exercise, points, comment, by, time, is_login, earned FROM override"
+            " WHERE day = ? ORDER BY student, key, exercise"
+        )
         with self._errors("read"):
-            found = self._database.execute(query, (day,))
-            names = [column[0] for column in found.description]
-            rows = [dict(zip(names, row, strict=True)) for row in found]
+            rows = self._database.execute(query, (day,)).fetchall()
         return [
             StudentOverride(
-                row["key"],
-                row["student"],
-                row["exercise"],
-                Override(
-                    row["points"],
-                    row["comment"],
-                    row["by"],
-                    row["time"],
-                    is_login=bool(row.get("is_login")),
-                ),
-                row.get("earned"),
+                key,
+                student,
+                exercise,
+                Override(points, comment, by, time, is_login=bool(is_login)),
+                earned,
             )
-            for row in rows
+            for key, student, exercise, points, comment, by, time, is_login, earned in rows
         ]
 
     def add(self, day: str, new: Sequence[StudentOverride]) -> None:
@@ -144,10 +131,6 @@ class OverrideStore:
             for o in (n.override,)
         ]
         with self._errors("written"), self._database:
-            self._database.execute("BEGIN IMMEDIATE")
-            present = self._database.execute("PRAGMA table_info(override)").fetchall()
-            for name in COLUMNS.keys() - {column[1] for column in present}:
-                self._database.execute(COLUMNS[name])
             self._database.executemany(PUT, rows)
 
     def times(self, day: str, zone: tzinfo) -> SubmissionTimes:

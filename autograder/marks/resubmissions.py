@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Day
-from autograder.marks import class_list
-from autograder.marks.class_list import GroupRule, Row
+from autograder.marks import lateness
+from autograder.marks.class_list import GroupRule
 from autograder.marks.current_marks import Replacement
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.row import Row
 from autograder.plain_text import format_number, list_with_count
 from autograder.submissions.people import HandedIn
 
@@ -53,10 +54,10 @@ def compare(
 
 def _final_points(earlier: SubmissionMarks, row: Row, day: Day) -> float | None:
     # If Canvas did not mark the earlier submission late, the hours in the roster are for the new one.
-    if earlier.points is None or class_list.is_on_time(earlier):
+    if earlier.points is None or lateness.is_on_time(earlier):
         return earlier.points
     source = earlier.handed_in or HandedIn(())
-    return class_list.lateness_for(day, source, row.entry).reduce(earlier.points)
+    return lateness.lateness_for(day, source, row.entry).reduce(earlier.points)
 
 
 def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator[str]:

@@ -107,15 +107,10 @@ def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTime
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
     files = database.execute(query, (day,)).fetchall()
     return SubmissionTimes(
-        {participant: _local(time) for participant, time in rows},
-        {(participant, file): _local(time) for participant, file, time in files},
+        {participant: datetime.fromisoformat(time) for participant, time in rows},
+        {(participant, file): datetime.fromisoformat(time) for participant, file, time in files},
         zone,
     )
-
-
-def _local(text: str) -> datetime:
-    """Parse a stored time and drop its offset. Earlier versions added the due date's offset, which may have been wrong."""
-    return datetime.fromisoformat(text).replace(tzinfo=None)
 
 
 def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -> None:
@@ -148,7 +143,7 @@ def shift_files(database: sqlite3.Connection, day: str, shifts: Mapping[str, tim
     """Shift graded files' times. `shifts` maps participant numbers to the time to add."""
     query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
     rows = [
-        (_text(_local(time) + shifts[participant]), day, participant, file)
+        (_text(datetime.fromisoformat(time) + shifts[participant]), day, participant, file)
         for participant, file, time in database.execute(query, (day,)).fetchall()
         if participant in shifts
     ]

@@ -48,7 +48,7 @@ class CoursePart(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class SliceAll(msgspec.Struct, frozen=True, tag="Slice"):
+class SliceAll(msgspec.Struct, frozen=True, tag=True):
     """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
 
     The process keeps the cells for later `SliceAgain` requests.
@@ -57,7 +57,7 @@ class SliceAll(msgspec.Struct, frozen=True, tag="Slice"):
     course: str
 
 
-class SliceAgain(msgspec.Struct, frozen=True, tag="Again"):
+class SliceAgain(msgspec.Struct, frozen=True, tag=True):
     """A request to slice the cells of the last `SliceAll` request again for one exercise.
 
     Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements

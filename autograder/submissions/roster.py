@@ -25,21 +25,25 @@ from autograder.submissions.roster_entry import (
 SIMILAR_NAME = 0.8
 
 
-@dataclass(frozen=True)
+@dataclass
 class Roster:
     """A course's students. The roster is empty if the course has no roster file.
 
-    `participants` contains all known participant numbers in Moodle. A row whose id is one of these numbers does not match a
-    person with a different number.
+    The roster also records the known participant numbers in Moodle. A row whose id is one of these numbers does not match
+    a person with a different number.
     """
 
     entries: tuple[Entry, ...]
-    participants: set[str] = field(default_factory=set, compare=False)
+    _numbers: set[str] = field(default_factory=set, init=False, compare=False)
 
     def add_participants(self, sources: Iterable[HandedIn | None]) -> None:
-        """Add the participant numbers of these submissions to the known numbers, unless the roster is empty."""
+        """Add the participant numbers of these submissions to the known numbers."""
+        self.add_numbers(s.participant for s in sources if s and s.participant)
+
+    def add_numbers(self, numbers: Iterable[str]) -> None:
+        """Add participant numbers to the known numbers. An empty roster, such as `NO_ROSTER`, never changes."""
         if self.entries:
-            self.participants.update(s.participant for s in sources if s and s.participant)
+            self._numbers.update(numbers)
 
     def find(
         self, person: Person, label: str = "", participant: str = "", has_own_name: bool = False
@@ -57,7 +61,7 @@ class Roster:
         if by_key is None:
             if len(by_name) != 1 or by_name[0].contradicts(person):
                 return None
-            has_other = participant and by_name[0].id in self.participants - {participant}
+            has_other = participant and by_name[0].id in self._numbers - {participant}
             return None if has_other else by_name[0]
         # Different systems may use the same number for different students, whose names then differ.
         exact = (self._labelled(person, label), self._numbered(person, participant))

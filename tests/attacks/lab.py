@@ -22,8 +22,8 @@ from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
 from autograder.grading import trivial_answers
 from autograder.grading.grader import Grader
-from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.row import Row
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
 from autograder.submissions.cell import Cell

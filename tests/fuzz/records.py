@@ -16,7 +16,6 @@ from rich.console import Console
 
 from autograder.course.output_files import FileError
 from autograder.feedback.terminal_table import table
-from autograder.marks.class_list import Row
 from autograder.marks.history import Basis, History
 from autograder.marks.model import (
     ExerciseMarks,
@@ -27,6 +26,7 @@ from autograder.marks.model import (
     decode,
     encode,
 )
+from autograder.marks.row import Row
 from autograder.submissions.roster_entry import Entry
 from tests.fuzz import mutate
 
