@@ -23,10 +23,7 @@ from itertools import filterfalse, islice
 from autograder.slicing.bindings import END
 from autograder.slicing.given_names import GivenNames
 from autograder.slicing.notebook_index import BUILTINS, NotebookIndex
-from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
-
-__all__ = ["Code", "Unit", "parse_units", "slice_for", "wider_slice"]
 
 QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 
