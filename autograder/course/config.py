@@ -16,7 +16,7 @@ from typing import Any, Literal
 from autograder.course import chapters, forbidden, late_policy, points, selection
 from autograder.course.chapters import Chapter
 from autograder.course.files import FILE, CourseError
-from autograder.course.forbidden import Meaning
+from autograder.course.forbidden import ForbiddenNames
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import Tables
 from autograder.plain_text import format_number
@@ -62,10 +62,12 @@ class Exercise:
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
     # Maps the course's own `not_allowed` entries to what they forbid.
-    own_entries: Mapping[str, Meaning] = field(default_factory=dict, repr=False, compare=False)
+    own_entries: Mapping[str, ForbiddenNames] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
-    def forbidden(self) -> Meaning:
+    def forbidden(self) -> ForbiddenNames:
         """Return everything that the exercise forbids."""
         return forbidden.union(self.not_allowed, self.own_entries)
 
