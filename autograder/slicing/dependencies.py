@@ -118,7 +118,7 @@ def _search(index: NotebookIndex, exercise: str) -> _Search:
     defined = index.binders[exercise][-1]
     for position in index.always:
         # Settings after the definition belong to experiments.
-        if index.wide or position < defined or not index.units[position].is_setting:
+        if index.wide_for or position < defined or not index.units[position].is_setting:
             search.take(position, END)
     search.follow([])
     # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
@@ -226,7 +226,7 @@ class _Search:
     def take_related(self, released: Collection[str]) -> None:
         """Select the student's statements that mention a name in the selected code, and repeat until there are no more."""
         index = self.index
-        others = index.exercises - {index.wide}
+        others = index.exercises - {index.wide_for}
         mentioning: dict[str, list[int]] = defaultdict(list)
         for position, unit in enumerate(index.units[index.n_given :], start=index.n_given):
             if not (unit.is_demonstration or unit.source in released or unit.binds & others):
