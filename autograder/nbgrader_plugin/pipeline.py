@@ -193,7 +193,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         sources = {cell.name: cell.source for cell in notebook.source_cells}
     if points != {CHECK + exercise.name: exercise.credit for exercise in day.exercises}:
         raise CourseError(
-            f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.FILE}. "
+            f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.GRADING_TOML}. "
             f"Run `autograder build {day.name}`"
         )
     return {

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autograder.course.config import CourseError, Day
 from autograder.course.renames import older_names
 
-FILE = "gradebook.db"
+GRADEBOOK_DB = "gradebook.db"
 CHECK = "check_"  # check cells are named `check_EXERCISE`
 # The fields that nbgrader stores for each kind of cell.
 FIELDS: Mapping[Any, tuple[str, ...]] = {
@@ -53,7 +53,7 @@ def create(folder: Path) -> Path:
     It contains only the version of nbgrader's schema. Without the version, nbgrader would start `alembic` to determine it,
     which takes longer than generating a release.
     """
-    file = folder / FILE
+    file = folder / GRADEBOOK_DB
     version = ScriptDirectory(ALEMBIC_DIR).get_current_head()
     with contextlib.closing(sqlite3.connect(file)) as db, db:
         db.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
