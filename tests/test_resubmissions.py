@@ -14,7 +14,7 @@ from autograder.marks.adjustments import read_stored
 from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
 from autograder.marks.override_requests import Request, resolve
-from autograder.marks.overrides import FILE, OverrideStore
+from autograder.marks.overrides import OVERRIDES_DB, OverrideStore
 from tests.fake_grading import book, by_student, grade
 from tests.small_course import make
 from tests.test_store import run
@@ -83,7 +83,7 @@ def test_points_that_were_taken_away_or_confirmed_stay(root: Path, points: float
 def test_an_override_of_an_earlier_version_always_applies(root: Path) -> None:
     grade(root, canvas(root, 50001, 10))
     override(root, 20)
-    with contextlib.closing(sqlite3.connect(root / ".autograder" / FILE)) as database:
+    with contextlib.closing(sqlite3.connect(root / ".autograder" / OVERRIDES_DB)) as database:
         database.execute("ALTER TABLE override DROP COLUMN earned")
     assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 20
     override(root, 25)
