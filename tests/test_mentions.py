@@ -5,11 +5,13 @@ import re
 import pytest
 import torch
 
-from autograder.course.forbidden import BUILT_IN_ENTRIES, union
+from autograder.course.forbidden import BUILT_IN_ENTRIES, ForbiddenNames, union
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 
 FORBIDDEN = ("LayerNorm", "softmax", "distributions")
-VOCABULARY = Vocabulary(frozenset(FORBIDDEN), frozenset({"torch", "scipy"}))
+VOCABULARY = Vocabulary(
+    frozenset(FORBIDDEN), frozenset({"torch", "scipy"}), frozenset({"enable_gqa", "is_causal"})
+)
 
 
 def uses(code: str) -> list[str]:
@@ -139,6 +141,16 @@ def test_other_uses_in_signatures_and_methods_are_found(code: str) -> None:
 def test_an_option_is_found_unless_it_is_off(option: str, found: list[str]) -> None:
     code = f"def compare(q, flag): return attend(q, q, q, {option})"
     assert find_forbidden([code], ("enable_gqa",), VOCABULARY) == found
+
+
+def test_a_course_can_forbid_any_option() -> None:
+    own = ForbiddenNames(("is_causal",), ("median", "scaled_dot_product_attention(is_causal)"))
+    forbidden = union(["enable_gqa", "own"], {"own": own})
+    assert forbidden.options == {"enable_gqa", "is_causal"}
+    code = "def compare(q): return attend(q, q, q, is_causal=True, dropout_p=0.5)"
+    vocabulary = Vocabulary(frozenset(forbidden.names), forbidden.libraries, forbidden.options)
+    assert find_forbidden([code], own.names, vocabulary) == ["is_causal"]
+    assert find_forbidden([code], ("enable_gqa",), vocabulary) == []
 
 
 def test_methods_that_the_stub_mentions_count_as_called() -> None:

@@ -29,6 +29,12 @@ class ForbiddenNames:
         """Return the libraries in which these names are forbidden."""
         return LIBRARIES | {path.partition(".")[0] for path in self.attributes}
 
+    @property
+    def options(self) -> frozenset[str]:
+        """Return the options of operators that are forbidden."""
+        found = (name.partition("(")[2] for name in self.operators)
+        return frozenset(option.rstrip(")") for option in found if option)
+
 
 # Libraries that provide the functions in `BUILT_IN_ENTRIES` under the same names.
 LIBRARIES = frozenset(

@@ -77,6 +77,7 @@ def _prepared(course: ReleasedCourse) -> PreparedCourse:
     vocabulary = Vocabulary(
         frozenset(name for exercise in course.exercises for name in exercise.not_allowed),
         frozenset(name for exercise in course.exercises for name in exercise.libraries),
+        frozenset(name for exercise in course.exercises for name in exercise.options),
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
     current = {older: e.name for e in course.exercises for older in e.renamed_from}
