@@ -105,7 +105,7 @@ class NotebookIndex:
     def _is_definition(self, unit: Unit, name: str) -> bool:
         """Return False if a unit binds an exercise's name to something other than the student's definition.
 
-        Examples include `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
+        Examples include `total, mean = summarize(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
         check.
         """
         if name not in self.exercises or name not in self.defined_here or name == self.wide_for:
