@@ -40,6 +40,12 @@ class ChapterCell:
             flags=re.MULTILINE | re.DOTALL,
         )
 
+    @property
+    def solution(self) -> str:
+        """Return the source without the lines that mark the solution."""
+        lines = self.source.split("\n")
+        return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
+
 
 @dataclass(frozen=True)
 class Chapter:

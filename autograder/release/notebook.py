@@ -43,8 +43,6 @@ missing = [package for package in {packages!r} if not installed(package)]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])"""
 
-ENGINE = ("autograder", "solutions")  # packages that students do not install
-
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -245,7 +243,8 @@ def without_chapter_imports(source: str) -> str:
     """Return a cell's source without imports from `solutions` and `autograder`."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ENGINE:
+        package = (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else ""
+        if package in student_files.NOT_INSTALLED:
             for number in range(node.lineno - 1, node.end_lineno or node.lineno):
                 lines[number] = ""
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
