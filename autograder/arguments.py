@@ -50,7 +50,7 @@ def check_submissions(paths: Sequence[Path]) -> None:
     Raises:
         typer.BadParameter: A path does not exist, is an empty folder or a course, or has an unsupported file type.
     """
-    from autograder.course.config import FILE
+    from autograder.course.config import GRADING_TOML
     from autograder.submissions.filenames import is_gradable
 
     for path in paths:
@@ -63,7 +63,7 @@ def check_submissions(paths: Sequence[Path]) -> None:
         if path.is_dir() and _is_empty(path):
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
         # An empty argument, such as an unset "$ZIP", means the working directory.
-        if (path / FILE).is_file():
+        if (path / GRADING_TOML).is_file():
             raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
 
 

@@ -21,7 +21,8 @@ from autograder.execution.collect import Test, collect
 from autograder.execution.source import join_units, load_request
 from autograder.execution.student import Student
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import parse_units, slice_for
+from autograder.slicing.dependencies import slice_for
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell_reader import read_cells
 
 

@@ -23,7 +23,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, decode
 from autograder.release.notebook import solution_notebook
-from autograder.slicing.dependencies import parse_units
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell_reader import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run

@@ -70,7 +70,7 @@ def main(count: int, folder: Path) -> None:
     old, new = read_release(before), read_release(root)
     assert old != new
     # The changed course contains the old release, together with the build's caches for the new one.
-    for name in (*FOLDERS, Path(gradebook.FILE)):
+    for name in (*FOLDERS, Path(gradebook.GRADEBOOK_DB)):
         target = root / name
         (shutil.rmtree if target.is_dir() else Path.unlink)(target)
         (shutil.copytree if (before / name).is_dir() else shutil.copy)(before / name, target)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests import small_course
-from tests.test_history import STUDENTS, check_all_stored, kill_run, untimed
+from tests.grading_runs import STUDENTS, check_all_stored, kill_run, untimed
 
 
 def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:

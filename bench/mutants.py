@@ -27,7 +27,9 @@ from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.sandbox.worker.warm_up import warm_up
-from autograder.slicing.dependencies import Unit, parse_units, slice_for
+from autograder.slicing.dependencies import slice_for
+from autograder.slicing.statements import parse_units
+from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 from bench.mutations import Key, Mutant, mutants
 

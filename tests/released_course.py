@@ -84,7 +84,7 @@ def generate(root: Path) -> None:
     """Generate the release notebook from the current state of the course."""
     notebook = solution_notebook(courses.load(root).day("day1"))
     nbformat.write(notebook, root / "source/day1/day1.ipynb")
-    if not (root / release_gradebook.FILE).exists():
+    if not (root / release_gradebook.GRADEBOOK_DB).exists():
         release_gradebook.create(root)
     app = nbgrader(root)
     GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()

@@ -191,7 +191,7 @@ def write_files(root: Path, edited: str = "") -> None:
 
 
 def load(tmp_path: Path, text: str) -> courses.Course:
-    (tmp_path / courses.FILE).write_text(text, encoding="utf-8")
+    (tmp_path / courses.GRADING_TOML).write_text(text, encoding="utf-8")
     return courses.load(tmp_path)
 
 

@@ -49,7 +49,7 @@ def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
 
 
 def test_damaged_overrides(tmp_path: Path) -> None:
-    file = course_folder(tmp_path) / overrides.FILE
+    file = course_folder(tmp_path) / overrides.OVERRIDES_DB
     handed_in = HandedIn((Person("Ada"),), time=datetime(2026, 12, 1, tzinfo=UTC), participant="51")
     with OverrideStore(tmp_path) as store:
         store.add_file_times("day1", [(handed_in, "f00")], corrects=True)

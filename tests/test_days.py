@@ -17,7 +17,8 @@ from autograder.marks.model import SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.command import READER, WORKER
-from autograder.slicing.dependencies import parse_units, slice_for
+from autograder.slicing.dependencies import slice_for
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from tests.conftest import ROOT, by_name, handed_in
 

@@ -43,7 +43,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     """Return a copy of the course whose demonstrations do less computation."""
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "solutions", root / "solutions")
-    shutil.copy(ROOT / courses.FILE, root)
+    shutil.copy(ROOT / courses.GRADING_TOML, root)
     for chapter, changes in LESS.items():
         file = root / "solutions" / "day2" / f"{chapter}.py"
         text = file.read_text(encoding="utf-8")

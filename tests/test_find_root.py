@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autograder.course import config as courses
-from autograder.course.config import FILE, CourseError
+from autograder.course.config import GRADING_TOML, CourseError
 
 
 def test_a_course_is_found_from_its_subfolders(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_a_course_is_found_from_its_subfolders(tmp_path: Path) -> None:
     inner.mkdir(parents=True)
     with pytest.raises(CourseError, match="was not found"):
         courses.find_root(inner)
-    (tmp_path / FILE).touch()
+    (tmp_path / GRADING_TOML).touch()
     assert courses.find_root(inner) == courses.find_root(tmp_path) == tmp_path
 
 
@@ -24,7 +24,7 @@ def test_a_students_folder_is_not_used_as_the_course(tmp_path: Path) -> None:
     students = tmp_path / "class" / "eve"
     (students / "graders").mkdir(parents=True)
     for folder in (tmp_path, students):
-        (folder / FILE).touch()
+        (folder / GRADING_TOML).touch()
     for start in (students, students / "graders"):
         with pytest.raises(CourseError, match=r"class/eve and .+ both contain"):
             courses.find_root(start)

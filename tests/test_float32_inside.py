@@ -16,7 +16,8 @@ from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import parse_units, slice_for
+from autograder.slicing.dependencies import slice_for
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import read_cells
 from bench.mutants import Judge

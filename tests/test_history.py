@@ -10,7 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -29,9 +29,16 @@ from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, Run, reader
-from tests.small_course import COMMAND, RIGHT, WRONG, command, hand_in, make
+from tests.grading_runs import (
+    STUDENTS,
+    check_all_stored,
+    kill_run,
+    start_run,
+    until_stored,
+    untimed,
+)
+from tests.small_course import RIGHT, WRONG, command, hand_in, make
 
-STUDENTS = 12
 BASIS = Basis("day1", "code", "course", "autograder", "seed", "isolation")
 
 
@@ -286,17 +293,6 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
 # ---- whole runs
 
 
-def untimed(file: Path) -> Any:
-    """Load a JSON file of marks, and remove the measured times."""
-
-    def without(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: without(v) for key, v in value.items() if key != "seconds"}
-        return [without(v) for v in value] if isinstance(value, list) else value
-
-    return without(json.loads(file.read_bytes()))
-
-
 @pytest.mark.slow
 def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path, run: Run) -> None:
     make(tmp_path)
@@ -372,51 +368,3 @@ def test_a_terminated_run_leaves_only_its_marks(jobs: str, tmp_path: Path) -> No
     assert run.returncode == 130
     assert errors.decode().startswith("autograder: error: stopped. All marks so far are stored")
     assert errors.count(b"\n") == 1
-
-
-def start_run(root: Path, jobs: str, **variables: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [COMMAND, "grade", "day1", "in", "--jobs", jobs],
-        cwd=root,
-        env={**os.environ, VARIABLE: "tests", **variables},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def kill_run(root: Path, wait: Callable[[subprocess.Popen[bytes]], object]) -> int:
-    """Start a grading run, kill it when `wait` returns, and return how many submissions have marks in the store."""
-    run = start_run(root, "1")
-    wait(run)
-    run.kill()
-    # This call returns only once no process holds stderr open.
-    run.communicate(timeout=60)
-    return stored_count(root)
-
-
-def stored_count(root: Path) -> int:
-    with History(root) as history:
-        return len(history.current("day1"))
-
-
-def until_stored(root: Path, count: int) -> Callable[[subprocess.Popen[bytes]], None]:
-    """Return a function that waits until a run has locked the day and stored this many submissions."""
-    lock = root / ".autograder" / "day1.lock"
-
-    def wait(run: subprocess.Popen[bytes]) -> None:
-        while not (lock.exists() and stored_count(root) >= count):
-            assert run.poll() is None, "the run ended before it was killed"
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                run.wait(0.02)
-
-    return wait
-
-
-def check_all_stored(root: Path, file: Path, uninterrupted: Any) -> None:
-    """Check that a file and the store contain the same marks as an uninterrupted run."""
-    assert untimed(file)["submissions"] == uninterrupted
-    with History(root) as history:
-        current = history.current("day1")
-    assert [(m.student, m.points) for m in current] == [
-        (one["student"], one["points"]) for one in uninterrupted
-    ]

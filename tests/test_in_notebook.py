@@ -518,7 +518,7 @@ def test_a_changed_argument_is_part_of_the_result(notebook: Notebook) -> None:
 
 def test_the_length_of_an_argument_is_part_of_the_result() -> None:
     class Cache:
-        """A class like Day 2's KeyValueCache, whose repr contains a memory address."""
+        """A class whose repr contains a memory address."""
 
         n = 0
 
@@ -532,6 +532,22 @@ def test_the_length_of_an_argument_is_part_of_the_result() -> None:
     calls: list[Any] = []
     hints._recorded(append, [], calls, 0)(Cache())
     assert calls == [[["int", "0"], [["Cache", "1"]]]]
+
+
+def test_the_lists_in_a_model_are_part_of_the_result() -> None:
+    class Recorder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+            self._hidden = [0]
+
+        def forward(self, x: int) -> int:
+            self.seen.append("forward")
+            return x
+
+    calls: list[Any] = []
+    hints._recorded(lambda model: model(0), [], calls, 0)(Recorder())
+    assert calls == [[["int", "0"], [["True", [["str", "forward"]]]]]]
 
 
 # ---- progress

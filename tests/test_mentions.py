@@ -5,11 +5,13 @@ import re
 import pytest
 import torch
 
-from autograder.course.forbidden import MEANING, union
+from autograder.course.forbidden import BUILT_IN_ENTRIES, ForbiddenNames, union
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 
 FORBIDDEN = ("LayerNorm", "softmax", "distributions")
-VOCABULARY = Vocabulary(frozenset(FORBIDDEN), frozenset({"torch", "scipy"}))
+VOCABULARY = Vocabulary(
+    frozenset(FORBIDDEN), frozenset({"torch", "scipy"}), frozenset({"enable_gqa", "is_causal"})
+)
 
 
 def uses(code: str) -> list[str]:
@@ -141,6 +143,16 @@ def test_an_option_is_found_unless_it_is_off(option: str, found: list[str]) -> N
     assert find_forbidden([code], ("enable_gqa",), VOCABULARY) == found
 
 
+def test_a_course_can_forbid_any_option() -> None:
+    own = ForbiddenNames(("is_causal",), ("median", "scaled_dot_product_attention(is_causal)"))
+    forbidden = union(["enable_gqa", "own"], {"own": own})
+    assert forbidden.options == {"enable_gqa", "is_causal"}
+    code = "def compare(q): return attend(q, q, q, is_causal=True, dropout_p=0.5)"
+    vocabulary = Vocabulary(frozenset(forbidden.names), forbidden.libraries, forbidden.options)
+    assert find_forbidden([code], own.names, vocabulary) == ["is_causal"]
+    assert find_forbidden([code], ("enable_gqa",), vocabulary) == []
+
+
 def test_methods_that_the_stub_mentions_count_as_called() -> None:
     code = ["import torch", "class A:\n    def encode(self, x): return torch.softmax(x)"]
     stub = "class A:\n    def encode(self, x): raise NotImplementedError"
@@ -168,6 +180,6 @@ def test_all_operators_named_like_an_entry_are_forbidden(entry: str) -> None:
         for schema in torch._C._jit_get_all_schemas()
         if schema.name.startswith("aten::")
     }
-    operators = {operator.partition(".")[0] for operator in union(MEANING, {}).operators}
+    operators = {operator.partition(".")[0] for operator in union(BUILT_IN_ENTRIES, {}).operators}
     missing = {name for name in aten if entry in name and not OTHER.search(name)} - operators
     assert not missing

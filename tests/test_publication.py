@@ -37,8 +37,8 @@ def write_release(folder: Path, exercises: tuple[str, str], empty: Path) -> None
         (folder / name / "day1" / "more").mkdir(parents=True)
         for file in ("day1.ipynb", "README.md", "more/data.csv"):
             (folder / name / "day1" / file).write_text(" ".join(exercises))
-    shutil.copy(empty, folder / gradebook.FILE)
-    with Gradebook(f"sqlite:///{folder / gradebook.FILE}", "transformers") as book:
+    shutil.copy(empty, folder / gradebook.GRADEBOOK_DB)
+    with Gradebook(f"sqlite:///{folder / gradebook.GRADEBOOK_DB}", "transformers") as book:
         book.add_assignment("day1")
         book.add_notebook("day1", "day1")
         for name in exercises:
@@ -57,7 +57,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Gradebook(f"sqlite:///{empty}", "transformers").close()
     write_release(folder / "old", OLD, empty)
     write_release(folder / "new", NEW, empty)
-    (folder / "old" / courses.FILE).write_text(TOML)
+    (folder / "old" / courses.GRADING_TOML).write_text(TOML)
     return folder
 
 
@@ -86,7 +86,7 @@ def release_in(root: Path, folder: str) -> tuple[str, ...]:
 
 
 def cells(root: Path) -> set[str]:
-    with Gradebook(f"sqlite:///{root / gradebook.FILE}", "transformers") as book:
+    with Gradebook(f"sqlite:///{root / gradebook.GRADEBOOK_DB}", "transformers") as book:
         notebook = book.find_notebook("day1", "day1")
         parts = notebook.solution_cells, notebook.grade_cells, notebook.source_cells
         return {cell.name for part in parts for cell in part}
@@ -133,7 +133,7 @@ def test_a_killed_build_leaves_whole_folders(
 def test_the_first_build_needs_no_folders(day: Day, releases: Path) -> None:
     for name in publication.FOLDERS:
         shutil.rmtree(day.root / name)
-    (day.root / gradebook.FILE).unlink()
+    (day.root / gradebook.GRADEBOOK_DB).unlink()
     assert build(day, releases) == []
     assert {release_in(day.root, folder) for folder in publication.FOLDERS} == {NEW}
     assert cells(day.root) == names(NEW)
@@ -147,7 +147,7 @@ def test_only_one_build_of_a_day_runs_at_a_time(day: Day, releases: Path) -> Non
 
 def grade(root: Path) -> None:
     """Add a submission to the gradebook, with points and a comment that a TA entered manually."""
-    with Gradebook(f"sqlite:///{root / gradebook.FILE}", "transformers") as book:
+    with Gradebook(f"sqlite:///{root / gradebook.GRADEBOOK_DB}", "transformers") as book:
         book.add_student("ada")
         book.add_submission("day1", "ada")
         book.find_grade("check_f", "day1", "day1", "ada").manual_score = 33
@@ -171,7 +171,7 @@ def test_graded_cells_change_only_in_a_new_version(day: Day, releases: Path) -> 
     assert "the previous gradebook is in" in note
     assert {release_in(day.root, folder) for folder in publication.FOLDERS} == {NEW}
     assert cells(day.root) == names(NEW)
-    with Gradebook(f"sqlite:///{day.root / gradebook.FILE}", "transformers") as book:
+    with Gradebook(f"sqlite:///{day.root / gradebook.GRADEBOOK_DB}", "transformers") as book:
         submission = book.find_submission_notebook("day1", "day1", "ada")
         assert {grade.name: grade.manual_score for grade in submission.grades} == {
             "check_f": 33,
@@ -181,18 +181,18 @@ def test_graded_cells_change_only_in_a_new_version(day: Day, releases: Path) -> 
             "f": "Well done",
             "h": None,
         }
-    copy = day.root / f"{gradebook.FILE}.before-day1-1"
+    copy = day.root / f"{gradebook.GRADEBOOK_DB}.before-day1-1"
     with Gradebook(f"sqlite:///{copy}", "transformers") as book:
         assert book.find_grade("check_g", "day1", "day1", "ada").auto_score == 50
 
 
 def test_a_renamed_exercise_keeps_its_marks(day: Day, releases: Path) -> None:
-    toml = day.root / courses.FILE
+    toml = day.root / courses.GRADING_TOML
     toml.write_text(toml.read_text() + 'renamed_from = ["g"]\n')
     grade(day.root)
     assert build(courses.load(day.root).day("day1"), releases) == []
     assert cells(day.root) == names(NEW)
-    with Gradebook(f"sqlite:///{day.root / gradebook.FILE}", "transformers") as book:
+    with Gradebook(f"sqlite:///{day.root / gradebook.GRADEBOOK_DB}", "transformers") as book:
         assert book.find_grade("check_h", "day1", "day1", "ada").auto_score == 50
 
 
@@ -207,7 +207,7 @@ def test_the_build_names_exercises_that_vanished(day: Day) -> None:
         "day1: the release contains exercise g, but grading.toml does not. If you renamed it, add "
         'renamed_from = ["g"] to the exercise with the new name.'
     ]
-    toml = day.root / courses.FILE
+    toml = day.root / courses.GRADING_TOML
     toml.write_text(toml.read_text() + 'renamed_from = ["g"]\n')
     assert [*vanished_names(courses.load(day.root).day("day1"))] == []
     cell = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "x"}]}'

@@ -19,7 +19,8 @@ from autograder.grading.runner import RunSettings
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import find_match
-from autograder.slicing.dependencies import parse_units, slice_for
+from autograder.slicing.dependencies import slice_for
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import read_cells
 from tests.chosen_mistakes import CHOSEN

@@ -22,7 +22,7 @@ from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
-from autograder.slicing.dependencies import parse_units
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from solutions.day1.layers import EncoderLayer
 

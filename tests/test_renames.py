@@ -245,7 +245,7 @@ def test_a_regrade_compares_across_the_renaming(
 def test_adding_an_older_name_regrades(tmp_path: Path) -> None:
     """A submission that lost points because a rename was not declared must not keep its stored marks."""
     day = write(tmp_path, RENAMED)
-    toml = tmp_path / courses.FILE
+    toml = tmp_path / courses.GRADING_TOML
     toml.write_text(toml.read_text().replace('renamed_from = ["double"]\n', ""))
     undeclared = courses.load(tmp_path).day("day1")
     assert fingerprint(undeclared) != fingerprint(day)

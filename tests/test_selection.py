@@ -78,7 +78,7 @@ def load(root: Path, toml: str, second: str = SECOND) -> Day:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "first.py").write_text(FIRST, encoding="utf-8")
     (folder / "second.py").write_text(second, encoding="utf-8")
-    (root / courses.FILE).write_text(toml, encoding="utf-8")
+    (root / courses.GRADING_TOML).write_text(toml, encoding="utf-8")
     return courses.load(root).day("day1")
 
 
@@ -152,7 +152,7 @@ def test_include_is_written_to_the_days_table(before: str, tmp_path: Path) -> No
     load(tmp_path, before)
     with including(tmp_path, "day1", "core") as course:
         assert course.day("day1").names == ("scores",)
-    text = (tmp_path / courses.FILE).read_text(encoding="utf-8")
+    text = (tmp_path / courses.GRADING_TOML).read_text(encoding="utf-8")
     lines = [line for line in text.split("\n") if not line.startswith("include")]
     assert lines == [line for line in before.split("\n") if not line.startswith("include")]
     assert courses.load(tmp_path).day("day1").names == ("scores",)
@@ -163,7 +163,7 @@ def test_include_is_restored_if_the_build_fails(tmp_path: Path) -> None:
     load(tmp_path, TOML)
     with pytest.raises(KeyboardInterrupt), including(tmp_path, "day1", "core"):
         raise KeyboardInterrupt
-    assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == TOML
+    assert (tmp_path / courses.GRADING_TOML).read_text(encoding="utf-8") == TOML
 
 
 def test_include_is_restored_only_for_days_whose_build_fails(
@@ -191,4 +191,4 @@ def test_a_day_without_a_core_cannot_be_reduced_to_it(tmp_path: Path) -> None:
     load(tmp_path, toml)
     with pytest.raises(courses.CourseError, match=r"line 2: day1\.include: no exercise counts"):
         including(tmp_path, "day1", "core").__enter__()
-    assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == toml
+    assert (tmp_path / courses.GRADING_TOML).read_text(encoding="utf-8") == toml

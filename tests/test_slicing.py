@@ -16,7 +16,8 @@ from autograder.execution.source import join_units
 from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import Code, parse_units, slice_for
+from autograder.slicing.dependencies import Code, slice_for
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
 

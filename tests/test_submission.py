@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.course import config as courses
-from autograder.plain_text import counted
+from autograder.plain_text import counted, printable
 from autograder.submissions import archives, filenames
 from autograder.submissions.class_source import find_submissions
-from autograder.submissions.submission import Submission, printable, read_submissions
+from autograder.submissions.submission import Submission, read_submissions
 from tests.conftest import ROOT, reader
 
 DAMAGED = "the archive is damaged, truncated or in an unsupported format"

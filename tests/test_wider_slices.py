@@ -19,8 +19,9 @@ from autograder.grading.repeated_run import Run
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
+from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.slicer import Slice, Slicer, SlicingError
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from tests import small_course
 from tests.conftest import handed_in, with_cells, with_exercises

@@ -15,7 +15,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
-from autograder.slicing.dependencies import parse_units
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
 QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30)

@@ -17,6 +17,7 @@ from autograder.course.files import CourseError, read_text
 from autograder.course.percent import split_cells, uncomment
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+CHECK_PREFIX = "check_"  # an exercise's visible checks are the function check_EXERCISE
 Role = Literal["text", "exercise", "checks", "demonstration", "given"]
 
 
@@ -38,6 +39,12 @@ class ChapterCell:
             self.source,
             flags=re.MULTILINE | re.DOTALL,
         )
+
+    @property
+    def solution(self) -> str:
+        """Return the source without the lines that mark the solution."""
+        lines = self.source.split("\n")
+        return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Chapter:
             if len(checks) != 1 or checks[0].number < cells[0].number:
                 raise CourseError(
                     f"{self.path}: {name} needs one cell of visible checks after its exercise cell. "
-                    f"Define check_{name} under if __name__ == '__main__'."
+                    f"Define {CHECK_PREFIX}{name} under if __name__ == '__main__'."
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
                 raise CourseError(
@@ -117,8 +124,8 @@ def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:
         if is_main_guard(statement):
             assert isinstance(statement, ast.If)
             for inner in statement.body:
-                if isinstance(inner, ast.FunctionDef) and inner.name.startswith("check_"):
-                    return "checks", inner.name.removeprefix("check_")
+                if isinstance(inner, ast.FunctionDef) and inner.name.startswith(CHECK_PREFIX):
+                    return "checks", inner.name.removeprefix(CHECK_PREFIX)
             return "demonstration", ""
     return "given", ""
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from autograder.course import chapters, forbidden, late_policy, points, selection
 from autograder.course.chapters import Chapter
-from autograder.course.files import FILE, CourseError
-from autograder.course.forbidden import Meaning
+from autograder.course.files import GRADING_TOML, CourseError
+from autograder.course.forbidden import ForbiddenNames
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import Tables
 from autograder.plain_text import format_number
 from autograder.protocol.limits import Allowance, Limits
 
-__all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
+__all__ = ["GRADING_TOML", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
 
 MAX_POINTS = 100_000
 TOTAL_POINTS = 100
@@ -62,10 +62,12 @@ class Exercise:
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
     # Maps the course's own `not_allowed` entries to what they forbid.
-    own_entries: Mapping[str, Meaning] = field(default_factory=dict, repr=False, compare=False)
+    own_entries: Mapping[str, ForbiddenNames] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
-    def forbidden(self) -> Meaning:
+    def forbidden(self) -> ForbiddenNames:
         """Return everything that the exercise forbids."""
         return forbidden.union(self.not_allowed, self.own_entries)
 
@@ -179,15 +181,15 @@ def find_root(start: Path) -> Path:
         CourseError: None of these folders contains `grading.toml`, or several do. The inner one may then be a student's folder,
             whose graders would run without a sandbox.
     """
-    found = [folder for folder in (start, *start.parents) if (folder / FILE).is_file()]
+    found = [folder for folder in (start, *start.parents) if (folder / GRADING_TOML).is_file()]
     if not found:
         raise CourseError(
-            f"{FILE} was not found in {start} or its parents. Run the command in the course folder."
+            f"{GRADING_TOML} was not found in {start} or its parents. Run the command in the course folder."
         )
     if len(found) > 1:
         raise CourseError(
-            f"{found[0]} and {found[1]} both contain {FILE}. If the first one is a student's folder, run the command in the "
-            "course folder. Otherwise, move one course out of the other."
+            f"{found[0]} and {found[1]} both contain {GRADING_TOML}. If the first one is a student's folder, "
+            "run the command in the course folder. Otherwise, move one course out of the other."
         )
     return found[0]
 
@@ -198,7 +200,7 @@ def load(root: Path) -> Course:
     Raises:
         CourseError: The file cannot be read or is invalid. The message names the key and, if possible, the line.
     """
-    path = root / FILE
+    path = root / GRADING_TOML
     try:
         text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
@@ -223,7 +225,7 @@ class _Reader(Tables):
         self._own_entries = forbidden.read_entries(self, tables.pop("not_allowed", {}))
         days = {name: self._day(root, name, t, defaults, late) for name, t in tables.items()}
         if not days:
-            raise CourseError(f"{FILE} defines no days. Add one, such as [day1].")
+            raise CourseError(f"{GRADING_TOML} defines no days. Add one, such as [day1].")
         course: dict[str, Any] = {"budget": budget, "language": language}
         return Course(root, {name: replace(day, **course) for name, day in days.items()})
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.course.config import FILE, CourseError, Day
+from autograder.course.config import GRADING_TOML, CourseError, Day
 from autograder.course.files import read_text
 
 CELL_ID = re.compile(
@@ -25,7 +25,7 @@ def check_day(day: Day) -> None:
     for name in day.names:
         if not CELL_ID.fullmatch(name):
             raise CourseError(
-                f"{FILE}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 characters: "
+                f"{GRADING_TOML}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 characters: "
                 "letters from A to Z, digits and underscores."
             )
     for chapter in day.chapters:
@@ -41,7 +41,7 @@ def check_day(day: Day) -> None:
     for name, file in graded.items():
         if name not in (*day.names, *(e.name for e in day.unassigned)):
             raise CourseError(
-                f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}. "
+                f"{file}: {name!r} has a grader here, but is not an exercise in {GRADING_TOML}. "
                 "To give students its solution, list it there with given = true."
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import config as courses
-from autograder.course.config import FILE, Course, CourseError, Include
+from autograder.course.config import GRADING_TOML, Course, CourseError, Include
 from autograder.course.output_files import write_atomically
 
 
@@ -21,7 +21,7 @@ def including(root: Path, day: str, include: Include) -> Iterator[Course]:
     Raises:
         CourseError: The day is unknown, has no table in the file, or has no exercises left.
     """
-    file = root / FILE
+    file = root / GRADING_TOML
     before = file.read_bytes()
     courses.load(root).day(day)
     text = _with_include(before.decode("utf-8-sig"), day, include)
@@ -46,7 +46,7 @@ def _with_include(text: str, day: str, include: str) -> str:
     header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(day)}[ \t]*\].*$", text, re.MULTILINE)
     if not header:
         raise CourseError(
-            f"{FILE} has no line [{day}]. Add {line} to the settings for this day manually."
+            f"{GRADING_TOML} has no line [{day}]. Add {line} to the settings for this day manually."
         )
     rest = text[header.end() :]
     end = re.search(r"^[ \t]*\[", rest, re.MULTILINE)

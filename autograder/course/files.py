@@ -1,10 +1,10 @@
-"""Read the course's own text files, such as graders. Entry points: `FILE`, `CourseError` and `read_text`."""
+"""Read the course's own text files, such as graders. Entry points: `GRADING_TOML`, `CourseError` and `read_text`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-FILE = "grading.toml"
+GRADING_TOML = "grading.toml"
 
 
 class CourseError(Exception):

@@ -1,6 +1,6 @@
 """Define what each entry of `not_allowed` forbids. A course adds entries with `[not_allowed.NAME]` in `grading.toml`.
 
-Entry points: `MEANING`, `read_entries`, `select` and `union`.
+Entry points: `BUILT_IN_ENTRIES`, `read_entries`, `select` and `union`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from autograder.course.tables import Tables
 
 
 @dataclass(frozen=True)
-class Meaning:
+class ForbiddenNames:
     """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
     Operators without a namespace are in `aten`, and `operator(option)` forbids only that option of a composite operator. A name
@@ -29,8 +29,14 @@ class Meaning:
         """Return the libraries in which these names are forbidden."""
         return LIBRARIES | {path.partition(".")[0] for path in self.attributes}
 
+    @property
+    def options(self) -> frozenset[str]:
+        """Return the options of operators that are forbidden."""
+        found = (name.partition("(")[2] for name in self.operators)
+        return frozenset(option.rstrip(")") for option in found if option)
 
-# Libraries that provide the functions in `MEANING` under the same names.
+
+# Libraries that provide the functions in `BUILT_IN_ENTRIES` under the same names.
 LIBRARIES = frozenset(
     {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
 )
@@ -67,8 +73,8 @@ _FURTHER_ATTENTION = (
     "torch.onnx.ops._impl._get_scale_factor",
 )
 
-MEANING = {
-    "softmax": Meaning(
+BUILT_IN_ENTRIES = {
+    "softmax": ForbiddenNames(
         (
             *_ATTENTION,
             "flex_attention",
@@ -95,7 +101,7 @@ MEANING = {
             *(*_FLEX_ATTENTION, *_FURTHER_ATTENTION),
         ),
     ),
-    "log_softmax": Meaning(
+    "log_softmax": ForbiddenNames(
         ("log_softmax", "_log_softmax", "LogSoftmax", "AdaptiveLogSoftmaxWithLoss"),
         (
             "log_softmax.int",
@@ -111,12 +117,12 @@ MEANING = {
             *("scipy.special.log_softmax", "scipy.special._logsumexp.log_softmax"),
         ),
     ),
-    "softmin": Meaning(
+    "softmin": ForbiddenNames(
         ("softmin", "Softmin"),
         (),
         (f"{_F}.softmin", "torch.masked.softmin", f"{_REFS}.nn.functional.softmin"),
     ),
-    "distributions": Meaning(
+    "distributions": ForbiddenNames(
         ("distributions",),
         (),
         (
@@ -124,8 +130,8 @@ MEANING = {
             "torch.distributions.transforms.SoftmaxTransform._call",
         ),
     ),
-    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FURTHER_ATTENTION),
-    "MultiheadAttention": Meaning(
+    "scaled_dot_product_attention": ForbiddenNames(_ATTENTION, _ATTENTION, _FURTHER_ATTENTION),
+    "MultiheadAttention": ForbiddenNames(
         ("MultiheadAttention", "multi_head_attention_forward", "_native_multi_head_attention"),
         ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
         (
@@ -133,18 +139,18 @@ MEANING = {
             f"{_F}.multi_head_attention_forward",
         ),
     ),
-    "multi_head_attention_forward": Meaning(
+    "multi_head_attention_forward": ForbiddenNames(
         ("multi_head_attention_forward",),
         ("_native_multi_head_attention",),
         (f"{_F}.multi_head_attention_forward",),
     ),
-    "flex_attention": Meaning(("flex_attention",), (), _FLEX_ATTENTION),
-    "Transformer": Meaning(
+    "flex_attention": ForbiddenNames(("flex_attention",), (), _FLEX_ATTENTION),
+    "Transformer": ForbiddenNames(
         _TRANSFORMER,
         ("_transformer_encoder_layer_fwd",),
         tuple(f"{_NN}.{name}.{part}" for name in _TRANSFORMER for part in ("__init__", "forward")),
     ),
-    "generate_square_subsequent_mask": Meaning(
+    "generate_square_subsequent_mask": ForbiddenNames(
         ("generate_square_subsequent_mask", "_generate_square_subsequent_mask"),
         (),
         (
@@ -152,7 +158,7 @@ MEANING = {
             f"{_NN}.modules.transformer._generate_square_subsequent_mask",
         ),
     ),
-    "layer_norm": Meaning(
+    "layer_norm": ForbiddenNames(
         ("layer_norm", "native_layer_norm", "LayerNorm"),
         ("layer_norm", "native_layer_norm", "native_layer_norm.out"),
         (
@@ -160,13 +166,13 @@ MEANING = {
             f"{_REFS}._normalize",
         ),
     ),
-    "rms_norm": Meaning(
+    "rms_norm": ForbiddenNames(
         ("rms_norm", "_fused_rms_norm", "RMSNorm"), ("rms_norm", "_fused_rms_norm")
     ),
-    "group_norm": Meaning(
+    "group_norm": ForbiddenNames(
         ("group_norm", "native_group_norm", "GroupNorm"), ("group_norm", "native_group_norm")
     ),
-    "batch_norm": Meaning(
+    "batch_norm": ForbiddenNames(
         ("batch_norm", "native_batch_norm", *(f"BatchNorm{n}d" for n in "123"), "SyncBatchNorm"),
         (
             *("batch_norm", "native_batch_norm", "_batch_norm_impl_index"),
@@ -177,18 +183,18 @@ MEANING = {
         ),
         (f"{_DECOMPOSITIONS}.native_batch_norm_helper",),
     ),
-    "instance_norm": Meaning(
+    "instance_norm": ForbiddenNames(
         ("instance_norm", *(f"InstanceNorm{n}d" for n in "123")), ("instance_norm",)
     ),
-    "cross_entropy": Meaning(
+    "cross_entropy": ForbiddenNames(
         ("cross_entropy", "cross_entropy_loss", "CrossEntropyLoss"),
         ("cross_entropy_loss",),
         (f"{_F}.cross_entropy",),
     ),
-    "linear_cross_entropy": Meaning(
+    "linear_cross_entropy": ForbiddenNames(
         ("linear_cross_entropy", "LinearCrossEntropyLoss"), (), (f"{_F}.linear_cross_entropy",)
     ),
-    "nll_loss": Meaning(
+    "nll_loss": ForbiddenNames(
         ("nll_loss", "nll_loss2d", "nll_loss_nd", "NLLLoss", "NLLLoss2d"),
         ("nll_loss", "nll_loss_nd", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"),
         (
@@ -196,29 +202,29 @@ MEANING = {
             *(f"{_REFS}.nn.functional.nll_loss", f"{_REFS}.nn.functional._nll_loss_nd"),
         ),
     ),
-    "kl_div": Meaning(("kl_div", "KLDivLoss"), ("kl_div",), (f"{_F}.kl_div",)),
-    "enable_gqa": Meaning(
+    "kl_div": ForbiddenNames(("kl_div", "KLDivLoss"), ("kl_div",), (f"{_F}.kl_div",)),
+    "enable_gqa": ForbiddenNames(
         ("enable_gqa",),
         tuple(f"{name}(enable_gqa)" for name in _ATTENTION[:2]),
     ),
 }
 
 
-def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Meaning:
+def union(not_allowed: Iterable[str], own_entries: Mapping[str, ForbiddenNames]) -> ForbiddenNames:
     """Return everything that at least one of the entries forbids, in sorted order.
 
-    An entry may be in `MEANING`, in the course's own entries, or in both.
+    An entry may be in `BUILT_IN_ENTRIES`, in the course's own entries, or in both.
     """
-    tables = (MEANING, own_entries)
+    tables = (BUILT_IN_ENTRIES, own_entries)
     found = [table[name] for name in not_allowed for table in tables if name in table]
-    return Meaning(
-        tuple(sorted({name for meaning in found for name in meaning.names})),
-        tuple(sorted({name for meaning in found for name in meaning.operators})),
-        tuple(sorted({name for meaning in found for name in meaning.attributes})),
+    return ForbiddenNames(
+        tuple(sorted({name for entry in found for name in entry.names})),
+        tuple(sorted({name for entry in found for name in entry.operators})),
+        tuple(sorted({name for entry in found for name in entry.attributes})),
     )
 
 
-def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
+def read_entries(tables: Tables, table: Any) -> dict[str, ForbiddenNames]:
     """Read the course's own entries from the `[not_allowed]` table. An entry without `names` forbids its own name.
 
     Raises:
@@ -228,24 +234,24 @@ def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
     entries = {}
     for entry, own in table.items():
         where = f"not_allowed.{entry}"
-        tables.check_keys(where, own, {field.name for field in fields(Meaning)})
+        tables.check_keys(where, own, {field.name for field in fields(ForbiddenNames)})
         given = {key: tables.names(where, own, key) for key in own}
-        entries[entry] = Meaning(**{"names": (entry,), **given})
+        entries[entry] = ForbiddenNames(**{"names": (entry,), **given})
     return entries
 
 
 def select(
-    tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, Meaning]
-) -> tuple[tuple[str, ...], dict[str, Meaning]]:
-    """Read an exercise's `not_allowed`. Return its entries, and the meanings of those that the course defines.
+    tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, ForbiddenNames]
+) -> tuple[tuple[str, ...], dict[str, ForbiddenNames]]:
+    """Read an exercise's `not_allowed`. Return its entries, and what those that the course defines forbid.
 
     Raises:
-        CourseError: An entry is neither in `MEANING` nor defined by the course.
+        CourseError: An entry is neither in `BUILT_IN_ENTRIES` nor defined by the course.
     """
     entries = tables.names(where, table, "not_allowed")
     for name in entries:
-        if name not in MEANING and name not in own_entries:
-            known = ", ".join(sorted(MEANING))
+        if name not in BUILT_IN_ENTRIES and name not in own_entries:
+            known = ", ".join(sorted(BUILT_IN_ENTRIES))
             problem = f"unknown name {name!r}. To define it, add [not_allowed.{name}]. Known names: {known}"
             raise tables.error(where, "not_allowed", problem)
     return entries, {name: own_entries[name] for name in entries if name in own_entries}

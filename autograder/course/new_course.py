@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.course.files import FILE, CourseError
+from autograder.course.files import GRADING_TOML, CourseError
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
@@ -33,7 +33,7 @@ def create(folder: Path) -> list[Path]:
         )
     if not folder.parent.is_dir():
         raise CourseError(f"{folder} cannot be created: there is no folder {folder.parent}")
-    outer = next((above for above in folder.parents if (above / FILE).is_file()), None)
+    outer = next((above for above in folder.parents if (above / GRADING_TOML).is_file()), None)
     if outer:
         raise CourseError(
             f"{folder} would be inside the course in {outer}. Create it outside that folder, for example with "

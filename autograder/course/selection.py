@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell
+from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.files import CourseError
 
 HEADING = re.compile(r"#{1,6} ")
@@ -142,7 +142,7 @@ def _cells(
             exercise = cell.name if cell.role == "exercise" else exercise
             if cell.role in ("exercise", "checks") and cell.name not in assigned:
                 if cell.role == "exercise" and cell.name in needed:
-                    yield replace(cell, role="given", source=_without_markers(cell.source))
+                    yield replace(cell, role="given", source=cell.solution)
             elif cell.role == "text" and exercise and exercise not in assigned:
                 if text := HINTS.sub("", cell.source).strip():
                     yield replace(cell, source=text)
@@ -158,8 +158,3 @@ def _sections(cells: Sequence[ChapterCell]) -> list[list[ChapterCell]]:
             sections.append([])
         sections[-1].append(cell)
     return sections
-
-
-def _without_markers(source: str) -> str:
-    lines = source.split("\n")
-    return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from autograder.course.files import FILE, CourseError
+from autograder.course.files import GRADING_TOML, CourseError
 from autograder.protocol.limits import Limits
 
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # matches the most common BCP 47 tags
@@ -85,7 +85,7 @@ class Tables:
                 )
 
     def error(self, table: str, key: str, problem: str) -> CourseError:
-        where = f"{FILE}, line {line}" if (line := self._line(table, key)) else FILE
+        where = f"{GRADING_TOML}, line {line}" if (line := self._line(table, key)) else GRADING_TOML
         return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
 
     def _line(self, table: str, key: str) -> int:

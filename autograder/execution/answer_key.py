@@ -18,7 +18,9 @@ from autograder.marks.engine_version import engine_version
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing import notebook_slicer
-from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
+from autograder.slicing.dependencies import Code, slice_for
+from autograder.slicing.statements import parse_units
+from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 
 # Each student may get a different set of exercises wrong, so without this limit, a large class would fill the memory.

@@ -227,19 +227,6 @@ def pair(seen: Any, *names: str) -> list[Any]:
     return seen
 
 
-def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
-    """Check that attention returns its output and its weights on the `meta` device if its inputs are on that device."""
-    parts: list[Any] = []
-
-    def first() -> Any:
-        parts.extend(pair(call(), "output", "weights"))
-        return parts[0]
-
-    on_meta(first, output, "output")
-    if parts:
-        on_meta(lambda: parts[1], weights, "weights")
-
-
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     """Check that the last call changed none of its arguments in place.
 

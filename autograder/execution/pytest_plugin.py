@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.course.files import FILE
+from autograder.course.files import GRADING_TOML
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,5 +27,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
     """Add the graders' fixtures if the file is in the folder `graders` of a course."""
     for folder in file_path.parents:
-        if folder.name == "graders" and (folder.parent / FILE).is_file():
+        if folder.name == "graders" and (folder.parent / GRADING_TOML).is_file():
             parent.config.pluginmanager.import_plugin("autograder.execution.grader_fixtures")

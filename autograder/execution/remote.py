@@ -105,7 +105,7 @@ class RemoteModule:
 
 
 class RemoteObject:
-    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a `KeyValueCache`."""
+    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a cache."""
 
     def __init__(self, caller: Caller, id_: int, type_: str) -> None:
         self.id = id_

@@ -13,7 +13,7 @@ from autograder.course.state_folder import read_json_cache, write_cache
 from autograder.execution.references import describe_reference
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
-from autograder.slicing.dependencies import parse_units
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
 CALL = """

@@ -22,7 +22,7 @@ from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.grading import own_solutions
 from autograder.grading.runner import Runner, RunSettings
-from autograder.slicing.dependencies import parse_units
+from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
 # What a trivial answer needs in order to pass a test: only its value, or also the correct answer's errors.

@@ -145,7 +145,9 @@ def _summary(value: Any) -> Any:
     if isinstance(value, torch.nn.Module):
         shapes = sorted(f"{name} {tuple(p.shape)}" for name, p in value.named_parameters())
         kept = sorted(str(tuple(entry.shape)) for entry in value.state_dict().values())
-        return [*shapes, *kept, f"{value.training} {getattr(value, 'calls', None)}"]
+        # A check's own model may record calls in lists.
+        lists = [v for name, v in vars(value).items() if isinstance(v, list) and name[0] != "_"]
+        return [*shapes, *kept, str(value.training), *map(_summary, lists)]
     if isinstance(value, torch.Generator):
         return "generator"  # its repr contains a memory address
     if isinstance(value, float):

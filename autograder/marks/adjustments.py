@@ -13,7 +13,13 @@ from msgspec.structs import replace
 from autograder.course.config import Day
 from autograder.course.renames import older_names
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
-from autograder.marks.overrides import FILE, OverrideStore, StudentOverride, keys, read_times
+from autograder.marks.overrides import (
+    OVERRIDES_DB,
+    OverrideStore,
+    StudentOverride,
+    keys,
+    read_times,
+)
 from autograder.marks.submission_times import SubmissionTimes
 from autograder.plain_text import counted, format_number
 
@@ -89,7 +95,7 @@ def read_stored(day: Day) -> Adjustments:
         FileError: The store cannot be read.
     """
     times = read_times(day)
-    if not (day.root / ".autograder" / FILE).exists():
+    if not (day.root / ".autograder" / OVERRIDES_DB).exists():
         return Adjustments(times=times)
     with OverrideStore(day.root) as store:
         stored = store.read(day.name)

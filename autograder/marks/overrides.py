@@ -20,7 +20,7 @@ from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
 from autograder.marks.submission_times import SubmissionTimes
 from autograder.submissions.people import HandedIn
 
-FILE = "overrides.db"
+OVERRIDES_DB = "overrides.db"
 WAIT = 30.0  # seconds to wait while another process writes
 TABLE = """
 CREATE TABLE IF NOT EXISTS override (
@@ -73,7 +73,7 @@ class OverrideStore:
         Raises:
             FileError: The store cannot be opened or created, or is damaged.
         """
-        self.file = course_folder(root) / FILE
+        self.file = course_folder(root) / OVERRIDES_DB
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT)
             for table in (TABLE, *submission_times.TABLES):
@@ -200,7 +200,7 @@ def read_times(day: Day) -> SubmissionTimes:
         FileError: The store cannot be read.
     """
     zone = day.late.moodle_zone
-    if not (day.root / ".autograder" / FILE).exists():
+    if not (day.root / ".autograder" / OVERRIDES_DB).exists():
         return SubmissionTimes(zone=zone)
     with OverrideStore(day.root) as store:
         return store.times(day.name, zone)

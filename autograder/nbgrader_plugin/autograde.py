@@ -29,15 +29,15 @@ from nbgrader.api import (
 from nbgrader.apps import NbGrader
 from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.preprocessors import AssignLatePenalties, NbGraderPreprocessor
-from sqlalchemy import make_url
 from sqlalchemy.orm.attributes import flag_modified
 
+from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import Day
 from autograder.feedback import sentences
 from autograder.marks.model import SubmissionMarks
-from autograder.nbgrader_plugin.notebook_nodes import CHECK
 from autograder.nbgrader_plugin.pipeline import GradedExporter
 from autograder.plain_text import one_line
+from autograder.release.gradebook import sqlite_file
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
 
@@ -67,7 +67,7 @@ class GradedSubmission:
         Optional exercises get 0 points because nbgrader adds up the points of all cells.
         """
         points = {exercise.name: exercise.credit for exercise in self.marks.exercises}
-        return {CHECK + name: points.get(name, 0.0) for name in day.names}
+        return {CHECK_PREFIX + name: points.get(name, 0.0) for name in day.names}
 
 
 @dataclass
@@ -140,8 +140,8 @@ class MarksCopier(Autograde):  # type: ignore[misc]
                 f"nbgrader_config.py must replace nbgrader's Execute with {STEP}; "
                 "otherwise nbgrader would run students' code"
             )
-        database = make_url(self.coursedir.db_url)
-        if database.drivername == "sqlite" and not Path(str(database.database)).exists():
+        file = sqlite_file(self.coursedir.db_url)
+        if file and not file.exists():
             raise NbGraderException(f"there is no gradebook.db. Run `autograder build {day.name}`")
         self.day = day
         self.reader = reader

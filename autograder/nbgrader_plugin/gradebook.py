@@ -20,11 +20,10 @@ from autograder.course.config import Day
 from autograder.marks.adjustments import without_manual
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
-from autograder.plain_text import one_line
+from autograder.plain_text import one_line, printable
 from autograder.submissions import disk, platforms
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
-from autograder.submissions.submission import printable
 
 
 @dataclass

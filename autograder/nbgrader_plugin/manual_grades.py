@@ -16,16 +16,16 @@ from nbgrader.api import (
     SubmittedNotebook,
 )
 from nbgrader.apps import NbGrader
-from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError
 
+from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import Day
 from autograder.course.output_files import FileError
 from autograder.course.renames import older_names
 from autograder.marks.adjustments import FORMGRADER, Overrides
 from autograder.marks.model import Override
-from autograder.nbgrader_plugin.notebook_nodes import CHECK
 from autograder.plain_text import one_line
+from autograder.release.gradebook import sqlite_file
 
 
 def read(day: Day) -> dict[Path, Overrides]:
@@ -36,8 +36,8 @@ def read(day: Day) -> dict[Path, Overrides]:
     """
     app = NbGrader(log_level=logging.CRITICAL)
     app.initialize([], root=str(day.root))
-    database = make_url(app.coursedir.db_url)
-    if database.drivername == "sqlite" and not Path(str(database.database)).exists():
+    file = sqlite_file(app.coursedir.db_url)
+    if file and not file.exists():
         return {}
     found: dict[str, dict[str, Override]] = defaultdict(dict)
     current = older_names(day)
@@ -45,7 +45,7 @@ def read(day: Day) -> dict[Path, Overrides]:
         with Gradebook(app.coursedir.db_url, app.coursedir.course_id) as gradebook:
             comments = _comments(gradebook, day)
             for student, cell, points, auto, extra in _grades(gradebook, day):
-                name = cell.removeprefix(CHECK)
+                name = cell.removeprefix(CHECK_PREFIX)
                 name = current.get(name, name)
                 comment = comments.pop((student, name), "")
                 given = (auto if points is None else points) + (extra or 0.0)

@@ -9,28 +9,11 @@ from nbformat import NotebookNode, v4
 
 from autograder.feedback.exercise_feedback import ExerciseFeedback, as_html, as_text
 
-CHECK = "check_"  # prefix of the grade id of an exercise's check cell
-
 
 def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
     """Call one of nbformat's constructors, which lack type hints."""
     node: NotebookNode = make(*arguments, **keywords)
     return node
-
-
-def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> NotebookNode:
-    """Return a code cell with nbgrader's metadata: a check cell if `points` is given, otherwise a solution cell."""
-    is_check = points is not None
-    metadata = {
-        "schema_version": 3,
-        "grade_id": grade_id,
-        "grade": is_check,
-        "locked": is_check,
-        "solution": not is_check,
-        "task": False,
-        **({"points": points} if is_check else {}),
-    }
-    return make_node(v4.new_code_cell, source, id=grade_id, metadata={"nbgrader": metadata})
 
 
 def verbatim(text: str) -> str:

@@ -26,6 +26,7 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 
 from autograder.course import config as courses
 from autograder.course import state_folder
+from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import to_feedback, unattempted_in
@@ -34,15 +35,13 @@ from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.late_penalty import set_due_date
 from autograder.nbgrader_plugin.notebook_nodes import (
-    CHECK,
     feedback_output,
     make_node,
-    nbgrader_cell,
     points_output,
     text_output,
     verbatim,
 )
-from autograder.release.notebook import METADATA, solution_notebook
+from autograder.release.notebook import METADATA, nbgrader_cell, solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions.cell import Cell
@@ -191,13 +190,15 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         notebook = gradebook.find_notebook(day.name, day.name)
         points = {cell.name: float(cell.max_score) for cell in notebook.grade_cells}
         sources = {cell.name: cell.source for cell in notebook.source_cells}
-    if points != {CHECK + exercise.name: exercise.credit for exercise in day.exercises}:
+    if points != {CHECK_PREFIX + exercise.name: exercise.credit for exercise in day.exercises}:
         raise CourseError(
-            f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.FILE}. "
+            f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.GRADING_TOML}. "
             f"Run `autograder build {day.name}`"
         )
     return {
-        name: nbgrader_cell(sources[CHECK + name], CHECK + name, points[CHECK + name])
+        name: nbgrader_cell(
+            sources[CHECK_PREFIX + name], CHECK_PREFIX + name, points[CHECK_PREFIX + name]
+        )
         for name in day.names
     }
 
@@ -251,7 +252,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Fill in the outputs of the check cells. nbgrader reads a cell's points from its `execute_result` output."""
         marks = self.parent.marks
-        exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
+        exercises = {CHECK_PREFIX + exercise.name: exercise for exercise in marks.exercises}
         unattempted = unattempted_in(marks.exercises)
         for cell in nb.cells:
             metadata = cell.metadata.get("nbgrader", {})

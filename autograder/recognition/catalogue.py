@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
 
@@ -32,7 +31,7 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
             apply to the reference solution.
     """
     references = {
-        cell.name: _without_markers(cell.source)
+        cell.name: cell.solution.split("\n")
         for chapter in day.chapters
         for cell in chapter.cells
         if cell.role == "exercise"
@@ -44,10 +43,6 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
                 f"{file}: the file name should be EXERCISE.md, where EXERCISE is the name of an exercise in {day.name}"
             )
     return {name: _read(day.mistakes / f"{name}.md", references[name]) for name in day.names}
-
-
-def _without_markers(source: str) -> list[str]:
-    return [line for line in source.split("\n") if line.strip() not in (BEGIN, END)]
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:

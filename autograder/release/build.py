@@ -26,7 +26,7 @@ from nbgrader.converters import GenerateAssignment
 
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
-from autograder.course.config import FILE, CourseError, Day
+from autograder.course.config import GRADING_TOML, CourseError, Day
 from autograder.course.files import read_text
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
@@ -88,7 +88,7 @@ def vanished_names(day: Day) -> Iterator[str]:
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:
             yield (
-                f"{day.name}: the release contains exercise {name}, but {FILE} does not. If you renamed it, add "
+                f"{day.name}: the release contains exercise {name}, but {GRADING_TOML} does not. If you renamed it, add "
                 f'renamed_from = ["{name}"] to the exercise with the new name.'
             )
 

@@ -32,11 +32,11 @@ from nbgrader.dbutil import ALEMBIC_DIR
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
 from autograder.course.renames import older_names
 
-FILE = "gradebook.db"
-CHECK = "check_"  # check cells are named `check_EXERCISE`
+GRADEBOOK_DB = "gradebook.db"
 # The fields that nbgrader stores for each kind of cell.
 FIELDS: Mapping[Any, tuple[str, ...]] = {
     GradeCell: ("max_score", "cell_type"),
@@ -53,7 +53,7 @@ def create(folder: Path) -> Path:
     It contains only the version of nbgrader's schema. Without the version, nbgrader would start `alembic` to determine it,
     which takes longer than generating a release.
     """
-    file = folder / FILE
+    file = folder / GRADEBOOK_DB
     version = ScriptDirectory(ALEMBIC_DIR).get_current_head()
     with contextlib.closing(sqlite3.connect(file)) as db, db:
         db.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
@@ -76,7 +76,7 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
     app = NbGrader(log_level=logging.CRITICAL)
     app.initialize([], root=str(day.root))
     url, course = app.coursedir.db_url, app.coursedir.course_id
-    file = _sqlite_file(url)
+    file = sqlite_file(url)
     if file is not None and not file.exists():
         os.replace(staged, file)
         return []
@@ -99,7 +99,7 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
     return notes
 
 
-def _sqlite_file(url: str) -> Path | None:
+def sqlite_file(url: str) -> Path | None:
     """Return a SQLite gradebook's file, or None for any other database."""
     parsed = make_url(url)
     return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
@@ -123,7 +123,7 @@ def _rename_cells(notebook: Notebook, day: Day) -> None:
     for older, name in older_names(day).items():
         for kind in FIELDS:
             cells = _cells(notebook, kind)
-            for prefix in ("", CHECK):
+            for prefix in ("", CHECK_PREFIX):
                 if prefix + older in cells and prefix + name not in cells:
                     cells[prefix + older].name = prefix + name
 

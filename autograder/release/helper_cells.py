@@ -27,11 +27,11 @@ from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
 HELPERS = (helper_names, hints, not_allowed, error_advice, checks, inputs, progress, material)
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 ### Provided code
 
-Run the next nine cells. They define functions that run the checks, give hints on common mistakes, and show your progress. They
-also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
+Run the next {len(HELPERS) + 1} cells. They define functions that run the checks, give hints on common mistakes, and
+show your progress. They also provide stand-ins for exercises that you have not finished. You do not have to read the code."""
 OWN_IMPORT = re.compile(r"^from (?:__future__|autograder)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')

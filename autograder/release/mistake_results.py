@@ -25,6 +25,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
+from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
 from autograder.in_notebook.hints import are_alike
 from autograder.in_notebook.material import pack
@@ -108,7 +109,7 @@ class Notebook:
         """Run an exercise's visible checks on its current code and return the results of each statement."""
         names = vars(self.module)
         seen: list[list[Any]] = names["observe"](
-            exercise, names[f"check_{exercise}"].__wrapped__, methods
+            exercise, names[CHECK_PREFIX + exercise].__wrapped__, methods
         )
         return seen
 

@@ -10,13 +10,12 @@ import tokenize
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from nbformat import NotebookNode, v4
 
 from autograder import in_notebook
 from autograder.course import chapters, release_stamp
-from autograder.course.chapters import Chapter, ChapterCell
+from autograder.course.chapters import CHECK_PREFIX, Chapter, ChapterCell
 from autograder.course.config import Day
 from autograder.release import figures, helper_cells, student_files, texts
 
@@ -43,8 +42,6 @@ def installed(package):
 missing = [package for package in {packages!r} if not installed(package)]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])"""
-
-ENGINE = ("autograder", "solutions")  # packages that students do not install
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -135,10 +132,10 @@ def _chapter_cell(
     if cell.role == "text":
         return _cell("markdown", figures.embed(source, part.path), ids.new(section))
     if cell.role == "exercise":
-        return _cell("code", source, cell.name, solution=True)
+        return nbgrader_cell(source, cell.name)
     if cell.role == "checks":
         hidden = HIDDEN.format(day=day.name, chapter=part.name)
-        return _cell("code", source + hidden, f"check_{cell.name}", points=points[cell.name])
+        return nbgrader_cell(source + hidden, CHECK_PREFIX + cell.name, points[cell.name])
     return _cell("code", source, ids.new(section))
 
 
@@ -184,26 +181,28 @@ def _ascii(text: str) -> str:
     return f"{kept}-{digest}" if kept else f"section-{digest}"
 
 
-def _cell(
-    kind: str, source: str, id_: str, solution: bool = False, points: float | None = None
-) -> NotebookNode:
-    metadata: dict[str, Any] = {}
-    if solution or points is not None:
-        marks = {} if points is None else {"points": points}
-        metadata["nbgrader"] = {
-            "schema_version": 3,
-            "grade_id": id_,
-            "grade": points is not None,
-            "locked": points is not None,
-            "solution": solution,
-            "task": False,
-            **marks,
-        }
+def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> NotebookNode:
+    """Return a code cell with nbgrader's metadata: a check cell if `points` is given, otherwise a solution cell."""
+    is_check = points is not None
+    cell = _cell("code", source, grade_id)
+    cell.metadata["nbgrader"] = {
+        "schema_version": 3,
+        "grade_id": grade_id,
+        "grade": is_check,
+        "locked": is_check,
+        "solution": not is_check,
+        "task": False,
+        **({"points": points} if is_check else {}),
+    }
+    return cell
+
+
+def _cell(kind: str, source: str, id_: str) -> NotebookNode:
     new: dict[str, Callable[..., NotebookNode]] = {
         "markdown": v4.new_markdown_cell,
         "code": v4.new_code_cell,
     }
-    return new[kind](source, id=id_, metadata=metadata)
+    return new[kind](source, id=id_)
 
 
 def notebook_source(cell: ChapterCell) -> str:
@@ -244,7 +243,8 @@ def without_chapter_imports(source: str) -> str:
     """Return a cell's source without imports from `solutions` and `autograder`."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ENGINE:
+        package = (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else ""
+        if package in student_files.NOT_INSTALLED:
             for number in range(node.lineno - 1, node.end_lineno or node.lineno):
                 lines[number] = ""
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()

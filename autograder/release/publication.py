@@ -62,7 +62,7 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
     Raises:
         CourseError: The gradebook or a folder cannot be replaced. The message lists what is unchanged.
     """
-    notes = gradebook.update(day, staged / gradebook.FILE, new_version)
+    notes = gradebook.update(day, staged / gradebook.GRADEBOOK_DB, new_version)
     for name in FOLDERS:
         target = day.root / name / day.name
         target.parent.mkdir(exist_ok=True)

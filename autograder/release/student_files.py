@@ -20,7 +20,7 @@ Work from top to bottom. Replace each `raise NotImplementedError` with your code
 done, submit `{name}.ipynb`.
 """
 ALWAYS = ("torch",)  # packages that the given code in every notebook uses
-COURSE = ("autograder", "solutions")
+NOT_INSTALLED = ("autograder", "solutions")  # packages that students do not install
 
 
 def readme(day: Day) -> str:
@@ -37,7 +37,7 @@ def requirements(day: Day) -> str:
     if file.is_file():
         return read_text(file)
     known = packages_distributions()
-    imported = set(_imported(day)) - sys.stdlib_module_names - set(COURSE)
+    imported = set(_imported(day)) - sys.stdlib_module_names - set(NOT_INSTALLED)
     packages = {known.get(name, [name])[0] for name in (*ALWAYS, *imported)}
     return "".join(f"{package}\n" for package in sorted(packages, key=str.lower))
 

@@ -23,10 +23,7 @@ from itertools import filterfalse, islice
 from autograder.slicing.bindings import END
 from autograder.slicing.given_names import GivenNames
 from autograder.slicing.notebook_index import BUILTINS, NotebookIndex
-from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
-
-__all__ = ["Code", "Unit", "parse_units", "slice_for", "wider_slice"]
 
 QUOTED = re.compile(r"[\"']([^\W\d]\w*)[\"']")
 
@@ -121,7 +118,7 @@ def _search(index: NotebookIndex, exercise: str) -> _Search:
     defined = index.binders[exercise][-1]
     for position in index.always:
         # Settings after the definition belong to experiments.
-        if index.wide or position < defined or not index.units[position].is_setting:
+        if index.wide_for or position < defined or not index.units[position].is_setting:
             search.take(position, END)
     search.follow([])
     # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
@@ -229,7 +226,7 @@ class _Search:
     def take_related(self, released: Collection[str]) -> None:
         """Select the student's statements that mention a name in the selected code, and repeat until there are no more."""
         index = self.index
-        others = index.exercises - {index.wide}
+        others = index.exercises - {index.wide_for}
         mentioning: dict[str, list[int]] = defaultdict(list)
         for position, unit in enumerate(index.units[index.n_given :], start=index.n_given):
             if not (unit.is_demonstration or unit.source in released or unit.binds & others):

@@ -32,10 +32,11 @@ TYPE_PARTS = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List, ast.C
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names of functions forbidden in at least one exercise of a course, and the libraries that contain them."""
+    """The names and options forbidden in at least one exercise of a course, and the libraries that contain these names."""
 
     names: frozenset[str]
     libraries: frozenset[str]
+    options: frozenset[str]
 
     def is_library(self, path: str) -> bool:
         """Return whether a dotted path begins with one of the libraries."""
@@ -88,8 +89,8 @@ class _Facts:
     imports: tuple[tuple[str, str], ...] = ()  # (bound name, path) pairs
     module_level: tuple[tuple[str, str], ...] = ()  # part of `imports`
     aliases: tuple[tuple[str, Chain], ...] = ()
-    # Paths of star imports and of imports in functions and classes, expressions that may refer to a library, and any
-    # use of the keyword `enable_gqa`.
+    # Paths of star imports and of imports in functions and classes, expressions that may refer to a library, and
+    # keywords in calls that turn on an option.
     mentions: tuple[str | Chain, ...] = ()
     # Pairs (method, mention), which are not part of `mentions`.
     in_methods: tuple[tuple[str, str | Chain], ...] = ()
@@ -131,7 +132,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
                 target, chain = node.targets[0], _chain(node.value, set(), is_library)
                 if isinstance(target, ast.Name) and chain:
                     aliases.append((target.id, chain))
-            elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
+            elif isinstance(node, ast.keyword) and node.arg in vocabulary.options:
                 if not (isinstance(node.value, ast.Constant) and not node.value.value):
                     mentions.append((node, node.arg))
             elif isinstance(node, (ast.Attribute, ast.Call)) and id(node) not in inside:

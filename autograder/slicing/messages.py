@@ -20,13 +20,15 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 class ReleasedExercise(msgspec.Struct, frozen=True):
     """An exercise as released to students.
 
-    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
+    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins, nor turn
+    on those that are `options`.
     """
 
     name: str
     stub: str
     not_allowed: tuple[str, ...]
     libraries: frozenset[str]
+    options: frozenset[str]
     renamed_from: tuple[str, ...]
 
 

@@ -18,7 +18,7 @@ class NotebookIndex:
 
     `preferred` contains the names for which the student's own functions and classes replace the course's.
 
-    If `wide` is the name of an exercise, every binding of that name counts as a definition of the exercise. The student's
+    If `wide_for` is the name of an exercise, every binding of that name counts as a definition of the exercise. The student's
     definitions take precedence over statements copied from the release (`released`) and, where possible, over the course's
     definitions. Code under `if __name__ == "__main__":` is included, but demonstrations are not.
     """
@@ -29,11 +29,11 @@ class NotebookIndex:
         given: Sequence[Unit],
         exercises: frozenset[str],
         prefer_own: bool,
-        wide: str = "",
+        wide_for: str = "",
         released: Collection[str] = (),
     ) -> None:
         self.key = student, given, exercises
-        self.wide = wide
+        self.wide_for = wide_for
         given = [u for u in given if not u.main_only]
         copies = {unit.source for unit in given}
         self.student = student
@@ -42,11 +42,11 @@ class NotebookIndex:
         own = [
             without_main_guard(u) if u.main_only else u
             for u in student
-            if (wide or not u.main_only) and (u.source not in copies or u.binds & exercises)
+            if (wide_for or not u.main_only) and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
         given_names = {n for u in given for n in u.binds} - exercises
-        if wide:
+        if wide_for:
             replaceable = {n for u in given if u.is_replaceable for n in u.binds}
             redefined = {n for u in own if u.source not in released for n in u.binds & replaceable}
         else:
@@ -94,7 +94,7 @@ class NotebookIndex:
         Demonstrations use names freely, so other definitions of the same names take precedence.
         """
         unit = self.units[position]
-        if unit.is_demonstration and (self.wide or name in self.bound_elsewhere):
+        if unit.is_demonstration and (self.wide_for or name in self.bound_elsewhere):
             return False
         if unit.source in self.released and not unit.given and name in self.bound_elsewhere:
             return False
@@ -105,10 +105,10 @@ class NotebookIndex:
     def _is_definition(self, unit: Unit, name: str) -> bool:
         """Return False if a unit binds an exercise's name to something other than the student's definition.
 
-        Examples include `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
+        Examples include `total, mean = summarize(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
         check.
         """
-        if name not in self.exercises or name not in self.defined_here or name == self.wide:
+        if name not in self.exercises or name not in self.defined_here or name == self.wide_for:
             return True
         if name in unit.defines:
             return name not in unit.imports
@@ -219,7 +219,7 @@ class NotebookIndex:
         key = name, moment == END
         if key not in self._bindings:
             binders, changers = self.binders[name], self.changers[name]
-            if moment == END and not self.wide and name not in self.exercises:
+            if moment == END and not self.wide_for and name not in self.exercises:
                 kept = self._without_experiments(name)
                 binders = [position for position in binders if position in kept]
                 changers = [position for position in changers if position in kept]

@@ -14,7 +14,7 @@ import msgspec
 
 from autograder.course.chapters import is_unfilled
 from autograder.plain_text import bounded, printable
-from autograder.slicing.dependencies import Code, parse_units, slice_for, wider_slice
+from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (
     MAX_CODE,
@@ -30,6 +30,7 @@ from autograder.slicing.older_names import (
     define_present_names,
     rename_stub,
 )
+from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 
@@ -76,6 +77,7 @@ def _prepared(course: ReleasedCourse) -> PreparedCourse:
     vocabulary = Vocabulary(
         frozenset(name for exercise in course.exercises for name in exercise.not_allowed),
         frozenset(name for exercise in course.exercises for name in exercise.libraries),
+        frozenset(name for exercise in course.exercises for name in exercise.options),
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
     current = {older: e.name for e in course.exercises for older in e.renamed_from}
@@ -153,8 +155,7 @@ class NotebookSlicer:
         )
         if code is None:
             return ExerciseSlice(name, "absent", [], [], (), ())
-        reads = code.reached.union(*(unit.reads for unit in code.units))
-        found = {self._course.current.get(n, n) for n in reads}
+        found = {self._course.current.get(n, n) for n in code.names}
         reached = [n for n in self._course.exercises if n in found and n != name]
         is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given], wide)
         size = sum(len(unit.source.encode()) + UNIT_OVERHEAD for unit in code.units)

@@ -3,7 +3,7 @@
     course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:
         slicer.slice_all()                             # every exercise
-        slicer.slice_again("MultiHeadAttention", ["softmax"])
+        slicer.slice_again("fit", ["predict"])
 
 Raises `SlicingError` if the notebook exceeds a limit or the reader process sends an invalid response.
 """
@@ -91,7 +91,12 @@ def encode_course(day: Day) -> bytes:
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     exercises = [
         ReleasedExercise(
-            e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from
+            e.name,
+            stubs[e.name],
+            e.forbidden.names,
+            e.forbidden.libraries,
+            e.forbidden.options,
+            e.renamed_from,
         )
         for e in day.exercises
     ]

@@ -188,7 +188,7 @@ def _definitions(
 ) -> tuple[set[str], list[tuple[str, frozenset[str]]]]:
     """Return the names that are definitely bound to functions, classes or modules, and the pairs for `Unit.made_from`.
 
-    `attention = attention(q, k, v)` and `out, attention = layer(x)` bind results, so they are not definitions.
+    `mean = mean(x)` and `total, mean = summarize(x)` bind results, so they are not definitions.
     """
     defines = imported_names(nodes)
     made_from: list[tuple[str, frozenset[str]]] = []

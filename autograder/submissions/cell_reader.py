@@ -11,11 +11,9 @@ import codecs
 import json
 import re
 
-from autograder.submissions.cell import EMPTY_FILE, MAX_CELLS, Cell, Unreadable
+from autograder.submissions.cell import EMPTY_FILE, Cell, Unreadable
 from autograder.submissions.notebooks import parse_strict, parse_tolerant
 from autograder.submissions.scripts import parse_script
-
-__all__ = ["MAX_BYTES", "MAX_CELLS", "Cell", "Unreadable", "read_cells"]
 
 MAX_BYTES = 300_000_000  # maximum bytes per file, including cell outputs
 MAX_SOURCE = 16_000_000  # maximum bytes of source in all cells combined

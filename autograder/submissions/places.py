@@ -129,7 +129,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
             return
         try:
             files, folders = _entries(here)
-            inner = _class_folder(here, files, folders, day)
+            inner = _class_folder(files, folders, day)
         except OSError as error:
             yield FoundFile(here.place, student, problem=describe_os_error(error))
             return
@@ -158,10 +158,8 @@ def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
     )
 
 
-def _class_folder(
-    here: Folder, files: Sequence[str], folders: Sequence[Folder], day: str
-) -> Folder | None:
-    """Return the subfolder whose entries represent students, or None if this folder's entries do. Raises OSError."""
+def _class_folder(files: Sequence[str], folders: Sequence[Folder], day: str) -> Folder | None:
+    """Return the subfolder whose entries represent students, or None if these entries do. Raises OSError."""
     of_day = next((folder for folder in folders if folder.name == day), None)
     if of_day or len(folders) != 1 or any(is_gradable(n) or platforms.owner_key(n) for n in files):
         return of_day

@@ -69,7 +69,7 @@ def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
     claimed = {
         all_[0].id for name, all_ in readings.items() if len(all_) == 1 and is_gradable(name)
     }
-    return {name: _choose_reading(name, all_, known, claimed) for name, all_ in readings.items()}
+    return {name: _choose_reading(all_, known, claimed) for name, all_ in readings.items()}
 
 
 def canvas_matches(name: str) -> list[re.Match[str]]:
@@ -97,7 +97,7 @@ def _reading(name: str, found: re.Match[str]) -> NameReading:
 
 
 def _choose_reading(
-    name: str, found: Sequence[NameReading], known: Mapping[str, str], claimed: Container[str]
+    found: Sequence[NameReading], known: Mapping[str, str], claimed: Container[str]
 ) -> HandedIn:
     possible = [one for one in found if known.get(one.id, one.name) == one.name]
     if len(possible) == 1:

@@ -29,9 +29,6 @@ from autograder.submissions.places import (
 from autograder.submissions.reader_client import Reader, positional_reader
 from autograder.submissions.reader_process import ReadAt, ReadError
 
-__all__ = ["Submission", "printable", "read_submissions"]
-
-
 Listed = Callable[[Sequence[HandedIn | None]], None]
 
 

@@ -1,6 +1,7 @@
 """Hidden tests for the attention chapter. The oracles compute the expected results in float64."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from autograder.execution.checks import (
     finite,
     on_meta,
     pair,
-    pair_on_meta,
     shaped,
     unchanged,
     weight,
@@ -58,6 +58,19 @@ def leaves(*tensors: Tensor) -> list[Tensor]:
 def check_dtype(actual: Any, dtype: torch.dtype, what: str) -> None:
     """Check the dtype of a tensor; a separate test checks its shape."""
     shaped(actual, actual.shape if isinstance(actual, Tensor) else (), dtype, what)
+
+
+def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
+    """Check that `call`, given inputs on the device `meta`, returns the output and the weights on that device."""
+    parts: list[Any] = []
+
+    def first() -> Any:
+        parts.extend(pair(call(), "output", "weights"))
+        return parts[0]
+
+    on_meta(first, output, "output")
+    if parts:
+        on_meta(lambda: parts[1], weights, "weights")
 
 
 class TestSoftmax:

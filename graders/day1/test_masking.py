@@ -13,12 +13,11 @@ from autograder.execution.checks import (
     finite,
     on_meta,
     pair,
-    pair_on_meta,
     shaped,
     unchanged,
     weight,
 )
-from graders.day1.test_attention import LOOSE, gradients, leaves, scores_oracle
+from graders.day1.test_attention import LOOSE, gradients, leaves, pair_on_meta, scores_oracle
 
 
 def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:

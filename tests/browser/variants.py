@@ -81,7 +81,7 @@ def copy_course(folder: Path, day: str, edit: Callable[[str], str]) -> None:
     )
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
-    file = folder / courses.FILE
+    file = folder / courses.GRADING_TOML
     file.write_text(edit(file.read_text(encoding="utf-8")), encoding="utf-8")
     for part in ("solutions", "graders", "mistakes"):
         if not (folder / part / day).exists():

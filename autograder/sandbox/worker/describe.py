@@ -14,7 +14,7 @@ from autograder.plain_text import escape_surrogates
 from autograder.protocol import messages as m
 
 MODULE = "submission"
-FILE = "submission.py"
+SUBMISSION_FILE = "submission.py"
 
 # If code reads the values of a `meta` tensor, torch's error message contains one of these strings. Other errors about
 # devices, such as tensors on different devices, indicate a mistake in the code. The last string is a special case:
@@ -95,10 +95,10 @@ def name_of(kind: type) -> str:
 
 def line_of(error: BaseException) -> int:
     """Return the last line number of student code in an exception's traceback, or 0."""
-    if isinstance(error, SyntaxError) and error.filename == FILE:
+    if isinstance(error, SyntaxError) and error.filename == SUBMISSION_FILE:
         return error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno or 0 for f in reversed(frames) if f.filename == FILE), 0)
+    return next((f.lineno or 0 for f in reversed(frames) if f.filename == SUBMISSION_FILE), 0)
 
 
 def is_meta_read(error: BaseException) -> bool:

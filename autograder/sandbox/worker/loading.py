@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from autograder.sandbox.worker.describe import FILE
+from autograder.sandbox.worker.describe import SUBMISSION_FILE
 
 # The first four fields of the state of torch's Mersenne Twister. They are the seed, the number of words left before new
 # words are generated (plus 1), whether the generator is seeded, and the position of the next word.
@@ -50,7 +50,7 @@ def run_pieces(
         for first, source in pending:
             announce(first)
             try:
-                code = compile(source, FILE, "exec", flags, dont_inherit=True)
+                code = compile(source, SUBMISSION_FILE, "exec", flags, dont_inherit=True)
                 exec(code, module.__dict__)
                 _use_available_device()
             except NameError as error:

@@ -26,8 +26,8 @@ from autograder.protocol.decoding import decode_tensors, decode_value
 from autograder.protocol.encoding import DTYPES, Outgoing
 from autograder.sandbox.worker.cost import CostCounter
 from autograder.sandbox.worker.describe import (
-    FILE,
     MODULE,
+    SUBMISSION_FILE,
     is_meta_read,
     kind_of,
     line_of,
@@ -114,10 +114,10 @@ class Worker:
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
         sys.modules[MODULE] = self._module
-        self._module.__file__ = FILE
+        self._module.__file__ = SUBMISSION_FILE
         # `splitlines` would also split at form feeds and Unicode line separators, which are not line breaks in Python.
         lines = [f"{line}\n" for line in request.source.split("\n")]
-        linecache.cache[FILE] = (len(request.source), None, lines, FILE)
+        linecache.cache[SUBMISSION_FILE] = (len(request.source), None, lines, SUBMISSION_FILE)
         for reference in request.references:
             setattr(self._module, reference.name, self._proxies.reference(reference))
         errors = run_pieces(
