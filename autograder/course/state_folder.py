@@ -128,7 +128,8 @@ def computation_lock(root: Path, name: str) -> Iterator[None]:
     """Lock a name, so that only one process at a time computes the data cached under it. Other names are not locked.
 
     Callers should read the cache again after acquiring the lock, because another process may have written it in the
-    meantime. If the folder is not writable, nothing is locked.
+    meantime. If the folder is not writable, nothing is locked. Do not acquire a second lock while holding one: closing the
+    file releases all of this process's locks on it.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileError, OSError):
