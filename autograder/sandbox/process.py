@@ -203,14 +203,14 @@ class Process:
             self._answering = False
             self._meter.resume()
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         """Kill the process. Do nothing if it has already been stopped."""
         if self._worker == 0:
-            return 0
+            return
         self._meter.close()
         worker, self._worker = self._worker, 0
         self._connection.close()
-        return self._server.stop(worker)
+        self._server.stop(worker)
 
 
 def _check_size(data: m.Data) -> None:
