@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from autograder.cli import main
-from autograder.console import print_summary
 from autograder.course.output_files import FileError
 from autograder.feedback import terminal_table
+from autograder.grading_commands import print_summary
 from autograder.marks import class_list
 from autograder.marks.history import History
 from autograder.submissions.roster_entry import Entry
