@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from autograder.arguments import (
     check_file,
@@ -18,16 +22,13 @@ from autograder.arguments import (
     write_marks,
 )
 from autograder.console import (
-    exit_on_interrupt,
     output,
     plain_console,
     print_error,
     print_errors_once,
     print_note,
-    print_summary,
     print_text,
-    print_ungraded,
-    warn_without_sandbox,
+    print_warning,
 )
 from autograder.options import (
     CaFileOption,
@@ -41,11 +42,13 @@ from autograder.options import (
     SandboxOption,
     SeedOption,
 )
-from autograder.plain_text import counted, format_number
+from autograder.plain_text import counted, escaped, format_number
+from autograder.sandbox.client import Sandbox
 from autograder.sandbox.clock import cpu_count
 from autograder.stored_marks import adjustments_or_warning, print_overrides, remember_times
 
 if TYPE_CHECKING:
+    from autograder.course.config import Day
     from autograder.grading.session import GradedClass
     from autograder.marks.adjustments import Adjustments
     from autograder.marks.model import SubmissionMarks
@@ -101,7 +104,7 @@ def grade(
     check_folder(feedback)
     check_submissions(paths or [])
     class_paths = paths or submitted_folders(chosen)
-    warn_without_sandbox(sandbox)
+    _warn_without_sandbox(sandbox)
     if worksheet:
         remember_times(chosen, worksheet)
     stderr = plain_console(stderr=True)
@@ -113,7 +116,7 @@ def grade(
         return terminal_table.progress(marks, stderr)
 
     with (
-        exit_on_interrupt(is_stored=use_store),
+        _exit_on_interrupt(is_stored=use_store),
         open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
         by_hand = adjustments_or_warning(chosen, quiet=not paths)
@@ -130,20 +133,7 @@ def grade(
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
-    pages: list[Path] = []
-    problems: list[str] = []
-    try:
-        if json:
-            write_marks(json, day, graded.submissions)
-        if feedback:
-            from autograder.feedback import sentences, student_page
-
-            students = student_page.recipients(graded.with_tests())
-            pages, problems = student_page.write(students, sentences.read(chosen), feedback)
-    finally:
-        _print_marks(graded, by_hand, json)
-    if feedback:
-        print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
+    problems = _deliver(graded, by_hand, chosen, json, feedback)
     if copied:
         print_text(
             f"nbgrader's gradebook: {counted(copied.copied, 'submission')} copied, {copied.unchanged} unchanged"
@@ -153,6 +143,98 @@ def grade(
         print_error(problem)
     if graded.ungraded or graded.unstored or not graded.submissions or problems:
         raise typer.Exit(1)
+
+
+def regrade(
+    day: DayArgument,
+    write: Annotated[
+        bool, typer.Option("--write", help="replace the current marks with the new ones")
+    ] = False,
+    jobs: JobsOption = CORES,
+    sandbox: SandboxOption = "required",
+) -> None:
+    """Regrade all submissions in the store. Show which students' points change, by how much, and why."""
+    from autograder.grading.open_session import open_session
+
+    chosen = load_day(day)
+    _warn_without_sandbox(sandbox)
+    with (
+        _exit_on_interrupt(is_stored=True),
+        open_session(chosen, jobs, sandbox, print_errors_once()) as session,
+    ):
+        from autograder.marks.regrade import report
+
+        regraded = session.regrade()
+        for line in report(regraded.changes, day):
+            print_text(line)
+        for marks in regraded.gone:
+            print_error(
+                f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
+            )
+        _print_ungraded(regraded.ungraded)
+        if write:
+            # This reuses the marks that the first call stored.
+            regraded = session.regrade(is_current=True)
+        else:
+            print(
+                "\nThe current marks are unchanged. Run the command with --write to replace them."
+            )
+    if regraded.unstored:
+        print_error(
+            f"the new marks of {counted(regraded.unstored, 'submission')} could not be stored. Run the command again"
+        )
+    if regraded.gone or regraded.ungraded or regraded.unstored:
+        raise typer.Exit(1)
+
+
+def _warn_without_sandbox(sandbox: Sandbox) -> None:
+    """Print a warning if student code runs without isolation."""
+    if sandbox == "none":
+        user = "root" if os.geteuid() == 0 else "you"
+        print_warning(
+            f"WITHOUT ISOLATION: student code can read and change every file that {user} can, and can send data over the network"
+        )
+
+
+@contextlib.contextmanager
+def _exit_on_interrupt(is_stored: bool) -> Iterator[None]:
+    """Exit with a message on Ctrl-C. `is_stored` is True if marks are stored as they are computed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_error(
+            "stopped. All marks so far are stored; run the same command again to continue."
+            if is_stored
+            else "stopped. No marks were stored."
+        )
+        raise typer.Exit(130) from None
+
+
+def _deliver(
+    graded: GradedClass, by_hand: Adjustments, day: Day, json: Path | None, feedback: Path | None
+) -> list[str]:
+    """Write the marks to `json` and feedback pages to `feedback`, and print the marks.
+
+    Return a message for each page that could not be written because of an internal error.
+
+    Raises:
+        FileError: A file cannot be written. The marks are printed nevertheless.
+    """
+    pages: list[Path] = []
+    problems: list[str] = []
+    try:
+        if json:
+            write_marks(json, day.name, graded.submissions)
+        if feedback:
+            from autograder.feedback import sentences, student_page
+
+            students = student_page.recipients(graded.with_tests())
+            pages, problems = student_page.write(students, sentences.read(day), feedback)
+    finally:
+        _print_marks(graded, by_hand, json)
+    if feedback:
+        print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
+    return problems
 
 
 def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
@@ -169,43 +251,60 @@ def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -
     print_summary(console, graded, json)
 
 
-def regrade(
-    day: DayArgument,
-    write: Annotated[
-        bool, typer.Option("--write", help="replace the current marks with the new ones")
-    ] = False,
-    jobs: JobsOption = CORES,
-    sandbox: SandboxOption = "required",
-) -> None:
-    """Regrade all submissions in the store. Show which students' points change, by how much, and why."""
-    from autograder.grading.open_session import open_session
-
-    chosen = load_day(day)
-    warn_without_sandbox(sandbox)
-    with (
-        exit_on_interrupt(is_stored=True),
-        open_session(chosen, jobs, sandbox, print_errors_once()) as session,
-    ):
-        from autograder.marks.regrade import report
-
-        regraded = session.regrade()
-        for line in report(regraded.changes, day):
-            print_text(line)
-        for marks in regraded.gone:
-            print_error(
-                f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
-            )
-        print_ungraded(regraded.ungraded)
-        if write:
-            # This reuses the marks that the first call stored.
-            regraded = session.regrade(is_current=True)
-        else:
-            print(
-                "\nThe current marks are unchanged. Run the command with --write to replace them."
-            )
-    if regraded.unstored:
-        print_error(
-            f"the new marks of {counted(regraded.unstored, 'submission')} could not be stored. Run the command again"
+def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
+    """Print how many marks were reused, and any problems that the TA should check."""
+    if graded.reused:
+        of = f"{graded.reused} of {counted(len(graded.submissions), 'submission')}"
+        console.print(
+            f"{of} has not changed since it was graded; --force grades it again"
+            if graded.reused == 1
+            else f"{of} have not changed since they were graded; --force grades them again",
+            highlight=False,
         )
-    if regraded.gone or regraded.ungraded or regraded.unstored:
-        raise typer.Exit(1)
+    if graded.unstored:
+        where = (
+            f"They appear only in this output and in {json}."
+            if json
+            else "Save them with --json FILE."
+        )
+        print_error(
+            f"the marks of {counted(graded.unstored, 'submission')} could not be stored. {where}"
+        )
+    if graded.resubmissions:
+        changes = "; ".join(map(str, graded.resubmissions))
+        number = len(graded.resubmissions)
+        console.print(
+            Text(escaped(f"students who resubmitted ({number}), with final points: {changes}"))
+        )
+    for one in graded.replacements:
+        if one.is_older:
+            print_note(
+                f"{one.student}: {one.after.path} is older than {one.before.path}, "
+                f"which still counts ({_points(one.before)} points)"
+            )
+    for students in graded.identical:
+        same = ", ".join(students)
+        note = (
+            f"these students submitted identical code, apart from comments and whitespace: {same}"
+        )
+        console.print(Text(escaped(note)))
+    for note in graded.notes:
+        print_note(note)
+    _print_ungraded(graded.ungraded)
+    with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
+    number = len(graded.submissions) - len(graded.ungraded)
+    counts = [f"{counted(number, 'submission')} graded"]
+    if with_problems:
+        counts.append("with problems" if number == 1 else f"{with_problems} of them with problems")
+    counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
+    console.print(", ".join(counts), highlight=False)
+
+
+def _print_ungraded(class_: Iterable[SubmissionMarks]) -> None:
+    """Print why each of these submissions could not be graded."""
+    for marks in class_:
+        print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
+
+
+def _points(marks: SubmissionMarks) -> str:
+    return "none" if marks.points is None else format_number(marks.points)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pytest
@@ -15,6 +16,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.grading.follow_up import FollowUp
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
@@ -93,9 +95,21 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
     """Return a function that grades a notebook or a script. If `only` is set, it grades only that exercise."""
 
     def grade(work: NotebookNode | str, only: str = "") -> SubmissionMarks:
-        return grader.grade(handed_in(work), only=only)
+        submission = handed_in(work)
+        return grade_one(grader, submission, only) if only else grader.grade(submission)
 
     return grade
+
+
+def grade_one(grader: Grader, submission: Submission, name: str) -> SubmissionMarks:
+    """Grade only one exercise of a submission, and run its tests only once, without reference solutions or wider code."""
+    day = grader.day
+    grader.exercises.day = replace(day, exercises=tuple(e for e in day.exercises if e.name == name))
+    try:
+        with mock.patch.object(FollowUp, "grade_again", lambda _, graded: list(graded)):
+            return grader.grade(submission)
+    finally:
+        grader.exercises.day = day
 
 
 @pytest.fixture(scope="session")

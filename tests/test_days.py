@@ -20,7 +20,7 @@ from autograder.sandbox.command import READER, WORKER
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
-from tests.conftest import ROOT, by_name, handed_in
+from tests.conftest import ROOT, grade_one, handed_in
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ def test_a_mistake_is_only_in_the_code_of_exercises_that_depend_on_it(
 
 def test_a_partly_correct_answer_gets_some_points(graders: Graders) -> None:
     naive = "def softmax(x, dim=-1):\n    e = x.exp()\n    return e / e.sum(dim, keepdim=True)"
-    softmax = by_name(graders("day1").grade(handed_in(naive), only="softmax"))["softmax"]
+    softmax = grade_one(graders("day1"), handed_in(naive), "softmax").exercises[0]
     assert softmax.status == "partial"
     assert 0 < softmax.points < softmax.max_points
 

@@ -26,7 +26,7 @@ from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests import small_course
-from tests.conftest import SECRET, handed_in, with_cells
+from tests.conftest import SECRET, grade_one, handed_in, with_cells
 
 pytestmark = pytest.mark.slow
 
@@ -284,7 +284,7 @@ ALLOWED = "out = F.scaled_dot_product_attention(query, *(t.repeat_interleave(h /
 def test_a_forbidden_option_earns_nothing(graders: Callable[[str], Grader]) -> None:
     for code in (*FORBIDDEN_OPTIONS, ALLOWED):
         submission = handed_in(GROUPED.replace("OUT", code))
-        marks = graders("day2").grade(submission, only="grouped_query_attention").exercises[0]
+        marks = grade_one(graders("day2"), submission, "grouped_query_attention").exercises[0]
         assert marks.status == ("passed" if code is ALLOWED else "not_allowed"), marks.message
 
 
@@ -457,7 +457,7 @@ class CausalSelfAttention(nn.Module):
 @pytest.mark.parametrize("exercise", LUCKY)
 def test_lucky_answers_earn_nothing(graders: Callable[[str], Grader], exercise: str) -> None:
     script = f"import torch\nfrom torch import nn\n{LUCKY[exercise]}"
-    assert graders("day2").grade(handed_in(script), only=exercise).points == 0
+    assert grade_one(graders("day2"), handed_in(script), exercise).points == 0
 
 
 HEADS = """

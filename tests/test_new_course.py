@@ -22,7 +22,7 @@ from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, prepare
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
-from tests.conftest import ROOT, handed_in, reader
+from tests.conftest import ROOT, grade_one, handed_in, reader
 from tests.small_course import command
 
 UNNOTICED = """
@@ -122,7 +122,7 @@ def test_an_empty_result_earns_nothing(server: Server, tmp_path: Path) -> None:
         marks = grader.grade(answering(result))
         assert marks.points == 0, result
     partial = answering("(x - x.mean()) / x.std(correction=0)")  # correct for a single row
-    assert grader.grade(partial, only="standardize").points == 25
+    assert grade_one(grader, partial, "standardize").points == 25
 
 
 def answering(result: str) -> Submission:

@@ -81,8 +81,8 @@ class CallingModels:
             reply(m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), True, True), bytearray())
         return 1, m.Answer(m.Data(None, [])), bytearray()
 
-    def stop(self) -> int:
-        return 0
+    def stop(self) -> None:
+        pass
 
 
 def test_descriptions_of_model_inputs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
@@ -67,32 +68,36 @@ def test_a_cache_that_cannot_be_written_is_skipped(
     assert state_folder.read_cache(tmp_path, "x") is None
 
 
-def report_cached_data(root: Path, name: str, report: Connection) -> None:
+def report_data(root: Path, name: str, report: Connection) -> None:
     report.send("ready")
-    with state_folder.computation_lock(root, name):
-        report.send(state_folder.read_cache(root, name))
+    read = partial(state_folder.read_cache, root, name)
+    report.send(state_folder.compute_once(root, name, read, lambda: b"own data"))
 
 
-@pytest.mark.parametrize(("name", "seen"), [("x", b"data"), ("y", None)])
+@pytest.mark.parametrize(("name", "seen"), [("x", b"data"), ("y", b"own data")])
 def test_a_process_waits_for_another_that_computes_the_same_data(
     tmp_path: Path, name: str, seen: bytes | None
 ) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    other = context.Process(target=report_cached_data, args=(tmp_path, name, theirs))
-    with state_folder.computation_lock(tmp_path, "x"):
+    other = context.Process(target=report_data, args=(tmp_path, name, theirs))
+
+    def compute() -> bytes:
         other.start()
         assert ours.recv() == "ready"
         assert ours.poll(0.5 if name == "x" else 60) == (name != "x")
         state_folder.write_cache(tmp_path, "x", b"data")
+        return b"data"
+
+    read = partial(state_folder.read_cache, tmp_path, "x")
+    assert state_folder.compute_once(tmp_path, "x", read, compute) == b"data"
     assert ours.recv() == seen
     other.join()
 
 
 def test_nothing_is_locked_if_the_folder_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / ".autograder").write_text("")
-    with state_folder.computation_lock(tmp_path, "x"):
-        pass
+    assert state_folder.compute_once(tmp_path, "x", lambda: None, lambda: b"data") == b"data"
 
 
 @pytest.mark.slow

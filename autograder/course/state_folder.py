@@ -9,7 +9,7 @@ import re
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -123,16 +123,25 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
                 file.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def computation_lock(root: Path, name: str) -> Iterator[None]:
-    """Lock a name, so that only one process at a time computes the data cached under it. Other names are not locked.
+def compute_once(
+    root: Path, name: str, read: Callable[[], T | None], compute: Callable[[], T]
+) -> T:
+    """Return the data cached under this name. If it is missing, only one process at a time computes it.
 
-    Callers should read the cache again after acquiring the lock, because another process may have written it in the
-    meantime. If the folder is not writable, nothing is locked.
+    Other processes wait for the result. If the folder is not writable, all of them compute it.
+
+    Args:
+        read: A function that returns the cached data, or None if it is missing or damaged.
+        compute: A function that computes, caches and returns the data. It must not call `compute_once`: closing the lock's
+            file releases all of this process's locks on it.
     """
+    found = read()
+    if found is not None:
+        return found
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileError, OSError):
             file = stack.enter_context((course_folder(root) / "computing.lock").open("wb"))
             # The lock for each name is one byte of this file, so that one file is enough for all names.
             fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
-        yield
+        found = read()  # another process may have computed it in the meantime
+        return compute() if found is None else found

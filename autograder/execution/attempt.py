@@ -200,7 +200,8 @@ class Attempt:
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need it."""
         location = self._source.location(error.line)
-        self._tries += self._has_low_limits
+        if self._has_low_limits:  # leaving out a statement does not use up the only try
+            self._tries += 1
         outcome = self._interrupted(error)
         if not location or self._final is not None:
             self._final = self._final or outcome

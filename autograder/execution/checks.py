@@ -17,7 +17,7 @@ from autograder.execution.differences import Mismatch, crop
 from autograder.execution.plain_values import compare, describe
 from autograder.execution.student import Student, StudentError
 
-Test = TypeVar("Test", bound=Callable[..., None])
+TestT = TypeVar("TestT", bound=Callable[..., None])
 T = TypeVar("T")
 
 TOLERANCE = {
@@ -28,10 +28,10 @@ TOLERANCE = {
 }
 
 
-def weight(share: float) -> Callable[[Test], Test]:
+def weight(share: float) -> Callable[[TestT], TestT]:
     """Set the relative weight of a test within its exercise. The default is 1; a test with weight 0 does not run."""
 
-    def mark(test: Test) -> Test:
+    def mark(test: TestT) -> TestT:
         test.weight = share  # type: ignore[attr-defined]
         return test
 

@@ -133,39 +133,49 @@ def collect(day: Day) -> dict[str, list[Test]]:
             f"pytest cannot collect {day.graders}. A path with square brackets may be the cause"
         )
     tests: dict[str, list[Test]] = {name: [] for name in day.names}
-    unused = {exercise.name for exercise in day.unassigned}
     for item in collector.items:
-        owner = getattr(item, "cls", None)
-        name = getattr(owner, "exercise", None)
-        if name in unused:
-            continue
-        if owner is None or name not in tests:
-            raise CourseError(
-                f"{item.nodeid}: the test's class must set `exercise` to the name of an exercise in {day.name}"
-            )
-        if hasattr(item, "callspec"):
-            raise CourseError(
-                f"{item.nodeid}: a test cannot be parametrized, because the marks identify tests by name. Use a loop"
-            )
-        function = getattr(owner, item.name)
-        if unknown := sorted({*_arguments(function)} - FIXTURES):
-            raise CourseError(
-                f"{item.nodeid}: the argument {unknown[0]!r} should be `student` or `seed`"
-            )
-        if not function.__doc__:
-            raise CourseError(
-                f"{item.nodeid}: add a docstring that tells the student what the test checks"
-            )
-        sentence = " ".join(function.__doc__.split())
-        weight = getattr(function, "weight", 1)
-        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise CourseError(f"{item.nodeid}: the weight {weight!r} should be a number, 0 or more")
-        if weight == 0:  # Weight 0 disables a test.
-            continue
-        tests[name].append(Test(name, item.name, sentence, float(weight), owner, function))
+        test = _checked_test(item, day)
+        if test is not None:
+            tests[test.exercise].append(test)
     for name, found in tests.items():
         if not found:
             raise CourseError(
                 f"{day.name}: {name} has no test with a positive weight in {day.graders}"
             )
     return tests
+
+
+def _checked_test(item: pytest.Item, day: Day) -> Test | None:
+    """Return the test that pytest collected, or None if it is disabled or its exercise is not assigned.
+
+    Raises:
+        CourseError: The test is incomplete.
+    """
+    owner = getattr(item, "cls", None)
+    name = getattr(owner, "exercise", None)
+    if name in [exercise.name for exercise in day.unassigned]:
+        return None
+    if owner is None or name not in day.names:
+        raise CourseError(
+            f"{item.nodeid}: the test's class must set `exercise` to the name of an exercise in {day.name}"
+        )
+    if hasattr(item, "callspec"):
+        raise CourseError(
+            f"{item.nodeid}: a test cannot be parametrized, because the marks identify tests by name. Use a loop"
+        )
+    function = getattr(owner, item.name)
+    if unknown := sorted({*_arguments(function)} - FIXTURES):
+        raise CourseError(
+            f"{item.nodeid}: the argument {unknown[0]!r} should be `student` or `seed`"
+        )
+    if not function.__doc__:
+        raise CourseError(
+            f"{item.nodeid}: add a docstring that tells the student what the test checks"
+        )
+    sentence = " ".join(function.__doc__.split())
+    weight = getattr(function, "weight", 1)
+    if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise CourseError(f"{item.nodeid}: the weight {weight!r} should be a number, 0 or more")
+    if weight == 0:  # Weight 0 disables a test.
+        return None
+    return Test(name, item.name, sentence, float(weight), owner, function)

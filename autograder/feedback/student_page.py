@@ -81,9 +81,9 @@ def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = 
             f"No exercise is solved yet. Start with `{exercises[0].name}`. If you have solved some, "
             "you may have submitted the wrong file. Save the notebook that you worked in and submit it."
         ]
-    counted = [e for e in exercises if not e.optional]
-    empty = [e for e in counted if e.status == "not_attempted" and not e.missing]
-    missing = [e for e in counted if e.missing]
+    required = [e for e in exercises if not e.optional]
+    empty = [e for e in required if e.status == "not_attempted" and not e.missing]
+    missing = [e for e in required if e.missing]
     steps = []
     if problems and (unfinished or empty or missing):
         steps.append(
@@ -107,8 +107,8 @@ def _fix_steps(
     users = [e.name for e in exercises if first.name in e.reference_for]
     uses = f": {list_names(users)} {'uses' if len(users) == 1 else 'use'} it" if users else ""
     steps = [f"Start with `{first.name}`{uses}."]
-    counted = [e for e in unfinished if not e.optional] or unfinished
-    most = max(counted, key=lambda e: e.max_points - e.points)
+    required = [e for e in unfinished if not e.optional]
+    most = max(required or unfinished, key=lambda e: e.max_points - e.points)
     if most is not first and not most.optional:
         before = [e.name for e in unfinished[1:] if e.name in most.reference_for]
         after = f", after {list_names(before)}" if before else ""

@@ -8,19 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 
 from autograder.course.config import CourseError, Day, Exercise
+from autograder.course.state_folder import compute_once, read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, not_allowed_message
 from autograder.execution.source import Source, join_units
-from autograder.grading import internal_errors, trivial_answers
+from autograder.grading import internal_errors, own_solutions, trivial_answers
 from autograder.grading.forwarding import Forwarding
 from autograder.grading.runner import Runner, RunSettings
 from autograder.grading.scoring import no_points, score
 from autograder.grading.substitution import GradedExercise
+from autograder.grading.trivial_answers import Kind
 from autograder.marks.model import ExerciseMarks
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
@@ -31,14 +33,14 @@ class ExerciseGrader:
     """Grades a day's exercises one at a time, using one fork server.
 
     Raises:
-        CourseError: A trivial answer passes all of an exercise's tests.
+        CourseError: A trivial answer passes all of an exercise's tests, or the course's own solutions fail tests.
     """
 
     def __init__(self, day: Day, server: Server) -> None:
         self.day = day
         self.key = AnswerKey.read(day)
         self.runner = Runner(self.key, server)
-        self.trivial_passes = trivial_answers.passed_tests(self.runner)
+        self.trivial_passes = _check_tests(self.runner)
         self._forwarding = Forwarding(self.runner)
         for name, tests in self.key.tests.items():
             if all(self.trivial_passes[name].get(test.name) == "value" for test in tests):
@@ -146,3 +148,23 @@ class ExerciseGrader:
             if own:
                 own -= self._forwarding.passed_tests(exercise, name)
         return passed if own - trivial.keys() else own
+
+
+def _check_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
+    """Check that the course's own solutions pass all tests, and return the tests that a trivial answer passes.
+
+    The result is cached in the course's folder, so both happen once for each version of the course.
+
+    Raises:
+        CourseError: The course's own solutions fail tests.
+    """
+    root, name = runner.key.day.root, trivial_answers.cache_name(runner.key)
+
+    def compute() -> dict[str, dict[str, Kind]]:
+        own_solutions.check(runner)
+        found = trivial_answers.passed_tests(runner)
+        write_cache(root, name, msgspec.json.encode(found))
+        return found
+
+    read = partial(read_json_cache, root, name, dict[str, dict[str, Kind]])
+    return compute_once(root, name, read, compute)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain_text
 from autograder.grading.fork_server import start_server
-from autograder.marks import lateness, lookup
+from autograder.marks import lookup
 from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from autograder.sandbox.client import Server
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
-Show = Callable[[SubmissionMarks], Iterator[str]]
 NOT_FOUND = "the submitted file no longer exists"
 CHANGED_FILE = "the submitted file has changed since then"
 CHANGED_COURSE = (
@@ -68,63 +68,82 @@ def explain(
             f"there is no file or folder {who!r}. --student works only with the PATH of a file or folder "
             "that contains several submissions"
         )
-    class_roster = roster_for(day)
+    roster = roster_for(day)
     with History(day.root) as history:
         stored = history.current_with_paths(day.name, renames.older_names(day))
     class_ = [current.marks for current in stored]
-    class_roster.add_participants(marks.handed_in for marks in class_)
-
-    def show(marks: SubmissionMarks) -> Iterator[str]:
-        """Summarise marks. The whole class is needed to match the roster's late hours and extensions to students."""
-        marks = adjust(marks)
-        *_, late = lateness.lateness_of_each([*class_, marks], day, class_roster)
-        return explain_text.summary(marks, late)
-
-    found = [] if student else lookup.find(who, class_, class_roster)
+    roster.add_participants(marks.handed_in for marks in class_)
+    question = _Question(day, exercise, seed, adjust, roster, class_)
+    found = [] if student else lookup.find(who, class_, roster)
     if found:
         for current in stored:
             if any(current.marks is marks for marks in found):
-                yield from _explain_stored(day, current, exercise, class_roster, seed, adjust, show)
+                yield from question.explain_stored(current)
     elif os.path.lexists(who):
-        yield from _explain_path(
-            day, Path(who), exercise, class_roster, student, seed, adjust, show
-        )
+        yield from question.explain_path(Path(who), student)
     else:
-        near = lookup.closest(who, class_, class_roster)
+        near = lookup.closest(who, class_, roster)
         raise CourseError(
             f"{who!r} is neither a file nor a student with {day.name} marks in the store"
             + (f"; the closest name is {near}" if near else "")
         )
 
 
-def _explain_stored(
-    day: Day,
-    stored: Current,
-    exercise: str,
-    class_roster: Roster,
-    seed: str | None,
-    adjust: Adjust,
-    show: Show,
-) -> Iterator[str]:
-    marks = stored.marks
-    if not exercise or not marks.exercises:
-        yield from show(marks)
-        return
-    with start_server() as server, Reader() as reader:
-        found = next(find_again([stored], day, reader, class_roster), None)
-        grade_again = _start_grader(day, server)
-        run = grade_again(found.submission, exercise, seed or marks.seed) if found else None
-    if run is None or not run.marks.exercises:
-        reason = "; ".join(run.marks.problems) if run else NOT_FOUND
-        yield from _without_run(day, adjust(marks), exercise, reason)
-    elif seed:
-        yield from details(day, adjust(run.marks), exercise, run)
-    elif found and found.submission.sha256 != marks.sha256:
-        yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE)
-    elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
-        yield from _without_run(day, adjust(marks), exercise, CHANGED_COURSE)
-    else:
-        yield from details(day, adjust(marks), exercise, run)
+@dataclass(frozen=True)
+class _Question:
+    """A question about marks: what to explain, and the stored marks of the whole class."""
+
+    day: Day
+    exercise: str
+    seed: str | None
+    adjust: Adjust
+    roster: Roster
+    class_: Sequence[SubmissionMarks]
+
+    def explain_stored(self, stored: Current) -> Iterator[str]:
+        """Yield lines that explain stored marks. Grade the submission again if the question is about one exercise."""
+        day, exercise, marks = self.day, self.exercise, stored.marks
+        if not exercise or not marks.exercises:
+            yield from self._summarize(marks)
+            return
+        with start_server() as server, Reader() as reader:
+            found = next(find_again([stored], day, reader, self.roster), None)
+            grade_again = _start_grader(day, server)
+            seed = self.seed or marks.seed
+            run = grade_again(found.submission, exercise, seed) if found else None
+        if run is None or not run.marks.exercises:
+            reason = "; ".join(run.marks.problems) if run else NOT_FOUND
+            yield from _without_run(day, self.adjust(marks), exercise, reason)
+        elif self.seed:
+            yield from details(day, self.adjust(run.marks), exercise, run)
+        elif found and found.submission.sha256 != marks.sha256:
+            yield from _without_run(day, self.adjust(marks), exercise, CHANGED_FILE)
+        elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
+            yield from _without_run(day, self.adjust(marks), exercise, CHANGED_COURSE)
+        else:
+            yield from details(day, self.adjust(marks), exercise, run)
+
+    def explain_path(self, path: Path, student: str) -> Iterator[str]:
+        """Grade the submissions in a file, folder or download, and yield lines that explain the marks."""
+        day, exercise = self.day, self.exercise
+        with start_server() as server, Reader() as reader:
+            found = find_submissions([path], day, reader, self.roster)
+            chosen = _choose([one.submission for one in found], path, student, self.roster)
+            grade_again = _start_grader(day, server, state_folder.secret(day.root))
+            for submission in chosen:
+                run = grade_again(submission, exercise, self.seed)
+                if exercise and run.marks.exercises:
+                    yield from details(day, self.adjust(run.marks), exercise, run)
+                else:
+                    yield from self._summarize(run.marks)
+                if run.marks.seed:  # there is none after an internal error
+                    yield f"\nTo repeat this run, add --seed {run.marks.seed}"
+
+    def _summarize(self, marks: SubmissionMarks) -> Iterator[str]:
+        """Summarise marks. The whole class is needed to match the roster's late hours and extensions to students."""
+        marks = self.adjust(marks)
+        *_, late = lateness.lateness_of_each([*self.class_, marks], self.day, self.roster)
+        return explain_text.summary(marks, late)
 
 
 def _start_grader(
@@ -138,36 +157,10 @@ def _start_grader(
     return partial(Run.of, Grader(day, server, secret))
 
 
-def _explain_path(
-    day: Day,
-    path: Path,
-    exercise: str,
-    class_roster: Roster,
-    student: str,
-    seed: str | None,
-    adjust: Adjust,
-    show: Show,
-) -> Iterator[str]:
-    with start_server() as server, Reader() as reader:
-        submissions = [
-            one.submission for one in find_submissions([path], day, reader, class_roster)
-        ]
-        chosen = _choose(submissions, path, student, class_roster)
-        grade_again = _start_grader(day, server, state_folder.secret(day.root))
-        for submission in chosen:
-            run = grade_again(submission, exercise, seed)
-            if exercise and run.marks.exercises:
-                yield from details(day, adjust(run.marks), exercise, run)
-            else:
-                yield from show(run.marks)
-            if run.marks.seed:  # there is none after an internal error
-                yield f"\nTo repeat this run, add --seed {run.marks.seed}"
-
-
 def _choose(
-    submissions: Sequence[Submission], path: Path, student: str, class_roster: Roster
+    submissions: Sequence[Submission], path: Path, student: str, roster: Roster
 ) -> list[Submission]:
-    found = lookup.find(student, submissions, class_roster) if student else list(submissions)
+    found = lookup.find(student, submissions, roster) if student else list(submissions)
     students = lookup.list_students(submissions)
     if not found:
         raise CourseError(

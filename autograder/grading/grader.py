@@ -73,23 +73,20 @@ class Grader:
     def grade(
         self,
         submission: Submission,
-        observe: Observer | None = None,
-        only: str = "",
         seed: str | None = None,
+        observe: Observer | None = None,
     ) -> SubmissionMarks:
-        """Grade a submission, or only one of its exercises.
+        """Grade a submission.
 
         Args:
-            observe: A function to call after each test in each run of each exercise.
-            only: The name of the exercise to grade, or "" for all exercises.
             seed: The seed for the inputs. By default, it is derived from the secret and the submission.
+            observe: A function to call after each test in each run of each exercise.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine.
             ServerLost: The fork server died several times in a row.
         """
         started = time.monotonic()
-        exercises = [e for e in self.day.exercises if only in ("", e.name)]
         seed = seed or seed_of(self.day.name, self._secret, submission)
         stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
@@ -102,25 +99,22 @@ class Grader:
                     notebook = slicer.slice_all()
                     problems += notebook.problems
                     code = _hash_graded(notebook)
-                    problems += [] if only else self._stand_in_copies.problems(notebook.slices)
+                    problems += self._stand_in_copies.problems(notebook.slices)
                     graded = [
                         self.exercises.grade_slice(
                             exercise, notebook.slices[exercise.name], settings
                         )
-                        for exercise in exercises
+                        for exercise in self.day.exercises
                     ]
-                    if not only:
-                        follow_up = FollowUp(self.exercises, slicer, settings, problems)
-                        graded = follow_up.grade_again(graded)
+                    follow_up = FollowUp(self.exercises, slicer, settings, problems)
+                    graded = follow_up.grade_again(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
-        if not only:
-            problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
+        problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
-        if not only:
-            problems += _nothing_attempted(self.day, graded)
-        max_points = exact_sum([exercise.credit for exercise in exercises])
+        problems += _nothing_attempted(self.day, graded)
+        max_points = exact_sum([exercise.credit for exercise in self.day.exercises])
         seconds = round(time.monotonic() - started, 3)
         shown = bounded(map(one_line, problems))
         return self._record(submission, seed, max_points, seconds, shown, marks, code)
@@ -134,7 +128,7 @@ class Grader:
             NoIsolation: The sandbox cannot be set up on this machine.
         """
         try:
-            return self.grade(submission, observe, seed=seed)
+            return self.grade(submission, seed, observe)
         except NoIsolation:
             raise
         except Exception as error:

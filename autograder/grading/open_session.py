@@ -55,8 +55,7 @@ def open_session(
         history = stack.enter_context(History(day.root, times)) if use_store else None
         if history:
             stack.enter_context(history.lock(day.name))
-        class_roster = roster_for(day)
-        session = Session(day, secret, executor, reader, history, class_roster, on_error)
+        session = Session(day, secret, executor, reader, history, roster_for(day), on_error)
         session.relabel()
         yield session
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 import torch
 
 from autograder.course.config import CourseError, Exercise
-from autograder.course.state_folder import computation_lock, open_cache, write_cache
+from autograder.course.state_folder import compute_once, open_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
@@ -107,9 +108,12 @@ class Recognizer:
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
             file = f"mistakes-{day.name}-{name}-{self._key.version}.pt"
-            learned = _read(day.root, file)
-            if learned is None:
-                learned = self._learn_once(exercise, file)
+            learned = compute_once(
+                day.root,
+                file,
+                partial(_read, day.root, file),
+                partial(self._learn_and_cache, exercise, file),
+            )
             self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
         return self._signatures[name]
 
@@ -117,16 +121,11 @@ class Recognizer:
         """Return the code of a known mistake, plus the solutions that it depends on."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
-    def _learn_once(self, exercise: Exercise, file: str) -> dict[str, Any]:
-        """Learn and cache the signatures. If another process is already learning them, wait for its result instead."""
-        root = self._key.day.root
-        with computation_lock(root, file):
-            learned = _read(root, file)
-            if learned is None:
-                data = _serialize(self._learn(exercise))
-                write_cache(root, file, data)
-                learned = torch.load(io.BytesIO(data), weights_only=True)
-            return learned
+    def _learn_and_cache(self, exercise: Exercise, file: str) -> dict[str, Any]:
+        data = _serialize(self._learn(exercise))
+        write_cache(self._key.day.root, file, data)
+        learned: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+        return learned
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
         # The result is cached, so a busy machine must not cause mistakes to be left out.

@@ -87,9 +87,9 @@ class Recorder:
         self.calls.append(call)
         return number, response, data
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         """Stop the process that runs the code."""
-        return self._process.stop()
+        self._process.stop()
 
 
 class _ModelObserver:

@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import select
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -221,13 +220,12 @@ class Server:
         """Return whether the server has exited."""
         return _has_ended(self._control.fileno(), select.POLLHUP)
 
-    def stop(self, number: int) -> int:
-        """Kill a process and everything that it started, without waiting for it to exit. Return -SIGKILL."""
+    def stop(self, number: int) -> None:
+        """Kill a process and everything that it started, without waiting for it to exit."""
         pidfd = self._running.pop(number, -1)
         if pidfd >= 0:
             os.close(pidfd)
             self._send(control.Stop(number, wait=False))
-        return -signal.SIGKILL
 
     def end(self, number: int) -> control.Stopped:
         """Kill a process, wait for it to exit, and return its exit code and CPU time.

@@ -29,7 +29,7 @@ REMEDY = {
 }
 SECONDS = 60.0
 # A probe's result: the attempted action, whether it was blocked, and what happened.
-Seen = tuple[str, bool, str]
+ProbeResult = tuple[str, bool, str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ def examine() -> list[Finding]:
 
 
 def _layer_findings(
-    layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
+    layer: str,
+    available: Sequence[str],
+    unwalled: dict[str, ProbeResult],
+    complete: dict[str, ProbeResult],
 ) -> list[Finding]:
     """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds if the layer is left out."""
     alone = _observe([layer])
@@ -85,7 +88,7 @@ def _layer_findings(
     return [*findings, Finding(layer, tried, seen, blocked and not without[name][1])]
 
 
-def _policy_findings(complete: dict[str, Seen]) -> list[Finding]:
+def _policy_findings(complete: dict[str, ProbeResult]) -> list[Finding]:
     from autograder.sandbox.walls.probes import ISOLATES
 
     return [
@@ -95,9 +98,9 @@ def _policy_findings(complete: dict[str, Seen]) -> list[Finding]:
     ]
 
 
-def _observe(layers: Sequence[str]) -> dict[str, Seen]:
+def _observe(layers: Sequence[str]) -> dict[str, ProbeResult]:
     code = "import sys; from autograder.sandbox.walls.probes import main; main(sys.argv[1:])"
-    found: dict[str, Seen] = _run(code, *layers)
+    found: dict[str, ProbeResult] = _run(code, *layers)
     return found
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from autograder.protocol.limits import Budget, Excess
-from autograder.sandbox.clock import Clock, own_queue_seconds
+from autograder.sandbox.clock import Clock, cpu_count, own_queue_seconds
 from autograder.sandbox.errors import LimitExceeded
 
 # Seconds between measurements. A call that finishes sooner is charged to the budget but not checked against the limits
@@ -32,7 +31,7 @@ class Meter:
         self._own_wait = own_queue_seconds()
         self._call = cpu_seconds, idle_seconds
         self._budget = budget
-        self._cores = os.cpu_count() or 1
+        self._cores = cpu_count()
         self._cpu = self._idle = 0.0  # seconds charged to the budget so far
         self._queued = self._own_wait  # the grader's run-queue time as of the last measurement
         self._waited = 0.0  # seconds that the grader had waited before `_since`

@@ -110,14 +110,8 @@ class Process:
                     raise m.WireError("the message is a request, but a response was expected")
                 self._send(number, *self._answer(response, data, reply))
                 self._charge_grader(started)
-        except LimitExceeded as error:
-            raise self._limit_exceeded(error.excess, line) from None
-        except m.WireError as error:
-            raise self._ended(
-                WorkerDied(0, f"the worker sent an invalid message: {error}")
-            ) from None
-        except OSError:
-            raise self._end_of_process(line) from None
+        except (LimitExceeded, m.WireError, OSError) as error:
+            raise self._explain(error, line) from None
         finally:
             self._meter.pause()
 
@@ -130,6 +124,14 @@ class Process:
         self.stop()
         self.end = self.end or why
         return self.end
+
+    def _explain(self, error: Exception, line: int) -> Exception:
+        """Stop the process after an error during a request, and return the error that explains why it ended."""
+        if isinstance(error, LimitExceeded):
+            return self._limit_exceeded(error.excess, line)
+        if isinstance(error, m.WireError):
+            return self._ended(WorkerDied(0, f"the worker sent an invalid message: {error}"))
+        return self._end_of_process(line)
 
     def _limit_exceeded(self, excess: Excess, line: int) -> Exception:
         if self.end is None and not self._server.serves(self._worker):
@@ -203,14 +205,14 @@ class Process:
             self._answering = False
             self._meter.resume()
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         """Kill the process. Do nothing if it has already been stopped."""
         if self._worker == 0:
-            return 0
+            return
         self._meter.close()
         worker, self._worker = self._worker, 0
         self._connection.close()
-        return self._server.stop(worker)
+        self._server.stop(worker)
 
 
 def _check_size(data: m.Data) -> None:

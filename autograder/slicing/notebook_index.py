@@ -39,6 +39,7 @@ class NotebookIndex:
         self.student = student
         self.n_given = len(given)
         self.exercises = exercises
+        self.released = released
         own = [
             without_main_guard(u) if u.main_only else u
             for u in student
@@ -46,14 +47,8 @@ class NotebookIndex:
         ]
         self.units = [*given, *own]
         given_names = {n for u in given for n in u.binds} - exercises
-        if wide_for:
-            replaceable = {n for u in given if u.is_replaceable for n in u.binds}
-            redefined = {n for u in own if u.source not in released for n in u.binds & replaceable}
-        else:
-            redefined = _redefined(own, given, student) if prefer_own else set()
-        self.preferred = given_names & redefined
+        self.preferred = given_names & self._redefinitions(own, given, prefer_own)
         self.given_names = given_names - self.preferred
-        self.released = released
         self.bound_elsewhere = {
             n
             for u in self.units
@@ -74,6 +69,24 @@ class NotebookIndex:
             for name, sources in u.made_from
             if not sources.isdisjoint(self.classes) and not u.runs_code
         }
+        self._index_binders()
+        self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
+        self.changers = self._index_changers()
+        self._bindings: dict[tuple[str, bool], Bindings] = {}
+        self._reads: dict[int, tuple[list[str], list[str]]] = {}
+        self._index_calls()
+
+    def _redefinitions(
+        self, own: Sequence[Unit], given: Sequence[Unit], prefer_own: bool
+    ) -> set[str]:
+        """Return the names for which the student's definitions replace the course's."""
+        if not self.wide_for:
+            return _redefined(own, given, self.student) if prefer_own else set()
+        replaceable = {n for u in given if u.is_replaceable for n in u.binds}
+        return {n for u in own if u.source not in self.released for n in u.binds & replaceable}
+
+    def _index_binders(self) -> None:
+        """Index the units that bind each name. `defined` contains the names that they define."""
         self.binders: dict[str, list[int]] = defaultdict(list)
         self.defined: set[str] = set()
         for position, unit in enumerate(self.units):
@@ -82,11 +95,6 @@ class NotebookIndex:
                     self.binders[name].append(position)
                     if name in unit.defines:
                         self.defined.add(name)
-        self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
-        self.changers = self._index_changers()
-        self._bindings: dict[tuple[str, bool], Bindings] = {}
-        self._reads: dict[int, tuple[list[str], list[str]]] = {}
-        self._index_calls()
 
     def _may_bind(self, position: int, name: str) -> bool:
         """Return whether a unit may define or change the object that a name refers to.

@@ -66,7 +66,7 @@ def prepare(data: bytes) -> None:
         course = msgspec.msgpack.decode(whole, type=ReleasedCourse)
         COURSES[part.course] = _prepared(course)
         for exercise in course.exercises:
-            is_unfilled(exercise.stub, exercise.stub)
+            is_unfilled(exercise.stub, exercise.stub)  # fill the cache
 
 
 def _prepared(course: ReleasedCourse) -> PreparedCourse:

@@ -31,6 +31,7 @@ from autograder.submissions.roster_entry import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import CELLS, Attack
+from tests.conftest import grade_one
 from tests.material import recipient
 
 
@@ -69,7 +70,7 @@ class Lab:
         """Submit an attack, and grade only the exercise that it targets."""
         self.grader.exercises.day = self._day_for(attack, not_allowed)
         self._prepare("" if not_allowed else attack.exercise)
-        return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
+        return grade_one(self.grader, self._handed_in(attack.source), attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
         """Prepare the server to slice the day's submissions. The exercise named by `allowing` may call any function."""
@@ -85,7 +86,7 @@ class Lab:
         """
         self.grader.exercises.day = self._day
         self._prepare()
-        marks = self.grader.grade(self._handed_in(self.finder), only="causal_mask")
+        marks = grade_one(self.grader, self._handed_in(self.finder), "causal_mask")
         self.descriptors = len(os.listdir("/proc/self/fd"))
         return marks.earned
 

@@ -21,7 +21,7 @@ from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
-from tests.conftest import grader_for, with_cells
+from tests.conftest import grade_one, grader_for, with_cells
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
         for one, names in zip(honest, HOSTILE, strict=True):
             for name in names:
                 cells = attack_cells(outside, named[name])
-                marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
+                marks = grade_one(beside, as_submission("eve", solution, cells), "causal_mask")
                 assert marks.points == 0, name
             assert without_seconds(beside.grade(one)) == alone[one.student], names
     assert outside.seen() == []
@@ -103,7 +103,7 @@ def test_exhausting_attacks_do_not_slow_the_grader(
         for one in day1.exercises
     ]
     timed = grader_for(replace(day1, exercises=tuple(quick)), grader.server)
-    timed.grade(quiet[0], only="causal_mask")
+    grade_one(timed, quiet[0], "causal_mask")
     monkeypatch.setattr(limits, "IDLE_FACTOR", 2)  # code that waits exhausts nothing
     beside_honest = lateness(timed, quiet)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -131,7 +131,8 @@ def lateness(grader: Grader, submissions: list[Submission]) -> float:
     timer.start()
     try:
         for submission in submissions:
-            assert grader.grade(submission, only="causal_mask").student == submission.student
+            marks = grade_one(grader, submission, "causal_mask")
+            assert marks.student == submission.student
     finally:
         done.set()
         timer.join()

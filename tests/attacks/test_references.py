@@ -34,7 +34,7 @@ from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from bench.processes import tree
 from tests.attacks.forwarding import body, graph, pairs, submission
-from tests.conftest import ROOT, SECRET, by_name
+from tests.conftest import ROOT, SECRET, by_name, grade_one
 from tests.fork_server import process_of
 
 pytestmark = pytest.mark.slow
@@ -226,7 +226,7 @@ def test_both_searches_find_planted_canaries(planted: Planted, planted_grader: G
     cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))
     with scan if IS_ROOT else contextlib.nullcontext():
         holding = dataclasses.replace(handed_in, cells=cells)
-        marks = planted_grader.grade(holding, only="causal_mask")
+        marks = grade_one(planted_grader, holding, "causal_mask")
     assert any(
         "traces of reference solutions" in test.message for test in marks.exercises[0].tests
     ), marks

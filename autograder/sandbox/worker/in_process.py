@@ -46,6 +46,5 @@ class LocalProcess:
         answer, payload = self._reply(question, _join(out))
         return answer, _join(payload)
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         """Do nothing, because there is no process to kill."""
-        return 0
