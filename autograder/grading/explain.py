@@ -17,7 +17,7 @@ from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain_text
 from autograder.grading.fork_server import start_server
-from autograder.marks import lookup
+from autograder.marks import lateness, lookup
 from autograder.marks.class_roster import roster_for
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
