@@ -218,7 +218,7 @@ def _deliver(
     Return a message for each page that could not be written because of an internal error.
 
     Raises:
-        FileError: A file cannot be written. The marks are printed nevertheless.
+        FileError: A file cannot be written. The marks are printed anyway.
     """
     pages: list[Path] = []
     problems: list[str] = []

@@ -161,7 +161,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 
 
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
-    """Print each exercise that has manual points or a comment, with the student's total points."""
+    """Print each exercise that has manual points or a manual comment, and the student's total points."""
     from autograder.marks import overrides
     from autograder.marks.adjustments import describe
 

@@ -14,7 +14,7 @@ from autograder.course.output_files import write_atomically
 
 @contextlib.contextmanager
 def including(root: Path, day: str, include: Include) -> Iterator[Course]:
-    """Set a day's `include` and yield the course. If the block raises an exception, restore the file.
+    """Set a day's `include` setting and yield the course. If the block raises an exception, restore the file.
 
     Grading also reads `include`, so only the released exercises are graded.
 

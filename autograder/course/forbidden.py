@@ -16,8 +16,8 @@ from autograder.course.tables import Tables
 class ForbiddenNames:
     """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
-    Operators without a namespace are in `aten`, and `operator(option)` forbids only that option of a composite operator. A name
-    is forbidden if it belongs to one of `LIBRARIES`, to a library that contains one of the `attributes`, or to Python's builtins.
+    Operators without a namespace are in `aten`, and `operator(option)` forbids only that option of a composite operator. The
+    `names` are forbidden in Python's builtins, in `LIBRARIES` and in the libraries that contain the `attributes`.
     """
 
     names: tuple[str, ...]

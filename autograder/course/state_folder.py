@@ -54,7 +54,8 @@ def course_folder(root: Path) -> Path:
 def secret(root: Path) -> bytes:
     """Return the secret from which each submission's random seed is derived.
 
-    The secret is the value of `AUTOGRADER_SECRET`, or else the content of a file (mode 0600) that is created on first use.
+    The secret is the value of `AUTOGRADER_SECRET`. If this is not set, it is the content of a file (mode 0600) that is created
+    on first use.
 
     Raises:
         FileError: The file is empty, or it cannot be read or created.
@@ -109,8 +110,8 @@ def read_json_cache(root: Path, name: str, kind: type[T]) -> T | None:
 def write_cache(root: Path, name: str, data: bytes) -> None:
     """Cache data that can be recomputed. Do nothing if the folder is not writable.
 
-    If the name contains a version, keep only the `KEPT_VERSIONS` newest files of its kind. Each change to a course creates
-    a new version.
+    If the name contains a version, keep only the `KEPT_VERSIONS` newest versions of the file. Each change to a course
+    creates a new version.
     """
     with contextlib.suppress(FileError, OSError):
         folder = course_folder(root)

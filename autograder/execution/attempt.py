@@ -32,7 +32,7 @@ class Outcome:
     """The result of one test.
 
     If `compared` is set, the message may reveal expected values. If the code raised a built-in exception, `origin` contains
-    only its type and place. If the test itself raised an exception, `test_line` is the place in the test's file.
+    only its type and location. If the test itself raised an exception, `test_line` is the location in the test's file.
     """
 
     passed: bool

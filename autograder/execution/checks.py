@@ -201,7 +201,7 @@ def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> No
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that `call`, given inputs on the device `meta`, used here instead of a GPU, returns a tensor on that device."""
+    """Check that `call`, whose inputs are on the device `meta`, returns a tensor on that device. `meta` stands in for a GPU."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:

@@ -117,7 +117,7 @@ class ReferenceProcess:
             return m.Reply(m.Data(None, []), str(error), "TypeError"), Outgoing()
 
     def gradients(self, question: m.AskBackward, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Compute the gradients of an earlier call in the worker that runs the reference solutions.
+        """Ask the worker that runs the reference solutions for the gradients of an earlier call.
 
         Raises:
             WireError: The call was never made.

@@ -38,7 +38,7 @@ REQUIRED = (
 def grade_import(rows: Sequence[Row], day: Day) -> tuple[str, list[str]]:
     """Return a file for Moodle's “Import grades”, and a note about students whom Moodle cannot identify.
 
-    Moodle identifies students by ID number or email address. A participant number from a worksheet is neither.
+    Moodle identifies students by ID number or email address, not by the participant number in a worksheet.
     """
     participants = {participant(row) for row in rows} - {""}
     unknown = []

@@ -34,9 +34,9 @@ def store(day: Day, file: Path) -> tuple[str, list[str]]:
 def add(
     day: Day, file: Path, class_: Iterable[SubmissionMarks]
 ) -> tuple[list[SubmissionMarks], str, list[str]]:
-    """Return the class with the worksheet's times for files without a time, and a message and notes as `store` does.
+    """Add the worksheet's times to files without a time, but do not store them.
 
-    Nothing is stored.
+    Return the class with these times, and the same message and notes as `store`.
 
     Raises:
         CourseError: The file is not a worksheet.

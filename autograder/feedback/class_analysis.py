@@ -233,7 +233,7 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return the Pearson correlation of x and y, or None if there are fewer than three values or x or y is constant."""
+    """Return the Pearson correlation of x and y, or None if there are fewer than three values, or if x or y is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)

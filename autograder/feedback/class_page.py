@@ -58,7 +58,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a text cell, so that a spreadsheet displays it unchanged, even if it is a name such as "+1"."""
+    """Escape a text cell so that a spreadsheet displays it unchanged, even if it looks like a number, such as "+1"."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 

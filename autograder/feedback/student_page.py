@@ -31,7 +31,7 @@ DEVICE = re.compile(r"^(con|prn|aux|nul|(?:com|lpt)\d)(?=\.|$)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Recipient:
-    """The recipient of a page: the name in its heading, the file name, the marks, how late the submission was, and the id."""
+    """A student who gets a feedback page. `name` is for the page's heading, and `label` is for its file name."""
 
     name: str
     label: str

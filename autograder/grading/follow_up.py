@@ -147,7 +147,7 @@ class FollowUp:
 
 
 def _record(settings: RunSettings, messages: list[str]) -> RunSettings:
-    """Return settings that also append the message of each test, or "" if it passed, to `messages`."""
+    """Return settings that also append each test's message to `messages`, or "" if the test passed."""
 
     def observe(replaced: Sequence[str], test: Test, message: str, student: Student | None) -> None:
         messages.append(message)

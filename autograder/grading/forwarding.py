@@ -61,7 +61,7 @@ class Forwarding:
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
-        """Return the tests that `exercise` passes by only forwarding its arguments to `other`'s reference solution."""
+        """Return the tests that `exercise` passes if it only forwards its arguments to `other`'s reference solution."""
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))

@@ -1,7 +1,7 @@
 """Grade submissions in a pool process. Entry points: `start`, `isolation` and `grade`.
 
 Unless this process was forked from a process that had already imported the grader, starting the fork server is the slowest
-step. This module therefore imports little else before the fork server starts.
+step. This module therefore imports as little as possible until the fork server has started.
 """
 
 from __future__ import annotations

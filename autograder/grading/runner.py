@@ -24,7 +24,8 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 class RunSettings:
     """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
 
-    A run with low limits ends at the first timeout or crash in a test.
+    If `has_low_limits` is set, each call gets at most two CPU seconds, and the run ends at the first timeout or crash in a
+    test.
     """
 
     seed: str
@@ -42,7 +43,7 @@ class Runner:
         self._lock = RunLock(key.day.root)
 
     def attempt(self, exercise: Exercise, source: Source, settings: RunSettings) -> Attempt:
-        """Return a new attempt, which the caller must stop."""
+        """Return a new `Attempt` to run the exercise's tests. The caller must stop it."""
         if not settings.has_low_limits:
             return Attempt(
                 self.server, exercise, source, settings.seed, settings.budget, self._lock

@@ -117,9 +117,10 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _same_results(
     original: GradedExercise, best: GradedExercise, sentences: Mapping[str, str]
 ) -> bool:
-    """Return whether every test has the same result and message in both runs. Messages contain examples of wrong values.
+    """Return whether every test has the same result and message in both runs.
 
-    Places are ignored: an exception inside a reference solution is attributed to the line that called it.
+    Messages are compared because they include examples of wrong values. Locations in messages are ignored, because an
+    exception inside a reference solution is attributed to the line that called it.
     """
     before = [_without_place(test.message) for test in original.marks.tests]
     after = [
@@ -181,6 +182,6 @@ def _with_addition(test: TestMarks, text: str, sentence: str) -> TestMarks:
 
 
 def _is_from_stub(message: str, unfilled: Collection[str]) -> bool:
-    """Return whether a message is about an exception raised because one of these exercises is a stub or not defined."""
+    """Return whether a message is about an exception raised because one of these exercises is a stub or undefined."""
     found = STUB_ERROR.search(message)
     return found is not None and found[1] in unfilled

@@ -92,7 +92,10 @@ def demonstration() -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting(result: str, look: str = "") -> Iterator[None]:
-    """If the code raises an error, report what it should do. Add advice on this kind of error or, if there is none, `look`."""
+    """If the code raises an error, fail with a message that starts with `result`, a description of the correct result.
+
+    The message ends with advice on this kind of error. If there is no advice, it ends with the hint `look` instead.
+    """
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Explain common Python and PyTorch errors in plain words. Entry point: `advice`. The grader's pages use it as well."""
+"""Explain common Python and PyTorch errors in plain words. Entry point: `advice`. Feedback pages also use it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Make the checks and their helpers work even if the notebook redefines a name that they use, such as `sum` or `results`.
 
-Student code keeps its own definitions: `from torch import *`, for example, redefines `float` on purpose.
+Student code keeps its own definitions, for example the `float` that `from torch import *` defines.
 """
 
 from __future__ import annotations

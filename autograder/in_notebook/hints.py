@@ -20,7 +20,7 @@ OUTPUTS: dict[str, Any] = {}
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the hint for the known mistake with the same results as the code, or "" unless exactly one mistake matches."""
+    """Return a hint if the code has the same results as exactly one known mistake. Otherwise, return ""."""
     with ignoring_errors():  # hints are optional: the check's message is always shown
         known = OUTPUTS[exercise]
         return explain(observe(exercise, check, known["methods"]), known)
@@ -28,7 +28,7 @@ def find_mistake(exercise: str, check: Any) -> str:
 
 
 def explain(seen: list[list[Any]], known: dict[str, Any]) -> str:
-    """Return the hint for the known mistake with these results, or "" unless exactly one mistake matches."""
+    """Return a hint if exactly one known mistake has these results. Otherwise, return ""."""
     correct = results(known, known["correct"])
     mistakes = [(str(hint), results(known, numbers)) for hint, numbers in known["mistakes"]]
     exact = {hint for hint, wrong in mistakes if are_alike(seen, wrong)}
@@ -44,9 +44,9 @@ def results(known: dict[str, Any], numbers: list[list[int]]) -> list[list[Any]]:
 def _alike_if_run(seen: list[list[Any]], wrong: list[list[Any]], correct: list[list[Any]]) -> bool:
     """Return whether results match a mistake up to the first error. Later results may differ if part of the code is unfinished.
 
-    In each of the check's statements, calls are compared until one raises an error that the solution does not raise.
-    The check reports the first such error, so the mistake must change an earlier result or raise an error in the same
-    call.
+    In each statement of the check, calls are compared until the student's code raises an error that the solution does not
+    raise. The check reports the first of these errors. The mistake must therefore change an earlier result, or raise an
+    error in the same call.
     """
     noticed = False
     for statement in zip(seen, wrong, correct, strict=True):

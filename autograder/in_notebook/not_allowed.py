@@ -16,7 +16,7 @@ NOT_ALLOWED: dict[str, frozenset[str]] = {}  # exercise → names of functions a
 
 
 def not_allowed(exercise: str) -> list[str]:
-    """Return the forbidden names that the student's code for an exercise mentions, directly or in its own helpers."""
+    """Return the forbidden names that the student's code for an exercise mentions, directly or in helper functions."""
     with ignoring_errors():  # errors here must not affect the check
         return sorted(NOT_ALLOWED.get(exercise, frozenset()) & _names_read(exercise))
     return []

@@ -79,7 +79,7 @@ class Adjustments:
 
 
 def _no_marks(one: StudentOverride) -> str:
-    """Return why no marks match an override. A student on the roster may have marks under a different id."""
+    """Return a note about an override that matches no marks. Add advice if the student may have marks under a different id."""
     if one.key == one.student:
         return f"there is no submission from {one.student}"
     return (
@@ -139,7 +139,7 @@ def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
 
 
 def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
-    """Remove points and comments that came from nbgrader's gradebook, so that the marks can be copied into it."""
+    """Remove points and comments that came from nbgrader's gradebook, so that the marks can be copied back into it."""
     exercises = [
         replace(e, points=e.override.graded, override=None)
         if e.override and e.override.by == FORMGRADER

@@ -27,7 +27,7 @@ def choice_notes(
 
 
 def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
-    """Yield a note if the student has other submissions besides the one that counts, which is in `row`."""
+    """Yield a note if the student has submissions that do not count. `row` contains the submission that counts."""
     assert row.marks is not None
     others = list(others)
     paths = {marks.path for marks in others} - {row.marks.path}

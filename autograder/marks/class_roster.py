@@ -11,7 +11,7 @@ from autograder.submissions.roster import Roster
 
 
 def roster_for(day: Day, file: Path | None = None) -> Roster:
-    """Load the given roster file, or the course's own by default. The participant numbers come from Moodle's worksheet.
+    """Load a roster file (default: the course's own), and add the participant numbers from Moodle's worksheet.
 
     Raises:
         CourseError: The file cannot be read or has an invalid line.

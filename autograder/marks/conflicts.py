@@ -18,7 +18,7 @@ People = dict[Identity, str]  # a label for each person
 
 
 def identity(marks: SubmissionMarks, source: HandedIn, person: Person) -> Identity | None:
-    """Return what distinguishes a person from others with the same name, or None if nothing does.
+    """Return an identity that distinguishes people with the same name, or None if the platform provides no id or number.
 
     Moodle's participant numbers differ between assignments, and Gradescope's folder names differ between downloads.
     """
@@ -43,7 +43,7 @@ def are_two_people(one: Identity | None, other: Identity | None) -> bool:
 
 
 def handed_in(marks: SubmissionMarks, roster: Roster) -> HandedIn:
-    """Return who submitted the work according to the platform. The roster is used only to resolve ambiguous file names."""
+    """Return who made the submission, according to the platform. Use the roster only to resolve ambiguous file names."""
     source = marks.handed_in or HandedIn((Person(marks.student),))
     return roster.read(source.without_roster())
 

@@ -97,7 +97,7 @@ def _put_for(
 
 
 def _other_label(marks: SubmissionMarks, other: SubmissionMarks, student: str) -> str:
-    """Return the platform's label for the student with these marks, or "" if `other` may belong to the same person."""
+    """Return the platform's label for the student with these marks, or "" if `other` may be the same person's marks."""
     mine, theirs = _person(marks, student), _person(other, student)
     if not mine or not theirs or mine[1] == student:
         return ""

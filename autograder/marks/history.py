@@ -131,7 +131,7 @@ class History:
             ]
 
     def codes(self, day: str) -> list[tuple[str, str]]:
-        """Return each submission's students and the hash of its code, or "" if nothing was attempted.
+        """Return each submission's students and code hash. The hash is "" if nothing was attempted.
 
         Raises:
             FileError: The store cannot be read.
@@ -140,9 +140,9 @@ class History:
             return current_marks.codes(self._database, day)
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        """Return the stored marks with this basis, or None if there are none.
+        """Return the latest stored marks with this `Basis`, or None if there are none.
 
-        The marks are relabelled with the path and students of `submission`.
+        Their path, students and file hash are replaced with those of `submission`.
 
         Raises:
             FileError: The store cannot be read.

@@ -83,9 +83,9 @@ def find_stored(text: str, stored: Sequence[T], day: Day, roster: Roster) -> T:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the submission's students with this id or email address, or else those of students with this name.
+    """Return the labels of the submission's students who have this id or email address.
 
-    If no student matches, return all labels.
+    If there are none, return the labels of its students with this name or, if no student matches, all labels.
     """
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
@@ -107,14 +107,14 @@ def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
 
 
 def list_students(class_: Sequence[HasStudent]) -> str:
-    """Return the students' names, with ids where several students have the same name."""
+    """Return the students' labels, separated by commas. A long list ends in "and 3 others"."""
     found = list(dict.fromkeys(map(label, class_)))
     more = f" and {len(found) - MAX_LISTED} others" if len(found) > MAX_LISTED else ""
     return ", ".join(found[:MAX_LISTED]) + more
 
 
 def label(item: HasStudent) -> str:
-    """Return the student's name, followed by the platform's id if there is one."""
+    """Return the labels of a submission's students, separated by commas."""
     return ", ".join(labels(item.student, item.handed_in))
 
 

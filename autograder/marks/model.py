@@ -189,8 +189,7 @@ def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
 
 
 class CompressedMarks(Sequence[SubmissionMarks]):
-    """A sequence of marks. Items are stored compressed, which takes a tenth of the memory, and decompressed on
-    access."""
+    """A sequence of marks. Items are stored compressed, in a tenth of the memory, and decompressed on access."""
 
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
         self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]

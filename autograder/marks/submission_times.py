@@ -72,12 +72,12 @@ class SubmissionTimes:
         return None if is_of_another else time
 
     def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
-        """Return `source` with the stored submission time of the file with this hash. The worksheet is ignored."""
+        """Return `source` with the submission time stored for the file with the hash `sha256`, ignoring the worksheet."""
         return SubmissionTimes({}, self.of_files, self.zone).added_to(source, sha256)
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
-    """Return a local time with its offset in a time zone. If it occurs twice because clocks go back, use the first occurrence."""
+    """Attach a time zone's UTC offset to a local time. If the time occurs twice because clocks go back, use the first."""
     time = local.replace(tzinfo=zone, fold=0)
     return time.replace(tzinfo=timezone(time.utcoffset() or timedelta()))
 

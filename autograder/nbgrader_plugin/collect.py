@@ -75,9 +75,9 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         return record
 
     def _sort_by_timestamp(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Sort folders with a student's name, newest first, but put folders that belong to other accounts last.
+        """Sort the folders named after a student, newest first, but put folders owned by other accounts last.
 
-        nbgrader warns if it collects such a folder.
+        nbgrader warns if it collects a folder that the student does not own.
         """
         newest: list[dict[str, Any]] = super()._sort_by_timestamp(records)
         return sorted(newest, key=self._belongs_to_another_account)

@@ -14,7 +14,7 @@ LONG_NUMBER = re.compile(r"(?<=,)-?\d+\.\d{3,}(?:e-?\d+)?(?=,|$)", re.MULTILINE)
 
 
 class RoundedExport(CsvExportPlugin):  # type: ignore[misc]
-    """nbgrader's own export, with rounding to avoid floating-point sums such as 43.839999999999996."""
+    """A version of nbgrader's export that rounds numbers, to avoid floating-point sums such as 43.839999999999996."""
 
     def export(self, gradebook: Gradebook) -> None:
         """Write the exported file with numbers rounded to two decimal places."""

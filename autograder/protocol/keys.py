@@ -57,7 +57,7 @@ def _length(key: Key) -> int:
 
 
 def check_keys(keys: Sequence[Key]) -> None:
-    """Check a dict's keys before it is built.
+    """Check a dict's keys before the dict is built.
 
     Raises:
         WireError: A key is too long, or many keys have the same hash.

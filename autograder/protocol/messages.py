@@ -293,7 +293,7 @@ class Numbered(msgspec.Struct, frozen=True):
 
 
 class NumberedResponse(msgspec.Struct, frozen=True):
-    """A response with its request's number."""
+    """A response with the number of its request."""
 
     number: int
     response: Response

@@ -166,7 +166,7 @@ def _flatten(
 
 
 def _extend(path: str, name: str) -> str:
-    """Append a name to a path. If the path gets too long, replace it with a hash, because all nested paths repeat it."""
+    """Append a name to a path. If the path gets too long, replace it with a hash, because it is part of every nested path."""
     longer = f"{path}.{name}"
     if len(longer) <= MAX_PATH:
         return longer

@@ -78,8 +78,10 @@ def make_signature(
 
 
 def _is_large(key: str, value: Observation) -> bool:
-    """Return whether a result is large enough that two random results are never equal by chance. Return False for
-    parameters."""
+    """Return whether a result is so large that two random results are never equal by chance.
+
+    Always return False for parameters.
+    """
     if not isinstance(value, Tensor) or key.endswith(PARAMETER):
         return False
     return value.is_floating_point() and value.numel() >= MIN_RANDOM
@@ -105,8 +107,8 @@ def find_match(
     """Return the known mistake that matches the failed tests and observations, or None if there is no unique match.
 
     If several mistakes match, use the tie-breakers. If none match, look for a mistake plus one additional fault. `again`
-    contains observations of the same code with different random numbers: results that are random for a mistake must
-    then differ from those in `seen`.
+    contains observations of the same code with different random numbers. If it is given, results that are random for a
+    mistake must differ between `seen` and `again`.
     """
     if again is not None:
         signatures = {

@@ -101,7 +101,7 @@ def _any(*values: Any) -> Any:
 
 
 def _equal(x: Any, y: Any) -> Any:
-    """Return whether two sizes or shapes are equal. A tuple may equal a list."""
+    """Return whether two sizes or shapes are equal. A tuple and a list with equal items are equal."""
     if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
         return len(x) == len(y) and _all(True, *map(_equal, x, y))
     return x == y

@@ -1,8 +1,8 @@
 """Launch fork servers. Entry points: `launch`, and `STANDBY` for a server launched before it is needed.
 
 A fork server takes longer to start and needs more memory than any other part of a command. `autograder grade` therefore
-launches one before its own imports and gives each of its processes a duplicate of the server. If no server is on standby,
-or if it was killed, each process launches its own server.
+launches one before its own imports and gives each of its processes a duplicate of the server. If no standby
+server is running, each process launches its own server.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def _keep_compiling_parts(block: str) -> str:
 
 
 def _blank(source: str) -> str:
-    """Return as many empty lines as the source has."""
+    """Return as many line breaks as the source contains."""
     return "\n" * source.count("\n")
 
 

@@ -189,7 +189,7 @@ class NotebookIndex:
         return changers
 
     def _extended_by(self, unit: Unit) -> Iterator[str]:
-        """Yield the classes in the notebook to which a unit adds methods."""
+        """Yield the notebook's classes that a unit adds methods to."""
         for extension in unit.extends:
             if extension.attached and extension.attached not in self.functions:
                 continue
@@ -251,7 +251,7 @@ class NotebookIndex:
 
 
 def _is_made_from(unit: Unit, name: str, own: Collection[str]) -> bool:
-    """Return whether a unit binds a name to one of these definitions or to a value made from one, as in `f = cache(g)`."""
+    """Return whether a unit binds a name to one of these definitions or to a value made from one, such as `cache(g)`."""
     return any(target == name and not sources.isdisjoint(own) for target, sources in unit.made_from)
 
 

@@ -92,7 +92,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
     """Return the units that the course provides: imports, constants, and functions that are not exercises.
 
     Classes mentioned in a stub are always needed, because the exercise takes instances of them as arguments. Imports
-    between chapters are dropped, because the notebook contains all chapters.
+    of other chapters are dropped, because the notebook contains all chapters.
     """
     named = {
         name

@@ -14,7 +14,7 @@ LONG = 20_000  # maximum characters in a compared statement; the course's statem
 
 
 def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:
-    """Return whether two units bind or change the name in the same way."""
+    """Return whether `other` binds or changes `name` in every way that `unit` does."""
     if unit.source == other.source:
         return True
     if len(unit.source) > LONG:

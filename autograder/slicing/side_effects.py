@@ -102,11 +102,10 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return what a call changes, as a pair.
+    """Return a pair that describes what a call changes.
 
     The first item is the name of the call's first argument, or None if the call does not change this argument. The second
-    is the name of the called method, or "" if the call does not change the
-    object it is called on.
+    is the name of the called method, or "" if the call does not change the object it is called on.
     """
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))

@@ -192,7 +192,7 @@ class Slicer:
     def _slices(
         self, process: ReaderProcess, answer: Slices, exercises: Sequence[str]
     ) -> dict[str, Slice]:
-        """Check that an answer contains valid slices for exactly the given exercises. Return the slices keyed by exercise."""
+        """Check that a response contains valid slices for exactly the given exercises. Return the slices keyed by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
             raise process.reject()
         found = {}

@@ -67,7 +67,7 @@ def is_archive(name: str, beginning: bytes) -> bool:
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """The maximum number of entries, total size of all members in bytes, and compression ratio."""
+    """An archive's limits: the number of entries, the total size of all members in bytes, and the compression ratio."""
 
     entries: int
     total: float

@@ -57,7 +57,7 @@ _TYPED = msgspec.json.Decoder(_Notebook)
 
 
 def parse_strict(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
-    """Return the cells of a well-formed notebook, or None if `data` is not a well-formed notebook."""
+    """Return the cells of a notebook, or None if `data` is not a well-formed notebook."""
     try:
         found = _TYPED.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):

@@ -95,7 +95,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     """Return a student's files in the outermost folder that contains gradable files, or all files if they are from a platform.
 
-    Otherwise, another student could replace this student's work with files of the same name in an inner folder.
+    Files in inner folders are left out, because another student may have created them under this student's name.
     """
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files

@@ -86,7 +86,7 @@ def canvas_matches(name: str) -> list[re.Match[str]]:
 
 
 def _is_canvas_name(name: str) -> bool:
-    """Return whether Canvas could have generated this name: lower case, with only letters, marks, digits and underscores."""
+    """Return whether Canvas could have generated this name: only lower-case letters, combining marks, digits and underscores."""
     is_word = all(c.isalnum() or unicodedata.category(c)[0] == "M" or c == "_" for c in name)
     return is_word and name == name.lower()
 

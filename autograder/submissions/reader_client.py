@@ -163,7 +163,7 @@ class ArchiveListing:
 
 
 def _are_inside(files: Sequence[m.File] | Sequence[m.ListedFile]) -> bool:
-    """Return whether all places are within the submission. A place outside it could be the path of another student's file."""
+    """Return whether all paths are within the submission. A path outside it could lead to another student's file."""
     return not any(".." in each.place.split("/") for each in files)
 
 

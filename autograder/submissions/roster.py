@@ -50,11 +50,11 @@ class Roster:
     ) -> Entry | None:
         """Find a person on the roster by id, email, `label` or participant number. If none of these match, use the full name.
 
-        If only a folder's name identifies the person, that name is also compared with ids and names in nbgrader. Names from
-        a platform (with a `participant` number or `has_own_name`) are compared only with full names, because students
-        choose them.
+        If only a folder's name identifies the person, that name is also compared with ids and nbgrader names. Names from
+        a platform (if `participant` or `has_own_name` is set) are compared only with full names, because students choose
+        them.
 
-        Returns None if no student matches, if several students have the same name, or if the id and name do not match.
+        Return None if no student matches, if several students have the same name, or if the id and name do not match.
         """
         by_key = self.find_by_key(person, label, participant, has_own_name)
         by_name = self._namesakes(person)
@@ -171,7 +171,7 @@ class Roster:
 
     @cached_property
     def _by_only_name(self) -> Mapping[str, Sequence[Entry]]:
-        """Map the user names in the `student` column to the rows that contain no other name, id or email address."""
+        """Map user names in the `student` column to rows whose id, name and email are empty."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             if USER_NAME.fullmatch(entry.student) and not (entry.id or entry.name or entry.email):

@@ -16,7 +16,7 @@ MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
-    """Return the cells of a script, or one cell if it has no cell markers. Raises Unreadable for empty or long scripts."""
+    """Return a script's cells, or one cell if it has no cell markers. Raises Unreadable if the script is empty or too long."""
     if not text.strip():
         raise Unreadable(EMPTY_FILE)
     if len(text) > MAX_SCRIPT:

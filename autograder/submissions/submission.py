@@ -61,7 +61,7 @@ def read_submissions(
 ) -> Iterator[Submission]:
     """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive.
 
-    Before the first submission in a folder or archive is read, `on_listed` is called with the `handed_in` of every submission.
+    Before the first submission in a folder or archive is read, `on_listed` is called with every submission's `handed_in`.
     """
     for path in paths:
         yield from _PathReader(path, day, reader, on_listed).submissions()

@@ -1,4 +1,4 @@
-"""Use Landlock to let a process open only listed paths, and to block TCP and signals to outside processes.
+"""Use Landlock to let a process open only listed paths, and to block TCP and signals to processes outside the sandbox.
 
 Landlock does not require privileges or namespaces. It does not restrict UDP or file metadata (a path's existence, mode
 and timestamps). Namespaces and seccomp restrict those. Entry points: `rule`, `readable` and `restrict`.

@@ -36,7 +36,7 @@ def keep_capabilities(*keep: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Prevent programs executed later from gaining privileges. Only root may use seccomp and Landlock without this."""
+    """Prevent programs executed later from gaining privileges. Without this, only root may use seccomp and Landlock."""
     syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 

@@ -55,7 +55,7 @@ def optimize_unchanged(*_: Any, **__: Any) -> Callable[[Any], Any]:
 
 
 def _use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Do the same as torch's function, but without importing the compiler, because the import takes a second."""
+    """Do the same as torch's function of this name, but without importing the compiler, which takes a second."""
     torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
 
 

@@ -71,7 +71,7 @@ class Proxies:
         return model
 
     def modes(self) -> list[tuple[int, bool, bool]]:
-        """Return, for each model, its id and whether the model and its submodules are in training mode."""
+        """Return each model's id, whether it is in training mode, and whether any of its submodules is."""
         return [
             (id_, model.training, any(map(_in_training, model.children())))
             for id_, model in self._models.items()
