@@ -54,7 +54,8 @@ def course_folder(root: Path) -> Path:
 def secret(root: Path) -> bytes:
     """Return the secret from which each submission's random seed is derived.
 
-    The secret is the value of `AUTOGRADER_SECRET`, or else the content of a file (mode 0600) that is created on first use.
+    The secret is the value of `AUTOGRADER_SECRET` or, if it is not set, the content of a file (mode 0600)
+    that is created on first use.
 
     Raises:
         FileError: The file is empty, or it cannot be read or created.

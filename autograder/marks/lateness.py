@@ -41,7 +41,7 @@ def is_on_time(marks: SubmissionMarks) -> bool:
 
 
 def notes(rows: Sequence[Row], day: Day) -> Iterator[str]:
-    """Yield a note if lateness costs nothing, and one about submissions whose times are unknown."""
+    """Yield a note if lateness costs nothing, and a note about submissions whose times are unknown."""
     is_any_late = any(row.late.days and row.points is not None for row in rows)
     if is_any_late and not day.late.per_cent_a_day:
         yield f"lateness costs nothing, because grading.toml sets no late policy for {day.name}"

@@ -251,7 +251,7 @@ class NotebookIndex:
 
 
 def _is_made_from(unit: Unit, name: str, own: Collection[str]) -> bool:
-    """Return whether a unit binds a name to one of these definitions or to a value made from one, as in `f = cache(g)`."""
+    """Return whether a unit binds a name to one of these definitions or to a value made from one, such as `f = cache(g)`."""
     return any(target == name and not sources.isdisjoint(own) for target, sources in unit.made_from)
 
 
