@@ -12,7 +12,7 @@ _interrupts: list[int] = []  # the signals that stopped the command
 
 
 def main() -> None:
-    """Run a command. If it grades, first start the two slowest steps: launching the fork server and importing the grader."""
+    """Run a command. Before grading, start the two slowest steps: launching the fork server and importing the grader."""
     from autograder.sandbox.launch import STANDBY
 
     for stream in (sys.stdout, sys.stderr):

@@ -295,7 +295,7 @@ def test_every_known_mistake_has_a_unique_signature(
     assert all(one.failed_tests for one in known.values())
     found = {}
     for name, one in known.items():
-        # As in grading, there is a second run, in which only random results differ.
+        # As when grading, there is a second run, in which only random results differ.
         again = {key: seen for key, seen in one.observations.items() if key not in one.random}
         found[name] = find_match(known, one.failed_tests, one.observations, again)
     assert found == {name: name for name in known}

@@ -115,7 +115,7 @@ class Day:
         """Check that students fill in an exercise with this name.
 
         Raises:
-            CourseError: There is no such exercise.
+            CourseError: None of the exercises that students fill in has this name.
         """
         for exercise in self.exercises:
             if name in exercise.renamed_from:

@@ -21,7 +21,7 @@ def course_version(day: Day) -> str:
     In addition to what `fingerprint` covers, this includes the code that students received, because the grader
     distinguishes it from code that they wrote.
 
-    Raises CourseError as `fingerprint` does.
+    Raises CourseError in the same cases as `fingerprint`, or if the stand-ins cannot be read.
     """
     try:
         stand_ins = day.stand_ins.read_bytes() if day.stand_ins.is_file() else b""

@@ -31,7 +31,7 @@ class ForbiddenNames:
 
     @property
     def options(self) -> frozenset[str]:
-        """Return the options of operators that are forbidden."""
+        """Return the forbidden options of composite operators."""
         found = (name.partition("(")[2] for name in self.operators)
         return frozenset(option.rstrip(")") for option in found if option)
 

@@ -240,7 +240,7 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
 
 
 def redrawn(seen: Any, earlier: Tensor) -> None:
-    """Check that two training-mode calls with the same arguments drop different values. They returned `earlier` and `seen`."""
+    """Check that `earlier` and `seen`, the results of two training-mode calls with the same arguments, differ."""
     assert not torch.equal(shaped(seen, earlier.shape).to(earlier.dtype), earlier), (
         "in training mode, every call should drop different values, but two calls give the same result; "
         "does your code set a seed?"

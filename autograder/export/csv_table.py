@@ -17,7 +17,7 @@ from autograder.submissions.roster_file import guess_delimiter
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file from another system: its column names, rows and delimiter. Error messages describe it as `kind`."""
+    """A CSV file from another system: its column names, rows and delimiter. `kind` describes it in error messages."""
 
     file: Path
     kind: str

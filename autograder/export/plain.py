@@ -48,7 +48,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
 
 
 def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
-    """Return a table with the same columns as `nbgrader export`. As in nbgrader, a missing submission gets 0 points.
+    """Return a table with the same columns as `nbgrader export`. Like nbgrader, give a missing submission 0 points.
 
     A submission that could not be graded gets no score.
     """

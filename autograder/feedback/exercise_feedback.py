@@ -75,7 +75,7 @@ class ExerciseFeedback:
 
     @property
     def own_versions(self) -> str:
-        """Return the names of the exercises that the grader replaced after a first run with the student's own code."""
+        """Return the names of the exercises that the student attempted, but that reference solutions replaced."""
         return list_names([name for name in self.reference_for if name not in self.unattempted])
 
     @property
@@ -285,7 +285,7 @@ def as_html(exercise: ExerciseFeedback) -> str:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Put names in backticks and join them, as in "`a`, `b` and `c`". A long list ends in "and 3 others"."""
+    """Put names in backticks and join them, for example "`a`, `b` and `c`". A long list ends in "and 3 others"."""
     names = [f"`{name}`" for name in names]
     if len(names) > LISTED + 1:
         names = [*names[:LISTED], f"{len(names) - LISTED} others"]

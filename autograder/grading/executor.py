@@ -10,7 +10,7 @@ from autograder.submissions.submission import Submission
 
 
 class Executor(Protocol):
-    """Grades a day's submissions in other processes."""
+    """The processes that grade a day's submissions."""
 
     @property
     def jobs(self) -> int:

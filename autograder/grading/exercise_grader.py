@@ -30,7 +30,7 @@ from autograder.slicing.slicer import TOO_LONG, Slice
 
 
 class ExerciseGrader:
-    """Grades a day's exercises one at a time, using one fork server.
+    """A grader for a day's exercises. It grades them one at a time, using one fork server.
 
     Raises:
         CourseError: A trivial answer passes all of an exercise's tests, or the course's own solutions fail tests.
@@ -153,7 +153,7 @@ class ExerciseGrader:
 def _check_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
     """Check that the course's own solutions pass all tests, and return the tests that a trivial answer passes.
 
-    The result is cached in the course's folder, so both happen once for each version of the course.
+    The result is cached in the course's folder, so the tests run only once for each version of the course.
 
     Raises:
         CourseError: The course's own solutions fail tests.

@@ -52,14 +52,14 @@ def explain(
     """Yield lines of text that explain a submission's marks.
 
     Args:
-        who: A student in the store, or else the path of a file, folder or download.
+        who: A student in the store or, if none matches, the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarised.
         student: The student whose marks to explain, if the path `who` contains several students' submissions.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
         adjust: A function that applies manual points and comments and Moodle's submission times.
 
     Raises:
-        CourseError: There is no such student, path or exercise, or the student is ambiguous.
+        CourseError: The student, path or exercise does not exist, or the student is ambiguous.
     """
     if exercise:
         day.check_exercise(exercise)

@@ -107,7 +107,7 @@ def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
 
 
 def _fold_repeats(observed: Mapping[str, Observed]) -> dict[str, Observed]:
-    """Replace messages about the same cause as an earlier failure with a short note."""
+    """Replace each message that has the same cause as an earlier message with a short note."""
     messages = [test.message for test in observed.values()]
     folded = dict(order_by_cause(messages, visible=0, mark_repeats=True))
     return {

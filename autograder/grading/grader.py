@@ -43,7 +43,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Grader:
-    """Grades a day's submissions, one at a time, with one fork server."""
+    """A grader for a day's submissions. It grades them one at a time, using one fork server."""
 
     def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
         torch.set_num_threads(1)

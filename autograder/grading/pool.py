@@ -181,7 +181,10 @@ class Pool:
                 future.set_exception(error)
 
     def _next_lost(self) -> tuple[Future[SubmissionMarks], Submission, str] | None:
-        """Return the next submission to grade on its own. If there is none, replace the pool's executor and return None."""
+        """Return the next submission that was sent to the broken executor, with its future and seed.
+
+        If none is left, replace the executor and return None.
+        """
         with self._lock:
             for future in list(self._unfinished):
                 if lost := self._unfinished.pop(future, None):

@@ -140,10 +140,10 @@ def _with_original_messages(
     sentences: Mapping[str, str],
     unfilled: Collection[str],
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages, because they show what the student's code does.
+    """Return the better run's marks with the original run's messages, which show what the student's own code does.
 
-    If the better run raised an exception at a different place, its message, which contains only the type and place, is
-    added. It replaces errors caused by exercises in `unfilled`.
+    If the better run raised an exception at a different place, its type and place are added to the message. A message
+    about an error caused by an exercise in `unfilled` is replaced by the better run's message or the test's sentence.
     """
     wrong = " and ".join(f"`{name}`" for name in best.replaced if name not in unfilled)
     tests = []

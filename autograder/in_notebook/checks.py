@@ -110,7 +110,7 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting_value_error(case: str, *names: str) -> Iterator[None]:
-    """Check that the code raises a ValueError whose message contains one of the names."""
+    """Check that the code raises a ValueError whose message contains one of `names`."""
     problem = "yours raises nothing"
     try:
         with expecting(f"{case} should raise a ValueError"):
@@ -152,7 +152,7 @@ def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
 
 
 def outcome(exercise: str) -> str:
-    """Return what is wrong with an exercise, or "" if it passes. Run its checks if the code is new."""
+    """Return what is wrong with an exercise, or "" if it passes. Run its checks unless they have already run on this code."""
     notebook = vars(sys.modules["__main__"])
     check = notebook.get(f"check_{exercise}")
     if exercise not in notebook:
@@ -195,7 +195,7 @@ def _call(check: Callable[[], None]) -> None:
 
 
 def _hint_on_stand_ins(error: Exception) -> str:
-    """Return a hint if code may have failed because a stand-in has only the interface that the exercise describes."""
+    """Return a hint if the error may be due to a stand-in, which supports only what the exercise describes."""
     cause = error.__cause__ or error
     if not _used or not isinstance(cause, (TypeError, AttributeError)):
         return ""
@@ -220,13 +220,16 @@ def _message(error: Exception) -> str:
 
 
 def _advice(error: Exception) -> str:
-    """Return advice on an error, on a new line, or ""."""
+    """Return a newline and advice on an error, or "" if there is no advice."""
     text = advice(type(error).__name__, str(error))
     return f"\n{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _where(error: Exception) -> str:
-    """Return, on a new line, advice on an error or a note that the check raised it, or "" if an assertion in the check failed."""
+    """Return a newline and advice on an error, or a note if the check, rather than student code, raised it.
+
+    Return "" if an assertion in the check failed.
+    """
     if _is_failed_check(error):
         return ""
     if _own_lines(error):
@@ -238,7 +241,7 @@ def _where(error: Exception) -> str:
 
 
 def _is_stub(error: Exception) -> bool:
-    """Return whether a stub raised the error. A stub's message is the exercise's name; PyTorch's messages are sentences."""
+    """Return whether a stub raised the error. Its message is then just the exercise's name, unlike PyTorch's messages."""
     return isinstance(error, NotImplementedError) and str(error).isidentifier()
 
 

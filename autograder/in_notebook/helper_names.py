@@ -18,7 +18,7 @@ _hidden: list[dict[str, Any]] = []  # the hidden variables, or empty if none are
 
 @contextlib.contextmanager
 def helper_names() -> Iterator[None]:
-    """Hide variables in the notebook that shadow built-ins or helpers. Exercises remain visible."""
+    """Hide notebook variables that shadow built-ins or helpers, but not exercises, until the end of the block."""
     if _hidden:
         yield
         return

@@ -1,4 +1,4 @@
-"""Inputs for visible checks that are the same on every machine. Entry points: `fixed_numbers` and `filled`."""
+"""Generate inputs for visible checks. The inputs are the same on every machine. Entry points: `fixed_numbers` and `filled`."""
 
 from __future__ import annotations
 

@@ -23,8 +23,10 @@ def not_allowed(exercise: str) -> list[str]:
 
 
 def _names_read(exercise: str) -> set[str]:
-    """Return the names of functions, base classes and attributes that an exercise's code reads, omitting the student's
-    own."""
+    """Return the names of functions, base classes and attributes that an exercise's code reads.
+
+    Names that the student defined are omitted.
+    """
     notebook = vars(sys.modules["__main__"])
     read: set[str] = set()
     own: set[str] = set()  # the student's attributes and methods, such as `self.layer_norm`

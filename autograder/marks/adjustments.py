@@ -152,7 +152,7 @@ def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def describe(exercise: ExerciseMarks) -> str:
-    """Return a description of an exercise's override for the TA, beginning with the exercise, or "" if there is none."""
+    """Return a description of an exercise's override for the TA, beginning with the exercise's name, or "" if there is none."""
     override = exercise.override
     return f"{exercise.name} {describe_override(override)}" if override else ""
 

@@ -105,7 +105,10 @@ def _unmatched(
 
 
 def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
-    """Return a unique label for each student of each submission: the roster name, or else the platform's name and id.
+    """Return a unique label for each student of each submission.
+
+    The label is the roster's name for the student or, for students who are not on the roster, the name and id from the
+    platform.
 
     If several people have the same name as a student on the roster, only the person with that student's id is labelled
     with the name.

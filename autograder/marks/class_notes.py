@@ -1,4 +1,4 @@
-"""Tell the TA about students whose grade to check. Entry points: `choice_notes`, `missing_grades` and `unattempted_notes`."""
+"""Tell the TA which students' grades to check. Entry points: `choice_notes`, `missing_grades` and `unattempted_notes`."""
 
 from __future__ import annotations
 

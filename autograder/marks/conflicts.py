@@ -96,7 +96,7 @@ def find_students(
 
 
 def unsettled(contested: Mapping[Entry, People]) -> dict[Entry, People]:
-    """Omit rows whose id identifies one person in every download. Return the other rows with the people that they match."""
+    """Return the rows and the people that they match, omitting each row whose id identifies one person in every download."""
 
     def is_settled(entry: Entry, people: People) -> bool:
         places = {place for place, number in people if number == entry.id}

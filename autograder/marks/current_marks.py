@@ -40,7 +40,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A student's earlier marks, and those of the newly graded submission, which does not count if `is_older` is true."""
+    """A student's earlier marks and new marks. The new marks do not count if their submission is older (`is_older`)."""
 
     student: str
     before: SubmissionMarks
@@ -148,7 +148,7 @@ def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
 
 
 def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> SubmissionMarks:
-    """Limit the marks to these students. Their names may have changed since the marks were stored."""
+    """Return marks for only these students, whose names may have changed since the marks were stored."""
     if set(students) == set(marks.labels):
         return marks
     if handed_in := marks.handed_in:

@@ -121,7 +121,7 @@ def label(item: HasStudent) -> str:
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
     """Return the student with the most similar name or, failing that, a student whose name contains every word of `text`.
 
-    Return "" if there is no such student. Numbers are not compared, because similar ids belong to unrelated students.
+    Return "" if no student matches. Numbers are not compared, because similar ids belong to unrelated students.
     """
     if text.isdigit():
         return ""
@@ -136,7 +136,7 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
 def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
     """Return the items whose students have this id or email address on the platform.
 
-    Return [] if a roster row with this id belongs to the student of a different item.
+    Return [] if the roster assigns this id to the student of a different item.
     """
 
     def rows(items: Sequence[T]) -> set[str]:

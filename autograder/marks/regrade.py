@@ -152,7 +152,7 @@ def _test_reasons(
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield the report's lines: how often each test change affects points, then the submissions whose points change."""
+    """Yield the report's lines: totals, how many submissions each change affects, and the submissions whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)

@@ -59,8 +59,8 @@ def problems(unmatched: Unmatched, day: Day) -> Iterator[str]:
 def differences(unmatched: Unmatched, roster: Roster, day: Day) -> Iterator[str]:
     """Yield notes about submitters who are not on the roster, and about students on the roster who did not submit.
 
-    If most submitters are not on the roster, it does not cover the whole class. Then list only submitters whose names
-    are similar to names on the roster.
+    If most submitters are not on the roster, it does not cover the whole class. In that case, list only submitters
+    whose names are similar to names on the roster.
     """
     ids = unmatched.with_other_ids()
     late = _late(unmatched.absent, day, ids)

@@ -1,4 +1,4 @@
-"""Define a row of the class: a student and the submission that counts for them."""
+"""Define `Row`: a student and the submission that counts for them."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTime
 
 
 def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -> None:
-    """Store the local times from a worksheet, by participant number."""
+    """Store the local times from a worksheet, keyed by participant number."""
     rows = [(day, participant, _text(time)) for participant, time in times.items()]
     database.executemany("INSERT OR REPLACE INTO submission_time VALUES (?, ?, ?)", rows)
 

@@ -28,7 +28,7 @@ from autograder.submissions.reader_client import Reader
 
 @dataclass
 class CopyResult:
-    """The result of copying a class's marks: how many submissions were copied or unchanged, and any problems."""
+    """The result of copying a class's marks: how many were copied, how many were unchanged, and any problems."""
 
     copied: int = 0
     unchanged: int = 0

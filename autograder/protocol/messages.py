@@ -202,7 +202,7 @@ class Forget(Tagged, frozen=True):
 class Reply(Tagged, frozen=True):
     """The grader's response to a `Question`.
 
-    If `error` is set, the worker raises the built-in exception `type` with this message.
+    If `error` is set, the worker raises the built-in exception `type` with `error` as its message.
     """
 
     answer: Data

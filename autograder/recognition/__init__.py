@@ -1,1 +1,1 @@
-"""Recognise known mistakes in incorrect answers."""
+"""Identify known mistakes in incorrect answers."""

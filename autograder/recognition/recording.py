@@ -38,7 +38,7 @@ class RecordedCall:
     """A request made by a test, its response, and the observations (values and side effects) that identify a mistake.
 
     `models` contains copies of the grader's models that the test passed as arguments. The copies are made before the
-    call. `kept` keeps the original models alive so that their ids are not reused.
+    call. `kept` contains the original models, because Python could otherwise reuse their ids.
     """
 
     request: m.Request
@@ -93,7 +93,7 @@ class Recorder:
 
 
 class _ModelObserver:
-    """A wrapper for a `reply` function that records how student code calls the grader's models."""
+    """A wrapper around a `reply` function. It records how student code calls the grader's models."""
 
     def __init__(self, reply: AnswerQuestion) -> None:
         self._reply = reply
@@ -168,7 +168,7 @@ def _translate(
     """Replace the object ids and call numbers in a request with those of another process.
 
     Raises:
-        KeyError: The other process has no such object or call.
+        KeyError: The object or call does not exist in the other process.
     """
     change = msgspec.structs.replace
     match request:

@@ -190,8 +190,8 @@ def _returned(key: str, seen: Observations) -> bool:
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
     """Return whether an observation may differ between correct solutions.
 
-    This is true for the inputs of model calls, and for models' training modes if they are correct. It is also true for
-    a parameter's initial value, unless the reference solution initialises it to a constant.
+    This is true for the inputs of model calls, and for models' training modes that match the reference solution's. It is
+    also true for a parameter's initial value, unless the reference solution initialises it to a different constant.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (

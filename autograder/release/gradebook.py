@@ -64,8 +64,8 @@ def create(folder: Path) -> Path:
 def update(day: Day, staged: Path, new_version: bool) -> list[str]:
     """Copy a day's cells from the staged gradebook to the course's gradebook. Return notes for the instructor.
 
-    If the gradebook has submissions, cells are added or removed only if `new_version` is true. If so, points and
-    comments for all other cells are kept, and the old gradebook is backed up.
+    If the gradebook has submissions, cells are added or removed only if `new_version` is true. In that case,
+    the points and comments for all other cells are kept, and the old gradebook is backed up.
 
     Raises:
         CourseError: The gradebook cannot be written, or cells would be added or removed without `new_version`. The

@@ -154,7 +154,7 @@ def _requirements(day: Day) -> list[str]:
 class _Ids:
     """A generator of cell IDs of the form SECTION-NUMBER. Changing a section does not affect IDs in other sections.
 
-    nbformat allows only ASCII in IDs, so a name in a non-Latin script is replaced by its hash.
+    nbformat allows only ASCII in IDs, so non-Latin letters in a section's name are replaced by a hash of the name.
     """
 
     def __init__(self) -> None:
@@ -227,7 +227,7 @@ def without_guard(source: str) -> str:
 
 
 def _lines_inside_strings(source: str) -> Iterator[int]:
-    """Yield the line numbers of lines that start inside a string."""
+    """Yield the numbers of the lines that start inside a string."""
     opened = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]

@@ -1,6 +1,6 @@
 """Try out an exercise: run its checks and tests on the solution, other correct answers and the known mistakes.
 
-Entry point: `try_exercises`. If the course has other correct answers, they are in `tests/styles/DAY/*.py`.
+Entry point: `try_exercises`. Other correct answers are optional and are read from `tests/styles/DAY/*.py`.
 """
 
 from __future__ import annotations

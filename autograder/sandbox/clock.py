@@ -17,7 +17,7 @@ COUNTED_THREADS = 4
 
 @dataclass(frozen=True)
 class Reading:
-    """The total CPU time of a process's threads and the time for which they have waited for a CPU, in seconds."""
+    """The total time that a process's threads have spent running (`cpu`) and waiting for a CPU (`queued`), in seconds."""
 
     cpu: float = 0.0
     queued: float = 0.0

@@ -27,7 +27,7 @@ _fakes: list[types.ModuleType] = []
 
 
 def assume_concrete_shapes() -> None:
-    """Replace sympy and torch's symbolic shapes with fakes, unless one of them has already been imported.
+    """Replace sympy and torch's module for symbolic shapes with fakes, unless either has already been imported.
 
     The fakes contain the names that torch needs to check concrete shapes. Any other name, such as `sympy.symbols`,
     imports the real modules.

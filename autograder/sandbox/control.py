@@ -13,8 +13,8 @@ MAX_CONTROL = 1 << 16
 class Start(msgspec.Struct, tag="start", frozen=True):
     """A request to fork a process for a service. The grader assigns a unique number to the process.
 
-    `memory` is the number of bytes by which its address space may exceed the server's. `cpu` is its CPU time limit in
-    seconds.
+    `memory` is the number of bytes by which the process's address space may exceed the server's. `cpu` is the process's
+    CPU time limit in seconds.
     """
 
     number: int

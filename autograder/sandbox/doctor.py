@@ -105,7 +105,7 @@ def _observe(layers: Sequence[str]) -> dict[str, ProbeResult]:
 
 
 def _run(code: str, *arguments: str) -> Any:
-    """Run code in a separate process, because an active layer cannot be removed. Raises NoIsolation if it fails."""
+    """Run code in a separate process, because a layer cannot be disabled once it is active. Raises NoIsolation if it fails."""
     command = [sys.executable, "-I", "-c", code, *arguments]
     try:
         done = subprocess.run(

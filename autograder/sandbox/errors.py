@@ -43,7 +43,7 @@ class WorkerDied(Exception):
 
     @property
     def was_killed(self) -> bool:
-        """Return whether the process was killed externally.
+        """Return whether the process was killed by the kernel or by another process.
 
         The kernel kills processes if memory runs out. The fork server kills processes that exceed the limits it checks.
         """

@@ -66,7 +66,7 @@ def launch(services: Sequence[str], layers: Sequence[str]) -> LaunchedServer:
 
 
 class Standby:
-    """Holds at most one fork server, which uses all sandbox layers and offers all services needed for grading.
+    """A slot for at most one fork server, which uses all sandbox layers and offers all services needed for grading.
 
     Pickling this object for a new process gives that process a duplicate of the server.
     """

@@ -80,7 +80,7 @@ class GivenNames:
         return self._edits[name]
 
     def _describe(self, unit: Unit, name: str) -> str:
-        """Return a message saying that a student's edit of a course-provided name is not used, or "" if it is kept."""
+        """Return a message if the student redefined or changed a course-provided name without effect. Otherwise, return ""."""
         given = self._index.units[: self._index.n_given]
         sources = [u for u in given if name in u.binds | u.changes]
         if any(has_same_effect(unit, other, name) for other in sources):

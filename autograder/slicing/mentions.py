@@ -250,7 +250,7 @@ def _used_imports(
 def _unit(source: str) -> tuple[Unit, frozenset[str]]:
     """Return a unit with the given source, and all names that it loads.
 
-    Names that occur only as types, such as in annotations or `isinstance` calls, do not count.
+    Names that occur only as types, for example in annotations or `isinstance` calls, do not count.
     """
     with gc_paused():
         statements = ast.parse(source).body

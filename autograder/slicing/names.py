@@ -246,7 +246,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt], caught: str | None = None) -> set[str]:
-        """Process a block. Remove from `bound` the names that the block newly binds on every path, and return these names.
+        """Process a block, but leave `bound` unchanged. Return the new names that the block binds on every path.
 
         `caught` is the exception's name if the block handles an exception.
         """

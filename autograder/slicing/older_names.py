@@ -1,4 +1,4 @@
-"""Let a notebook define and call an exercise under its name in an earlier release.
+"""Let a notebook define and call an exercise under the name that it had in an earlier release.
 
 Adding the statement `new = old` to the notebook turns a student's `old` into the exercise `new`. If the reference
 solution for `new` is used instead, `old = new` redirects the student's calls to it. Entry points:

@@ -50,7 +50,7 @@ class Mutations(NamedTuple):
     method_calls: set[tuple[str, str]]  # (name, method) pairs of calls that may change the object
 
     def likely_names(self) -> set[str]:
-        """Return the names whose objects change, assuming that each method does what its name suggests."""
+        """Return the names of the objects that change, assuming that each method does what its name suggests."""
         return self.names | {name for name, method in self.method_calls if is_mutating(method)}
 
 
@@ -201,7 +201,7 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
 
 
 def is_call_of(node: ast.AST, *names: str) -> bool:
-    """Return whether a node calls a function by a plain name. If `names` are given, the name must be one of them."""
+    """Return whether a node calls a function by a plain name. If `names` is not empty, the name must be in it."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -155,7 +155,7 @@ def _names_in_exec(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
-    """Yield the functions used as decorators, with or without arguments."""
+    """Yield the names of functions used as decorators, with or without arguments."""
     for statement in group:
         for decorator in getattr(statement, "decorator_list", []):
             function = decorator.func if isinstance(decorator, ast.Call) else decorator

@@ -92,7 +92,7 @@ def _parts(name: str) -> list[str]:
 
 
 def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the submissions in a class archive. A top-level file that is the only submission belongs to `student`."""
+    """Yield the submissions in a class archive. If the only submission is a top-level file, it belongs to `student`."""
     if root.problem:
         yield FoundFile("", student, problem=root.problem)
     files = find_in_class(root, day, student)

@@ -103,7 +103,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         return HandedIn(persons, self.late, time, participant, self.upload, readings)
 
     def is_older(self, other: HandedIn) -> bool:
-        """Return whether, according to the platform, this submission was made before the other one."""
+        """Return whether, according to the platform, this submission was made before `other`."""
         if self.time and other.time:
             return self.time < other.time
         return bool(self.upload and other.upload) and self.upload < other.upload

@@ -55,7 +55,7 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 
 
 def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
-    """Parse the file names of one download from Canvas. Omit names that do not match its format.
+    """Parse the file names of one download from Canvas. Omit names that do not match Canvas's format.
 
     Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
     one name, so file names that can be read in only one way help to resolve the others. If a name can still
@@ -134,8 +134,9 @@ def _match_moodle(name: str) -> re.Match[str] | None:
 def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
     """Parse the top-level file names in a platform's download. Omit names in unknown formats.
 
-    If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. But if
-    that student has other files, treat the student as unknown, because a different student may have chosen the name.
+    If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. However,
+    if the download also contains that student's files under unambiguous names, treat the student as unknown: a different
+    student may be using a misleading name.
     """
     moodle = {name: found for name in names if (found := parse_moodle_name(name))}
     clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}

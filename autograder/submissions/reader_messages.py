@@ -95,7 +95,7 @@ FileRequest = Read | List | Open | Take | ReadMetadata | Pulled
 
 
 class Pull(msgspec.Struct, frozen=True, tag=True):
-    """A message that asks the grader for bytes of the current request's file."""
+    """A request to the grader for bytes of the file that is being read."""
 
     offset: int
     size: int

@@ -2,7 +2,7 @@
 
 `roster.csv`, next to `grading.toml`, has one row per student, but may omit students. The required columns are id (on
 the platform), student (in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours
-and excused. The last three may apply to a single day, as in late_hours_day1. Git ignores the file because it contains
+and excused. The last three may apply to a single day, for example late_hours_day1. Git ignores the file because it contains
 personal data.
 """
 
@@ -140,7 +140,7 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
 
 
 def _hours(where: str, row: Mapping[str, str], name: str) -> tuple[tuple[str, float], ...]:
-    """Return a pair for each filled cell in the columns with this name: the day ("" for every day) and the hours."""
+    """Return a pair for each non-empty cell in the columns with this name: the day ("" for every day) and the hours."""
     hours = []
     for column, cell in row.items():
         found = BY_HAND.fullmatch(column)

@@ -105,7 +105,7 @@ def map_user(
     folder: int | None = None,
     inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
 ) -> None:
-    """Map `uid` and `gid` to the only user and group (by default, `nobody`) in the new user namespace."""
+    """Map `uid` and `gid` to `inside` (by default, `nobody`), the only user and group in the new user namespace."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),

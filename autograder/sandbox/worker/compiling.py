@@ -32,7 +32,7 @@ def disable_compile() -> None:
 
 
 def _skip_exclusions() -> None:
-    """Prevent functions excluded from compilation, such as an optimizer's methods, from importing TorchDynamo.
+    """Prevent TorchDynamo from being imported by functions that are excluded from compilation, such as an optimizer's methods.
 
     Importing TorchDynamo takes longer than importing the rest of torch.
     """

@@ -66,7 +66,7 @@ def run_pieces(
 
 
 def _use_available_device() -> None:
-    """Reset torch's default device if this machine lacks it. The student's machine may have a GPU."""
+    """Reset torch's default device if this machine lacks it. The student may have selected a GPU."""
     try:
         torch.empty(0)
     except Exception:

@@ -77,7 +77,7 @@ def attribute(module: nn.Module, path: str) -> Any:
     """Return the attribute at a dotted path. Numbers in the path are indices.
 
     Raises:
-        NotFound: There is no such attribute.
+        NotFound: The attribute does not exist.
     """
     target: Any = module
     for name in filter(None, path.split(".")):
