@@ -54,7 +54,7 @@ class StudentOverride:
 
 
 def keys(marks: SubmissionMarks) -> tuple[str, ...]:
-    """Return an identifier for each of a submission's students: the platform's id, or else the student's name.
+    """Return an identifier for each of a submission's students: the id from the platform or, if there is none, the name.
 
     Students with the same name have different ids, and adding a roster does not change an id.
     """
