@@ -252,7 +252,7 @@ def _print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -
 
 
 def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
-    """Print how many marks were reused, and any problems that the TA should check."""
+    """Print how many submissions kept their stored marks, and any problems that the TA should check."""
     if graded.reused:
         of = f"{graded.reused} of {counted(len(graded.submissions), 'submission')}"
         console.print(

@@ -1,6 +1,7 @@
 """Define arguments and options that several commands share.
 
-`__main__.py` reads `--jobs`, `--cluster` and `--sandbox` before this module is imported. If you rename one, rename it there.
+`__main__.py` reads `--jobs`, `--cluster` and `--sandbox` before this module is imported. If you rename one of them, rename it
+there as well.
 """
 
 from __future__ import annotations

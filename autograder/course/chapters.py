@@ -42,7 +42,7 @@ class ChapterCell:
 
     @property
     def solution(self) -> str:
-        """Return the source without the lines that mark the solution."""
+        """Return the source without the solution markers."""
         lines = self.source.split("\n")
         return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
 

@@ -137,22 +137,22 @@ class Day:
 
     @property
     def release(self) -> Path:
-        """Return the students' notebook, which exists once the day has been built."""
+        """Return the path of the students' notebook, which exists once the day has been built."""
         return self.root / "assignments" / self.name / f"{self.name}.ipynb"
 
     @property
     def stand_ins(self) -> Path:
-        """Return the file with the code that checks use for exercises that are not solved yet. Not every day has it."""
+        """Return the path of the code that checks use in place of unfinished exercises. Some days have no such file."""
         return self.root / "solutions" / self.name / "stand_ins.py"
 
     @property
     def graders(self) -> Path:
-        """Return the hidden graders' folder."""
+        """Return the folder that contains the hidden graders."""
         return self.root / "graders" / self.name
 
     @property
     def mistakes(self) -> Path:
-        """Return the known mistakes' folder."""
+        """Return the folder that contains the known mistakes."""
         return self.root / "mistakes" / self.name
 
 
@@ -178,8 +178,8 @@ def find_root(start: Path) -> Path:
     """Return the folder that contains `grading.toml`: `start` or one of its parents.
 
     Raises:
-        CourseError: None of these folders contains `grading.toml`, or several do. The inner one may then be a student's folder,
-            whose graders would run without a sandbox.
+        CourseError: None of these folders contains `grading.toml`, or several do. If several do, the innermost may be a
+            student's folder, whose graders would run without a sandbox.
     """
     found = [folder for folder in (start, *start.parents) if (folder / GRADING_TOML).is_file()]
     if not found:

@@ -243,7 +243,7 @@ def read_entries(tables: Tables, table: Any) -> dict[str, ForbiddenNames]:
 def select(
     tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, ForbiddenNames]
 ) -> tuple[tuple[str, ...], dict[str, ForbiddenNames]]:
-    """Read an exercise's `not_allowed`. Return its entries, and what those that the course defines forbid.
+    """Read an exercise's `not_allowed` list. Return its entries, and what each of the course's own entries forbids.
 
     Raises:
         CourseError: An entry is neither in `BUILT_IN_ENTRIES` nor defined by the course.

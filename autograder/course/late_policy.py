@@ -42,11 +42,11 @@ class Policy:
         return (self.due.tzinfo if self.due else None) or UTC
 
     def days_late(self, delay: timedelta) -> int:
-        """Return how many days late a submission is if it arrived `delay` after the due date."""
+        """Return how many days late a submission is if it was made `delay` after the due date."""
         return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
 
     def lateness(self, delay: timedelta) -> Lateness:
-        """Return the lateness of a submission that arrived `delay` after the due date."""
+        """Return the lateness of a submission that was made `delay` after the due date."""
         days = self.days_late(delay)
         return Lateness(days, self.percentage(days))
 

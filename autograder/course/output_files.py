@@ -39,7 +39,7 @@ def open_output(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_output(file: Path, data: bytes) -> None:
-    """Write data to a file in the same way as `open_output`.
+    """Write data to a file. See `open_output` about links, special files and failures.
 
     Raises:
         FileError: The file cannot be written.

@@ -1,5 +1,7 @@
-"""Read values from tables in a TOML file. Error messages name the line, the key and the expected value. Entry point:
-`Tables`."""
+"""Read values from tables in a TOML file. Entry point: `Tables`.
+
+Error messages name the line, the key and the expected value.
+"""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class Attempt:
     """A worker that runs one exercise's code. After a timeout or a crash, it is restarted, up to `TRIES` runs in total.
 
     Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
-    exclusively. In a run with low limits, no test holds the lock, and the worker is restarted only to leave
-    out statements that were slow to load.
+    exclusively. In a run with low limits, no test holds the lock, and the worker is restarted only to leave out statements
+    that were slow to load.
     """
 
     def __init__(

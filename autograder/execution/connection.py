@@ -106,8 +106,8 @@ class Connection:
     ) -> Any:
         """Call a function (by name), an object (by id) or an object's method, and return the result.
 
-        The result is differentiable with respect to the tensors in the arguments and `leaves`, the target's parameters.
-        Raises the same exceptions as `request`.
+        The result is differentiable with respect to the tensors in the arguments and in `leaves`, which contains the
+        target's parameters. Raises the same exceptions as `request`.
         """
         leaves = leaves or {}
         args, kwargs = arguments
@@ -145,7 +145,7 @@ class Connection:
     def _gradients(
         self, call: int, parameters: list[str], inputs: int, name: str
     ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
-        """Return a call's backward function. When it is garbage-collected, the worker may free the call's graph."""
+        """Return a call's backward function. Once this function is garbage-collected, the worker may free the call's graph."""
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
             out = Outgoing()

@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
-    """Add the graders' fixtures if the file is in the folder `graders` of a course."""
+    """Add the graders' fixtures if the file is in a course's `graders` folder."""
     for folder in file_path.parents:
         if folder.name == "graders" and (folder.parent / GRADING_TOML).is_file():
             parent.config.pluginmanager.import_plugin("autograder.execution.grader_fixtures")

@@ -89,8 +89,7 @@ def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the index and cells of each student's row. Rows without an ID are skipped, because they do not belong to
-    students."""
+    """Yield the index and cells of each student's row. Skip rows without an ID, because they do not belong to students."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 

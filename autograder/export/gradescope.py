@@ -17,8 +17,7 @@ from autograder.plain_text import counted, format_number
 
 
 def files(rows: Sequence[Row], texts: Sentences) -> Iterator[tuple[str, str]]:
-    """Yield each submitter's name and the contents of their results file. The student can read everything in this
-    file."""
+    """Yield each submitter's name and the contents of their results file. Students can read everything in their files."""
     for row in rows:
         if row.points is not None:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

@@ -106,7 +106,7 @@ class Worksheet:
         return self._by_participant.get(participant(row)) if is_named else None
 
     def cell(self, number: int, column: str) -> str:
-        """Return a cell, or "" if the table has no column with this name."""
+        """Return the cell in the column with this name, or "" if there is no such column."""
         table = self.table
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
 

@@ -105,9 +105,9 @@ def analyse(
 ) -> Analysis:
     """Analyse a class's marks. Unreadable submissions are counted only in `unread`.
 
-    `course` is the current course version. If `anonymous` is true, labels are numbers, and
-    names, paths and addresses are removed from messages. `lateness` contains the lateness of each submission. Without
-    it, all submissions count as on time.
+    `course` is the current course version. If `anonymous` is true, labels are numbers, and names, paths and addresses are
+    removed from messages. `lateness` contains the lateness of each submission. If it is empty, all submissions count as on
+    time.
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)

@@ -86,7 +86,7 @@ class ExerciseGrader:
         settings: RunSettings,
         problems: list[str] | None = None,
     ) -> ExerciseMarks:
-        """Run an exercise's tests on the given code in a new process. Append errors from loading the code to `problems`."""
+        """Run an exercise's tests on the given code in a new process. Add any errors during loading to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, settings, problems)
         marks = self._score(

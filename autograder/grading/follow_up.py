@@ -28,7 +28,7 @@ WIDER_RUNS = Allowance(cpu_seconds=20, idle_seconds=20)
 
 
 class FollowUp:
-    """Grades one submission's exercises again. Adds errors to `problems`."""
+    """Grades the exercises of one submission again. Appends errors to the list `problems`."""
 
     def __init__(
         self, grader: ExerciseGrader, slicer: Slicer, settings: RunSettings, problems: list[str]
@@ -72,7 +72,7 @@ class FollowUp:
         best: GradedExercise,
         others: Mapping[str, GradedExercise],
     ) -> GradedExercise:
-        """Grade an exercise again with all statements that may affect it. Return the best result."""
+        """Grade an exercise again with all statements that may affect it. Return the better of this result and `best`."""
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
@@ -104,7 +104,7 @@ class FollowUp:
             return wider
 
     def _wider_code(self, exercise: Exercise) -> Slice | None:
-        """Return all statements that may affect an exercise, or None if grading wider code has taken too long."""
+        """Return all statements that may affect an exercise, or None if slicing fails or no time is left to grade wider code."""
         if not self._can_widen or self._wider_runs.excess is not None:
             return None
         try:

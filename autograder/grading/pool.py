@@ -67,7 +67,7 @@ class Pool:
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         """Return a future for a submission's marks.
 
-        Its `result` raises BrokenExecutor if processes are killed before they start grading.
+        The future's `result` method raises BrokenExecutor if processes are killed before they start grading.
         """
         future: Future[SubmissionMarks] = Future()
         if self._waiting:

@@ -14,7 +14,7 @@ MIN_LENGTH = 200  # characters; independent solutions may be identical to a shor
 
 
 class StandInCopies:
-    """Finds copies of a day's stand-ins, which students could unpack and submit."""
+    """Finds exercises whose code was copied from a day's stand-ins, which the released notebook contains."""
 
     def __init__(self, day: Day) -> None:
         """Read the day's stand-ins, if it has any.

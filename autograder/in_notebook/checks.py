@@ -130,7 +130,7 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
-    """Replace unfinished exercises with stand-ins, and yield their names and the reasons.
+    """Replace unfinished exercises with stand-ins. Yield a dict that maps each replaced exercise to what is wrong with it.
 
     If `before` is given, replace only the exercises that precede it.
     """
@@ -207,7 +207,7 @@ def _hint_on_stand_ins(error: Exception) -> str:
 
 
 def _code(exercise: str) -> list[object]:
-    """Return the objects replaced when the student redefines an exercise or its check."""
+    """Return the objects that must be unchanged for an exercise's stored result to be valid."""
     notebook = vars(sys.modules["__main__"])
     own = notebook.get(exercise)
     return [own, notebook.get(f"check_{exercise}"), *getattr(own, "__dict__", {}).values()]

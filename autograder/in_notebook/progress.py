@@ -76,7 +76,7 @@ def progress() -> None:
 
 
 def _progress_row(exercise: str) -> ProgressRow:
-    """Return the state of an exercise."""
+    """Return the table row for an exercise."""
     result = outcome(exercise)
     state = {"": "done", EMPTY: "not started", NO_CHECK: "not checked"}.get(result, "failing")
     line = " ".join(result.split()) if state == "failing" else ""

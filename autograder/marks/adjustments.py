@@ -55,8 +55,7 @@ class Adjustments:
         return self.unmatched(class_) + self.outdone(class_)
 
     def unmatched(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides for students or exercises without marks. `class_` contains all students'
-        marks."""
+        """Return notes about overrides for students or exercises without marks. `class_` contains all students' marks."""
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "

@@ -27,13 +27,14 @@ def rows(
     group: GroupRule = "latest",
     stored: Collection[str] = (),
 ) -> tuple[list[Row], list[str]]:
-    """Return one row per student and notes for the TA. Students on the roster come first, in roster order, followed by
-    the others, sorted by name.
+    """Return one row per student, and notes for the TA.
+
+    Students on the roster come first, in roster order. All other students follow, sorted by name.
 
     One submission counts for each student, or for all members of a group on the roster. By default, the latest submission
-    counts. If `group` is "best", or if it is unknown which submission is the latest, the one with the most points counts. A
+    counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
     submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains the
-    labels of students whose marks are in the store, who may be missing from `class_`.
+    labels of students whose marks are in the store, even if these students are missing from `class_`.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
@@ -110,8 +111,9 @@ def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]
     The label is the roster's name for the student or, for students who are not on the roster, the name and id from the
     platform.
 
-    If several people have the same name as a student on the roster, only the person with that student's id is labelled
-    with the name.
+    A label is the student's name on the roster. For students who are not on the roster, it is the name and id from the
+    platform. If several people have the same name as a student on the roster, only the person with that student's id is
+    labelled with the name.
     """
     contested = conflicts.contested(class_, roster)
     return [

@@ -29,7 +29,7 @@ def identity(marks: SubmissionMarks, source: HandedIn, person: Person) -> Identi
 
 
 def _download(path: str) -> str:
-    """Return the path of the folder or archive that a platform created around the students' files."""
+    """Return the path of the platform's folder or archive that contains the students' files."""
     parts = os.path.abspath(path).split("/")
     for number, part in enumerate(parts):
         if platforms.parse_moodle_name(part) or platforms.GRADESCOPE.fullmatch(part):

@@ -134,7 +134,7 @@ def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
 
 
 def select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
-    """Yield a day's current marks, sorted by path. Each submission's marks contain only the students for whom it is current."""
+    """Yield a day's current marks, sorted by path. The marks of a submission list only the students for whom it is current."""
     query = (
         "SELECT current.path, grading, found_under, marks, current.student FROM current"
         " JOIN grading ON grading.id = current.grading"

@@ -137,7 +137,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return a unique label for each student: the name, followed by the platform's id if there is one."""
+        """Return a unique label for each student. Names that are not on the roster are followed by the platform's id, if any."""
         return labels(self.student, self.handed_in)
 
     @property

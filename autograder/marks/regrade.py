@@ -89,7 +89,7 @@ def find_again(
 def compare(
     stored: Sequence[Current], graded: Iterable[SubmissionMarks]
 ) -> tuple[list[Change], list[SubmissionMarks]]:
-    """Pair stored marks with new marks. Return the pairs, and stored marks whose submissions no longer exist."""
+    """Pair stored marks with new marks. Return the pairs, and the stored marks of submissions that no longer exist."""
     before = {current.path: current.marks for current in stored}
     changes = [Change(before.pop(os.path.abspath(after.path)), after) for after in graded]
     return changes, list(before.values())

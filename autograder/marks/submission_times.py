@@ -50,9 +50,9 @@ class SubmissionTimes:
     def added_to(
         self, source: HandedIn | None, sha256: str, corrects: bool = False
     ) -> HandedIn | None:
-        """Return `source` with the submission time of the file with this hash, if `source` has a participant number.
+        """If `source` has a participant number, return `source` with the submission time of the file with this hash.
 
-        If the file's time is already known, it takes precedence over the time in the worksheet, unless `corrects` is true.
+        If the file's time is already known, the worksheet's time is used only if `corrects` is true.
         Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
         """
         if source is None or not source.participant:
@@ -63,7 +63,7 @@ class SubmissionTimes:
         return replace(source, time=local and _with_offset(local, self.zone))
 
     def _worksheet_time(self, participant: str, sha256: str) -> datetime | None:
-        """Return the worksheet's local time, or None if it is missing or belongs to a different file."""
+        """Return a participant's local time in the worksheet, or None if it is missing or belongs to a different file."""
         time = self.in_worksheet.get(participant)
         is_of_another = any(
             who == participant and file != sha256 and when == time
@@ -83,7 +83,7 @@ def _with_offset(local: datetime, zone: tzinfo) -> datetime:
 
 
 def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> dict[str, timedelta]:
-    """Map participants to the shift that makes the known time of their graded file match a new worksheet.
+    """Map participants to the time shift that makes the known time of their graded file match the new worksheet.
 
     If the times of most participants differ by the same amount, the new worksheet was written in a different time zone, so
     these times are shifted. A time that differs by any other amount may belong to a newer file, which was not graded.

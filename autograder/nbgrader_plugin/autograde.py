@@ -97,7 +97,7 @@ class StoredExporter(GradedExporter):
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """A preprocessor that adds the fingerprint as the last step, so an interrupted copy has no fingerprint."""
+    """A preprocessor that adds the marks' fingerprint to the notebook. It runs last, so an incomplete copy has no fingerprint."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -186,7 +186,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         return bool(stamp == graded.fingerprint() and entry.scores == graded.scores(self.day))
 
     def copy(self, graded: GradedSubmission) -> None:
-        """Copy a student's marks, feedback and submission time, and delete feedback pages that show older marks."""
+        """Copy a student's marks, feedback and submission time to nbgrader. Delete feedback pages that show older marks."""
         self.current = graded
         name = self.day.name
         with self._gradebook() as gradebook:

@@ -26,9 +26,9 @@ NO_STUDENT = re.compile(r"""^\.{0,2}$|[<>"&\\`]""")
 class Collect(ExchangeCollect):  # type: ignore[misc]
     """A version of nbgrader's `ExchangeCollect` that trusts neither the links nor the folder names in the exchange.
 
-    Students write their folders themselves. nbgrader would follow a link to any file that the TA can read, such as a
-    solution. It would also collect a folder with another student's name, even if that student has submitted, and would stop
-    at the first folder that has an invalid name, is too large or cannot be copied.
+    Students create these folders themselves. nbgrader would follow a link to any file that the TA can read, such as a
+    solution. It would also collect a folder with another student's name, even if that student has submitted as well. It
+    would stop at the first folder that has an invalid name, is too large or cannot be copied.
     """
 
     def init_src(self) -> None:

@@ -19,7 +19,7 @@ MAX_EQUAL_HASHES = 1_000
 
 
 def limited(item: Plain) -> Plain | Opaque:
-    """Return the form in which to send a plain value, or a description if the value is too large."""
+    """Convert a plain value to the form in which it is sent. If it is too large, return a description instead."""
     if isinstance(item, str):
         is_short = len(item) <= MAX_STRING
         return escape_surrogates(item) if is_short else Opaque(f"a str of {len(item)} characters")
@@ -28,7 +28,7 @@ def limited(item: Plain) -> Plain | Opaque:
 
 
 def encode_key(key: Any, convert: Callable[[Any], Value]) -> Key | Opaque:
-    """Return the form in which to send a dict key, or a description if the key cannot be sent."""
+    """Convert a dict key to the form in which it is sent. If it cannot be sent, return a description instead."""
     found: Key | Opaque
     if isinstance(key, tuple):
         parts = [_plain(part, convert) for part in key]

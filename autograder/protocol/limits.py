@@ -66,7 +66,7 @@ class Excess:
 
 
 class Budget:
-    """The time budget for one exercise. Its `parent` is the budget for the whole submission."""
+    """The time budget for one exercise. `parent` is the budget for the whole submission."""
 
     def __init__(self, allowance: Allowance, scope: Scope, parent: Budget | None = None) -> None:
         self._allowance = allowance

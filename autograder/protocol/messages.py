@@ -274,7 +274,7 @@ class Refer(Tagged, frozen=True):
 
 
 class AskBackward(Tagged, frozen=True):
-    """A request for the gradients of the call whose `Ask` or `Refer` message had this `keep` number."""
+    """A request for the gradients of an earlier call: the one whose `Ask` or `Refer` message had this `keep` number."""
 
     keep: int
     upstream: Data

@@ -129,7 +129,7 @@ def replay(
 ) -> list[Observations]:
     """Replay recorded calls in another process and return each call's observations.
 
-    A call has no observations if it needs an object that does not exist there.
+    A call has no observations if it needs an object that does not exist in that process.
 
     Raises:
         WireError: The observations are larger than `max_size` bytes, or a response is invalid.
@@ -165,7 +165,7 @@ def replay(
 def _translate(
     request: m.Request, objects: Mapping[int, int], numbers: Mapping[int, int]
 ) -> m.Request:
-    """Replace the object ids and call numbers in a request with those of another process.
+    """Replace the object ids and call numbers in a request with the corresponding ones in another process.
 
     Raises:
         KeyError: The object or call does not exist in the other process.

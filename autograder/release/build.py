@@ -79,8 +79,7 @@ def build(
 
 
 def vanished_names(day: Day) -> Iterator[str]:
-    """Yield a note about each exercise in the current release that the day no longer contains, even under a new
-    name."""
+    """Yield a note about each exercise in the current release that the day no longer contains, even under a new name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
     for cell in mistake_results.released_cells(day):

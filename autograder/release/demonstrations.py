@@ -69,7 +69,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None) -> Iterator[ChapterRu
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
-    """Return a table with one row per measurement, and one row per chapter with the time it took."""
+    """Return a table with one row per measurement, plus one row per chapter that shows how long the chapter took."""
     result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
     for run in runs:
         for name, value in run.numbers.items():

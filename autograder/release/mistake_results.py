@@ -52,7 +52,7 @@ def released_cells(day: Day) -> list[NotebookNode]:
 
 
 def packed(day: Day) -> str:
-    """Return the packed results of a day's known mistakes. Reuse those in the current release if they are up to date.
+    """Return the packed results of a day's known mistakes. Reuse the results in the current release if they are up to date.
 
     Raises:
         CourseError: The day's solutions do not run.
@@ -142,7 +142,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
 
 
 def _has_value(results: Any) -> bool:
-    """Return whether an exercise's code returned any number or string."""
+    """Return whether the results contain at least one number or string."""
     if isinstance(results, list):
         return results[:1] in PLAIN or any(map(_has_value, results))
     return isinstance(results, float) or results == "random"

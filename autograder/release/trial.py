@@ -130,7 +130,7 @@ class _Attempts:
     def results(
         self, exercise: Exercise, tried: Sequence[tuple[Answer, Slice, str]]
     ) -> tuple[tuple[Result, ...], tuple[str, ...]]:
-        """Run the hidden tests on each answer, the solution first. Return the results, and the faults in the exercise itself.
+        """Run the hidden tests on each answer, starting with the solution. Return the results, and any faults in the exercise.
 
         Mistakes are recognised by comparing them with the solution, so they are left out if the solution fails a test.
         """

@@ -67,7 +67,7 @@ def _fake_module(name: str, attributes: dict[str, Any]) -> None:
 def _real(name: str) -> types.ModuleType:
     """Import all the real modules, and return the one called `name`.
 
-    Modules may still refer to a fake, so each fake gets all attributes of the real module.
+    Other modules may still refer to a fake module, so each fake gets all attributes of the real module.
     """
     for module in _fakes:
         if sys.modules.get(module.__name__) is module:

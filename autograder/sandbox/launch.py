@@ -84,7 +84,7 @@ class Standby:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def take(self, services: Sequence[str], layers: Sequence[str]) -> LaunchedServer | None:
-        """Return a duplicate of the server, or the server itself if another process sent it with this object.
+        """Return a duplicate of the server. If this object came from another process, return the server itself.
 
         Return None if there is no server, if it has exited, or if its services or layers do not match.
         """

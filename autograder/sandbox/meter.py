@@ -48,7 +48,7 @@ class Meter:
         self._next_check = min(now + SLICE, self._budget_lasts)
 
     def pause(self) -> None:
-        """Pause the measurement of idle time while the grader is working."""
+        """Stop measuring idle time while the grader is working."""
         if self._since is not None:
             now = time.monotonic()
             self._exclude_stop(now)
@@ -72,8 +72,7 @@ class Meter:
         return self._next_check - now
 
     def _exclude_stop(self, now: float) -> None:
-        """Exclude time during which the grader was stopped while waiting. Time in the run queue is excluded
-        separately."""
+        """Exclude time during which the grader was suspended while waiting. Time in the run queue is excluded separately."""
         if self._since is None:
             return
         late = now - max(self._next_check, self._since)

@@ -156,7 +156,10 @@ class _Search:
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Find the units that define each name at the given moment, and recursively all units that they depend on."""
+        """Select the units that define the given names, and recursively all units that they depend on.
+
+        `names` contains pairs of a name and the position in the notebook at which other code uses it.
+        """
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()
@@ -224,7 +227,7 @@ class _Search:
             self.follow([])
 
     def take_related(self, released: Collection[str]) -> None:
-        """Select the student's statements that mention a name in the selected code, and repeat until there are no more."""
+        """Select the student's statements that mention a name in the selected code. Repeat until no more are found."""
         index = self.index
         others = index.exercises - {index.wide_for}
         mentioning: dict[str, list[int]] = defaultdict(list)

@@ -46,7 +46,7 @@ class GivenNames:
                         yield index.units[other]
 
     def _hidden_by(self, position: int) -> list[int]:
-        """Return the positions of course units whose names this student's unit binds to different objects."""
+        """Return the positions of course units with a name that the student's unit at `position` binds to a different object."""
         index = self._index
         conflicts = index.units[position].binds & index.given_names
         others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}

@@ -2,7 +2,7 @@
 
 Line numbers do not change, and the conversion takes linear time. Code is rejected before compilation if CPython's
 compiler could overflow the C stack, run out of memory or take too long. For example, CPython 3.11 crashes on a
-comprehension with 100,000 `for`s and takes quadratic time for many functions with the same name. Entry point:
+comprehension with 100,000 `for` clauses and takes quadratic time for many functions with the same name. Entry point:
 `parse_cell`.
 """
 

@@ -96,8 +96,7 @@ class _Facts:
     in_methods: tuple[tuple[str, str | Chain], ...] = ()
 
     def without(self, methods: Collection[str]) -> _Facts:
-        """Return a copy without the mentions in the given methods. Mentions in all other methods are moved to
-        `mentions`."""
+        """Return a copy that omits mentions in the given methods. Mentions in other methods are moved to `mentions`."""
         kept = [mention for method, mention in self.in_methods if method not in methods]
         return replace(self, mentions=(*self.mentions, *kept), in_methods=())
 
@@ -218,8 +217,8 @@ def _used_imports(
 ) -> Iterator[str]:
     """Yield the forbidden paths imported at module level under a name that the code reads.
 
-    A name that a unit reads immediately refers to the last binding before the unit, or to a later binding if there is none.
-    A name in a function's body refers to the last binding in the code.
+    A name that is read when the unit itself runs refers to the last binding before the unit, or to a later binding if
+    there is none. A name that is read in a function's body refers to the last binding in the code.
     """
     imported = [
         [(name, path) for name, path in each.module_level if not _parts(path).isdisjoint(forbidden)]

@@ -20,8 +20,8 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 class ReleasedExercise(msgspec.Struct, frozen=True):
     """An exercise as released to students.
 
-    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins, nor turn
-    on those that are `options`.
+    The student's code must not use the names in `not_allowed`, whether they belong to `libraries` or are built-ins. Names
+    that are also in `options` are options that the code must not turn on.
     """
 
     name: str

@@ -263,7 +263,7 @@ class _Flow:
 
 
 def _common(branches: list[set[str]]) -> set[str]:
-    """Return the names bound by all branches, in time proportional to the smallest branch."""
+    """Return the names bound by all branches, in time proportional to the number of names in the smallest branch."""
     smallest = min(branches, key=len)
     return {name for name in smallest if all(name in branch for branch in branches)}
 

@@ -126,8 +126,8 @@ class NotebookIndex:
         """Return the units that bind or change a name, except for experiments.
 
         An experiment rebinds a function, import or built-in to data, for example `for step in range(3)` after `def step`.
-        Functions that run at the end of the notebook ignore experiments. If an exercise does need an experiment, its wider
-        slice contains the experiment.
+        Experiments are ignored in functions that are called at the end of the notebook. If an exercise does need an
+        experiment, its wider slice contains the experiment.
         """
         kept: set[int] = set()
         # Whether the name refers to an experiment's data, which later units may change.
@@ -151,9 +151,10 @@ class NotebookIndex:
         return name in self.imported_here or name in BUILTINS
 
     def _index_changers(self) -> dict[str, list[int]]:
-        """For each name, return the positions of the units that change its object.
+        """Map each name to the positions of the units that change its object.
 
-        Of the names that the course provides, a student may patch only modules (`nn.Module.device = property(…)`).
+        Ignore students' changes to objects that the course provides, unless the object is an import. For example,
+        `nn.Module.device = property(…)` counts.
         """
         sources: dict[str, list[frozenset[str]]] = defaultdict(list)
         classes_with: dict[str, set[str]] = defaultdict(set)

@@ -253,7 +253,7 @@ def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> li
 
 
 def _builtin_uses(code: Code, own: Sequence[Unit], not_allowed: Collection[str]) -> list[str]:
-    """Return the forbidden Python built-ins that the student's code reads and the notebook does not redefine."""
+    """Return the forbidden Python built-ins that the student's code uses, except those that the code redefines."""
     reads = {name for unit in own for name in unit.reads}
     binds = {name for unit in code.units for name in unit.binds}
     return sorted(name for name in reads & set(not_allowed) - binds if hasattr(builtins, name))

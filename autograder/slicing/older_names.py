@@ -20,7 +20,7 @@ def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> I
     """Yield the statement `new = old` for each exercise that the notebook defines only under an older name.
 
     `current` maps each older name to the current one. A function or class definition takes precedence over other
-    bindings, such as `double = partial(mul, 2)`, which may be unrelated variables with the same name.
+    bindings, such as `double = partial(mul, 2)`, because these may be unrelated variables with the same name.
     """
     bound: dict[str, tuple[bool, int]] = {}
     for unit in units:

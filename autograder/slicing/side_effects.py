@@ -1,4 +1,4 @@
-"""Find names whose objects a statement changes without rebinding the names.
+"""Find the names of objects that a statement changes without rebinding the names.
 
 Both false negatives and false positives are harmful. Omitting `TABLE.update(x)` breaks a correct solution, while
 including `check(softmax)` or `model.train()` may run a training loop.
@@ -17,7 +17,7 @@ from autograder.slicing.names import (
     walk,
 )
 
-# Methods that change their object when called as a statement (`TABLE.update(x)`).
+# Methods that change the object that they are called on, if the call is a statement (`TABLE.update(x)`).
 # `train`, `eval`, `fit`, `show` and `plot` are deliberately omitted.
 CHANGING = frozenset(
     """
@@ -123,7 +123,7 @@ def _is_in_place(name: str) -> bool:
 
 
 def is_mutating(method: str) -> bool:
-    """Return whether a method with this name changes its object when called as a statement."""
+    """Return whether a method with this name changes the object that it is called on, if the call is a statement."""
     return _is_in_place(method) or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 

@@ -69,7 +69,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class NotebookSlices:
-    """The slices of all exercises, the notebook's problems, and the number of each exercise's defining cell."""
+    """The slices of all exercises, the notebook's problems, and the number of the cell that defines each exercise."""
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]

@@ -243,7 +243,7 @@ def _is_first(node: ast.AST) -> bool:
 
 
 def _is_setting(s: ast.AST, functions: Collection[str]) -> bool:
-    """Return whether a statement only calls the given functions, which change process-wide settings."""
+    """Return whether a statement consists only of calls to the given functions, which change process-wide settings."""
     if isinstance(s, (ast.Expr, ast.Assign)) and isinstance(s.value, ast.Call):
         function = s.value.func
         name = getattr(function, "attr", getattr(function, "id", ""))

@@ -26,7 +26,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     """Choose which of a student's submissions to grade, and return it.
 
     Prefer the submission with the most exercises filled in, then the newest one according to the platform, then the first
-    one by name. If there are several candidates, the result's `problems` name the candidates that were not graded. If no
+    one by name. If there are several candidates, the result's `problems` list the candidates that were not graded. If no
     candidate is readable, `problems` gives the reason for each candidate.
     """
     if len(candidates) == 1:

@@ -80,8 +80,7 @@ class DiskFolder:
 
 @cache
 def _configured(course: str) -> str | None:
-    """Read the submitted folder's name from a course's `nbgrader_config.py`. Return None if the file does not set
-    it."""
+    """Return the name that a course's `nbgrader_config.py` sets for the submitted folder, or None if it does not set one."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(Path(course, CONFIG)) as file:
         found = list(CONFIGURED.finditer(file.read().decode()))
         return found[-1]["name"] if found else None

@@ -26,7 +26,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def label(self) -> str:
-        """Return the student's name on the roster or, failing that, the name and id on the platform.
+        """Return the person's name on the roster if it is known, and otherwise the name and id from the platform.
 
         The id distinguishes people with the same name.
         """
@@ -120,7 +120,8 @@ def ambiguous(readings: Sequence[NameReading]) -> HandedIn:
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
     """Return a unique label for each student who made a submission.
 
-    A label is the student's name on the roster, which is unique, or otherwise the name and id on the platform.
+    A label is the student's name on the roster, which is unique. For students who are not on the roster, it is the name
+    and id from the platform.
     """
     if handed_in is None:
         return (student,)

@@ -121,7 +121,7 @@ def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Search a folder, and then any subfolder that also contains a class."""
+    """Yield the students' files in a folder, and then those in a subfolder that contains a class, if there is one."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):
@@ -159,7 +159,7 @@ def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
 
 
 def _class_folder(files: Sequence[str], folders: Sequence[Folder], day: str) -> Folder | None:
-    """Return the subfolder whose entries represent students, or None if these entries do. Raises OSError."""
+    """Return the subfolder that contains one entry per student, or None if no subfolder does. Raises OSError."""
     of_day = next((folder for folder in folders if folder.name == day), None)
     if of_day or len(folders) != 1 or any(is_gradable(n) or platforms.owner_key(n) for n in files):
         return of_day

@@ -114,8 +114,8 @@ def _choose_reading(
 def parse_moodle_name(name: str) -> HandedIn | None:
     """Parse a folder or file name in Moodle's format. Return None if the name does not match this format.
 
-    The name contains a participant number, not an id. If Moodle hides the students' names, the number is part of the
-    student's name.
+    The name contains a participant number, not an id. If Moodle hides the students' names, the result's name is
+    "Participant" followed by this number.
     """
     found = _match_moodle(name)
     if not found:

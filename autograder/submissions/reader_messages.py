@@ -1,8 +1,8 @@
 """Define the messages between the grader and its reader processes.
 
 The decoders enforce the bounds in the type annotations. A message is a small header, optionally followed by a body of
-bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The process
-requests the file's bytes with `Pull` and receives them with `Pulled`.
+bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The reader
+process requests the file's bytes with `Pull` and receives them with `Pulled`.
 """
 
 from __future__ import annotations

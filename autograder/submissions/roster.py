@@ -37,11 +37,11 @@ class Roster:
     _numbers: set[str] = field(default_factory=set, init=False, compare=False)
 
     def add_participants(self, sources: Iterable[HandedIn | None]) -> None:
-        """Add the participant numbers of these submissions to the known numbers."""
+        """Record the participant numbers of these submissions."""
         self.add_numbers(s.participant for s in sources if s and s.participant)
 
     def add_numbers(self, numbers: Iterable[str]) -> None:
-        """Add participant numbers to the known numbers. An empty roster, such as `NO_ROSTER`, never changes."""
+        """Record participant numbers. An empty roster, such as `NO_ROSTER`, never changes."""
         if self.entries:
             self._numbers.update(numbers)
 

@@ -76,8 +76,9 @@ class Cluster:
         return self._jobs
 
     def isolation(self) -> list[list[str]]:
-        """Wait until a worker is connected and all connected workers are ready. Return the isolation layers for each
-        machine type.
+        """Return the isolation layers for each machine type.
+
+        First, wait until at least one worker is connected and all connected workers are ready.
 
         Raises:
             NoIsolation, CourseError: All workers were rejected as unsuitable.
@@ -88,7 +89,7 @@ class Cluster:
         return sorted(map(list, self._workers.isolation))
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks. Its `result` raises the same errors as `isolation`."""
+        """Return a future for a submission's marks. The future's `result` method raises the same errors as `isolation`."""
         future: Future[SubmissionMarks] = Future()
         self._send(Task(self._course, submission, seed), future)
         return future

@@ -73,7 +73,7 @@ def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]
 
 
 def _security(place: Place) -> Security:
-    """Return the certificates for a running scheduler: the user's or, by default, those in Dask's configuration.
+    """Return the certificates for a running scheduler: those in `place` or, by default, those in Dask's configuration.
 
     Raises:
         ClusterError: The address does not use TLS, or there are no certificates.

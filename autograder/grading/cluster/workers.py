@@ -167,7 +167,7 @@ def reply_to(sent: Any) -> Reply:
 
 @contextlib.contextmanager
 def scheduler_errors() -> Iterator[None]:
-    """Raise ConnectionError in place of the errors that Dask raises when the connection to the scheduler is lost."""
+    """If the connection to the scheduler is lost, raise ConnectionError instead of Dask's own errors."""
     try:
         yield
     except (OSError, CancelledError, ClosedClientError):

@@ -1,4 +1,4 @@
-"""Permanently drop a process's privileges: root's identity, capabilities and privileges gained through exec."""
+"""Permanently drop a process's privileges: root's user and group IDs, capabilities, and privileges gained through exec."""
 
 from __future__ import annotations
 

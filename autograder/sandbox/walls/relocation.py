@@ -28,9 +28,11 @@ EDITABLE = "__editable__"
 
 
 def relocate(arguments: list[str]) -> None:
-    """Restart the fork server from mounts at neutral paths, unless that has already happened or is impossible.
+    """Mount Python and this project at neutral paths, and restart the fork server from there.
 
-    `arguments` are the fork server's command-line arguments. Without the layer `namespaces`, nothing is mounted.
+    Do nothing if the server already runs from there, or if the mounts are impossible.
+
+    `arguments` are the fork server's command-line arguments. Without the `namespaces` layer, nothing is mounted.
 
     Raises:
         OSError: The mounts succeeded in a child of this process but not in the process itself.

@@ -6,8 +6,8 @@
     seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
 
-If the machine does not support a layer, only the others are used; see supported.py. `probes` checks whether they are
-sufficient.
+If the machine does not support a layer, only the others are used; see supported.py. `probes` checks whether the
+layers in use are sufficient.
 """
 
 from __future__ import annotations

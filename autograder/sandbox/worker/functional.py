@@ -79,9 +79,10 @@ class FunctionalModule:
         tensors: Sequence[Tensor],
         modes: Sequence[bool],
     ) -> Any:
-        """Call a method with the given parameters, buffers and training modes, in the order used by `describe_module`.
+        """Call a method with the given parameters, buffers and training modes.
 
-        `method` is a method of the module or, as in "norm1.forward", of one of its submodules.
+        `tensors` and `modes` are in the same order as in the result of `describe_module`. `method` is a method of the module
+        or of one of its submodules, such as "norm1.forward".
         """
         for part, training in zip(self._modules, modes, strict=True):
             part.training = training
