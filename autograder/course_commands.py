@@ -59,7 +59,7 @@ def build(
         ),
     ] = "",
 ) -> None:
-    """Build and check the release in assignments/. If a day's build fails, its files do not change."""
+    """Build and check the release in assignments/. If a day's build fails, its existing files are kept."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config

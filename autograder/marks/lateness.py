@@ -44,7 +44,7 @@ def notes(rows: Sequence[Row], day: Day) -> Iterator[str]:
     """Yield a note if late submissions lose no points, and a note about submissions whose times are unknown."""
     is_any_late = any(row.late.days and row.points is not None for row in rows)
     if is_any_late and not day.late.per_cent_a_day:
-        yield f"lateness costs nothing, because grading.toml sets no late policy for {day.name}"
+        yield f"late submissions lose no points, because grading.toml sets no late policy for {day.name}"
     if unknown := _without_time(rows, day):
         names = list_with_count([row.entry.student for row in unknown])
         yield (
