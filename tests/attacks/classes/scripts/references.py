@@ -263,12 +263,11 @@ def split_heads(x, n_heads):
     there(lambda: (masked_attention, EncoderLayer))
     return in_modules("split_heads")(x, n_heads)
 
-#### by_submodules
-#: points 0
-#: short
+#### decoder_by_submodules
+#: points 0 to 6
 # %%
 class DecoderLayer(nn.Module):
-    """A decoder layer that is built from the submodules of encoder layers."""
+    """A decoder layer that is built from the submodules of encoder layers. It earns its own points, but no others."""
     def __init__(self, d_model, n_heads, d_ff, dropout=0.0):
         super().__init__()
         one, two = EncoderLayer(d_model, n_heads, d_ff, dropout), EncoderLayer(d_model, n_heads, d_ff, dropout)
@@ -282,6 +281,10 @@ class DecoderLayer(nn.Module):
         a, _ = self.cross_attention(x, memory, memory, cross_mask)
         x = self.norm2(x + self.dropout(a))
         return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+#### by_submodules
+#: points 0
+#: short
 # %%
 class FeedForward(nn.Module):
     def __new__(cls, d_model, d_ff, dropout=0.0):
