@@ -50,7 +50,7 @@ INTERVAL = 0.5  # seconds between two samples
 
 @dataclass(frozen=True)
 class Sample:
-    """A run's state at one moment.
+    """A snapshot of a run.
 
     `done` is the number of stored submissions, `cpu` the CPU seconds used so far, and `memory` the trusted processes'
     memory in bytes. `yardstick` is the CPU time of a small fixed computation, in seconds.

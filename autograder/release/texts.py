@@ -229,7 +229,7 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
 
 
 def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
-    """Yield the track and minutes of each section in a chapter, omitting sections that state no time."""
+    """Yield the track and the duration in minutes of each section in a chapter. Skip sections without a duration."""
     for cell in chapter.cells:
         if cell.role == "text":
             yield from _stated(cell.source)

@@ -94,8 +94,8 @@ class Roster:
     def _namesakes(self, person: Person) -> Sequence[Entry]:
         """Return the students with this name.
 
-        If there are none and the platform provides an id, return the students with this user name whose rows contain no other
-        name, id or email address.
+        If there are none and the platform provides an id, the name may be a user name. In that case, return the students who
+        have it and whose rows contain no other name, id or email address.
         """
         name = normalize(person.name)
         found = self._by_name.get(name, ())

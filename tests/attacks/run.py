@@ -6,8 +6,8 @@ USER is root or nobody. WALL (the sandbox configuration) is full, denied (no nam
 only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that should then succeed as
 this user: by default, one attack for each combination of effect and defences, or all of them if ATTACKS=all is set.
 
-The environment contains a canary, which a process that can inspect the grader would find. The tests passed by trivial
-answers are read from standard input, because finding them takes a while.
+The environment contains a canary, which a process that can inspect the grader would find. The list of tests
+that trivial answers pass is read from standard input, because it takes a while to compute.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _groups() -> list[HostileClass]:
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in nbgrader's folder layout, with one hostile student per case. `autograder grade` runs without paths."""
+    """Return a class in nbgrader's folder layout, which `autograder grade` finds, with one hostile student per case."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

@@ -292,7 +292,10 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
         yield f"{name} has {got} ({'; '.join(problems)[:300]}); expected: {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has {len(problems)} problems ({sum(map(len, problems))} characters), which exceeds a limit"
+        yield (
+            f"{name} has {len(problems)} problems ({sum(map(len, problems))} characters); the limits are "
+            f"{MOST_PROBLEMS} problems and {LONGEST_PROBLEMS} characters"
+        )
 
 
 @contextlib.contextmanager
