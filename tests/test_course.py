@@ -201,6 +201,12 @@ def test_a_valid_file_becomes_typed_values(tmp_path: Path) -> None:
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
 
 
+def test_a_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / courses.GRADING_TOML).write_bytes(VALID.encode() + b"\xff")
+    with pytest.raises(CourseError, match=r"grading\.toml cannot be read: it is not UTF-8"):
+        courses.load(tmp_path)
+
+
 @pytest.mark.parametrize("weights", [(60, 40), (1, 2), (33, 44), (0.5, 77)])
 @pytest.mark.parametrize("total", [100, 77, 12.34])
 def test_points_are_shares_of_the_total(

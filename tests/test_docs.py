@@ -72,6 +72,16 @@ def test_every_package_is_in_the_architecture() -> None:
     assert [name for name in packages if f"`{name}/`" not in text] == []
 
 
+def test_entry_points_in_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/` \|.*\| ([^|]+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 13
+    for package, cell in rows:
+        folder = ROOT / "autograder" / package
+        for name in re.findall(r"`(\w+)`", cell):
+            assert (folder / f"{name}.py").exists(), f"{package}/ has no module {name}"
+
+
 def test_paths_named_in_the_documentation_exist() -> None:
     pattern = r"`((?:autograder|solutions|graders|mistakes|tests|docs|bench)/[\w/.]+)`"
     for name in PAGES:

@@ -240,6 +240,18 @@ def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
 
 
 @pytest.mark.slow
+def test_an_invalid_known_mistake_is_an_error_of_the_course(server: Server, tmp_path: Path) -> None:
+    root = make(tmp_path)
+    mistakes = root / "mistakes/day1/standardize.md"
+    mistakes.write_text(mistakes.read_text().replace("-mean = ", "-average = "))
+    message = (
+        r"standardize\.md: 'one mean for the whole tensor': the reference solution does not contain"
+    )
+    with pytest.raises(CourseError, match=message):
+        Grader(courses.load(root).day("day1"), server, b"secret")
+
+
+@pytest.mark.slow
 def test_given_code_that_exits_silently_is_an_error_of_the_course(tmp_path: Path) -> None:
     root = make(tmp_path)
     chapter = root / "solutions/day1/cleaning.py"

@@ -204,8 +204,12 @@ def load(root: Path) -> Course:
     try:
         text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"{path}: {error}") from None
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CourseError(
+            f"{path} cannot be read: it is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise CourseError(f"{path} is not valid TOML: {error}") from None
     return _Reader(text).course(root, tables)

@@ -22,4 +22,6 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise CourseError(f"{file} cannot be read: {error}") from None
+        raise CourseError(
+            f"{file} cannot be read: it is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None

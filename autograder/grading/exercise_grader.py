@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 
 import msgspec
 
@@ -33,13 +33,15 @@ class ExerciseGrader:
     """A grader for a day's exercises. It grades them one at a time, using one fork server.
 
     Raises:
-        CourseError: A trivial answer passes all of an exercise's tests, or the course's own solutions fail tests.
+        CourseError: A trivial answer passes all of an exercise's tests, the course's own solutions fail tests, or a file of
+            known mistakes is invalid.
     """
 
     def __init__(self, day: Day, server: Server) -> None:
         self.day = day
         self.key = AnswerKey.read(day)
         self.runner = Runner(self.key, server)
+        self.recognizer = Recognizer(self.key, server)
         self.trivial_passes = _check_tests(self.runner)
         self._forwarding = Forwarding(self.runner)
         for name, tests in self.key.tests.items():
@@ -54,11 +56,6 @@ class ExerciseGrader:
     def server(self) -> Server:
         """Return the fork server that runs submissions."""
         return self.runner.server
-
-    @cached_property
-    def recognizer(self) -> Recognizer:
-        """Return the recognizer for the day's known mistakes, creating it on first use."""
-        return Recognizer(self.key, self.server)
 
     def grade_slice(
         self, exercise: Exercise, code: Slice, settings: RunSettings, replaced: Sequence[str] = ()
