@@ -101,6 +101,8 @@ def _code(
 ) -> Code:
     names = set(search.names)
     problems = list(given_names.edits(names))
+    # For example, a decorator may add definitions to a table that the code uses.
+    names |= {name for position in search.taken for name in search.index.units[position].binds}
     if search.is_cut:
         problems.append(f"`{exercise}` depends on too many statements; some were left out")
     binders = search.index.binders
