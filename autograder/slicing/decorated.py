@@ -25,10 +25,10 @@ def apply_decorators(unit: Unit, replaced: Collection[str]) -> Unit:
     statement = ast.parse(unit.source).body[0]
     if not isinstance(statement, ast.FunctionDef | ast.ClassDef) or not statement.decorator_list:
         return unit
-    call = statement.name
+    call: ast.expr = ast.Name(statement.name)
     for decorator in reversed(statement.decorator_list):
-        call = f"({ast.unparse(decorator)})({call})"
-    units, _ = parse_units([Cell(unit.cell, "code", call)])
+        call = ast.Call(decorator, [call], [])
+    units, _ = parse_units([Cell(unit.cell, "code", ast.unparse(call))])
     if len(units) != 1:
         return unit
     return replace(units[0], line=unit.line, decorators=unit.decorators)

@@ -220,9 +220,10 @@ class _Search:
             changing = {p for name in new for p in index.functions_changing[name]} - seen
             seen |= changing
             functions = {f for p in changing for f in index.units[p].binds}
-            for function in functions - index.exercises:
+            for function in functions:
                 callers += index.decorated[function]
-                callers += [] if function in called_by_exercise else index.called[function]
+                if function not in index.exercises and function not in called_by_exercise:
+                    callers += index.called[function]
             for position in callers:
                 if position not in self.taken:
                     self.take(position, END)
