@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from autograder.execution import answer_key
 from autograder.execution.answer_key import load_solution
@@ -330,6 +331,41 @@ def inherited(x):
     seen = load("day1", "inherited", f"import copy\n{code}", ["EncoderLayer"]).inherited(x)
     for own, local in zip(seen, names["inherited"](x), strict=True):
         assert torch.allclose(own, local, atol=1e-6)
+
+
+def test_a_subclass_of_a_reference_can_replace_and_remove_submodules_that_it_does_not_call(
+    load: Load,
+) -> None:
+    code = """
+def inherited(x):
+    class Cross(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+    class Layer(EncoderLayer, Cross):
+        def __init__(self):
+            super().__init__(8, 2, 16)
+            del self.self_attention
+            self.norm1 = nn.Identity()
+            self.first = self.norm2
+            self.norm2 = copy.deepcopy(self.norm2)
+            nn.init.constant_(self.first.weight, 3.0)
+        def forward(self, x):
+            self.calls += 1
+            return self.first(x) + self.norm2(self.feed_forward(self.norm1(x)))
+    torch.manual_seed(0)
+    layer = Layer()
+    result = layer(x)
+    result.pow(3).sum().backward()
+    gradients = [layer.first.weight.grad, layer.feed_forward.linear1.weight.grad]
+    return result, layer.norm2.weight, *gradients, torch.tensor(layer.calls)
+"""
+    x = torch.randn(2, 3, 8)
+    names: dict[str, Any] = {"copy": copy, "nn": nn, "torch": torch, "EncoderLayer": EncoderLayer}
+    exec(code, names)
+    seen = load("day1", "inherited", f"import copy\n{code}", ["EncoderLayer"]).inherited(x)
+    for own, local in zip(seen, names["inherited"](x), strict=True):
+        assert torch.allclose(own, local, atol=1e-5)
 
 
 def test_submodules_of_a_reference_cannot_be_replaced(modules: Student) -> None:

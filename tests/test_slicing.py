@@ -127,6 +127,15 @@ def test_reached_contains_the_exercises_that_the_code_uses() -> None:
     assert code.reached == {"g"}
 
 
+def test_reached_contains_the_exercises_in_a_table_that_the_code_uses() -> None:
+    code = code_for(
+        "  T = {}\n  def add(h):\n      T[h.__name__] = h\n      return h\n"
+        "  @add\n  def g(): pass\n  def h(): pass\n  def f(): return T['g']()"
+    )
+    assert code is not None
+    assert code.reached == {"g"}
+
+
 def test_reached_contains_no_missing_exercise() -> None:
     code = code_for("  def f(): return g()")
     assert code is not None

@@ -41,6 +41,7 @@ INHERITED = """class DecoderLayer(EncoderLayer):
         attended, _ = self.cross_attention(x, memory, memory, memory_mask)
         x = self.norm2(x + self.dropout(attended))
         return self.norm3(x + self.dropout(self.feed_forward(x)))"""
+STUB_BODY = 'raise NotImplementedError("causal_mask")'
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
@@ -172,6 +173,33 @@ def test_a_mistake_in_a_base_class_costs_points_only_once(
     marks = grade(with_cells(with_exercises(solution, day1, names), answers))
     assert lost(marks) == ["EncoderLayer"]
     assert by_name(marks)["DecoderLayer"].reference_for == ["EncoderLayer"]
+
+
+@pytest.mark.parametrize("decorator", ["@register('causal')", "@TABLE.add"])
+@pytest.mark.parametrize("body", ["return torch.ones(n, n, dtype=torch.bool)", STUB_BODY])
+def test_a_mistake_in_an_exercise_from_a_table_costs_points_only_once(
+    decorator: str, body: str, grade: Grade, masks: NotebookNode
+) -> None:
+    """A decorator adds `causal_mask` to a table, from which `decoder_mask` takes it."""
+    causal = f"""class Table(dict):
+    def add(self, function):
+        self["causal"] = function
+        return function
+TABLE = Table()
+def register(name):
+    def add(function):
+        TABLE[name] = function
+        return function
+    return add
+{decorator}
+def causal_mask(n, device=None):
+    {body}"""
+    decoder = """def decoder_mask(tokens, pad_id):
+    return padding_mask(tokens, pad_id) & TABLE["causal"](tokens.shape[1], tokens.device)"""
+    marks = grade(with_cells(masks, {"causal_mask": causal, "decoder_mask": decoder}))
+    full = [e.name for e in marks.exercises[3:6] if e.points == e.max_points]
+    assert full == ["padding_mask", "decoder_mask"]
+    assert by_name(marks)["decoder_mask"].reference_for == ["causal_mask"]
 
 
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(

@@ -36,13 +36,13 @@ add = Table()
 def one(): return 1
 def f(): return add["one"]()
 """,
-    "a registry of subclasses": """
-class Base:
+    "a metaclass with a registry": """
+class Meta(type):
     known = []
-    def __init_subclass__(cls): Base.known.append(cls)
-class One(Base):
+    def __init__(cls, *args): Meta.known.append(cls)
+class One(metaclass=Meta):
     value = 1
-def f(): return Base.known[0].value
+def f(): return Meta.known[0].value
 """,
     "a closure that fills a table": """
 def make():

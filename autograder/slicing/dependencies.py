@@ -101,6 +101,8 @@ def _code(
 ) -> Code:
     names = set(search.names)
     problems = list(given_names.edits(names))
+    # For example, a decorator may add definitions to a table that the code uses.
+    names |= {name for position in search.taken for name in search.index.units[position].binds}
     if search.is_cut:
         problems.append(f"`{exercise}` depends on too many statements; some were left out")
     binders = search.index.binders
@@ -218,9 +220,10 @@ class _Search:
             changing = {p for name in new for p in index.functions_changing[name]} - seen
             seen |= changing
             functions = {f for p in changing for f in index.units[p].binds}
-            for function in functions - index.exercises:
+            for function in functions:
                 callers += index.decorated[function]
-                callers += [] if function in called_by_exercise else index.called[function]
+                if function not in index.exercises and function not in called_by_exercise:
+                    callers += index.called[function]
             for position in callers:
                 if position not in self.taken:
                     self.take(position, END)

@@ -203,15 +203,22 @@ class NotebookIndex:
     def _index_calls(self) -> None:
         """Index functions that change a global name when called, and the units that call them or use them as decorators.
 
+        A class with `__init_subclass__` is treated like a decorator of its subclasses.
+
         Changes to modules are ignored, because calls such as `torch.manual_seed(0)` do not set up data that an exercise
         needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)
         self.decorated: dict[str, list[int]] = defaultdict(list)
         self.called: dict[str, list[int]] = defaultdict(list)
+        inherited: dict[str, frozenset[str]] = defaultdict(frozenset)
         for position, unit in enumerate(self.units):
-            if unit.effects and unit.reads.isdisjoint(self.exercises):
-                for name in unit.effects - self.imports:
+            effects = unit.effects
+            if unit.is_class:
+                effects = effects.union(*(inherited[name] for name in unit.decorators))
+                inherited |= dict.fromkeys(unit.binds, effects)
+            if effects and (unit.is_class or unit.reads.isdisjoint(self.exercises)):
+                for name in effects - self.imports:
                     self.functions_changing[name].append(position)
             for name in unit.decorators:
                 self.decorated[name].append(position)

@@ -14,6 +14,7 @@ import msgspec
 
 from autograder.course.chapters import is_unfilled
 from autograder.plain_text import bounded, printable
+from autograder.slicing.decorated import apply_decorators
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (
@@ -121,7 +122,9 @@ class NotebookSlicer:
         """Return the slices of all exercises."""
         names = list(self._course.exercises)
         pieces = _Pieces()
-        slices = [self._slice(name, self._course.given, names, pieces) for name in names]
+        slices = [
+            self._slice(name, self._units, self._course.given, names, pieces) for name in names
+        ]
         problems = tuple(bounded(map(printable, self._problems)))
         return Slices(pieces.found, slices, problems, self._homes(names))
 
@@ -133,13 +136,15 @@ class NotebookSlicer:
         given = [*self._course.given]
         for name in replaced:
             given += [_reference(name), *define_older_names(name, self._course.current)]
+        units = [apply_decorators(unit, replaced) for unit in self._units]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
-        return Slices(pieces.found, [self._slice(exercise, given, names, pieces, wide)])
+        return Slices(pieces.found, [self._slice(exercise, units, given, names, pieces, wide)])
 
     def _slice(
         self,
         name: str,
+        units: Sequence[Unit],
         given: Sequence[Unit],
         names: Sequence[str],
         pieces: _Pieces,
@@ -147,7 +152,7 @@ class NotebookSlicer:
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
         current = {o: n for o, n in self._course.current.items() if n in names}
-        notebook = self._units, given, [*names, *current]
+        notebook = units, given, [*names, *current]
         code = (
             wider_slice(name, *notebook, self._course.released)
             if wide

@@ -156,6 +156,17 @@ def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Sco
     }
 
 
+def changed_by_subclasses(node: ast.ClassDef, table: Scope | None) -> set[str]:
+    """Return the class's name and the globals that its `__init_subclass__` changes, or an empty set without this method."""
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init_subclass__":
+            scope = (
+                next((c for c in table.children if c.name == node.name), None) if table else None
+            )
+            return {node.name, *(changed_globals(method, scope) if scope else ())}
+    return set()
+
+
 def _with_inner_scopes(scope: Scope) -> list[Scope]:
     found = [scope]
     for each in found:

@@ -21,6 +21,7 @@ from autograder.slicing.names import (
 )
 from autograder.slicing.side_effects import (
     MODULES,
+    changed_by_subclasses,
     changed_globals,
     find_mutations,
     is_call_of,
@@ -72,9 +73,10 @@ class Unit:
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
-    # Part of `called`: functions used as decorators, with or without arguments.
+    # Functions used as decorators, with or without arguments, and base classes.
     decorators: frozenset[str] = frozenset()
-    effects: frozenset[str] = frozenset()  # globals changed by calls to the unit's function
+    # Globals changed by calls to the unit's function, or by subclasses of the unit's class.
+    effects: frozenset[str] = frozenset()
     is_class: bool = False
     methods: frozenset[str] = frozenset()  # methods of the unit's class that change the instance
     extends: frozenset[Extension] = frozenset()  # classes to which the unit may add methods
@@ -141,7 +143,14 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
             changes_arguments=changes_arguments(group[0]),
         )
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
-        return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
+        bases = {base.id for base in group[0].bases if isinstance(base, ast.Name)}
+        return replace(
+            unit,
+            is_class=True,
+            methods=frozenset(mutating_methods(group[0])),
+            decorators=unit.decorators | bases,
+            effects=frozenset(changed_by_subclasses(group[0], table)),
+        )
     return unit
 
 

@@ -549,6 +549,8 @@ class RelativeSelfAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, max_length: int):
         super().__init__()
         ### BEGIN SOLUTION
+        if d_model % n_heads:
+            raise ValueError(f"d_model = {d_model} is not divisible by n_heads = {n_heads}")
         d_head = d_model // n_heads
         self.query, self.key, self.value, self.out = (nn.Linear(d_model, d_model) for _ in range(4))
         self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_head) * d_head**-0.5)

@@ -42,18 +42,23 @@ def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
     return [(positions[owner], name) for owner, _, name in split]
 
 
-def modules_at(root: nn.Module, submodules: Sequence[Place]) -> list[nn.Module | None]:
-    """Return the root and its submodules, with None for missing submodules. Parents must come before their submodules."""
-    found: list[nn.Module | None] = [root]
+def modules_at(
+    root: nn.Module, submodules: Sequence[Place], position: int = 0
+) -> list[nn.Module | None]:
+    """Return all modules below `root` by position, with None for modules that are missing or not below it.
+
+    `position` is the position of `root`. Parents must come before their submodules.
+    """
+    found: list[nn.Module | None] = [root if position == 0 else None]
     for owner, name in submodules:
         parent = found[owner]
-        found.append(None if parent is None else parent._modules.get(name))
+        child = None if parent is None else parent._modules.get(name)
+        found.append(root if len(found) == position else child)
     return found
 
 
-def tensor_at(modules: Sequence[nn.Module], place: Place) -> Tensor | None:
-    """Return the parameter or buffer at a `Place`, or None if it does not exist."""
-    owner, name = modules[place[0]], place[1]
+def tensor_at(owner: nn.Module, name: str) -> Tensor | None:
+    """Return a module's own parameter or buffer with this name, or None if it does not exist."""
     found = owner._parameters.get(name)
     return owner._buffers.get(name) if found is None else found
 
@@ -76,17 +81,20 @@ class FunctionalModule:
         method: str,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        tensors: Sequence[Tensor],
-        modes: Sequence[bool],
+        tensors: Sequence[Tensor | None],
+        modes: Sequence[bool | None],
     ) -> Any:
         """Call a method with the given parameters, buffers and training modes.
 
-        `tensors` and `modes` are in the same order as in the result of `describe_module`. `method` is a method of the module
-        or of one of its submodules, such as "norm1.forward".
+        `tensors` and `modes` are in the same order as in the result of `describe_module`. They contain None for parts that
+        the method does not use. `method` is a method of the module or of one of its submodules, such as "norm1.forward".
         """
         for part, training in zip(self._modules, modes, strict=True):
-            part.training = training
+            if training is not None:
+                part.training = training
         for (position, name), tensor in zip(self._tensors, tensors, strict=True):
+            if tensor is None:
+                continue
             owner = self._modules[position]
             kind: dict[str, Any] = (
                 owner._parameters if name in owner._parameters else owner._buffers

@@ -21,7 +21,9 @@ from autograder.sandbox.worker.describe import MODULE
 from autograder.sandbox.worker.functional import modules_at, places, tensor_at
 
 SendQuestion = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
-CallPart = Callable[[nn.Module, str, tuple[Any, ...], dict[str, Any]], Any]
+# The description of the whole proxy, and the submodule's position in it.
+Origin = tuple[dict[str, Any], int]
+CallPart = Callable[[nn.Module, Origin, tuple[Any, ...], dict[str, Any]], Any]
 ERRORS = (
     *("ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError"),
     *("NotImplementedError", "OverflowError", "RuntimeError", "TypeError", "ValueError"),
@@ -29,20 +31,19 @@ ERRORS = (
 
 
 class ProxyPart(nn.Module):
-    """A proxy for a submodule of a reference solution. Code in a subclass of the solution may call it."""
+    """A proxy for a submodule of a reference solution. Code in a subclass of the solution may call it.
 
-    def __init__(self, whole: nn.Module, path: str, call: CallPart) -> None:
+    It does not need the whole proxy, whose other submodules may be replaced or removed.
+    """
+
+    def __init__(self, origin: Origin, call: CallPart) -> None:
         super().__init__()
-        self._origin = (
-            whole,
-            path,
-            call,
-        )  # a tuple, so that torch does not register the whole as a submodule
+        self._origin = origin
+        self._call = call
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Forward the call to the submodule."""
-        whole, path, call = self._origin
-        return call(whole, path, args, kwargs)
+        return self._call(self, self._origin, args, kwargs)
 
 
 class Proxies:
@@ -105,9 +106,10 @@ class Proxies:
         name, methods = reference.name, reference.methods
         if methods is None:
             return self._function(name, reference.parameters)
-        space = {method: self._method(method, names) for method, names in methods.items()}
-        init = self._init(name, reference.parameters)
-        return type(name, (nn.Module,), {**space, "__init__": init, "__module__": MODULE})
+        proxy_class = self._class(reference)
+        for method, parameters in methods.items():
+            setattr(proxy_class, method, self._method(method, parameters))
+        return proxy_class
 
     def _function(self, name: str, parameters: list[str] | None) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:
@@ -117,31 +119,43 @@ class Proxies:
         function.__module__ = MODULE
         return function
 
-    def _init(self, name: str, parameters: list[str] | None) -> Callable[..., None]:
-        # A function, because `copy.deepcopy` would copy a method together with this object.
+    def _class(self, reference: m.Reference) -> type[nn.Module]:
+        proxies = self
+
+        # A function, because `copy.deepcopy` would copy a method together with the `Proxies`.
         def call_part(
-            whole: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+            part: nn.Module, origin: Origin, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            return self._call_object(whole, f"{path}.forward", [list(args), kwargs])
+            return proxies._call_object(part, origin, "forward", [list(args), kwargs])
 
-        def __init__(proxy: nn.Module, *args: Any, **kwargs: Any) -> None:
-            nn.Module.__init__(proxy)
-            arguments = [list(args), _known(kwargs, parameters)]
-            _build_proxy(proxy, self._refer_randomly(name, "", arguments), call_part)
+        class Proxy(nn.Module):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__()
+                arguments = [list(args), _known(kwargs, reference.parameters)]
+                made = proxies._refer_randomly(reference.name, "", arguments)
+                _build_proxy(self, made, call_part)
 
-        return __init__
+        Proxy.__name__ = Proxy.__qualname__ = reference.name
+        Proxy.__module__ = MODULE
+        return Proxy
 
     def _method(self, method: str, parameters: list[str] | None) -> Callable[..., Any]:
         def call(proxy: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            return self._call_object(proxy, method, [list(args), _known(kwargs, parameters)])
+            origin: Origin = (proxy._reference, 0)  # type: ignore[assignment]
+            arguments = [list(args), _known(kwargs, parameters)]
+            return self._call_object(proxy, origin, method, arguments)
 
         call.__name__ = method
         return call
 
-    def _call_object(self, proxy: nn.Module, method: str, arguments: list[Any]) -> Any:
-        """Call a method of a reference object with the proxy's tensors and training modes."""
-        made: dict[str, Any] = proxy._reference  # type: ignore[assignment]
-        return self._refer_randomly(made["id"], method, [*arguments, *_proxy_state(proxy)])
+    def _call_object(
+        self, proxy: nn.Module, origin: Origin, method: str, arguments: list[Any]
+    ) -> Any:
+        """Call a method of a reference object or of its submodule with the proxy's tensors and training modes."""
+        made, position = origin
+        path = ["", *made["modules"]][position]
+        called = f"{path}.{method}".lstrip(".")
+        return self._refer_randomly(made["id"], called, [*arguments, *_proxy_state(proxy, origin)])
 
     def _refer(self, target: str | int, method: str, arguments: list[Any]) -> Any:
         grad = torch.is_grad_enabled()
@@ -201,10 +215,20 @@ def _known(kwargs: dict[str, Any], parameters: list[str] | None) -> dict[str, An
 
 def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) -> None:
     """Add the reference object's submodules, parameters, buffers and plain attributes to a proxy."""
+    modules = [path for path, _ in made["modules"]]
+    tensors = [*made["parameters"], *made["buffers"]]
+    reference = {
+        "id": made["id"],
+        "modules": modules,
+        "module_places": places(modules, modules),
+        "tensors": tensors,
+        "tensor_places": places(tensors, modules),
+    }
+    proxy._reference = reference  # type: ignore[assignment]
     parts = {"": proxy}
-    for path, is_list in made["modules"]:
+    for position, (path, is_list) in enumerate(made["modules"], start=1):
         owner, _, name = path.rpartition(".")
-        parts[path] = nn.ModuleList() if is_list else ProxyPart(proxy, path, call_part)
+        parts[path] = nn.ModuleList() if is_list else ProxyPart((reference, position), call_part)
         parts[owner].add_module(name, parts[path])
     # Ensure that a parameter with two names is created only once.
     own: dict[int, nn.Parameter] = {}
@@ -220,41 +244,37 @@ def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) ->
     for path, value in made["attributes"].items():
         owner, _, name = path.rpartition(".")
         setattr(parts[owner], name, value)
-    modules = [path for path, _ in made["modules"]]
-    tensors = [*made["parameters"], *made["buffers"]]
-    proxy._reference = {  # type: ignore[assignment]
-        "id": made["id"],
-        "modules": modules,
-        "module_places": places(modules, modules),
-        "tensors": tensors,
-        "tensor_places": places(tensors, modules),
-    }
 
 
-def _proxy_state(proxy: nn.Module) -> tuple[list[Tensor], list[bool]]:
-    """Return a proxy's tensors, and the training modes of the proxy and its submodules.
+def _proxy_state(proxy: nn.Module, origin: Origin) -> tuple[list[Tensor | None], list[bool | None]]:
+    """Return the tensors and training modes that a call of a proxy or of a submodule's proxy uses.
+
+    For tensors and modules outside the called submodule, the lists contain None.
 
     Raises:
         RuntimeError: A submodule or parameter of the proxy was replaced or removed.
     """
-    made: dict[str, Any] = proxy._reference  # type: ignore[assignment]
-    _, *submodules = modules_at(proxy, made["module_places"])
-    modules = [proxy]
-    for path, module in zip(made["modules"], submodules, strict=True):
-        if module is None or type(module) not in (ProxyPart, nn.ModuleList):
+    made, position = origin
+    modules = modules_at(proxy, made["module_places"], position)
+    start = ["", *made["modules"]][position]
+    modes: list[bool | None] = []
+    for path, module in zip(["", *made["modules"]], modules, strict=True):
+        used = not start or path == start or path.startswith(f"{start}.")
+        if used and path != start and type(module) not in (ProxyPart, nn.ModuleList):
             raise RuntimeError(
                 f"the submodule `{path}` of the reference solution was replaced; leave it unchanged"
             )
-        modules.append(module)
-    tensors = []
+        modes.append(module.training if used and module is not None else None)
+    tensors: list[Tensor | None] = []
     for path, place in zip(made["tensors"], made["tensor_places"], strict=True):
-        tensor = tensor_at(modules, place)
-        if tensor is None:
+        owner = modules[place[0]]
+        tensor = None if owner is None else tensor_at(owner, place[1])
+        if tensor is None and modes[place[0]] is not None:
             raise RuntimeError(
                 f"the reference solution's parameter `{path}` was removed; leave it in place"
             )
         tensors.append(tensor)
-    return tensors, [module.training for module in modules]
+    return tensors, modes
 
 
 def _in_training(model: nn.Module) -> bool:
