@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from autograder.class_summary import print_summary
 from autograder.cli import main
 from autograder.feedback import terminal_table
-from autograder.grading_commands import print_summary
 from autograder.marks.history import History
 from autograder.marks.row import Row
 from autograder.submissions.roster_entry import Entry

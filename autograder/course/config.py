@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from autograder.course import chapters, forbidden, late_policy, points, selection
 from autograder.course.chapters import Chapter
-from autograder.course.files import GRADING_TOML, CourseError
+from autograder.course.files import GRADING_TOML, CourseError, read_text
 from autograder.course.forbidden import ForbiddenNames
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import Tables
@@ -201,15 +201,9 @@ def load(root: Path) -> Course:
         CourseError: The file cannot be read or is invalid. The message names the key and, if possible, the line.
     """
     path = root / GRADING_TOML
+    text = read_text(path).removeprefix("\ufeff")  # Windows editors add this byte order mark
     try:
-        text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
-    except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CourseError(
-            f"{path} cannot be read: it is not UTF-8 ({error.reason} at byte {error.start})"
-        ) from None
     except tomllib.TOMLDecodeError as error:
         raise CourseError(f"{path} is not valid TOML: {error}") from None
     return _Reader(text).course(root, tables)

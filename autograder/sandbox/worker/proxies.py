@@ -21,9 +21,9 @@ from autograder.sandbox.worker.describe import MODULE
 from autograder.sandbox.worker.functional import modules_at, places, tensor_at
 
 SendQuestion = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
-# The description of the whole proxy, and the submodule's position in it.
+# The description of the whole proxy, and the position in it: 0 for the whole, or that of a submodule.
 Origin = tuple[dict[str, Any], int]
-CallPart = Callable[[nn.Module, Origin, tuple[Any, ...], dict[str, Any]], Any]
+CallPart = Callable[[nn.Module, list[Any]], Any]
 ERRORS = (
     *("ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError"),
     *("NotImplementedError", "OverflowError", "RuntimeError", "TypeError", "ValueError"),
@@ -43,7 +43,7 @@ class ProxyPart(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Forward the call to the submodule."""
-        return self._call(self, self._origin, args, kwargs)
+        return self._call(self, [list(args), kwargs])
 
 
 class Proxies:
@@ -123,10 +123,8 @@ class Proxies:
         proxies = self
 
         # A function, because `copy.deepcopy` would copy a method together with the `Proxies`.
-        def call_part(
-            part: nn.Module, origin: Origin, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> Any:
-            return proxies._call_object(part, origin, "forward", [list(args), kwargs])
+        def call_part(part: nn.Module, arguments: list[Any]) -> Any:
+            return proxies._call_object(part, "forward", arguments)
 
         class Proxy(nn.Module):
             def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -141,17 +139,14 @@ class Proxies:
 
     def _method(self, method: str, parameters: list[str] | None) -> Callable[..., Any]:
         def call(proxy: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            origin: Origin = (proxy._reference, 0)  # type: ignore[assignment]
-            arguments = [list(args), _known(kwargs, parameters)]
-            return self._call_object(proxy, origin, method, arguments)
+            return self._call_object(proxy, method, [list(args), _known(kwargs, parameters)])
 
         call.__name__ = method
         return call
 
-    def _call_object(
-        self, proxy: nn.Module, origin: Origin, method: str, arguments: list[Any]
-    ) -> Any:
+    def _call_object(self, proxy: nn.Module, method: str, arguments: list[Any]) -> Any:
         """Call a method of a reference object or of its submodule with the proxy's tensors and training modes."""
+        origin: Origin = proxy._origin  # type: ignore[assignment]
         made, position = origin
         path = ["", *made["modules"]][position]
         called = f"{path}.{method}".lstrip(".")
@@ -224,7 +219,7 @@ def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) ->
         "tensors": tensors,
         "tensor_places": places(tensors, modules),
     }
-    proxy._reference = reference  # type: ignore[assignment]
+    proxy._origin = reference, 0  # type: ignore[assignment]
     parts = {"": proxy}
     for position, (path, is_list) in enumerate(made["modules"], start=1):
         owner, _, name = path.rpartition(".")
