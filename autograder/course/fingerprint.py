@@ -18,8 +18,8 @@ IMPORT_OF_GRADERS = re.compile(
 def course_version(day: Day) -> str:
     """Return a hash of everything in the course that affects a day's marks.
 
-    In addition to what `fingerprint` covers, this includes the code that students received, because the grader
-    distinguishes it from code that they wrote.
+    In addition to what `fingerprint` covers, this includes the released code, which the grader distinguishes from code that
+    students wrote, and the stand-ins, because it reports copies of them.
 
     Raises CourseError in the same cases as `fingerprint`, or if the stand-ins cannot be read.
     """

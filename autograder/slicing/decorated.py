@@ -31,4 +31,4 @@ def apply_decorators(unit: Unit, replaced: Collection[str]) -> Unit:
     units, _ = parse_units([Cell(unit.cell, "code", ast.unparse(call))])
     if len(units) != 1:
         return unit
-    return replace(units[0], line=unit.line, decorators=unit.decorators)
+    return replace(units[0], line=unit.line, receivers=unit.receivers)

@@ -221,7 +221,7 @@ class _Search:
             seen |= changing
             functions = {f for p in changing for f in index.units[p].binds}
             for function in functions:
-                callers += index.decorated[function]
+                callers += index.received_by[function]
                 if function not in index.exercises and function not in called_by_exercise:
                     callers += index.called[function]
             for position in callers:

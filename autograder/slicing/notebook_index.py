@@ -209,19 +209,19 @@ class NotebookIndex:
         needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)
-        self.decorated: dict[str, list[int]] = defaultdict(list)
+        self.received_by: dict[str, list[int]] = defaultdict(list)
         self.called: dict[str, list[int]] = defaultdict(list)
         inherited: dict[str, frozenset[str]] = defaultdict(frozenset)
         for position, unit in enumerate(self.units):
             effects = unit.effects
             if unit.is_class:
-                effects = effects.union(*(inherited[name] for name in unit.decorators))
+                effects = effects.union(*(inherited[name] for name in unit.receivers))
                 inherited |= dict.fromkeys(unit.binds, effects)
             if effects and (unit.is_class or unit.reads.isdisjoint(self.exercises)):
                 for name in effects - self.imports:
                     self.functions_changing[name].append(position)
-            for name in unit.decorators:
-                self.decorated[name].append(position)
+            for name in unit.receivers:
+                self.received_by[name].append(position)
             for name in unit.called:
                 self.called[name].append(position)
 

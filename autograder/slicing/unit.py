@@ -73,8 +73,8 @@ class Unit:
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
-    # Functions used as decorators, with or without arguments, and base classes.
-    decorators: frozenset[str] = frozenset()
+    # Functions and classes that receive the definition: decorators, with or without arguments, and base classes.
+    receivers: frozenset[str] = frozenset()
     # Globals changed by calls to the unit's function, or by subclasses of the unit's class.
     effects: frozenset[str] = frozenset()
     is_class: bool = False
@@ -127,7 +127,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         made_from=tuple(made_from),
         calls=frozenset(mutations.method_calls),
         called=frozenset(called | decorators),
-        decorators=frozenset(decorators),
+        receivers=frozenset(decorators),
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
         extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
@@ -148,7 +148,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
             unit,
             is_class=True,
             methods=frozenset(mutating_methods(group[0])),
-            decorators=unit.decorators | bases,
+            receivers=unit.receivers | bases,
             effects=frozenset(changed_by_subclasses(group[0], table)),
         )
     return unit
