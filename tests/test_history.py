@@ -28,6 +28,7 @@ from autograder.marks.engine_version import engine_files
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
+from tests.attacks.as_user import as_nobody
 from tests.conftest import ROOT, Run, reader
 from tests.grading_runs import (
     STUDENTS,
@@ -210,19 +211,6 @@ def test_a_full_disk_leaves_the_old_marks_current(history: History) -> None:
     assert history.current("day1") == [some_marks(1.0)]
     history.add(BASIS, large, Path("in"))
     assert history.current("day1") == [large]
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Drop root privileges temporarily, because file permissions do not apply to root."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autograder.sandbox.walls import namespaces, privileges, seccomp, syscalls
@@ -27,6 +28,19 @@ def become_nobody(arguments: Sequence[str]) -> None:
             syscalls.libc("umount2", aside, _DETACH)
     privileges.drop_root()
     os.execv(sys.executable, [sys.executable, *arguments])
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Drop root privileges temporarily, because file permissions do not apply to root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(privileges.NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def deny_namespaces() -> None:
