@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -26,6 +25,7 @@ from autograder.nbgrader_plugin import collect as collecting
 from autograder.release import gradebook
 from autograder.submissions import platforms
 from tests.attacks.as_user import as_nobody
+from tests.before_opening import as_student, changes
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -117,27 +117,6 @@ def exchange(tmp_path: Path, empty_gradebook: Path, monkeypatch: pytest.MonkeyPa
 
 # ---- changes between listing and opening
 
-_changes: dict[str, Callable[[], object]] = {}
-
-
-def _before_opening(event: str, arguments: tuple[object, ...]) -> None:
-    """Make the change that is registered for a file or folder, once, immediately before Python opens it."""
-    if _changes and event in ("open", "os.scandir") and isinstance(arguments[0], str):
-        change = _changes.pop(arguments[0].rpartition("/")[2], None)
-        if change:
-            _as_student(change)
-
-
-sys.addaudithook(_before_opening)
-
-
-def _as_student(change: Callable[[], object]) -> None:
-    """Make a change while the TA's command is running."""
-    ta = os.geteuid()
-    os.seteuid(os.getuid())
-    change()
-    os.seteuid(ta)
-
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -205,9 +184,9 @@ def test_a_change_before_opening_reveals_nothing(
     path = exchange.submit("eve") / place
     if place.startswith("data/"):
         (path.parent.parent / "day1.ipynb").unlink()
-    _changes[path.name] = lambda: change(path, exchange.secret)
+    changes[path.name] = lambda: change(path, exchange.secret)
     errors = exchange.collect()
-    assert not _changes  # the change was made
+    assert not changes  # the change was made
     copied = [path for path in exchange.submitted.rglob("*") if not path.is_dir()]
     assert not [path for path in copied if path.is_symlink() or path.read_text() == "secret"]
     assert len(errors) == (change is not move_parent)  # the parent's new name does not matter
@@ -224,7 +203,7 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(
     read = os.read
 
     def growing_read(descriptor: int, size: int) -> bytes:
-        _as_student(lambda: os.truncate(file, file.stat().st_size + 2 * size))
+        as_student(lambda: os.truncate(file, file.stat().st_size + 2 * size))
         return read(descriptor, size)
 
     monkeypatch.setattr(os, "read", growing_read)
@@ -243,7 +222,7 @@ def test_a_folder_that_vanishes_after_opening_ends_only_its_own_submission(
     def late_scandir(path: Any) -> Any:
         if isinstance(path, int) and os.readlink(f"/proc/self/fd/{path}") == str(data):
             monkeypatch.setattr(os, "scandir", scandir)
-            _as_student(lambda: shutil.rmtree(data))
+            as_student(lambda: shutil.rmtree(data))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", late_scandir)
@@ -255,7 +234,7 @@ def test_a_folder_that_vanishes_after_opening_ends_only_its_own_submission(
 def test_a_file_that_grows_after_listing_ends_only_its_own_submission(exchange: Exchange) -> None:
     file = exchange.submit("eve") / "day1.ipynb"
     exchange.submit("zoe")
-    _changes[file.name] = lambda: os.truncate(file, 1 << 20)
+    changes[file.name] = lambda: os.truncate(file, 1 << 20)
     assert exchange.collect(SMALL) == [f"{EVE} was not collected: it is too large"]
     assert exchange.collected() == {"zoe"}
 

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -23,6 +24,7 @@ from autograder.plain_text import counted, printable
 from autograder.submissions import archives, filenames
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.submission import Submission, read_submissions
+from tests.before_opening import changes
 from tests.conftest import ROOT, reader
 
 DAMAGED = "the archive is damaged, truncated or in an unsupported format"
@@ -387,6 +389,50 @@ def test_a_link_in_a_students_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "submitted/bob/day1").symlink_to(folder)
     ada, bob = found(folder / "day1.ipynb", tmp_path / "submitted/bob/day1")
     assert ada.problems == bob.problems == ("links are not followed",)
+
+
+def _become_link(path: Path, target: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("opened", "replaced"),
+    [
+        ("day1.ipynb", "class/ada/work/day1.ipynb"),
+        ("day1.ipynb", "class/ada/work"),
+        ("day1.ipynb", "class/ada"),
+        ("work", "class/ada/work"),
+        ("work", "class/ada"),
+        ("ada", "class/ada"),
+    ],
+)
+def test_a_change_before_opening_reveals_nothing(
+    opened: str, replaced: str, tmp_path: Path
+) -> None:
+    """Students may be able to write to the folders that are graded."""
+    private = {"day1.ipynb": notebook("secret"), "private.docx": b""}
+    write(tmp_path / "private", private)
+    write(tmp_path / "private/work", private)
+    write(tmp_path, {"class/ada/work/day1.ipynb": notebook(), "class/bob.ipynb": notebook()})
+    target = tmp_path / "private"
+    if "." in replaced:
+        target /= "day1.ipynb"
+    changes[opened] = lambda: _become_link(tmp_path / replaced, target)
+    submissions = found(tmp_path / "class")
+    assert not changes  # the change was made
+    sources = [cell.source for each in submissions for cell in each.cells]
+    assert sources in (["x = 1"], ["x = 1", "x = 1"])
+    assert not any("private" in problem for each in submissions for problem in each.problems)
+
+
+@pytest.mark.parametrize("target", ["", "day1.ipynb"])
+def test_a_folder_that_vanishes_affects_only_its_student(target: str, tmp_path: Path) -> None:
+    write(tmp_path, {"ada/work/day1.ipynb": notebook(), "bob.ipynb": notebook()})
+    changes[target or "work"] = lambda: shutil.rmtree(tmp_path / "ada")
+    ada, bob = sorted(found(tmp_path), key=lambda each: each.student)
+    assert ada.problems == ("the file or folder does not exist",)
+    assert (bob.student, bob.readable) == ("bob", True)
 
 
 def test_hard_link_on_disk_is_a_regular_file(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ CONFIG = "nbgrader_config.py"
 CONFIGURED = re.compile(
     r"^\s*c\.CourseDirectory\.submitted_directory\s*=\s*([\"'])(?P<name>[^\"'/\n]+)\1", re.MULTILINE
 )
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class NotRegularFile(Exception):
@@ -29,24 +30,25 @@ class NotRegularFile(Exception):
 
 
 class DiskFolder:
-    """A folder on disk. `place` is its path relative to the folder where the search started."""
+    """A folder on disk. `place` is its path relative to `top`, the folder where the search started."""
 
     kind = "folder"
 
-    def __init__(self, path: Path, reader: Reader, place: str = "") -> None:
-        self.path = path
-        self.name = os.path.basename(os.path.abspath(path))
+    def __init__(self, top: Path, reader: Reader, place: str = "") -> None:
+        self.path = top / place
+        self.name = os.path.basename(os.path.abspath(self.path))
         self.place = place
+        self._top = top
         self._reader = reader
 
     def entries(self) -> tuple[list[str], Sequence[DiskFolder]]:
         """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError on failure."""
         files, folders = [], []
-        with os.scandir(self.path) as scan:
+        with _open_folder(self._top, self.place) as folder, os.scandir(folder) as scan:
             for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
                 if entry.is_dir(follow_symlinks=False):
-                    inner = self.path / entry.name
-                    folders.append(DiskFolder(inner, self._reader, f"{self.place}{entry.name}/"))
+                    inner = f"{self.place}{entry.name}/"
+                    folders.append(DiskFolder(self._top, self._reader, inner))
                 else:
                     files.append(entry.name)
         return files, folders
@@ -87,12 +89,38 @@ def _configured(course: str) -> str | None:
     return None
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Raises NotRegularFile for links, FIFOs and devices, and OSError for other problems."""
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+@contextmanager
+def _open_folder(top: Path, place: str) -> Iterator[int]:
+    """Open the folder at `place` in `top` without following links, even if students replace folders with links meanwhile."""
+    folder = os.open(top, OPEN | os.O_DIRECTORY)
+    try:
+        for name in filter(None, place.split("/")):
+            inner = os.open(name, OPEN | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def open_regular(path: Path, place: str = "") -> BinaryIO:
+    """Open a regular file for reading: `path`, or the file at `place` in the folder `path`.
+
+    Raises NotRegularFile for links, FIFOs and devices, and OSError for other problems.
+    """
+    if not place:
+        return _open_regular(os.fspath(path), None)
+    folders, _, name = place.rpartition("/")
+    with _open_folder(path, folders) as folder:
+        return _open_regular(name, folder)
+
+
+def _open_regular(name: str, folder: int | None) -> BinaryIO:
+    mode = os.lstat(name, dir_fd=folder).st_mode
+    if not stat.S_ISREG(mode):
+        is_link = stat.S_ISLNK(mode)
         raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(name, OPEN, dir_fd=folder)
     file = os.fdopen(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file has since been replaced
         file.close()
@@ -100,11 +128,11 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def read_small_file(path: Path) -> str:
-    """Return a file's ASCII text, or "" if the file is unreadable or longer than `platforms.MAX_TIMESTAMP` bytes."""
+def read_small_file(path: Path, limit: int = platforms.MAX_TIMESTAMP) -> str:
+    """Return a file's ASCII text, or "" if the file is unreadable or longer than `limit` bytes."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(path) as file:
-        data = file.read(platforms.MAX_TIMESTAMP + 1)
-        return data.decode("ascii") if len(data) <= platforms.MAX_TIMESTAMP else ""
+        data = file.read(limit + 1)
+        return data.decode("ascii") if len(data) <= limit else ""
     return ""
 
 

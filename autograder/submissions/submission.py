@@ -96,26 +96,25 @@ class _PathReader:
             )
             self._on_listed([file.handed_in for file in files])
             for file in files:
-                yield from self._read_file(file, self._path / file.place)
+                yield from self._read_file(file)
         else:
             file = FoundFile("", student, owner)
-            yield from self._read_file(file, self._path, may_be_class=owner is None)
+            yield from self._read_file(file, may_be_class=owner is None)
 
-    def _read_file(
-        self, found: FoundFile, path: Path, may_be_class: bool = False
-    ) -> Iterator[Submission]:
+    def _read_file(self, found: FoundFile, may_be_class: bool = False) -> Iterator[Submission]:
         """Yield the submissions in a file on disk. If `may_be_class` is set, an archive is read as a class archive."""
         if found.problem:
             yield self._unreadable(found)
             return
+        name = (self._path / found.place).name
         try:
-            with open_regular(path) as file:
-                is_class = may_be_class and is_archive(path.name, file.read(8))
+            with open_regular(self._path, found.place) as file:
+                is_class = may_be_class and is_archive(name, file.read(8))
                 data, size = positional_reader(file)
                 if is_class:
-                    yield from self._read_class(found, path.name, data, size)
+                    yield from self._read_class(found, name, data, size)
                 else:
-                    yield from self._parse(found, path.name, data, size, nested=True)
+                    yield from self._parse(found, name, data, size, nested=True)
         except OSError as error:
             yield self._unreadable(found, describe_os_error(error))
         except NotRegularFile as error:
