@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,12 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from nbgrader.apps import ReleaseFeedbackApp
+from nbgrader.converters import Autograde, NbGraderException
+from nbgrader.utils import notebook_hash
 
+from autograder.course.state_folder import VARIABLE
 from autograder.nbgrader_plugin.autograde import MarksCopier
 from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.sandbox.client import Server
 from tests.conftest import Run
-from tests.released_course import BROKEN, Class, generate, release
+from tests.released_course import BROKEN, Class, generate, nbgrader, release, run_app
 from tests.small_course import RIGHT, WRONG, command
 
 pytestmark = pytest.mark.slow
@@ -313,3 +318,74 @@ def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class, run: 
     before = (course.root / "gradebook.db").read_bytes()
     assert run(course.root, "grade", "day1", str(folder)).returncode == 0
     assert (course.root / "gradebook.db").read_bytes() == before
+
+
+# ---- what students put into their folders
+
+SECRET = "f" * 128  # as `nbgrader submit` writes it
+
+
+def with_autograde(course: Class) -> None:
+    app = nbgrader(course.root)
+    with contextlib.suppress(NbGraderException):  # raised at the end if a submission failed
+        Autograde(coursedir=app.coursedir, parent=app).start()
+    assert app.coursedir.ignore == nbgrader(course.root).coursedir.ignore
+
+
+@pytest.mark.parametrize("grade", [Class.copy, with_autograde])
+def test_only_graded_notebooks_reach_students(
+    grade: Callable[[Class], object], course: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "tests")
+    private = course.root / "private"
+    private.mkdir()
+    (private / "day1.ipynb").write_text("secret")
+    trouble: dict[str, Callable[[Path], object]] = {
+        "ada": lambda folder: None,
+        "ben": lambda folder: (folder / "x.html").symlink_to(private / "day1.ipynb"),
+        "cyd": lambda folder: (folder / "lib").symlink_to("nothing"),
+        "dan": lambda folder: os.mkfifo(folder / "fifo"),
+        "eve": lambda folder: (folder / "run").touch(0o4755),
+        "fay": lambda folder: (folder / "submission_secret.txt").unlink(),
+        "gus": lambda folder: (folder / "submission_secret.txt").write_bytes(b"\xff"),
+        "hal": lambda folder: (folder / "timestamp.txt").unlink(),
+    }
+    for student, change in trouble.items():
+        folder = course.hand_in(student, RIGHT, time="2026-11-01 10:00:00 UTC")
+        (folder / "submission_secret.txt").write_text(SECRET + student)
+        change(folder)
+    grade(course)
+    autograded = {
+        str(path.relative_to(course.root / "autograded"))
+        for path in course.root.glob("autograded/*/day1/*")
+    }
+    names = {"day1.ipynb", "timestamp.txt", "submission_secret.txt"}
+    expected = {f"{student}/day1/{name}" for student in trouble for name in names}
+    missing = {"fay/day1/submission_secret.txt", "gus/day1/submission_secret.txt"}
+    assert autograded == expected - missing - {"hal/day1/timestamp.txt"}
+    course.feedback()
+    exchange = course.root / "exchange"
+    exchange.mkdir()
+    exchange.chmod(0o777)
+    run_app(ReleaseFeedbackApp, course.root, "day1", f"--Exchange.root={exchange}")
+    released = {path.name for path in exchange.glob("transformers/feedback/*")}
+    assert released == {
+        notebook_hash(secret=SECRET + student, notebook_id="day1") + ".html"
+        for student in ("ada", "ben", "cyd", "dan", "eve")
+    }
+
+
+def test_autograde_does_not_follow_links_to_folders(
+    course: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "tests")
+    ada = course.hand_in("ada", RIGHT)
+    course.hand_in("eve", RIGHT).rename(course.root / "eve")
+    (course.root / "submitted" / "eve" / "day1").symlink_to(ada)
+    timestamp = course.hand_in("fay", RIGHT) / "timestamp.txt"
+    os.mkfifo(timestamp)
+    course.hand_in("zoe", RIGHT)
+    with_autograde(course)
+    assert course.scores("ada") == course.scores("zoe") == FULL
+    assert not course.autograded("eve").exists()
+    assert not course.autograded("fay").exists()

@@ -110,8 +110,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's `Autograde` that copies existing marks, configured by the course's nbgrader_config.py.
 
-    Only a submission's notebook is copied. Its other files are not needed, because no code is run, and copying a link or
-    pipe could block.
+    A submission's other files are not copied; see `copy_receipt` and `leave_out_files` in pipeline.py.
     """
 
     current: GradedSubmission
@@ -204,9 +203,6 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             if stale.exists():
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
-        if graded.time:  # nbgrader regenerates feedback that is older than this time
-            text = f"{graded.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
-            (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
         self.set_permissions(name, graded.student)
 
     def assign_penalty(self, student: str) -> None:

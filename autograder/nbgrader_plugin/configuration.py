@@ -22,8 +22,11 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
 
-    # This class does not follow students' links. A course with its own exchange overrides this option.
+    # These classes do not trust what students put into the exchange. A course with its own exchange overrides both options.
     c.ExchangeFactory.collect = "autograder.nbgrader_plugin.collect.Collect"
+    c.ExchangeFactory.release_feedback = (
+        "autograder.nbgrader_plugin.release_feedback.ReleaseFeedback"
+    )
     # This exporter also reads files that nbgrader's own exporter rejects.
     c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [

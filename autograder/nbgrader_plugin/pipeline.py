@@ -11,6 +11,7 @@ cells' outputs.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode, v4
 from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.converters import NbGraderException
+from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 
@@ -44,10 +45,14 @@ from autograder.nbgrader_plugin.notebook_nodes import (
 from autograder.release.notebook import METADATA, nbgrader_cell, solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.submissions import platforms
 from autograder.submissions.cell import Cell
+from autograder.submissions.disk import NotRegularFile, open_regular, read_small_file
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
+SECRET = "submission_secret.txt"  # written by `nbgrader submit`
+MAX_SECRET = 1000  # bytes
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M | re.S)
 
 
@@ -129,6 +134,10 @@ class GradedExporter(NotebookExporter):
             # The notebook is the output of `Restore`.
             return super().from_filename(filename, resources, **kw)
         self.submission, self.marks = self.grade(path)
+        autograded = directory.format_path(
+            directory.autograded_directory, names["student"], names["assignment"]
+        )
+        copy_receipt(path.parent, Path(autograded))
         resources["metadata"] = {"name": path.stem, "path": str(path.parent)}
         converted: tuple[Any, dict[str, Any]]
         converted = self.from_notebook_node(self._notebook(), resources, **kw)  # type: ignore[no-untyped-call]
@@ -167,6 +176,7 @@ class SubmissionExporter(GradedExporter):
         weakref.finalize(self, self._reader.close)
         self.log.info("Sandbox layers: %s", ", ".join(server.isolation))
         self._grader = Grader(self.day, server, state_folder.secret(self.day.root))
+        leave_out_files(self.parent)
         return sentences.read(self.day, self._grader.key.tests)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
@@ -177,6 +187,39 @@ class SubmissionExporter(GradedExporter):
     def reader(self) -> Reader:
         """Return this exporter's own `Reader`."""
         return self._reader
+
+
+def copy_receipt(submitted: Path, autograded: Path) -> None:
+    """Copy a submission's time and the secret from which nbgrader derives the name of its feedback page in the exchange."""
+    autograded.mkdir(parents=True, exist_ok=True)
+    time = platforms.parse_timestamp(read_small_file(submitted / platforms.TIMESTAMP))
+    texts = {
+        platforms.TIMESTAMP: f"{time:%Y-%m-%d %H:%M:%S.%f} UTC" if time else "",
+        SECRET: read_small_file(submitted / SECRET, MAX_SECRET),
+    }
+    for name, text in texts.items():
+        (autograded / name).unlink(missing_ok=True)  # nbgrader makes it read-only
+        if text:
+            (autograded / name).write_text(text, encoding="utf-8", newline="")
+
+
+def leave_out_files(converter: Autograde) -> None:
+    """Keep nbgrader from copying a submission's other files, because it follows links and no code that needs the files is run."""
+    init_assignment, directory = converter.init_assignment, converter.coursedir
+
+    def without_files(assignment: str, student: str) -> None:
+        folder = directory.format_path(directory.submitted_directory, student, assignment)
+        if os.path.islink(folder):
+            raise NotRegularFile("links are not followed")
+        with contextlib.suppress(FileNotFoundError):  # nbgrader would wait for a FIFO's writer
+            open_regular(Path(folder, platforms.TIMESTAMP)).close()
+        ignored, directory.ignore = directory.ignore, ["*", ".*"]
+        try:
+            init_assignment(assignment, student)
+        finally:
+            directory.ignore = ignored
+
+    converter.init_assignment = without_files
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
