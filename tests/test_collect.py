@@ -496,6 +496,17 @@ def test_a_folder_of_another_account_does_not_replace_a_students_own(
 
 
 @only_as_root
+def test_folders_of_the_students_own_accounts_are_collected_first(exchange: Exchange) -> None:
+    for number in range(30):
+        os.chown(exchange.submit(f"{number}"), OTHERS, OTHERS)
+    exchange.submit(ME)
+    messages = exchange.collect(level=logging.INFO)
+    collected = [each for each in messages if each.startswith("Collecting ")]
+    assert len(collected) == 31
+    assert collected[0] == f"Collecting {EVE.replace('eve', ME)}"
+
+
+@only_as_root
 def test_a_folder_of_another_account_is_reported(
     exchange: Exchange,
 ) -> None:

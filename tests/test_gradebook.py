@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import pytest
@@ -325,11 +327,17 @@ def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class, run: 
 SECRET = "f" * 128  # as `nbgrader submit` writes it
 
 
-def with_autograde(course: Class) -> None:
+def with_autograde(course: Class) -> str:
+    """Run `nbgrader autograde` and return its log."""
     app = nbgrader(course.root)
+    log = BufferingHandler(capacity=10_000)
+    app.log.handlers = [log]
+    app.log.setLevel(logging.INFO)
     with contextlib.suppress(NbGraderException):  # raised at the end if a submission failed
         Autograde(coursedir=app.coursedir, parent=app).start()
+    text = "\n".join(record.getMessage() for record in log.buffer)
     assert app.coursedir.ignore == nbgrader(course.root).coursedir.ignore
+    return text
 
 
 @pytest.mark.parametrize("grade", [Class.copy, with_autograde])
@@ -375,7 +383,7 @@ def test_only_graded_notebooks_reach_students(
     }
 
 
-def test_autograde_does_not_follow_links_to_folders(
+def test_autograde_does_not_trust_what_students_submitted(
     course: Class, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "tests")
@@ -384,8 +392,11 @@ def test_autograde_does_not_follow_links_to_folders(
     (course.root / "submitted" / "eve" / "day1").symlink_to(ada)
     timestamp = course.hand_in("fay", RIGHT) / "timestamp.txt"
     os.mkfifo(timestamp)
-    course.hand_in("zoe", RIGHT)
-    with_autograde(course)
+    (course.hand_in("zoe", RIGHT) / "\x1b[31mred.ipynb").write_text("{}")
+    (course.root / "submitted/zoe/day1/other.ipynb").write_text("{}")
+    log = with_autograde(course)
+    assert "other.ipynb" in log
+    assert "\x1b" not in log
     assert course.scores("ada") == course.scores("zoe") == FULL
     assert not course.autograded("eve").exists()
     assert not course.autograded("fay").exists()

@@ -47,8 +47,12 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
     """
 
     def init_src(self) -> None:
-        """Choose the folders to collect, excluding folders with invalid names."""
+        """Choose the folders to collect, excluding folders with invalid names.
+
+        Folders of the students' own accounts come first, so that the others cannot use up the disk before.
+        """
         super().init_src()
+        self.src_records.sort(key=lambda record: self._owner(record) != record["username"])
         for record in [each for each in self.src_records if not _is_valid(each)]:
             self._report(record, "its name is invalid")
             self.src_records.remove(record)

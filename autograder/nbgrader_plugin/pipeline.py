@@ -213,6 +213,10 @@ def leave_out_files(converter: Autograde) -> None:
             raise NotRegularFile("links are not followed")
         with contextlib.suppress(FileNotFoundError):  # nbgrader would wait for a FIFO's writer
             open_regular(Path(folder, platforms.TIMESTAMP)).close()
+        # nbgrader logs the names of notebooks that do not belong to the assignment, but does not escape them.
+        converter.notebooks = [
+            each for each in converter.notebooks if Path(each).name.isprintable()
+        ]
         ignored, directory.ignore = directory.ignore, ["*", ".*"]
         try:
             init_assignment(assignment, student)
