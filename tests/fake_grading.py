@@ -51,7 +51,9 @@ class FakePool:
     def isolation(self) -> list[list[str]]:
         return [["fake"]]
 
-    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+    def submit(
+        self, submission: Submission, seed: str, is_alone: bool = False
+    ) -> Future[SubmissionMarks]:
         self.count += 1
         if self.count > self.limit:
             raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """Start a pool's processes without a sandbox or torch, so that tests of the pool itself are fast.
 
-The last word of a submission determines its result: `# 60` gets 60 points, `# kill` kills the grading process, and `# wait` is
-never graded.
+The last word of a submission determines its result: `# 60` gets 60 points, `# kill` kills the grading process, `# sleep` gets 10
+points if it is alone, and `# wait` is never graded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from autograder.grading import pool_process
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
+from autograder.sandbox.errors import MustRunAlone
 from autograder.sandbox.launch import Standby
 from autograder.submissions.submission import Submission
 
@@ -29,12 +30,16 @@ class LightServer:
 class LightGrader:
     """A fake grader whose result depends on the last word of the submission."""
 
-    def grade_or_log(self, submission: Submission, seed: str) -> SubmissionMarks:
+    def grade_or_log(self, submission: Submission, seed: str, is_alone: bool) -> SubmissionMarks:
         word = submission.cells[0].source.split()[-1]
+        if word == "sleep" and not is_alone:
+            raise MustRunAlone
         if word == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         while word == "wait":
             signal.pause()
+        if word == "sleep":
+            word = "10"
         return SubmissionMarks(
             submission.path,
             submission.student,

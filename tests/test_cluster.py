@@ -50,7 +50,7 @@ import os
 import autograder.grading.cluster.worker as worker
 
 class Dying:
-    grade_or_log = staticmethod(lambda submission, seed: os._exit(1))
+    grade_or_log = staticmethod(lambda *_, **__: os._exit(1))
 
 worker._make_grader = lambda course: Dying
 """

@@ -239,12 +239,14 @@ def test_a_day_can_be_reduced_to_its_core(tmp_path: Path) -> None:
     assert [exercise.name for exercise in day.unassigned] == ["g"]
 
 
-def test_limits_include_a_budget_and_ten_times_the_idle_time(tmp_path: Path) -> None:
-    text = VALID.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
+def test_limits_include_budgets_and_idle_time(tmp_path: Path) -> None:
+    text = VALID.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 90")
+    text = text.replace("points = 60", "points = 60\nidle_seconds = 6", 1)
     day = load(tmp_path, text).day("day1")
-    assert day.budget == Allowance(cpu_seconds=60, idle_seconds=500)
-    limits = day.exercises[0].limits
-    assert (limits.idle_seconds, limits.allowance) == (20, Allowance(30, 300))
+    assert day.budget == Allowance(cpu_seconds=90, idle_seconds=60)
+    first, second = (exercise.limits for exercise in day.exercises)
+    assert (first.call_idle_seconds, first.allowance) == (2, Allowance(30, 6))
+    assert (second.call_idle_seconds, second.allowance) == (10, Allowance(30, 30))
 
 
 @pytest.mark.parametrize("kind", ["values", "words"])

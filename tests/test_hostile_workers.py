@@ -37,8 +37,7 @@ from tests.sandboxed_code import PATIENT
 
 pytestmark = pytest.mark.slow
 
-# The limit on idle time is ten times the limit on CPU time.
-LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
+LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, idle_seconds=0.9)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -221,7 +220,7 @@ def test_time_spent_in_the_reply_is_not_charged_to_the_worker() -> None:
         wire.sendall(frame(1, NOTHING))
 
     def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
-        time.sleep(3 * LIMITS.idle_seconds)
+        time.sleep(LIMITS.idle_seconds)
         return m.Reply(m.Data(None, [])), Outgoing()
 
     assert hostile(behaviour).request(SET, Outgoing(), reply)[1] == NOTHING

@@ -21,9 +21,10 @@ from autograder.grading import internal_errors, pool, pool_process, pool_start
 from autograder.grading.class_run import ClassRun
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
-from autograder.marks.model import SubmissionMarks
+from autograder.marks.model import SubmissionMarks, sorted_indices
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
+from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.class_source import FoundSubmission
 from tests import light_pool
 from tests.conftest import handed_in
@@ -65,7 +66,7 @@ def test_an_error_while_grading_affects_only_that_submission(
 ) -> None:
     monkeypatch.setattr(pool_process, "_grader", grader)
     monkeypatch.setattr(grader.exercises, "grade_slice", broken)
-    marks = pool_process.grade(handed_in(RIGHT), "0")
+    marks = pool_process.grade(handed_in(RIGHT), "0", is_alone=False)
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], None)
     assert marks.problems[0].startswith("grading the submission of ada: internal error in the")
     monkeypatch.undo()
@@ -99,6 +100,11 @@ def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
     return FoundSubmission(replace(handed_in(code), **changes), Path())
 
 
+def in_order(run: ClassRun, class_: list[FoundSubmission]) -> list[SubmissionMarks]:
+    marks = list(run.grade(class_))
+    return [marks[n] for n in sorted_indices(run.places)]
+
+
 @pytest.mark.slow
 def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: Day) -> None:
     """The marks of a submission that kills its process are not stored, so the next run grades it again."""
@@ -106,7 +112,8 @@ def test_a_killed_process_affects_only_the_submission_that_kills_it(deadly_day: 
     with History(deadly_day.root) as history:
         with pool.Pool(deadly_day, 2, "required") as running:
             # The process is killed while the other submissions are being graded or waiting.
-            marks = list(ClassRun(deadly_day, b"s", running, history=history).grade(class_))
+            run = ClassRun(deadly_day, b"s", running, history=history)
+            marks = in_order(run, class_)
             assert running.submit(handed_in(RIGHT), "0").result(60).points == 100
         assert [one.points for one in marks] == [None, 100, 60]
         assert (marks[0].exercises, marks[0].isolation) == ([], marks[1].isolation)
@@ -131,6 +138,37 @@ def light_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sleeping", [{0}, {2, 5, 6}, {0, 1, 2, 3}, {7}, {*range(8)}])
+def test_sleeping_submissions_are_graded_alone_after_all_others(
+    light_day: Day, sleeping: set[int]
+) -> None:
+    names = [f"s{number}" for number in range(8)]
+    class_ = [
+        found(name, "# sleep" if number in sleeping else f"# {number}")
+        for number, name in enumerate(names)
+    ]
+    with pool.Pool(light_day, 3, "required") as running:
+        run = ClassRun(light_day, b"s", running)
+        marks = list(run.grade(class_))
+    honest, last = marks[: 8 - len(sleeping)], marks[8 - len(sleeping) :]
+    assert {one.student for one in honest} == {n for i, n in enumerate(names) if i not in sleeping}
+    assert {one.student for one in last} == {names[i] for i in sleeping}
+    assert {one.points for one in last} == {10}
+    assert [marks[n].student for n in sorted_indices(run.places)] == names
+
+
+@pytest.mark.slow
+def test_a_sleeping_submission_that_was_lost_holds_up_no_other(light_day: Day) -> None:
+    with pool.Pool(light_day, 1, "required") as running:
+        codes = ("# kill", "# sleep", "# 60")
+        killed, slept, other = (running.submit(handed_in(code), "0") for code in codes)
+        assert killed.result(60).points is None
+        assert isinstance(slept.exception(60), MustRunAlone)
+        assert other.result(60).points == 60
+        assert running.submit(handed_in("# sleep"), "0", is_alone=True).result(60).points == 10
+
+
+@pytest.mark.slow
 def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: Day) -> None:
     """After processes have been killed, lost submissions are graded before any new submission."""
     with pool.Pool(light_day, 2, "required") as running:
@@ -142,7 +180,7 @@ def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: D
             time.sleep(0.01)
         # The future of a submission that arrives while an executor breaks may never be completed.
         lost: Future[SubmissionMarks] = Future()
-        running._unfinished[lost] = handed_in("# 100"), "0"
+        running._unfinished[lost] = pool._Work(handed_in("# 100"), "0", is_alone=False)
         later = running.submit(handed_in("# 60"), "0")
         assert running._executor is broken
         assert lost.result(60).points == 100

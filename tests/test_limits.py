@@ -15,7 +15,7 @@ from autograder.protocol.limits import Allowance, Budget, Limits
 from autograder.sandbox import meter
 from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.errors import LimitExceeded, WorkerDied
+from autograder.sandbox.errors import LimitExceeded, MustRunAlone, WorkerDied
 from tests.timed_work import QUICK, SLEEPY, Scripted, attempt_of, working
 
 pytestmark = pytest.mark.slow
@@ -85,8 +85,8 @@ def _burn_many_times(student: Any) -> None:
 # ---- sleeping and waiting
 
 
-def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
-    limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30)
+def test_a_call_may_sleep_for_a_third_of_its_exercises_limit(server: Server) -> None:
+    limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30, idle_seconds=3)
     budget = Budget(limits.allowance, "exercise")
     with working(server, limits, budget) as student:
         assert student.sleep(0.5) == 0.5
@@ -109,19 +109,25 @@ def test_threads_that_keep_each_other_waiting_may_not_sleep_longer(server: Serve
     assert queued <= elapsed + 0.1
 
 
-def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
+def test_a_call_that_sleeps_costs_only_its_test(server: Server) -> None:
     tests = Scripted(
-        lambda student, run: student.f(60 if run == 1 else 0),  # sleeps only during the first run
         lambda student, run: student.f(60),
         lambda student, run: student.burn(60),
         lambda student, run: student.f(0),
     )
     outcomes = tests.outcomes(attempt_of(server, SLEEPY))
     assert [outcome.status for outcome in outcomes if not outcome.passed] == ["timed_out"] * 2
-    assert [outcome.passed for outcome in outcomes] == [True, False, False, True]
-    assert tests.counts == [2, 2, 1, 1]
-    assert "hardly used the CPU" in outcomes[1].message
-    assert "0.05 s of CPU time: is there an infinite loop?" in outcomes[2].message
+    assert [outcome.passed for outcome in outcomes] == [False, False, True]
+    assert tests.counts == [1, 1, 1]
+    assert "0.4 s, although the code hardly used the CPU" in outcomes[0].message
+    assert "0.05 s of CPU time: is there an infinite loop?" in outcomes[1].message
+
+
+def test_a_call_that_sleeps_beside_other_submissions_does_not_count(server: Server) -> None:
+    tests = Scripted(lambda student, run: student.burn(60), lambda student, run: student.f(60))
+    with pytest.raises(MustRunAlone):
+        tests.outcomes(attempt_of(server, SLEEPY, is_alone=False))
+    assert tests.counts == [1, 1]
 
 
 def test_a_crash_counts_even_if_the_hidden_test_caught_it(server: Server) -> None:

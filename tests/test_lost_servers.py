@@ -19,7 +19,12 @@ from autograder.course import config as courses
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.sandbox.errors import ServerLost, WorkerDied, retry_if_server_lost
+from autograder.sandbox.errors import (
+    MustRunAlone,
+    ServerLost,
+    WorkerDied,
+    retry_if_server_lost,
+)
 from tests.conftest import handed_in
 from tests.fork_server import process_of
 from tests.small_course import RIGHT, WRONG, make
@@ -99,19 +104,19 @@ def test_a_hidden_test_runs_again_after_its_server_was_lost(server: Server) -> N
     assert tests.counts == [2, 1]
 
 
-def test_a_hidden_test_runs_again_after_its_worker_was_killed(server: Server) -> None:
-    def killed(student: Any, run: int, runs: int) -> None:
+def test_a_killed_worker_counts_only_if_the_submission_is_alone(server: Server) -> None:
+    def killed(student: Any, run: int) -> None:
         student.f(0)
-        if run <= runs:
-            worker = student.connection._process._worker
-            signal.pidfd_send_signal(server._running[worker], signal.SIGKILL)
-            student.f(1)
+        worker = student.connection._process._worker
+        signal.pidfd_send_signal(server._running[worker], signal.SIGKILL)
+        student.f(1)
 
-    tests = Scripted(*(lambda student, run, n=n: killed(student, run, n) for n in (1, 2, 0)))
+    tests = Scripted(killed, lambda student, run: student.f(0))
     outcomes = tests.outcomes(attempt_of(server, QUICK))
     assert [outcome.status for outcome in outcomes if not outcome.passed] == ["crashed"]
-    assert [outcome.passed for outcome in outcomes] == [True, False, True]
-    assert tests.counts == [2, 2, 1]
+    assert [outcome.passed for outcome in outcomes] == [False, True]
+    with pytest.raises(MustRunAlone):
+        tests.outcomes(attempt_of(server, QUICK, is_alone=False))
 
 
 def test_losing_a_server_repeatedly_is_an_error() -> None:

@@ -321,10 +321,12 @@ def grade_and_die(root: Path, path: Path, stop: int) -> None:
     """Grade a class in a forked process that is killed with SIGKILL after it has graded `stop` submissions."""
 
     class KilledPool(FakePool):
-        def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+        def submit(
+            self, submission: Submission, seed: str, is_alone: bool = False
+        ) -> Future[SubmissionMarks]:
             if self.count == stop:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().submit(submission, seed)
+            return super().submit(submission, seed, is_alone)
 
     child = os.fork()
     if child == 0:

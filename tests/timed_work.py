@@ -19,7 +19,7 @@ from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
 QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30)
-SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
+SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30, idle_seconds=1.2)
 WORK = """
 import threading, time
 def burn(seconds):

@@ -27,17 +27,18 @@ __all__ = ["GRADING_TOML", "Course", "CourseError", "Day", "Exercise", "find_roo
 MAX_POINTS = 100_000
 TOTAL_POINTS = 100
 DAY_KEYS = {"title", "feedback", "late", "total_points", "include", "exercises"}
-LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
+LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "idle_seconds", "memory"}
 FLAGS = ("core", "optional", "given")
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", "renamed_from", *FLAGS, *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
 # When a test fails, students see its description and the observed values ("values"), or only its description ("words").
 Feedback = Literal["values", "words"]
 Include = Literal["all", "core"]  # which exercises students fill in
-SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
+SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=60)
 DEFAULTS = {
     "cpu_seconds": 5,
     "total_cpu_seconds": 30,
+    "idle_seconds": 30,
     "memory": "2 GB",
     "submission_cpu_seconds": SUBMISSION.cpu_seconds,
     "submission_idle_seconds": SUBMISSION.idle_seconds,

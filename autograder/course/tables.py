@@ -37,7 +37,8 @@ class Tables:
     def limits(self, where: str, table: dict[str, Any]) -> Limits:
         seconds = self.seconds(where, table, "cpu_seconds")
         total = self.seconds(where, table, "total_cpu_seconds")
-        return Limits(seconds, total, self.size(where, table, "memory"))
+        idle = self.seconds(where, table, "idle_seconds")
+        return Limits(seconds, total, self.size(where, table, "memory"), idle)
 
     def value(self, where: str, table: dict[str, Any], key: str, kind: Any, expected: str) -> Any:
         if key not in table:

@@ -14,14 +14,19 @@ from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch
 from autograder.execution.error_hints import NO_EXIT, with_hint
 from autograder.execution.references import ReferenceProcess
-from autograder.execution.run_lock import RunLock
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
 from autograder.sandbox.client import Server
-from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
+from autograder.sandbox.errors import (
+    LimitExceeded,
+    MustRunAlone,
+    ServerLost,
+    WorkerDied,
+    retry_if_server_lost,
+)
 from autograder.sandbox.process import Process
 
 TRIES = 3
@@ -47,9 +52,9 @@ class Outcome:
 class Attempt:
     """A worker that runs one exercise's code. After a timeout or a crash, it is restarted, up to `TRIES` runs in total.
 
-    Resource usage counts against the submission's budget. A test that must run alone holds the course-wide `lock`
-    exclusively. In a run with low limits, no test holds the lock, and the worker is restarted only to leave out statements
-    that were slow to load.
+    Resource usage counts against the submission's budget. Unless the submission `is_alone`, code that sleeps for too long
+    or whose worker is killed has no outcome yet. In a run with low limits, the worker is restarted only to leave out
+    statements that were slow to load.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Attempt:
         source: Source,
         seed: str,
         budget: Budget | None = None,
-        lock: RunLock | None = None,
+        is_alone: bool = True,
         has_low_limits: bool = False,
     ) -> None:
         self._server = server
@@ -68,8 +73,7 @@ class Attempt:
         self._source = source
         self._seed = seed
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)
-        self._lock = lock or RunLock(None)
-        self._alone = False
+        self._is_alone = is_alone
         self._has_low_limits = has_low_limits
         self._tries = 1 if has_low_limits else TRIES
         self._process: Process | None = None
@@ -81,22 +85,13 @@ class Attempt:
         self._failed_import = ""  # the message of the last import that failed
 
     def run_test(self, test: Test) -> Outcome:
-        """Run one test. If the code hits the idle-time limit or is killed, rerun the test while no other tests are running.
+        """Run one test.
 
         Raises:
+            MustRunAlone: The submission must be graded while no other submissions are.
             ServerLost: Several fork servers died in a row.
         """
-        try:
-            with self._lock.shared():
-                return retry_if_server_lost(lambda: self._run(test))
-        except (LimitExceeded, WorkerDied):
-            self.stop()
-        self._alone = True
-        try:
-            with self._lock.exclusive():
-                return retry_if_server_lost(lambda: self._run(test))
-        finally:
-            self._alone = False
+        return retry_if_server_lost(lambda: self._run(test))
 
     @property
     def has_ended(self) -> bool:
@@ -146,8 +141,7 @@ class Attempt:
         """Run one test.
 
         Raises:
-            LimitExceeded: The code hit the idle-time limit, possibly while other tests were running.
-            WorkerDied: The worker was killed, possibly while other tests were running.
+            MustRunAlone: The submission must be graded while no other submissions are.
             ServerLost: The fork server died, which also killed the worker.
         """
         try:
@@ -218,7 +212,7 @@ class Attempt:
         If no restarts are left or the budget is used up, all later tests get the same outcome.
 
         Raises:
-            LimitExceeded, WorkerDied: The test must be rerun while no other tests are running.
+            MustRunAlone: The code slept or was killed, possibly because of other submissions.
             ServerLost: The fork server died, so the test must be rerun.
         """
         if isinstance(error, ServerLost):
@@ -226,13 +220,8 @@ class Attempt:
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
         # Other submissions may have used up the machine's memory.
         killed = isinstance(error, WorkerDied) and error.was_killed
-        if (
-            (idle or killed)
-            and not self._alone
-            and not self._has_low_limits
-            and self._budget.excess is None
-        ):
-            raise error
+        if (idle or killed) and not self._is_alone:
+            raise MustRunAlone
         outcome = _failure(error)
         self.stop()
         self._tries -= 1

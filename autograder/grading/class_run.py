@@ -17,6 +17,7 @@ from autograder.marks.current_marks import Replacement
 from autograder.marks.engine_version import engine_version
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
@@ -38,35 +39,33 @@ class ClassRun:
     reused: int = 0  # number of submissions whose marks were stored by an earlier run
     unstored: int = 0  # number of submissions whose marks could not be stored
     replacements: list[Replacement] = field(default_factory=list)  # students who submitted again
+    places: list[int] = field(
+        default_factory=list
+    )  # the place in the class of each submission that was yielded
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
-        """Yield the marks of each submission in the class, in order. Store them as soon as the submission is graded.
+        """Yield the marks of each submission in the class, as soon as they are ready and stored.
+
+        A submission whose code sleeps for too long or is killed is graded again, alone, after all others. This result counts.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine. No student code was run.
             WorkerKilled: Worker processes were killed before they started grading.
             ConnectionError: The connection to the cluster's scheduler was lost.
         """
-        ready: dict[int, SubmissionMarks] = {}
-        next_number = 0
-        for number, marks in self._as_completed(class_):
-            ready[number] = marks
-            while next_number in ready:
-                yield ready.pop(next_number)
-                next_number += 1
-
-    def _as_completed(
-        self, class_: Iterable[FoundSubmission]
-    ) -> Iterator[tuple[int, SubmissionMarks]]:
-        """Yield each submission's marks as soon as they are ready, with the submission's position in the class."""
         course = course_version(self.day)
         engine_version()  # compute and cache it while the first process starts
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
+        postponed: list[tuple[int, FoundSubmission, Basis]] = []
 
-        def finished() -> Iterator[tuple[int, SubmissionMarks]]:
+        def finished() -> Iterator[SubmissionMarks]:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 number, found, basis = pending.pop(future)
-                marks = future.result()
+                try:
+                    marks = future.result()
+                except MustRunAlone:
+                    postponed.append((number, found, basis))
+                    continue
                 # Do not store marks after an internal error, so that the next run grades the submission again.
                 # Such marks have no seed.
                 if marks.seed:
@@ -75,7 +74,8 @@ class ClassRun:
                     isolation = " ".join(marks.isolation)
                     used = replace(basis, course=marks.course, isolation=isolation)
                     self._store(used, marks, found)
-                yield number, marks
+                self.places.append(number)
+                yield marks
 
         try:
             for number, found in enumerate(class_):
@@ -87,12 +87,17 @@ class ClassRun:
                 if marks is not None:
                     self.reused += self._is_from_earlier_run(basis)
                     self._store(basis, marks, found)
-                    yield number, marks
+                    self.places.append(number)
+                    yield marks
                     continue
                 pending[self.executor.submit(submission, seed)] = number, found, basis
                 if len(pending) >= LOOKAHEAD * self.executor.jobs:
                     yield from finished()
             while pending:
+                yield from finished()
+            for number, found, basis in postponed:
+                alone = self.executor.submit(found.submission, basis.seed, is_alone=True)
+                pending[alone] = number, found, basis
                 yield from finished()
         except BrokenExecutor:
             message = "a worker process was killed while starting (out of memory?). Run the command again to resume."

@@ -24,8 +24,10 @@ class Executor(Protocol):
             CourseError: A chapter or grader is invalid.
         """
 
-    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks."""
+    def submit(
+        self, submission: Submission, seed: str, is_alone: bool = False
+    ) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks. Unless `is_alone` is set, it may raise MustRunAlone."""
 
     def close(self) -> None:
         """Stop all processes, even if they are still grading."""

@@ -39,7 +39,7 @@ class FollowUp:
             settings,
             problems,
         )
-        self._wider_runs = Budget(WIDER_RUNS, "submission")
+        self._wider_runs = Budget(WIDER_RUNS, "submission", settings.budget)
         self._can_widen = True
 
     def grade_again(self, graded: Sequence[GradedExercise]) -> list[GradedExercise]:
@@ -76,7 +76,9 @@ class FollowUp:
         code = self._wider_code(exercise)
         if code is None or code.state != "written" or code.pieces == first.code.pieces:
             return best
-        settings = RunSettings(self._settings.seed, self._wider_runs, has_low_limits=True)
+        settings = replace(
+            self._settings, budget=self._wider_runs, observe=None, has_low_limits=True
+        )
         wider = self._grade_wide(exercise, code, others, settings)
         if wider.marks.status == "timed_out" and self._wider_runs.excess is None:
             settings = replace(self._settings, observe=None)  # the tests need more time

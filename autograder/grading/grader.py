@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -30,15 +31,17 @@ from autograder.marks.model import (
     ungraded,
 )
 from autograder.plain_text import bounded, one_line
-from autograder.protocol.limits import Budget
+from autograder.protocol.limits import Allowance, Budget
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
-from autograder.sandbox.errors import NoIsolation
+from autograder.sandbox.errors import MustRunAlone, NoIsolation
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingError
 from autograder.submissions.cell import Cell, definitions, hash_code
 from autograder.submissions.submission import Submission
 
+# Seconds that a submission may sleep or wait while others are being graded. If it needs more, it is graded again at the end.
+SHARED_IDLE = 5.0
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -75,14 +78,17 @@ class Grader:
         submission: Submission,
         seed: str | None = None,
         observe: Observer | None = None,
+        is_alone: bool = True,
     ) -> SubmissionMarks:
         """Grade a submission.
 
         Args:
             seed: The seed for the inputs. By default, it is derived from the secret and the submission.
             observe: A function to call after each test in each run of each exercise.
+            is_alone: Whether no other submission is graded at the same time.
 
         Raises:
+            MustRunAlone: The code slept for too long or was killed, although the submission is not alone.
             NoIsolation: The sandbox cannot be set up on this machine.
             ServerLost: The fork server died several times in a row.
         """
@@ -92,8 +98,9 @@ class Grader:
         problems = [*submission.problems, *stamp_problems]
         graded: list[GradedExercise] = []
         code = ""
+        budget = Budget(_allowance(self.day, is_alone), "submission")
         if submission.readable:
-            settings = RunSettings(seed, Budget(self.day.budget, "submission"), observe)
+            settings = RunSettings(seed, budget, observe, is_alone)
             with Slicer(self.server, self.slicing_course, submission.cells) as slicer:
                 try:
                     notebook = slicer.slice_all()
@@ -110,6 +117,8 @@ class Grader:
                     graded = follow_up.grade_again(graded)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
+        if budget.excess and budget.excess.kind == "idle" and not is_alone:
+            raise MustRunAlone  # the search for known mistakes may have stopped early
         problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
@@ -120,16 +129,21 @@ class Grader:
         return self._record(submission, seed, max_points, seconds, shown, marks, code)
 
     def grade_or_log(
-        self, submission: Submission, seed: str | None = None, observe: Observer | None = None
+        self,
+        submission: Submission,
+        seed: str | None = None,
+        observe: Observer | None = None,
+        is_alone: bool = True,
     ) -> SubmissionMarks:
         """Grade a submission; see `grade`. If an internal error occurs, log it and return marks with no exercises.
 
         Raises:
+            MustRunAlone: The code slept for too long or was killed, although the submission is not alone.
             NoIsolation: The sandbox cannot be set up on this machine.
         """
         try:
-            return self.grade(submission, seed, observe)
-        except NoIsolation:
+            return self.grade(submission, seed, observe, is_alone)
+        except (MustRunAlone, NoIsolation):
             raise
         except Exception as error:
             return self._internal_error(submission, error)
@@ -165,6 +179,12 @@ class Grader:
             handed_in=submission.handed_in,
             code=code,
         )
+
+
+def _allowance(day: Day, is_alone: bool) -> Allowance:
+    """Return how much time a submission's code may take."""
+    idle = day.budget.idle_seconds
+    return replace(day.budget, idle_seconds=idle if is_alone else min(idle, SHARED_IDLE))
 
 
 def _hash_graded(notebook: NotebookSlices) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
@@ -26,6 +26,14 @@ KILLED = (
 )
 
 
+class _Work(NamedTuple):
+    """The arguments of `pool_process.grade`."""
+
+    submission: Submission
+    seed: str
+    is_alone: bool
+
+
 class Pool:
     """A pool of processes that grade a day's submissions. The first process starts immediately.
 
@@ -40,8 +48,7 @@ class Pool:
         self._closed = False
         self._one_by_one = ThreadPoolExecutor(1)  # starts a process, and grades lost submissions
         self._waiting: set[Callable[[], None]] = set()  # the unfinished work of `_one_by_one`
-        # The submissions that the pool has not finished, with their seeds.
-        self._unfinished: dict[Future[SubmissionMarks], tuple[Submission, str]] = {}
+        self._unfinished: dict[Future[SubmissionMarks], _Work] = {}
         self._executor = self._processes(jobs)
         self._alone = self._processes(1)  # grades lost submissions; starts its process on demand
         self._isolation: Future[list[str]] = Future()
@@ -64,17 +71,20 @@ class Pool:
         """
         return [self._isolation.result()]
 
-    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks.
+    def submit(
+        self, submission: Submission, seed: str, is_alone: bool = False
+    ) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks; see `Executor`.
 
         The future's `result` method raises BrokenExecutor if processes are killed before they start grading.
         """
         future: Future[SubmissionMarks] = Future()
+        work = _Work(submission, seed, is_alone)
         if self._waiting:
             # Wait until a process is up. Lost submissions finish first, so that each of them is graded alone.
-            self._queue(lambda: self._send(submission, seed, future), future)
+            self._queue(lambda: self._send(work, future), future)
         else:
-            self._send(submission, seed, future)
+            self._send(work, future)
         return future
 
     def close(self) -> None:
@@ -129,7 +139,7 @@ class Pool:
             raise BrokenExecutor("a process was killed")
         return sent
 
-    def _send(self, submission: Submission, seed: str, future: Future[SubmissionMarks]) -> None:
+    def _send(self, work: _Work, future: Future[SubmissionMarks]) -> None:
         """Grade a submission in the pool, and set the result of `future`."""
 
         def receive(done: Future[SubmissionMarks]) -> None:
@@ -141,9 +151,9 @@ class Pool:
 
         with self._lock:
             executor = self._executor
-            self._unfinished[future] = submission, seed
+            self._unfinished[future] = work
             try:
-                sent = self._submit(executor, pool_process.grade, submission, seed)
+                sent = self._submit(executor, pool_process.grade, *work)
             except Exception as error:
                 if isinstance(error, BrokenExecutor) and not self._closed:
                     self._queue(lambda: self._recover(executor))
@@ -174,26 +184,26 @@ class Pool:
             return
         self._kill_processes()
         while lost := self._next_lost():
-            future, submission, seed = lost
+            future, work = lost
             try:
-                future.set_result(self._grade_alone(submission, seed))
+                future.set_result(self._grade_lost(work))
             except Exception as error:
                 future.set_exception(error)
 
-    def _next_lost(self) -> tuple[Future[SubmissionMarks], Submission, str] | None:
-        """Return the next submission that was sent to the broken executor, with its future and seed.
+    def _next_lost(self) -> tuple[Future[SubmissionMarks], _Work] | None:
+        """Return the next submission that was sent to the broken executor, with its future.
 
         If none is left, replace the executor and return None.
         """
         with self._lock:
             for future in list(self._unfinished):
                 if lost := self._unfinished.pop(future, None):
-                    return future, *lost
+                    return future, lost
             self._kill_processes()
             self._executor = self._processes(self.jobs)
             return None
 
-    def _grade_alone(self, submission: Submission, seed: str) -> SubmissionMarks:
+    def _grade_lost(self, work: _Work) -> SubmissionMarks:
         """Grade a submission while no other is being graded. If the process is killed, return marks without a grade.
 
         Raises:
@@ -206,12 +216,12 @@ class Pool:
             self._alone = self._processes(1)
             isolation = self._submit(self._alone, pool_process.isolation).result()
         try:
-            return self._submit(self._alone, pool_process.grade, submission, seed).result()
+            return self._submit(self._alone, pool_process.grade, *work).result()
         except BrokenExecutor:
             if self._closed:
                 raise
         course = course_version(self._day)
-        return ungraded(submission, course, isolation, self._day.points, KILLED)
+        return ungraded(work.submission, course, isolation, self._day.points, KILLED)
 
 
 def copy_outcome(done: Future[T], future: Future[T]) -> None:

@@ -88,6 +88,6 @@ def _load_grader() -> Grader:
     return _grader
 
 
-def grade(submission: Submission, seed: str) -> SubmissionMarks:
-    """Grade a submission."""
-    return _load_grader().grade_or_log(submission, seed)
+def grade(submission: Submission, seed: str, is_alone: bool) -> SubmissionMarks:
+    """Grade a submission. Raises MustRunAlone if its code must run while no other submission is being graded."""
+    return _load_grader().grade_or_log(submission, seed, is_alone=is_alone)

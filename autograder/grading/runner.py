@@ -9,7 +9,6 @@ from autograder.course.config import Exercise
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Attempt, Outcome
 from autograder.execution.collect import Test
-from autograder.execution.run_lock import RunLock
 from autograder.execution.source import Source
 from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
@@ -24,13 +23,14 @@ Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 class RunSettings:
     """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
 
-    If `has_low_limits` is set, each call gets at most two CPU seconds, and the run ends at the first timeout or crash in a
-    test.
+    Unless the submission `is_alone`, its code must run again if it sleeps for too long or is killed; see `MustRunAlone`. If
+    `has_low_limits` is set, each call gets at most two CPU seconds, and the run ends at the first timeout or crash in a test.
     """
 
     seed: str
     budget: Budget | None = None
     observe: Observer | None = None
+    is_alone: bool = True
     has_low_limits: bool = False
 
 
@@ -40,24 +40,20 @@ class Runner:
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self.key = key
         self.server = server
-        self._lock = RunLock(key.day.root)
 
     def attempt(self, exercise: Exercise, source: Source, settings: RunSettings) -> Attempt:
         """Return a new `Attempt` to run the exercise's tests. The caller must stop it."""
-        if not settings.has_low_limits:
-            return Attempt(
-                self.server, exercise, source, settings.seed, settings.budget, self._lock
-            )
-        limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
-        exercise = replace(exercise, limits=limits)
+        if settings.has_low_limits:
+            limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
+            exercise = replace(exercise, limits=limits)
         return Attempt(
             self.server,
             exercise,
             source,
             settings.seed,
             settings.budget,
-            self._lock,
-            has_low_limits=True,
+            settings.is_alone,
+            settings.has_low_limits,
         )
 
     def outcomes(

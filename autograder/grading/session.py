@@ -18,7 +18,12 @@ from autograder.marks import class_list, overrides, regrade, resubmissions
 from autograder.marks.class_list import GroupRule
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
-from autograder.marks.model import CompressedMarks, SubmissionMarks, without_tests
+from autograder.marks.model import (
+    CompressedMarks,
+    SubmissionMarks,
+    sorted_indices,
+    without_tests,
+)
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
 from autograder.marks.row import Row
@@ -126,6 +131,7 @@ class Session:
         submissions = CompressedMarks(
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
+        submissions.sort(run.places)
         stored = self.relabel()
         light = [without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, None, group, stored)
@@ -184,6 +190,7 @@ class Session:
         run = self._run(is_current=is_current)
         changes, gone = regrade.compare(stored, run.grade(found))
         self.relabel()
+        changes = [changes[n] for n in sorted_indices(run.places)]
         return RegradedClass(changes, gone, run.unstored)
 
     def _timed(

@@ -194,6 +194,10 @@ class CompressedMarks(Sequence[SubmissionMarks]):
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
         self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
 
+    def sort(self, places: Sequence[int]) -> None:
+        """Sort the items by these numbers, one per item."""
+        self._compressed = [self._compressed[n] for n in sorted_indices(places)]
+
     def __len__(self) -> int:
         return len(self._compressed)
 
@@ -205,6 +209,11 @@ class CompressedMarks(Sequence[SubmissionMarks]):
         if isinstance(place, slice):
             return [self[n] for n in range(*place.indices(len(self)))]
         return msgspec.json.decode(zlib.decompress(self._compressed[place]), type=SubmissionMarks)
+
+
+def sorted_indices(places: Sequence[int]) -> list[int]:
+    """Return the indices that sort a sequence by `places`, one number per item."""
+    return sorted(range(len(places)), key=places.__getitem__)
 
 
 def ungraded(

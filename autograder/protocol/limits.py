@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Ratio of the idle-time limit to the CPU-time limit.
-IDLE_FACTOR = 10
+# Ratio of an exercise's limit on idle time to that of one call, so that code that sleeps in one test can pass the others.
+IDLE_CALLS = 3
 
 Kind = Literal["processor", "idle"]
 Scope = Literal["call", "exercise", "submission"]
@@ -22,21 +22,22 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for one process: CPU seconds per call and in total, and bytes of memory."""
+    """Limits for one process: CPU seconds per call and in total, bytes of memory, and idle seconds in total."""
 
     cpu_seconds: float
     total_cpu_seconds: float
     memory: int
+    idle_seconds: float = 30.0
 
     @property
-    def idle_seconds(self) -> float:
+    def call_idle_seconds(self) -> float:
         """Return how many seconds one call may spend sleeping or waiting."""
-        return IDLE_FACTOR * self.cpu_seconds
+        return self.idle_seconds / IDLE_CALLS
 
     @property
     def allowance(self) -> Allowance:
         """Return the combined allowance for all calls."""
-        return Allowance(self.total_cpu_seconds, IDLE_FACTOR * self.total_cpu_seconds)
+        return Allowance(self.total_cpu_seconds, self.idle_seconds)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Recognizer:
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
         # The result is cached, so a busy machine must not cause mistakes to be left out.
-        limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
+        limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300, idle_seconds=300)
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
         reference = _join({test: [c.observations for c in cs] for test, cs in recordings.items()})

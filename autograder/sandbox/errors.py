@@ -59,6 +59,13 @@ class LimitExceeded(Exception):
         self.line = line
 
 
+class MustRunAlone(Exception):
+    """Raised when code sleeps for too long or its worker is killed, and other submissions may be the cause.
+
+    The submission must be graded again when no other submission of the run is being graded.
+    """
+
+
 def retry_if_server_lost(work: Callable[[], R]) -> R:
     """Call `work`, which starts its own processes, and call it again each time a fork server is lost.
 

@@ -57,7 +57,7 @@ class Process:
         self._meter = Meter(
             fork_server.clock(self._worker),
             limits.cpu_seconds,
-            limits.idle_seconds,
+            limits.call_idle_seconds,
             budget or Budget(limits.allowance, "exercise"),
         )
 

@@ -41,7 +41,7 @@ class ReaderProcess:
         self._meter = Meter(
             server.clock(self._number),
             limits.cpu_seconds,
-            limits.idle_seconds,
+            limits.call_idle_seconds,
             Budget(limits.allowance, "submission"),
         )
 

@@ -107,7 +107,12 @@ class Lab:
         for one in self._day.exercises:
             if one.name == attack.exercise:
                 seconds = min(attack.seconds, self.longest)
-                limits = replace(one.limits, cpu_seconds=seconds, total_cpu_seconds=2.5 * seconds)
+                limits = replace(
+                    one.limits,
+                    cpu_seconds=seconds,
+                    total_cpu_seconds=2.5 * seconds,
+                    idle_seconds=30 * seconds,
+                )
                 one = replace(
                     one, limits=limits, not_allowed=one.not_allowed if not_allowed else ()
                 )

@@ -70,7 +70,7 @@ def main(user: str, wall: str, which: str = "all") -> None:
     with Outside(os.environ[CANARY]) as outside:
         if wall == "off":
             # With its defence disabled, an attack may wait for an answer that never comes.
-            with mock.patch.object(limits, "IDLE_FACTOR", 0.5):
+            with mock.patch.object(limits, "IDLE_CALLS", 60):
                 seen = proofs(outside, trivial, user)
         else:
             seen = walled(outside, trivial, which)

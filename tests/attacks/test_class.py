@@ -16,7 +16,6 @@ from autograder.course.config import Day
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.protocol import limits
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
@@ -88,7 +87,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
 
 
 def test_exhausting_attacks_do_not_slow_the_grader(
-    grader: Grader, day1: Day, outside: Outside, monkeypatch: pytest.MonkeyPatch
+    grader: Grader, day1: Day, outside: Outside
 ) -> None:
     """Resource-exhausting attacks delay a timer by at most 100 ms more than honest code does, and barely increase memory use."""
     honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
@@ -99,12 +98,14 @@ def test_exhausting_attacks_do_not_slow_the_grader(
         Submission("eve", "eve", "", tuple(attack_cells(outside, a)), (), True) for a in attacks
     ]
     quick = [
-        replace(one, limits=replace(one.limits, cpu_seconds=0.4, total_cpu_seconds=0.5))
+        replace(
+            one,
+            limits=replace(one.limits, cpu_seconds=0.4, total_cpu_seconds=0.5, idle_seconds=1.0),
+        )
         for one in day1.exercises
     ]
     timed = grader_for(replace(day1, exercises=tuple(quick)), grader.server)
     grade_one(timed, quiet[0], "causal_mask")
-    monkeypatch.setattr(limits, "IDLE_FACTOR", 2)  # code that waits exhausts nothing
     beside_honest = lateness(timed, quiet)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()

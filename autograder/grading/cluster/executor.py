@@ -17,13 +17,20 @@ from distributed.scheduler import KilledWorker
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
 from autograder.grading.cluster import launch
-from autograder.grading.cluster.messages import CourseVersion, Graded, RefusedWorker, Task
+from autograder.grading.cluster.messages import (
+    CourseVersion,
+    Graded,
+    Postponed,
+    RefusedWorker,
+    Task,
+)
 from autograder.grading.cluster.place import Place
 from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
 from autograder.grading.pool import Pool, copy_outcome
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
+from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.submission import Submission
 
 ATTEMPTS = 3  # maximum attempts for a task that workers cannot load
@@ -88,10 +95,15 @@ class Cluster:
             self._workers.probe()
         return sorted(map(list, self._workers.isolation))
 
-    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks. The future's `result` method raises the same errors as `isolation`."""
+    def submit(
+        self, submission: Submission, seed: str, is_alone: bool = False
+    ) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks; see `Executor`.
+
+        The future's `result` method raises the same errors as `isolation`.
+        """
         future: Future[SubmissionMarks] = Future()
-        self._send(Task(self._course, submission, seed), future)
+        self._send(Task(self._course, submission, seed, is_alone), future)
         return future
 
     def close(self) -> None:
@@ -125,6 +137,8 @@ class Cluster:
         else:
             if isinstance(reply, Graded):
                 future.set_result(reply.marks)
+            elif isinstance(reply, Postponed):
+                raise MustRunAlone
             elif isinstance(reply, RefusedWorker):
                 self._workers.refuse(reply)
                 self._send(task, future)
@@ -134,9 +148,8 @@ class Cluster:
         assert task.submission is not None
         if self._pool is None:
             self._pool = Pool(self._day, 1, self._sandbox)
-        self._pool.submit(task.submission, task.seed).add_done_callback(
-            lambda done: copy_outcome(done, future)
-        )
+        sent = self._pool.submit(task.submission, task.seed, task.is_alone)
+        sent.add_done_callback(lambda done: copy_outcome(done, future))
 
     def _find_broken_worker(
         self, task: Task, future: Future[SubmissionMarks], attempt: int

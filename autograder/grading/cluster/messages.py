@@ -25,11 +25,15 @@ class CourseVersion(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """A request to grade a submission with the given seed, or to get ready to grade if `submission` is None."""
+    """A request to grade a submission with the given seed, or to get ready to grade if `submission` is None.
+
+    `is_alone` is set if no other submission of the run is being graded.
+    """
 
     course: CourseVersion
     submission: Submission | None = None
     seed: str = ""
+    is_alone: bool = False
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
@@ -44,6 +48,10 @@ class Graded(msgspec.Struct, tag="graded", frozen=True):
     marks: SubmissionMarks
 
 
+class Postponed(msgspec.Struct, tag="postponed", frozen=True):
+    """A worker's report that a submission must be graded while no other submission of the run is."""
+
+
 class RefusedWorker(msgspec.Struct, tag="refused", frozen=True):
     """A worker's report that it cannot grade in this run, because of its machine's sandbox or its course version."""
 
@@ -53,6 +61,6 @@ class RefusedWorker(msgspec.Struct, tag="refused", frozen=True):
     reason: str
 
 
-Reply = Ready | Graded | RefusedWorker
+Reply = Ready | Graded | Postponed | RefusedWorker
 TASK = msgspec.json.Decoder(Task)
 REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

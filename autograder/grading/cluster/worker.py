@@ -22,13 +22,14 @@ from autograder.grading.cluster.messages import (
     TASK,
     CourseVersion,
     Graded,
+    Postponed,
     Ready,
     RefusedWorker,
     Reply,
 )
 from autograder.grading.fork_server import start_server
 from autograder.marks.engine_version import engine_version
-from autograder.sandbox.errors import NoIsolation
+from autograder.sandbox.errors import MustRunAlone, NoIsolation
 
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
@@ -106,7 +107,9 @@ def _reply(data: bytes) -> Reply:
         grader = plugin.grader(task.course)
         if task.submission is None:
             return Ready(grader.server.isolation)
-        return Graded(grader.grade_or_log(task.submission, task.seed))
+        return Graded(grader.grade_or_log(task.submission, task.seed, is_alone=task.is_alone))
+    except MustRunAlone:
+        return Postponed()
     except NoIsolation as error:
         return RefusedWorker(worker.address, socket.gethostname(), "isolation", str(error))
     except CourseError as error:

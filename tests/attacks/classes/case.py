@@ -23,7 +23,7 @@ def causal_mask(n, device=None):
 SCRIPT = f"# %%\n{RIGHT}"
 FULL = 3.0
 SECONDS = 60.0
-SLOW = 600.0  # in seconds; covers the limit on idle time and the start-up
+SLOW = 600.0  # in seconds; covers a submission's limits on CPU time and idle time, and the start-up
 
 
 # ---- expected results
