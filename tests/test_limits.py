@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from autograder.course import config as courses
+from autograder.grading.grader import Grader
 from autograder.protocol.limits import Allowance, Budget, Limits
+from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox import meter
 from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, MustRunAlone, WorkerDied
+from tests.conftest import handed_in
+from tests.small_course import RIGHT, WRONG, make
 from tests.timed_work import QUICK, SLEEPY, Scripted, attempt_of, working
 
 pytestmark = pytest.mark.slow
@@ -203,3 +208,72 @@ def test_a_response_to_a_stopped_grader_costs_no_idle_time(monkeypatch: pytest.M
     grader.stop(300)
     grader.meter.close()
     assert 2 <= grader.budget.idle <= 4
+
+
+# ---- submissions that sleep
+
+
+@pytest.fixture(scope="module")
+def grader(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
+    root = make(tmp_path_factory.mktemp("course"))
+    limits = "[defaults]\nidle_seconds = 0.9\nsubmission_idle_seconds = 1.2\n"
+    (root / "grading.toml").write_text(limits + (root / "grading.toml").read_text())
+    return Grader(courses.load(root).day("day1"), server, b"secret")
+
+
+def sleeping(body: str, before: str = "", after: str = "") -> str:
+    """Return a submission with a correct split_heads whose body first runs the given code."""
+    code = RIGHT.replace("    b, n, d = x.shape", f"    {body}\n    b, n, d = x.shape")
+    return f"import threading, time\n{before}\n{code}\n{after}"
+
+
+SLEEPING = {
+    "a long call": sleeping("time.sleep(60)"),
+    "many short waits": sleeping("for _ in range(2000): time.sleep(0.02)"),
+    "a lock taken twice": sleeping("lock.acquire(); lock.acquire()", "lock = threading.Lock()"),
+    "a thread that never ends": sleeping(
+        "thread = threading.Thread(target=time.sleep, args=(60,), daemon=True); thread.start(); thread.join()"
+    ),
+    "a slow statement": sleeping("Late", "class Late:\n    time.sleep(60)"),
+    "both exercises": sleeping("time.sleep(60)").replace(
+        "return (tokens", "return time.sleep(60) or (tokens"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", SLEEPING.values(), ids=SLEEPING)
+def test_a_sleeping_submission_soon_makes_room_for_others(code: str, grader: Grader) -> None:
+    started = time.monotonic()
+    with pytest.raises(MustRunAlone):
+        grader.grade(handed_in(code), is_alone=False)
+    given_up = time.monotonic()
+    marks = grader.grade(handed_in(code))
+    assert "timed_out" in {exercise.status for exercise in marks.exercises} or marks.problems
+    # Starting a process takes longer on a busy machine.
+    assert given_up - started < 20
+    assert time.monotonic() - given_up < 20
+
+
+def test_honest_code_may_wait_a_little_beside_others(grader: Grader) -> None:
+    assert grader.grade(handed_in(sleeping("time.sleep(0.1)")), is_alone=False).points == 100
+
+
+def test_a_search_for_mistakes_that_was_cut_short_does_not_count(
+    grader: Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recognize(self: object, exercise: object, source: object, tests: object, budget: Budget):  # type: ignore[no-untyped-def]
+        budget.charge(0.0, 60.0)
+
+    monkeypatch.setattr(Recognizer, "recognize", recognize)
+    with pytest.raises(MustRunAlone):
+        grader.grade(handed_in(WRONG), is_alone=False)
+    assert grader.grade(handed_in(WRONG)).points == 60
+
+
+def test_code_that_sleeps_only_in_a_wider_slice_makes_room_for_others(grader: Grader) -> None:
+    code = "import time\n" + RIGHT.replace("b, n, d = x.shape", "b, n, d = sizes(x)")
+    code += "\ndef sizes(x):\n    return names[0]\nnames = []\ndef fill():\n    time.sleep(60)\nfill()\n"
+    code += "names.append(fill())\n"
+    with pytest.raises(MustRunAlone):
+        grader.grade(handed_in(code), is_alone=False)
+    assert grader.grade(handed_in(code)).points == 60
