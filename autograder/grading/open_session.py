@@ -13,6 +13,7 @@ from autograder.grading.errors import ClusterError
 from autograder.grading.executor import Executor
 from autograder.grading.pool import Pool
 from autograder.sandbox.client import Sandbox
+from autograder.sandbox.clock import cpu_count
 
 if TYPE_CHECKING:
     from autograder.grading.session import Session
@@ -50,7 +51,8 @@ def open_session(
         from autograder.marks.history import History
         from autograder.submissions.reader_client import Reader
 
-        reader = stack.enter_context(Reader(sandbox))
+        # Reading takes this machine's cores, wherever submissions are graded.
+        reader = stack.enter_context(Reader(sandbox, min(jobs, cpu_count())))
         times = overrides.read_times(day)
         history = stack.enter_context(History(day.root, times)) if use_store else None
         if history:

@@ -41,10 +41,14 @@ class Meter:
         self._next_check = 0.0
         self._budget_lasts = time.monotonic() + budget.soonest(self._cores)
 
-    def begin(self) -> None:
-        """Start measuring a call."""
+    def begin(self, budget: Budget | None = None) -> None:
+        """Start measuring a call. If `budget` is given, charge this call to it."""
         self._first = None
         now = self._since = time.monotonic()
+        if budget is not None:
+            self._charge(*self._measure(now))  # to the budget of the previous call
+            self._budget = budget
+            self._budget_lasts = now + budget.soonest(self._cores)
         self._next_check = min(now + SLICE, self._budget_lasts)
 
     def pause(self) -> None:

@@ -42,6 +42,10 @@ NOT_A_NOTEBOOK = [
 ]
 NAMED_SCRIPT = re.compile(r"\.py\b[^.]*(?:\.txt)?$", re.IGNORECASE)
 CONFLICT_MARK = re.compile(r"^<{7}(?: |$)", re.MULTILINE)
+# The line that begins, divides or ends a conflict.
+CONFLICT_LINE = re.compile(
+    r"^(?:<{7}(?: [^\n]*)?|(?:={7}|\|{7}|>{7})[^\n]*)(?:\n|\Z)", re.MULTILINE
+)
 CONFLICT = (
     "the file contains a Git merge conflict, and only the first version of each conflicting part was read. "
     "Resolve the conflict and submit the notebook again"
@@ -109,17 +113,15 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 def _first_versions(text: str) -> str:
     """Return the text with every Git merge conflict resolved in favour of its first version."""
     kept: list[str] = []
-    version = 0  # 0 outside a conflict
-    for line in text.split("\n"):
-        if CONFLICT_MARK.match(line):
-            version = 1
-        elif version and line.startswith(("=======", "|||||||")):
-            version = 2
-        elif version and line.startswith(">>>>>>>"):
-            version = 0
-        elif version < 2:
-            kept.append(line)
-    return "\n".join(kept)
+    start = version = 0  # 0 outside a conflict
+    for line in CONFLICT_LINE.finditer(text):
+        if not version and line[0][0] != "<":
+            continue
+        if version < 2:
+            kept.append(text[start : line.start()])
+        version = {"<": 1, ">": 0}.get(line[0][0], 2)
+        start = line.end()
+    return "".join((*kept, text[start:] if version < 2 else ""))
 
 
 def _reject_other_json(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 from msgspec import structs
@@ -16,7 +15,7 @@ from autograder.submissions.choice import choose, find_day
 from autograder.submissions.people import Person
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
-from autograder.submissions.submission import Submission, read_submissions
+from autograder.submissions.submission import Submission, read_students
 
 AMBIGUOUS = (
     "the file's name does not show who submitted it: the student's id in Canvas may be {ids}, and the file was graded as "
@@ -41,15 +40,13 @@ def find_submissions(
     """
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)
-    for path in paths:
-        files = read_submissions([path], day.name, reader, roster.add_participants)
-        for _, of_student in groupby(files, key=lambda submission: submission.labels):
-            chosen = choose(list(of_student), exercises[day.name])
-            found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
-            if found != day.name:
-                problem = f"this is the notebook for {found}, not for {day.name}"
-                chosen = replace(chosen, problems=(problem,), readable=False, release="")
-            yield FoundSubmission(apply_roster(chosen, roster), path)
+    for path, of_student in read_students(paths, day.name, reader, roster.add_participants):
+        chosen = choose(of_student, exercises[day.name])
+        found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
+        if found != day.name:
+            problem = f"this is the notebook for {found}, not for {day.name}"
+            chosen = replace(chosen, problems=(problem,), readable=False, release="")
+        yield FoundSubmission(apply_roster(chosen, roster), path)
 
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:

@@ -1,32 +1,31 @@
-"""List folders and open regular files on disk, without following links."""
+"""List folders on disk, without following links."""
 
 from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 from autograder.plain_text import printable
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import SUBMITTED, Metadata
-from autograder.submissions.reader_client import Reader, positional_reader
+from autograder.submissions.reader_client import (
+    NotRegularFile,
+    Reader,
+    open_folder,
+    open_regular,
+    positional_reader,
+)
 from autograder.submissions.reader_process import ReadError
 
 CONFIG = "nbgrader_config.py"
 CONFIGURED = re.compile(
     r"^\s*c\.CourseDirectory\.submitted_directory\s*=\s*([\"'])(?P<name>[^\"'/\n]+)\1", re.MULTILINE
 )
-OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class NotRegularFile(Exception):
-    """Raised when a path is not a regular file. The message gives the reason."""
 
 
 class DiskFolder:
@@ -44,7 +43,7 @@ class DiskFolder:
     def entries(self) -> tuple[list[str], Sequence[DiskFolder]]:
         """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError on failure."""
         files, folders = [], []
-        with _open_folder(self._top, self.place) as folder, os.scandir(folder) as scan:
+        with open_folder(self._top, self.place) as folder, os.scandir(folder) as scan:
             for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
                 if entry.is_dir(follow_symlinks=False):
                     inner = f"{self.place}{entry.name}/"
@@ -75,7 +74,9 @@ class DiskFolder:
         file = self.path / platforms.METADATA
         try:
             with open_regular(file) as open_file:
-                return Metadata(self._reader.read_metadata(*positional_reader(open_file)))
+                data, size = positional_reader(open_file)
+                with self._reader.borrow() as reader:
+                    return Metadata(reader.read_metadata(data, size))
         except (OSError, NotRegularFile, ReadError) as error:
             return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
 
@@ -87,45 +88,6 @@ def _configured(course: str) -> str | None:
         found = list(CONFIGURED.finditer(file.read().decode()))
         return found[-1]["name"] if found else None
     return None
-
-
-@contextmanager
-def _open_folder(top: Path, place: str) -> Iterator[int]:
-    """Open the folder at `place` in `top` without following links, even if students replace folders with links meanwhile."""
-    folder = os.open(top, OPEN | os.O_DIRECTORY)
-    try:
-        for name in filter(None, place.split("/")):
-            inner = os.open(name, OPEN | os.O_DIRECTORY, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        yield folder
-    finally:
-        os.close(folder)
-
-
-def open_regular(path: Path, place: str = "") -> BinaryIO:
-    """Open a regular file for reading: `path`, or the file at `place` in the folder `path`.
-
-    Raises NotRegularFile for links, FIFOs and devices, and OSError for other problems.
-    """
-    if not place:
-        return _open_regular(os.fspath(path), None)
-    folders, _, name = place.rpartition("/")
-    with _open_folder(path, folders) as folder:
-        return _open_regular(name, folder)
-
-
-def _open_regular(name: str, folder: int | None) -> BinaryIO:
-    mode = os.lstat(name, dir_fd=folder).st_mode
-    if not stat.S_ISREG(mode):
-        is_link = stat.S_ISLNK(mode)
-        raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
-    descriptor = os.open(name, OPEN, dir_fd=folder)
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file has since been replaced
-        file.close()
-        raise NotRegularFile("this is not a regular file")
-    return file
 
 
 def read_small_file(path: Path, limit: int = platforms.MAX_TIMESTAMP) -> str:

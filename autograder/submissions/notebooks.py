@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "raw": "raw",
 }
 SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_KEYS = 1_000  # maximum number of top-level keys in a damaged notebook
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -133,7 +134,7 @@ def _complete_cells(text: str) -> list[_Cell | None]:
     cells: list[_Cell | None] = []
     position = skip(skip(0) + 1)
     try:
-        while True:
+        for _ in range(MAX_KEYS):
             key, position = decode(text, position)
             position = skip(position)
             if text[position] != ":":
@@ -151,7 +152,8 @@ def _complete_cells(text: str) -> list[_Cell | None]:
             _, position = decode(text, position)
             position = skip(skip(position) + 1)  # skip the comma
     except (ValueError, IndexError, RecursionError):
-        return cells
+        pass
+    return cells
 
 
 def _cells(found: Sequence[_Cell | None], problems: list[str]) -> list[Cell]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from queue import LifoQueue
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
+from autograder.protocol.limits import Allowance, Budget
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.command import READER
 from autograder.submissions import reader_messages as m
@@ -15,25 +21,49 @@ from autograder.submissions.cell import MAX_CELLS
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 from autograder.submissions.reader_process import (
-    SECONDS,
+    STUDENT_SECONDS,
     ReadAt,
     ReaderProcess,
     ReadError,
+    StudentBudget,
+    check,
     retry_reading,
 )
 
 CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes of data
+AHEAD = 2  # number of students to read ahead, per job
+FOREVER = 1e9  # seconds
 T = TypeVar("T")
 
 
-class Reader:
-    """Client that reads each file in a separate sandboxed process.
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-    If no fork server is on standby, it launches one that does not import torch.
+
+class NotRegularFile(Exception):
+    """Raised when a path is not a regular file. The message gives the reason."""
+
+
+class Reader:
+    """Reads several students' files at the same time, in up to `jobs` threads. Each thread has its own fork server.
+
+    If no fork server is on standby, launch servers that do not import torch.
     """
 
-    def __init__(self, sandbox: Sandbox = "required") -> None:
-        self.server = Server(sandbox, services=(READER,))
+    def __init__(self, sandbox: Sandbox = "required", jobs: int = 1) -> None:
+        self._sandbox: Sandbox = sandbox
+        self._jobs = jobs
+        self._all: list[FileReader] = []
+        self._free: LifoQueue[FileReader] = LifoQueue()
+        self._add()
+
+    def _add(self) -> None:
+        self._all.append(FileReader(self._sandbox))
+        self._free.put(self._all[-1])
+
+    @property
+    def server(self) -> Server:
+        """Return one of the fork servers."""
+        return self._all[0].server
 
     def __enter__(self) -> Self:
         return self
@@ -44,10 +74,73 @@ class Reader:
         self.close()
 
     def close(self) -> None:
+        """Stop the fork servers."""
+        for reader in self._all:
+            reader.close()
+
+    @contextmanager
+    def borrow(self) -> Iterator[FileReader]:
+        """Wait for a reader that no other thread uses."""
+        reader = self._free.get()
+        try:
+            yield reader
+        finally:
+            self._free.put(reader)
+
+    def map(self, tasks: Iterable[Task[T]]) -> Iterator[T]:
+        """Run tasks, each of which reads one student's files, and yield their results in order.
+
+        `tasks` is advanced in this thread. With one job, the tasks also run in this thread, when their results are needed.
+        """
+        needed = Budget(Allowance(FOREVER, FOREVER), "submission")
+
+        def run(task: Task[T]) -> T:
+            with self.borrow() as reader:
+                return task(reader, StudentBudget(needed))
+
+        threads = ThreadPoolExecutor(self._jobs)  # starts threads on demand
+        results: deque[Future[T]] = deque()
+        try:
+            if self._jobs == 1:
+                yield from map(run, tasks)
+                return
+            for task in tasks:
+                # The kernel kills a fork server when the thread that launched it ends.
+                if self._free.empty() and len(self._all) < self._jobs:
+                    self._add()
+                results.append(threads.submit(run, task))
+                if len(results) >= AHEAD * self._jobs:
+                    yield results.popleft().result()
+            while results:
+                yield results.popleft().result()
+        finally:
+            needed.charge(FOREVER, 0.0)  # ends the tasks that are still running
+            threads.shutdown(cancel_futures=True)
+            for reader in self._all:
+                reader.close_archive()
+
+
+class FileReader:
+    """Reads files one after the other, each in a separate sandboxed process."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.server = Server(sandbox, services=(READER,))
+        self._archive: tuple[Path, ArchiveListing] | None = None
+
+    def close(self) -> None:
         """Stop the fork server."""
+        self.close_archive()
         self.server.close()
 
-    def read(self, name: str, file: ReadAt, size: int, day: str, nested: bool) -> list[m.File]:
+    def read(
+        self,
+        name: str,
+        file: ReadAt,
+        size: int,
+        day: str,
+        nested: bool,
+        budget: StudentBudget | None = None,
+    ) -> list[m.File]:
         """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file.
 
         Args:
@@ -56,21 +149,27 @@ class Reader:
             size: The file's length in bytes.
             day: The day being graded.
             nested: Whether to read archives within an archive.
+            budget: The budget for all of the student's files.
 
         Raises:
             ReadError: The file cannot be read.
         """
         request = m.Read(name, size, day, nested)
+        student = budget or StudentBudget()
+        check(student)
 
         def ask(process: ReaderProcess) -> list[m.File]:
-            files = process.decode(process.ask(request, file, size), m.FILES)
+            answer = process.ask(request, file, size, student=student)
+            student.text -= len(answer)
+            check(student)
+            files = process.decode(answer, m.FILES)
             if not 0 < len(files) <= MAX_NOTEBOOKS or not _are_inside(files):
                 raise process.reject()
             if sum(len(each.cells) for each in files) > MAX_CELLS:
                 raise ReadError(f"the submission has more than {MAX_CELLS:,} cells")
             return files
 
-        return self._ask_new_process(ask)
+        return self._ask_new_process(ask, STUDENT_SECONDS, student)
 
     def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
         """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError if it cannot be read."""
@@ -80,36 +179,56 @@ class Reader:
         )
         return {name: handed_in.sanitized() for name, handed_in in people.items()}
 
-    def _ask_new_process(self, ask: Callable[[ReaderProcess], T], seconds: int = SECONDS) -> T:
+    def _ask_new_process(
+        self, ask: Callable[[ReaderProcess], T], seconds: int, budget: Budget | None = None
+    ) -> T:
         def attempt() -> T:
-            with ReaderProcess(self.server, seconds) as process:
+            with ReaderProcess(self.server, seconds, budget) as process:
                 return ask(process)
 
         return retry_reading(attempt)
 
-    @contextmanager
-    def list_archive(
-        self, name: str, file: ReadAt, size: int, day: str, student: str
-    ) -> Iterator[ArchiveListing]:
+    def list_archive(self, path: Path, day: str, student: str) -> ArchiveListing:
         """List the files in a class archive. If there is only one file, attribute it to `student`.
 
-        Raises ReadError if the archive cannot be read.
+        The archive stays open until another one is listed.
+
+        Raises:
+            ReadError: The archive cannot be read.
+            OSError, NotRegularFile: The file cannot be opened.
         """
-        listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
-        try:
-            yield listing
-        finally:
-            listing.close()
+        if self._archive is None or self._archive[0] != path:
+            self.close_archive()
+            self._archive = (
+                path,
+                ArchiveListing(self.server, open_regular(path), path.name, day, student),
+            )
+        return self._archive[1]
+
+    def close_archive(self) -> None:
+        """Close the class archive that was listed last."""
+        if self._archive is not None:
+            self._archive[1].close()
+            self._archive = None
+
+
+Task = Callable[[FileReader, StudentBudget], T]
 
 
 class ArchiveListing:
     """A class archive. One process lists and unpacks it; other processes parse the students' files."""
 
-    def __init__(self, server: Server, request: m.List, file: ReadAt) -> None:
-        self._server, self._request, self._file = server, request, file
+    def __init__(self, server: Server, file: BinaryIO, name: str, day: str, student: str) -> None:
+        self._server, self._open_file = server, file
+        self._file, size = positional_reader(file)
+        self._request = m.List(name, size, day, student)
         self._opened = -1
         self.members: list[m.ListedFile] = []
-        retry_reading(self._list)
+        try:
+            retry_reading(self._list)
+        except ReadError:
+            self.close()
+            raise
 
     def _list(self) -> None:
         self._process = ReaderProcess(self._server, CLASS_SECONDS)
@@ -120,51 +239,91 @@ class ArchiveListing:
             if not _are_inside(self.members):
                 raise self._process.reject()
         except ReadError:
-            self.close()
+            self._process.stop()
             raise
 
-    def open_member(self, member: m.ListedFile) -> int:
+    def open_member(self, member: m.ListedFile, budget: StudentBudget) -> int:
         """Unpack a member of the archive and return its size in bytes. Raises ReadError if unpacking fails."""
-        return retry_reading(lambda: self._open(member))
+        return retry_reading(lambda: self._open(member, budget))
 
-    def member_reader(self, member: m.ListedFile) -> ReadAt:
+    def member_reader(self, member: m.ListedFile, budget: StudentBudget) -> ReadAt:
         """Return a function that reads bytes from an archive member. The function may raise ReadError or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.number:
-                self._open(member)
-            return bytes(self._ask(m.Take(offset, count)))[:count]
+                self._open(member, budget)
+            return bytes(self._ask(m.Take(offset, count), budget))[:count]
 
         return take
 
-    def _open(self, member: m.ListedFile) -> int:
+    def _open(self, member: m.ListedFile, budget: StudentBudget) -> int:
         # The process may have crashed while reading another member, or the fork server may have died.
         is_new = not self._process.is_running
         if is_new:
             self._list()
         try:
-            answer = self._ask(m.Open(member.number))
+            answer = self._ask(m.Open(member.number), budget)
         except ReadError:
             # Other members may have used up the process's time.
-            if is_new or self._process.is_running:
+            if is_new or self._process.is_running or budget.problem:
                 raise
             self._list()
-            answer = self._ask(m.Open(member.number))
+            answer = self._ask(m.Open(member.number), budget)
         size = self._process.decode(answer, m.SIZE)
         self._opened = member.number
         return size
 
-    def _ask(self, request: m.FileRequest) -> bytearray:
-        return self._process.ask(request, self._file, self._request.size)
+    def _ask(self, request: m.FileRequest, budget: StudentBudget) -> bytearray:
+        return self._process.ask(request, self._file, self._request.size, student=budget)
 
     def close(self) -> None:
         """Stop the process."""
         self._process.stop()
+        self._open_file.close()
 
 
 def _are_inside(files: Sequence[m.File] | Sequence[m.ListedFile]) -> bool:
     """Return whether all paths are within the submission. A path outside it could lead to another student's file."""
     return not any(".." in each.place.split("/") for each in files)
+
+
+@contextmanager
+def open_folder(top: Path, place: str) -> Iterator[int]:
+    """Open the folder at `place` in `top` without following links, even if students replace folders with links meanwhile."""
+    folder = os.open(top, OPEN | os.O_DIRECTORY)
+    try:
+        for name in filter(None, place.split("/")):
+            inner = os.open(name, OPEN | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def open_regular(path: Path, place: str = "") -> BinaryIO:
+    """Open a regular file for reading: `path`, or the file at `place` in the folder `path`.
+
+    Raises NotRegularFile for links, FIFOs and devices, and OSError for other problems.
+    """
+    if not place:
+        return _open_regular(os.fspath(path), None)
+    folders, _, name = place.rpartition("/")
+    with open_folder(path, folders) as folder:
+        return _open_regular(name, folder)
+
+
+def _open_regular(name: str, folder: int | None) -> BinaryIO:
+    mode = os.lstat(name, dir_fd=folder).st_mode
+    if not stat.S_ISREG(mode):
+        is_link = stat.S_ISLNK(mode)
+        raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
+    descriptor = os.open(name, OPEN, dir_fd=folder)
+    file = os.fdopen(descriptor, "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file has since been replaced
+        file.close()
+        raise NotRegularFile("this is not a regular file")
+    return file
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:

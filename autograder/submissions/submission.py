@@ -2,7 +2,7 @@
 
 A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
 This process only walks folders and opens files; sandboxed processes parse the contents. Names are escaped, links are
-not followed, and archives are not extracted. Entry point: `read_submissions`.
+not followed, and archives are not extracted. Entry points: `read_students` and `read_submissions`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from autograder.plain_text import bounded, escaped, printable
 from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
-from autograder.submissions.disk import DiskFolder, NotRegularFile, open_regular, owner_from_path
+from autograder.submissions.disk import DiskFolder, owner_from_path
 from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.places import (
@@ -26,10 +28,19 @@ from autograder.submissions.places import (
     find_for_student,
     find_in_class,
 )
-from autograder.submissions.reader_client import Reader, positional_reader
-from autograder.submissions.reader_process import ReadAt, ReadError
+from autograder.submissions.reader_client import (
+    FileReader,
+    NotRegularFile,
+    Reader,
+    Task,
+    open_regular,
+    positional_reader,
+)
+from autograder.submissions.reader_process import ReadError, StudentBudget
 
 Listed = Callable[[Sequence[HandedIn | None]], None]
+# A student's file. If it is in a class archive, the second item identifies it there.
+File = tuple[FoundFile, m.ListedFile | None]
 
 
 @dataclass(frozen=True)
@@ -56,111 +67,113 @@ class Submission:
         return labels(self.student, self.handed_in)
 
 
-def read_submissions(
+def read_students(
     paths: Sequence[Path], day: str, reader: Reader, on_listed: Listed = lambda sources: None
-) -> Iterator[Submission]:
-    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive.
+) -> Iterator[tuple[Path, list[Submission]]]:
+    """Lazily yield each student's or group's submissions, and the path under which they were found.
 
-    Before the first submission in a folder or archive is read, `on_listed` is called with every submission's `handed_in`.
+    Before the first submission under a path is yielded, `on_listed` is called with every submission's `handed_in`.
     """
-    for path in paths:
-        yield from _PathReader(path, day, reader, on_listed).submissions()
+    tasks = (task for path in paths for task in _PathReader(path, day, reader).tasks())
+    last = None
+    for found, submissions in reader.map(tasks):
+        if found is not last:
+            on_listed(found.sources)
+            last = found
+        yield found.path, submissions
+
+
+def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
+    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
+    for _, submissions in read_students(paths, day, reader):
+        yield from submissions
 
 
 class _PathReader:
     """A reader for the submissions under one of the TA's paths."""
 
-    def __init__(self, path: Path, day: str, reader: Reader, on_listed: Listed) -> None:
-        self._path, self._day, self._reader = path, day, reader
-        self._on_listed = on_listed
+    def __init__(self, path: Path, day: str, reader: Reader) -> None:
+        self.path, self._day, self._reader = path, day, reader
+        self.sources: list[HandedIn | None] = []
+        self._student = _student_from_path(path, day)
 
-    def submissions(self) -> Iterator[Submission]:
-        """Yield the submissions under the path."""
-        student = _student_from_path(self._path, self._day)
+    def tasks(self) -> Iterator[Task[tuple[_PathReader, list[Submission]]]]:
+        """Yield a function for each student or group that reads the files."""
+        files = self._find()
+        self.sources = [found.handed_in for found, _ in files]
+        for _, own in groupby(files, key=lambda file: self._unreadable(file[0]).labels):
+            yield partial(self._read, list(own))
+
+    def _find(self) -> list[File]:
+        """Return the files under the path. Files of the same student or group are consecutive."""
+        student, owner = self._student, None
         try:
-            mode = os.lstat(self._path).st_mode
-            owner = owner_from_path(self._path, self._day, self._reader)
+            mode = os.lstat(self.path).st_mode
+            owner = owner_from_path(self.path, self._day, self._reader)
+            student = owner.student if owner else student
+            if stat.S_ISDIR(mode):
+                folder = DiskFolder(self.path, self._reader)
+                found = (
+                    find_for_student(folder, self._day, student, owner)
+                    if owner
+                    else find_in_class(folder, self._day, student)
+                )
+                return [(file, None) for file in found]
+            with open_regular(self.path) as file:
+                is_class = owner is None and is_archive(self.path.name, file.read(8))
+            if is_class:
+                with self._reader.borrow() as reader:
+                    members = reader.list_archive(self.path, self._day, student).members
+                return [(_found_member(member), member) for member in members]
+            problem = ""
         except OSError as error:
-            yield self._unreadable(FoundFile("", student, problem=describe_os_error(error)))
-            return
+            problem = describe_os_error(error)
         except ValueError:
-            yield self._unreadable(FoundFile("", student, problem="the path is invalid"))
-            return
-        student = owner.student if owner else student
-        if stat.S_ISDIR(mode):
-            folder = DiskFolder(self._path, self._reader)
-            files = (
-                find_for_student(folder, self._day, student, owner)
-                if owner
-                else find_in_class(folder, self._day, student)
-            )
-            self._on_listed([file.handed_in for file in files])
-            for file in files:
-                yield from self._read_file(file)
-        else:
-            file = FoundFile("", student, owner)
-            yield from self._read_file(file, may_be_class=owner is None)
+            problem = "the path is invalid"
+        except (NotRegularFile, ReadError) as error:
+            problem = str(error)
+        return [(FoundFile("", student, owner, problem=problem), None)]
 
-    def _read_file(self, found: FoundFile, may_be_class: bool = False) -> Iterator[Submission]:
-        """Yield the submissions in a file on disk. If `may_be_class` is set, an archive is read as a class archive."""
+    def _read(
+        self, files: Sequence[File], reader: FileReader, budget: StudentBudget
+    ) -> tuple[_PathReader, list[Submission]]:
+        """Read one student's files."""
+        return self, [one for file in files for one in self._read_file(file, reader, budget)]
+
+    def _read_file(
+        self, file: File, reader: FileReader, budget: StudentBudget
+    ) -> Iterator[Submission]:
+        """Yield a submission for each notebook or script in one of a student's files."""
+        found, member = file
         if found.problem:
             yield self._unreadable(found)
             return
-        name = (self._path / found.place).name
+        name = printable(found.place.rpartition("/")[2] or self.path.name)
         try:
-            with open_regular(self._path, found.place) as file:
-                is_class = may_be_class and is_archive(name, file.read(8))
-                data, size = positional_reader(file)
-                if is_class:
-                    yield from self._read_class(found, name, data, size)
-                else:
-                    yield from self._parse(found, name, data, size, nested=True)
+            if member:
+                listing = reader.list_archive(self.path, self._day, self._student)
+                size = listing.open_member(member, budget)
+                data = listing.member_reader(member, budget)
+                files = reader.read(name, data, size, self._day, False, budget)
+            else:
+                with open_regular(self.path, found.place) as opened:
+                    data, size = positional_reader(opened)
+                    files = reader.read(name, data, size, self._day, True, budget)
         except OSError as error:
             yield self._unreadable(found, describe_os_error(error))
-        except NotRegularFile as error:
-            yield self._unreadable(found, str(error))
-
-    def _read_class(
-        self, archive: FoundFile, name: str, data: ReadAt, size: int
-    ) -> Iterator[Submission]:
-        """Yield the submissions in a class archive."""
-        try:
-            with self._reader.list_archive(name, data, size, self._day, archive.student) as listing:
-                files = [_found_member(member) for member in listing.members]
-                self._on_listed([file.handed_in for file in files])
-                for member, found in zip(listing.members, files, strict=True):
-                    if found.problem:
-                        yield self._unreadable(found)
-                        continue
-                    try:
-                        length = listing.open_member(member)
-                    except ReadError as error:
-                        yield self._unreadable(found, str(error))
-                        continue
-                    last = found.place.rpartition("/")[2]
-                    content = listing.member_reader(member)
-                    yield from self._parse(found, last, content, length, nested=False)
-        except ReadError as error:
-            yield self._unreadable(archive, str(error))
-
-    def _parse(
-        self, found: FoundFile, name: str, data: ReadAt, size: int, nested: bool
-    ) -> Iterator[Submission]:
-        """Yield a submission for each notebook or script in one student's file."""
-        try:
-            files = self._reader.read(printable(name), data, size, self._day, nested)
-        except ReadError as error:
+            return
+        except (NotRegularFile, ReadError) as error:
             yield self._unreadable(found, str(error))
             return
-        for file in files:
-            problems = [*found.notes, *([file.reason] if file.reason else file.problems)]
-            yield self._submission(found, problems, file)
+        for each in files:
+            problems = [*found.notes, *([each.reason] if each.reason else each.problems)]
+            yield self._submission(found, problems, each)
 
     def _unreadable(self, found: FoundFile, problem: str = "") -> Submission:
         return self._submission(found, [*found.notes, problem or found.problem], m.File(""))
 
     def _submission(self, found: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
-        path = os.path.join(os.fspath(self._path), *filter(None, [found.place.rstrip("/")]))
+        path = os.path.join(os.fspath(self.path), *filter(None, [found.place.rstrip("/")]))
         path = f"{path}/{file.place}" if file.place else path
         only_name = HandedIn((Person(printable(found.student)),))
         return Submission(
@@ -172,7 +185,7 @@ class _PathReader:
             bool(file.cells),
             printable(file.release),
             None if found.handed_in == only_name else found.handed_in,
-            escaped(os.path.join(os.fspath(self._path), found.wrapper)) if found.wrapper else "",
+            escaped(os.path.join(os.fspath(self.path), found.wrapper)) if found.wrapper else "",
         )
 
 
