@@ -42,9 +42,11 @@ NOT_A_NOTEBOOK = [
 ]
 NAMED_SCRIPT = re.compile(r"\.py\b[^.]*(?:\.txt)?$", re.IGNORECASE)
 CONFLICT_MARK = re.compile(r"^<{7}(?: |$)", re.MULTILINE)
-# The line that begins, divides or ends a conflict.
+# The line that begins, divides or ends a conflict. The pattern does not start with `^`, because that would make it slow if
+# there are millions of empty lines.
 CONFLICT_LINE = re.compile(
-    r"^(?:<{7}(?: [^\n]*)?|(?:={7}|\|{7}|>{7})[^\n]*)(?:\n|\Z)", re.MULTILINE
+    r"[<=|>](?<=^.)(?:(?<=<)<{6}(?![^ \n])|(?<==)={6}|(?<=\|)\|{6}|(?<=>)>{6})[^\n]*(?:\n|\Z)",
+    re.MULTILINE,
 )
 CONFLICT = (
     "the file contains a Git merge conflict, and only the first version of each conflicting part was read. "
