@@ -26,7 +26,7 @@ IDLE_FACTOR = 3  # a reader waits only if the machine is short of memory
 # The limits on reading everything that one student submitted.
 STUDENT_SECONDS = 10  # CPU seconds
 STUDENT_BYTES = 1_000_000_000  # bytes of the files, which may contain many outputs
-STUDENT_TEXT = 32_000_000  # bytes of the cells, without outputs
+STUDENT_TEXT = 20_000_000  # bytes of the cells, without outputs
 # A function that takes an offset and a count, and returns bytes from a file.
 ReadAt = Callable[[int, int], bytes]
 T = TypeVar("T")
