@@ -247,10 +247,10 @@ USERS = ("root", "nobody") if os.geteuid() == 0 else ("nobody",)
 CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nobody", "none")]
 
 
-def start(user: str, wall: str) -> subprocess.Popen[str]:
-    """Start this file as a script that runs the attacks as `user` in the sandbox configuration `wall`."""
+def start(user: str, wall: str, script: str = "tests.test_walls") -> subprocess.Popen[str]:
+    """Start a script, by default this file, that runs attacks as `user` in the sandbox configuration `wall`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.test_walls", user, wall],
+        [sys.executable, "-m", script, user, wall],
         env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -431,7 +431,12 @@ def main(user: str, wall: str) -> None:
 
 
 def run_one(
-    server: Any, name: str, body: str, targets: dict[str, Any], seen: dict[str, Any]
+    server: Any,
+    name: str,
+    body: str,
+    targets: dict[str, Any],
+    seen: dict[str, Any],
+    prelude: str = "",
 ) -> None:
     from autograder.execution.student import Student, StudentError
     from autograder.protocol import messages as m
@@ -442,7 +447,7 @@ def run_one(
     lines = [line for line in body.split("\n") if line.strip()]
     indent = min(len(line) - len(line.lstrip()) for line in lines)
     lines = ["    " + line[indent:] for line in lines]
-    source = f"{IMPORTS}T = {targets!r}\ndef attack():\n" + "\n".join(lines) + "\n"
+    source = f"{IMPORTS}T = {targets!r}\n{prelude}\ndef attack():\n" + "\n".join(lines) + "\n"
     process = Process(server, Limits(20, 60, 1 << 30))
     student = Student(process)
     try:

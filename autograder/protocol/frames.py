@@ -43,19 +43,14 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: De
         ConnectionError: The peer closed the connection.
     """
     header = _ENCODER.encode(message)
-    parts = [memoryview(LENGTHS.pack(len(header), payload.size)), memoryview(header)]
-    parts += [memoryview(part) for part in payload.payload]
-    while parts:
+    lengths = LENGTHS.pack(len(header), payload.size)
+    rest = memoryview(b"".join([lengths, header, *payload.payload]))
+    while rest:
         _wait(connection, deadline)
         try:
-            sent = connection.sendmsg(parts[:64])
+            rest = rest[connection.send(rest) :]
         except TimeoutError:
             continue
-        while parts and sent >= len(parts[0]):
-            sent -= len(parts[0])
-            parts.pop(0)
-        if sent:
-            parts[0] = parts[0][sent:]
 
 
 def receive(

@@ -26,15 +26,11 @@ class Folders:
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")
         os.chown(self.root, uid, gid)
-        self._count = 0
         self._by_pid: dict[int, str] = {}
 
     def create(self) -> str:
         """Create an empty folder for the next process and return its path."""
-        self._count += 1
-        folder = os.path.join(self.root, str(self._count))
-        os.mkdir(folder, 0o700)
-        return folder
+        return tempfile.mkdtemp(dir=self.root)  # other processes cannot guess its name
 
     def assign(self, folder: str, pid: int) -> None:
         """Record that a folder belongs to a process."""
