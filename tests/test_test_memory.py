@@ -11,10 +11,12 @@ import torch
 
 from autograder.execution import collect
 from autograder.execution.collect import MAX_MEMORY
+from autograder.execution.student import Student
 from autograder.protocol.decoding import decode_tensors
 from autograder.protocol.encoding import MAX_ELEMENTS, Outgoing
 from autograder.protocol.messages import Data, Opaque, TensorAt, TensorMeta, WireError
 from autograder.sandbox.walls.rlimits import address_space, limited_growth, limited_memory
+from autograder.sandbox.worker.in_process import LocalProcess
 
 TOO_MUCH = "can't allocate memory|bad_alloc"
 
@@ -24,7 +26,7 @@ def soft_limit() -> int:
 
 
 def run(function: Any) -> None:
-    student: Any = None
+    student = Student(LocalProcess())
     test = collect.Test("f", "test", "", 1.0, object, lambda self, student: function(student))
     test.run(student, 0)
 

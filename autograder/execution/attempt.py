@@ -12,7 +12,7 @@ from autograder.course.renames import original_name_of
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch
-from autograder.execution.error_hints import NO_EXIT, with_hint
+from autograder.execution.error_hints import NO_EXIT, with_hint, without_allocation
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
@@ -122,7 +122,8 @@ class Attempt:
             errors = self.student.load(load_request(self._exercise, self._source, seed))
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            text = f"the code could not be run: {error.type}: {error.text}"
+            reason = without_allocation(error.text, error.bases, limits.memory)
+            text = f"the code could not be run: {error.type}: {reason}"
             return Outcome(False, f"{text} ({location})" if location else text, "error")
         except NotAllowed as error:
             return Outcome(False, not_allowed_message(error.operators), "not_allowed")
@@ -134,6 +135,7 @@ class Attempt:
             if kind in ("ImportError", "ModuleNotFoundError"):
                 self._failed_import = text[:MAX_NAME]
             if location := self._source.location(line):
+                text = without_allocation(text, [kind], limits.memory)
                 self.problems.append(f"{location}: {kind}: {text}")
         return None
 
@@ -173,7 +175,7 @@ class Attempt:
             return Outcome(False, str(error), compared=True)
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            text = with_hint(error, self._failed_import)
+            text = with_hint(error, self._failed_import, self._exercise.limits.memory)
             is_safe = location and hasattr(builtins, error.type)
             origin = f"your code raised {error.type} ({location})" if is_safe else ""
             return Outcome(False, f"{text} ({location})" if location else text, origin=origin)

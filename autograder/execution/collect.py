@@ -42,9 +42,10 @@ class Test:
     function: Callable[..., None]
 
     def run(self, student: Student, seed: int) -> None:
-        """Call the test function with the fixtures that it requests, under a memory limit."""
+        """Call the test function with the fixtures that it requests, under a memory limit. No test uses another's objects."""
         fixtures: dict[str, Any] = {"student": student, "seed": seed}
         arguments = {name: fixtures[name] for name in _arguments(self.function)}
+        student.connection.start_test()
         with limited_growth(MAX_MEMORY):
             self.function(self.owner(), **arguments)
 

@@ -78,6 +78,7 @@ class Connection:
         self._generators: dict[int, torch.Generator] = {}
         self._graphs: set[int] = set()  # calls whose autograd graphs are still in the worker
         self._unreachable: list[int] = []  # calls whose graphs the worker may free
+        self._has_objects = False  # whether the worker keeps objects for proxies in this process
         self.models = GraderModels()
         self.cost: Cost | None = None
         self.changed: list[str] = []
@@ -160,6 +161,15 @@ class Connection:
         weakref.finalize(gradients, self._unreachable.append, call)
         return gradients
 
+    def start_test(self) -> None:
+        """Let the worker free the objects and graphs of earlier tests, whose proxies can no longer be used."""
+        if self._has_objects or self._graphs:
+            self._has_objects = False
+            self._graphs.clear()
+            self._unreachable.clear()
+            self.models.forget_graphs()
+            self._send(m.Forget(None), Outgoing(), "")
+
     def _forget_graphs(self) -> None:
         if self._unreachable:
             calls, self._unreachable[:] = list(self._unreachable), []
@@ -207,6 +217,7 @@ class Connection:
         """Decode a value from the worker, given its decoded tensors. Objects that remain in the sandbox become proxies."""
 
         def convert(item: m.Value) -> Any:
+            self._has_objects |= isinstance(item, m.Handle)
             if isinstance(item, m.Handle) and item.module:
                 # A method such as `half` returns the module itself, which keeps its class name.
                 return RemoteModule(self, item.id, name.partition(".")[0])

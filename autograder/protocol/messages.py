@@ -194,9 +194,9 @@ class Set(Tagged, frozen=True):
 
 
 class Forget(Tagged, frozen=True):
-    """Free the autograd graphs of the listed calls."""
+    """Free the autograd graphs of the listed calls. If `calls` is None, free all graphs and all objects behind handles."""
 
-    calls: list[int]
+    calls: list[int] | None
 
 
 class Reply(Tagged, frozen=True):

@@ -158,7 +158,7 @@ def replay(
                 "the results use more memory than those of any known mistake, so no mistake can match"
             )
         replayed.append(normalize(seen, call.observations, call.request))
-    process.request(m.Forget(list(numbers.values())), Outgoing(), connection.reply)
+    process.request(m.Forget(None), Outgoing(), connection.reply)
     return replayed
 
 

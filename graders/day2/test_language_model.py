@@ -276,10 +276,10 @@ class TestCausalSelfAttention:
         what = "the result of a layer with 3 heads, after a layer with 1 head has been created"
         close(first(x), whole, what, atol=ATOL)
         x, cache = draw.normal(1, 3, 2), student.KeyValueCache()
-        past = draw.normal(1, 2100, 2), draw.normal(1, 2100, 2)
+        past = draw.normal(1, 1100, 2), draw.normal(1, 1100, 2)
         cache.append(*(tensor.unsqueeze(1) for tensor in past))
         expected = attention_oracle(x, weights, 1, past)
-        what = "the result for 3 positions after 2100 cached ones"
+        what = "the result for 3 positions after 1100 cached ones"
         close(layer(x, cache), expected, what, atol=ATOL, dtype=torch.float32)
 
     @weight(0.75)

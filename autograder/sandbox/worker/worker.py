@@ -6,6 +6,7 @@ Once student code has run, nothing in this process can be trusted, so this modul
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import linecache
 import math
@@ -99,8 +100,7 @@ class Worker:
                 if request.dtype is not None:
                     module.to(DTYPES[request.dtype])
             case m.Forget():
-                for call in request.calls:
-                    self._kept.pop(call, None)
+                self._forget(request.calls)
         return m.Answer(out.encode(None, opaque))
 
     # ---- code
@@ -202,6 +202,14 @@ class Worker:
             named = dict(self._objects[int(module)].named_parameters(remove_duplicate=False))
             parameters = [named[name] for name in names]
         return m.Answer(out.encode(kept.gradients(upstream, parameters), opaque))
+
+    def _forget(self, calls: list[int] | None) -> None:
+        for call in calls or ():
+            self._kept.pop(call, None)
+        if calls is None:
+            self._kept.clear()
+            self._objects.clear()
+            gc.collect()  # a module may be part of a reference cycle
 
     # ---- values
 
