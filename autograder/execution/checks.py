@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,6 +15,7 @@ from torch import Tensor
 from autograder.execution.differences import Mismatch, crop
 from autograder.execution.plain_values import compare, describe
 from autograder.execution.student import Student, StudentError
+from autograder.in_notebook.error_advice import names_any
 
 TestT = TypeVar("TestT", bound=Callable[..., None])
 T = TypeVar("T")
@@ -249,7 +249,10 @@ def redrawn(seen: Any, earlier: Tensor) -> None:
 
 @contextmanager
 def value_error(*names: str, when: str) -> Iterator[None]:
-    """Check that the code in the `with` block raises a ValueError whose message contains one of `names`."""
+    """Check that the code in the `with` block raises a ValueError whose message names one of these arguments.
+
+    The message may also name the quantity in words. See `error_advice.names_any`.
+    """
     error: StudentError | None = None
     try:
         yield
@@ -259,9 +262,10 @@ def value_error(*names: str, when: str) -> Iterator[None]:
         raise AssertionError(f"a ValueError should be raised when {when}, but nothing was raised")
     shown = f"{error.type}: {error.text[:300]}".rstrip(": ")
     assert "ValueError" in error.bases, f"a ValueError should be raised when {when}; got: {shown}"
-    named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
     wanted = " or ".join(f"`{name}`" for name in names)
-    assert named, f"the ValueError raised when {when} should mention {wanted}; got: {shown}"
+    assert names_any(error.text, names), (
+        f"the ValueError raised when {when} should mention {wanted}, in code or in words; got: {shown}"
+    )
 
 
 def _format_value(tensor: Tensor, where: int) -> str:

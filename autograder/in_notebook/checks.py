@@ -9,7 +9,6 @@ import contextlib
 import functools
 import io
 import linecache
-import re
 import sys
 import traceback
 import types
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from autograder.in_notebook.error_advice import advice
+from autograder.in_notebook.error_advice import advice, names_any
 from autograder.in_notebook.helper_names import (
     EXERCISES,
     helper_names,
@@ -110,7 +109,7 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting_value_error(case: str, *names: str) -> Iterator[None]:
-    """Check that the code raises a ValueError whose message contains one of `names`."""
+    """Check that the code raises a ValueError whose message names one of these arguments. See `names_any`."""
     problem = "yours raises nothing"
     try:
         with expecting(f"{case} should raise a ValueError"):
@@ -120,8 +119,7 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
             if not isinstance(error.__cause__, ValueError):
                 raise
             message = str(error.__cause__)
-            named = set(re.findall(r"\w+", message)) & set(names)
-            problem = "" if named else f"your message is '{message}'"
+            problem = "" if names_any(message, names) else f"your message is '{message}'"
     if problem:
         raise AssertionError(
             f"{case} should raise a ValueError that names {' or '.join(names[:2])}; {problem}"

@@ -1,8 +1,12 @@
-"""Explain common Python and PyTorch errors in plain words. Entry point: `advice`. Feedback pages also use it."""
+"""Explain common errors in plain words, and judge the messages of required ones. Entry points: `advice` and `names_any`.
+
+The hidden tests and the feedback pages also use this module.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 NONE = "one of the values is None, such as the result of a function without `return`, or an optional argument"
 # An exception's type, a pattern that its message must contain, and the advice.
@@ -83,6 +87,36 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
         "your code reads this variable before it assigns it, or assigns it only in some branches",
     ),
 )
+
+# Each line contains the beginnings of words with which messages name the same quantity.
+QUANTITIES = (
+    r"len|long|seq|position|token|context|ctx|block|step|max|limit|exceed|episode|trajector",
+    r"d\b|d?model|dim|emb|hidden|feature|channel|width|even\b|odd\b",
+    r"n?heads?|h\b|g\b|n?group|kv\b",
+    r"image|img|picture|resolution|height|width|patch",
+    r"semitone|pitch|note|transpos",
+    r"k\b|neighbou?r|nearest",
+    r"mix|interpolat|lambda",
+    r"top ?p\b|nucleus",
+)
+
+
+def names_any(message: str, names: Sequence[str]) -> bool:
+    """Return whether a message contains one of these arguments, in any spelling, or names its quantity in words."""
+    if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) for name in names):
+        return True
+    text = _as_words(message)
+    for name in map(_as_words, names):
+        spellings = [name.replace(" ", "[ -]?")] * (len(name) > 1)
+        spellings += [words for words in QUANTITIES if re.match(rf".*\b(?:{words})", name)]
+        if any(re.search(rf"\b(?:{spelling})", text) for spelling in spellings):
+            return True
+    return False
+
+
+def _as_words(text: str) -> str:
+    """Separate the words of identifiers such as `max_length` and `maxLength`, and convert them to lower case."""
+    return re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", text).lower()
 
 
 def advice(kind: str, message: str) -> str:

@@ -641,7 +641,7 @@ class TestGroupedQueryAttention:
     def test_not_a_multiple(self, student, seed):
         """A ValueError is raised if the number of query heads h is not a multiple of the number of key heads g."""
         for h, g in ((5, 2), (4, 3), (2, 4)):
-            with value_error("h", "g", "query", "key", "value", when=f"h is {h} and g is {g}"):
+            with value_error("h", "g", "query", "key", when=f"h is {h} and g is {g}"):
                 student.grouped_query_attention(*random_heads(Draw(seed), 2, h, g))
 
     @weight(1)

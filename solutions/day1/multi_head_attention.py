@@ -64,7 +64,7 @@ def split_heads(x: Float[Tensor, "b n d"], n_heads: int) -> Float[Tensor, "b n_h
     Head r gets features r·d_head to (r+1)·d_head − 1, where d_head is d / `n_heads`.
 
     Raises:
-        ValueError: if d is not divisible by `n_heads`.
+        ValueError: if d is not divisible by `n_heads`. The message names one of them.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -265,7 +265,7 @@ class MultiHeadAttention(nn.Module):
     `nn.MultiheadAttention`.
 
     Raises:
-        ValueError: if `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`. The message names one of them.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """

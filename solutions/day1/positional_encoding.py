@@ -228,7 +228,8 @@ def shift_matrix(offset: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
         a float32 matrix. The equation holds to within 2·10⁻³ for positions up to 10,000.
 
     Raises:
-        ValueError: if `d_model` is odd, because a sine cannot be shifted without its cosine.
+        ValueError: if `d_model` is odd, because a sine cannot be shifted without its cosine. The
+            message names `d_model`.
 
     Source: Vaswani et al. (2017), section 3.5.
     """
@@ -394,7 +395,7 @@ class PositionalEncoding(nn.Module):
         """Return dropout(x + PE[:n]) in the dtype of `x`.
 
         Raises:
-            ValueError: if n is larger than `max_length`.
+            ValueError: if n is larger than `max_length`. The message names one of them.
         """
         ### BEGIN SOLUTION
         n, max_length = x.shape[1], len(self.table)

@@ -246,7 +246,7 @@ class DecisionTransformer(nn.Module):
         """Return the logits for the action at each step.
 
         Raises:
-            ValueError: if t is larger than `max_steps`.
+            ValueError: if t is larger than `max_steps`. The message names one of them.
         """
         ### BEGIN SOLUTION
         t, max_steps = states.shape[1], self.step_embedding.num_embeddings

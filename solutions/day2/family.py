@@ -108,7 +108,7 @@ def rotary_embedding(
         if `x` has half precision.
 
     Raises:
-        ValueError: if d is odd.
+        ValueError: if d is odd. The message names d.
 
     Source: Su et al. (2021), section 3.2.
     """
@@ -411,7 +411,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
         window: the number of positions that each position sees, including itself.
 
     Raises:
-        ValueError: if `window` is less than 1.
+        ValueError: if `window` is less than 1. The message names it.
 
     Source: Beltagy et al. (2020), section 3.1, after Child et al. (2019), section 4.
     """
@@ -726,7 +726,7 @@ def grouped_query_attention(
             masked query must have output 0 and finite gradients.
 
     Raises:
-        ValueError: if h is not a multiple of g.
+        ValueError: if h is not a multiple of g. The message names one of them.
 
     Source: Ainslie et al. (2023), section 2.2; for g = 1, Shazeer (2019).
     """

@@ -151,7 +151,7 @@ class CausalSelfAttention(nn.Module):
     active in training mode only. You may apply it to the attention weights or to the output.
 
     Raises:
-        ValueError: if `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`. The message names one of them.
 
     Source: Vaswani et al. (2017), section 3.2; Radford et al. (2018), section 3.1 (GPT).
     """
@@ -858,7 +858,7 @@ def next_token_probabilities(
 
     Raises:
         ValueError: if `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1],
-            even at temperature 0.
+            even at temperature 0. The message names the invalid argument.
 
     Source: Fan et al. (2018) for top-k; Holtzman et al. (2020), section 3.1, for top-p.
     """
@@ -1054,7 +1054,8 @@ def generate(
     `forward(tokens, caches=None)`.
 
     Raises:
-        ValueError: if the result would be longer than `model.max_length`.
+        ValueError: if the result would be longer than `model.max_length`. The message names this
+            limit or the prompt.
     """
     ### BEGIN SOLUTION
     if prompt.shape[1] + n_tokens > model.max_length:

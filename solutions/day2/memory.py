@@ -96,7 +96,7 @@ class RecurrentAttention(nn.Module):
     d_head is `d_model` / `n_heads`; head k uses the features k·d_head, …, (k+1)·d_head − 1.
 
     Raises:
-        ValueError: if `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`. The message names one of them.
 
     Source: Dai et al. (2019), section 3.2, with the relative embeddings of Huang et al. (2018).
     """
@@ -123,7 +123,7 @@ class RecurrentAttention(nn.Module):
             memory: the positions directly before `x`; None is equivalent to an empty memory.
 
         Raises:
-            ValueError: if m + n is larger than `max_length`.
+            ValueError: if m + n is larger than `max_length`. The message names one of them.
         """
         ### BEGIN SOLUTION
         n_heads, max_length, d_head = self.relative.shape
@@ -461,7 +461,8 @@ def knn_probabilities(
         mix: the weight of p_kNN, between 0 and 1.
 
     Raises:
-        ValueError: if k < 1, mix is outside [0, 1], or temperature ≤ 0.
+        ValueError: if k < 1, mix is outside [0, 1], or temperature ≤ 0. The message names the
+            invalid argument.
 
     Source: Khandelwal et al. (2020), section 2; arXiv 2010.00710 for the temperature.
     """

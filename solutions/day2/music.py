@@ -216,7 +216,8 @@ def transpose(tokens: Int[Tensor, "*shape"], semitones: int) -> Int[Tensor, "*sh
         semitones: the number of semitones to move up; a negative number moves down.
 
     Raises:
-        ValueError: if a pitch would be below 2 or above `N_TOKENS` − 1.
+        ValueError: if a pitch would be below 2 or above `N_TOKENS` − 1. The message names the pitch
+            or an argument.
     """
     ### BEGIN SOLUTION
     is_pitch = tokens >= 2
@@ -563,7 +564,7 @@ class RelativeSelfAttention(nn.Module):
         `relative`.
 
         Raises:
-            ValueError: if n is larger than `max_length`.
+            ValueError: if n is larger than `max_length`. The message names one of them.
         """
         ### BEGIN SOLUTION
         n_heads, max_length, d_head = self.relative.shape

@@ -78,7 +78,7 @@ def patchify(images: Float[Tensor, "b c H W"], patch_size: int) -> Float[Tensor,
         the N = (H / p) · (W / p) patches of each image.
 
     Raises:
-        ValueError: if H or W is not divisible by `patch_size`.
+        ValueError: if H or W is not divisible by `patch_size`. The message names one of them.
 
     Source: Dosovitskiy et al. (2021), section 3.1.
     """
