@@ -17,6 +17,7 @@ from autograder.execution.checks import (
     unchanged,
     weight,
 )
+from graders.equivalent_calls import attention_like, leading_axes
 
 # float32 sums may be accumulated in a different order than in the oracle. This tolerance is well
 # above rounding error and well below the error that a mistake causes.
@@ -80,7 +81,12 @@ class TestSoftmax:
     def test_last_axis(self, student, seed):
         """By default, softmax divides exp(x) by the sum of exp(x) along the last axis."""
         x = Draw(seed).normal(3, 5, scale=2.0)
-        close(student.softmax(x), softmax_oracle(x, -1), "softmax", dtype=torch.float32)
+        close(
+            leading_axes(student.softmax, 1)(x),
+            softmax_oracle(x, -1),
+            "softmax",
+            dtype=torch.float32,
+        )
 
     @weight(2)
     def test_any_axis(self, student, seed):
@@ -113,13 +119,27 @@ class TestSoftmax:
             (near, "softmax of entries near 10⁴"),
             (spread, "softmax of entries up to ±10⁴"),
         ):
-            close(student.softmax(x), softmax_oracle(x, -1), what, 1e-3, 1e-3, dtype=x.dtype)
+            close(
+                leading_axes(student.softmax, 1)(x),
+                softmax_oracle(x, -1),
+                what,
+                1e-3,
+                1e-3,
+                dtype=x.dtype,
+            )
 
     def test_very_negative_entries(self, student, seed):
         """The softmax of a slice whose entries are all near −10⁴ still sums to 1."""
         x = Draw(seed).uniform(4, 6, high=3.0) - 1e4
         what = "softmax of entries near −10⁴"
-        close(student.softmax(x), softmax_oracle(x, -1), what, 1e-3, 1e-3, dtype=x.dtype)
+        close(
+            leading_axes(student.softmax, 1)(x),
+            softmax_oracle(x, -1),
+            what,
+            1e-3,
+            1e-3,
+            dtype=x.dtype,
+        )
 
     def test_slices_far_apart(self, student, seed):
         """Each slice is normalised independently, even if the slices differ greatly in magnitude."""
@@ -146,7 +166,7 @@ class TestSoftmax:
 
     def check_infinity(self, student, x, what):
         """Check that softmax along the last axis is exactly 0 at entries of −∞ and correct elsewhere."""
-        result = shaped(student.softmax(x), x.shape, x.dtype, f"softmax of {what}")
+        result = shaped(leading_axes(student.softmax, 1)(x), x.shape, x.dtype, f"softmax of {what}")
         hidden = result[x == -math.inf]
         worst = hidden[hidden != 0].tolist()[:1]
         assert not worst, (
@@ -158,10 +178,14 @@ class TestSoftmax:
         """The softmax of a slice with one entry is 1, and a slice with 10,000 entries is normalised correctly."""
         draw = Draw(seed)
         one = draw.normal(3, 1)
-        close(student.softmax(one), torch.ones(3, 1), "softmax of slices with one entry")
+        close(
+            leading_axes(student.softmax, 1)(one),
+            torch.ones(3, 1),
+            "softmax of slices with one entry",
+        )
         # Widely spread entries make some weights of the long slice much larger than the tolerance.
         long = draw.normal(2, 10_000, scale=3.0)
-        result = student.softmax(long)
+        result = leading_axes(student.softmax, 1)(long)
         close(result, softmax_oracle(long, -1), "softmax of 10,000 entries", dtype=long.dtype)
         totals = result.double().sum(dim=-1)
         close(totals, torch.ones(2), "the sum of 10,000 weights", 1e-2, dtype=torch.float64)
@@ -170,9 +194,15 @@ class TestSoftmax:
     def test_float64(self, student, seed):
         """A float64 input gives a float64 result."""
         x = Draw(seed).normal(3, 5, dtype=torch.float64)
-        close(student.softmax(x), softmax_oracle(x, -1), "softmax in float64", 1e-5, 1e-5)
+        close(
+            leading_axes(student.softmax, 1)(x),
+            softmax_oracle(x, -1),
+            "softmax in float64",
+            1e-5,
+            1e-5,
+        )
         what = "softmax of slices of length 1 in float64"
-        check_dtype(student.softmax(x[:, :1]), torch.float64, what)
+        check_dtype(leading_axes(student.softmax, 1)(x[:, :1]), torch.float64, what)
 
     @weight(1.5)
     def test_half_precision(self, student, seed):
@@ -180,11 +210,18 @@ class TestSoftmax:
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             x = draw.normal(3, 8, dtype=dtype)
-            close(student.softmax(x), softmax_oracle(x, -1), f"softmax in {dtype}", dtype=dtype)
+            close(
+                leading_axes(student.softmax, 1)(x),
+                softmax_oracle(x, -1),
+                f"softmax in {dtype}",
+                dtype=dtype,
+            )
         # In float16, exp(12) overflows and exp(−18) underflows to 0. Individual weights may be inexact, so only
         # the sums are compared.
         x = torch.tensor([[20.0], [-25.0]]) + draw.normal(2, 6)
-        result = shaped(student.softmax(x.half()), (2, 6), torch.float16, "softmax in float16")
+        result = shaped(
+            leading_axes(student.softmax, 1)(x.half()), (2, 6), torch.float16, "softmax in float16"
+        )
         finite(result, "softmax of float16 entries near 20 and −25")
         totals = result.float().sum(dim=-1)
         close(totals, torch.ones(2), "the sum of float16 weights for entries near 20 and −25", 0.1)
@@ -222,7 +259,7 @@ class TestSoftmax:
         upstream = draw.normal(3, 5)
         [exact], [given] = leaves(x.double()), leaves(x)
         expected = gradients([torch.softmax(exact, -1)], [exact], [upstream])[0]
-        result = shaped(student.softmax(given), (3, 5), torch.float32)
+        result = shaped(leading_axes(student.softmax, 1)(given), (3, 5), torch.float32)
         found = gradients([result], [given], [upstream])[0].masked_fill(x == -math.inf, 0.0)
         finite(found, f"the gradient of softmax{where}")
         close(found, expected, f"the gradient of softmax{where}", atol, atol, dtype=torch.float32)
@@ -231,7 +268,7 @@ class TestSoftmax:
     def test_device(self, student):
         """The result is on the same device as `x`."""
         x = torch.zeros(3, 5, device="meta")
-        on_meta(lambda: student.softmax(x), (3, 5))
+        on_meta(lambda: leading_axes(student.softmax, 1)(x), (3, 5))
 
 
 class TestAttentionScores:
@@ -243,7 +280,9 @@ class TestAttentionScores:
         draw = Draw(seed)
         query, key = draw.normal(3, 7), draw.normal(5, 7)
         expected = scores_oracle(query, key)
-        actual = finite(shaped(student.attention_scores(query, key), (3, 5), what="the scores"))
+        actual = finite(
+            shaped(attention_like(student.attention_scores)(query, key), (3, 5), what="the scores")
+        )
         factor = (actual.double() * expected).sum() / expected.square().sum()
         assert factor > 0, "the scores should increase with the dot products, but yours do not"
         close(
@@ -257,14 +296,14 @@ class TestAttentionScores:
         for d in (1, 2, 9, 48):
             query, key = draw.normal(2, 3, d), draw.normal(2, 5, d)
             what = f"the scores for queries (2, 3, {d}) and keys (2, 5, {d})"
-            actual = student.attention_scores(query, key)
+            actual = attention_like(student.attention_scores)(query, key)
             close(actual, scores_oracle(query, key), what, dtype=torch.float32)
 
     @weight(1.5)
     def test_leading_axes(self, student, seed):
         """The inputs may have any number of leading axes."""
         draw = Draw(seed)
-        for leading in ((4,), (2, 3), (2, 1, 3)):
+        for leading in ((), (4,), (2, 3), (2, 1, 3)):
             query, key = draw.normal(*leading, 5, 6), draw.normal(*leading, 7, 6)
             what = f"the scores for leading axes {leading}"
             actual = student.attention_scores(query, key)
@@ -285,7 +324,7 @@ class TestAttentionScores:
         draw = Draw(seed)
         query, key = draw.uniform(1, 1, low=0.5, high=1.5), draw.uniform(1, 1, low=-1.5, high=-0.5)
         what = "the score of one query and one key with one feature"
-        close(student.attention_scores(query, key), query * key, what)
+        close(attention_like(student.attention_scores)(query, key), query * key, what)
 
     @weight(0.5)
     def test_float64(self, student, seed):
@@ -293,7 +332,13 @@ class TestAttentionScores:
         draw = Draw(seed)
         query, key = draw.normal(2, 3, 5).double(), draw.normal(2, 4, 5).double()
         what = "the scores in float64"
-        close(student.attention_scores(query, key), scores_oracle(query, key), what, 1e-5, 1e-5)
+        close(
+            attention_like(student.attention_scores)(query, key),
+            scores_oracle(query, key),
+            what,
+            1e-5,
+            1e-5,
+        )
 
     @weight(0.5)
     def test_half_precision(self, student, seed):
@@ -301,7 +346,7 @@ class TestAttentionScores:
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             query, key = draw.normal(2, 3, 10, dtype=dtype), draw.normal(2, 4, 10, dtype=dtype)
-            actual = student.attention_scores(query, key)
+            actual = attention_like(student.attention_scores)(query, key)
             close(actual, scores_oracle(query, key), f"the scores in {dtype}", dtype=dtype)
 
     @weight(1.5)
@@ -316,7 +361,7 @@ class TestAttentionScores:
         )
         query, key = query.half(), key.half()
         what = "float16 scores whose unscaled dot products overflow"
-        actual = student.attention_scores(query, key)
+        actual = attention_like(student.attention_scores)(query, key)
         close(actual, scores_oracle(query, key), what, dtype=torch.float16)
 
     @weight(0.5)
@@ -325,7 +370,7 @@ class TestAttentionScores:
         draw = Draw(seed)
         query, key = draw.strided(draw.normal(2, 3, 5)), draw.strided(draw.normal(2, 4, 5))
         for k in (key, draw.normal(4, 5).expand(2, 4, 5)):
-            result = student.attention_scores(query, k)
+            result = attention_like(student.attention_scores)(query, k)
             unchanged(student)
             what = "the scores for non-contiguous inputs"
             close(result, scores_oracle(query, k), what, dtype=torch.float32)
@@ -336,7 +381,7 @@ class TestAttentionScores:
         query, key, upstream = (draw.normal(2, *shape) for shape in ((3, 5), (4, 5), (3, 4)))
         exact, given = leaves(query.double(), key.double()), leaves(query, key)
         expected = gradients([scores_oracle(*exact)], exact, [upstream])
-        result = shaped(student.attention_scores(*given), (2, 3, 4), torch.float32)
+        result = shaped(attention_like(student.attention_scores)(*given), (2, 3, 4), torch.float32)
         for name, actual, want in zip(
             ("queries", "keys"), gradients([result], given, [upstream]), expected, strict=True
         ):
@@ -346,7 +391,9 @@ class TestAttentionScores:
     def test_device(self, student):
         """The scores are on the same device as the inputs."""
         query, key = (torch.zeros(2, n, 4, device="meta") for n in (3, 5))
-        on_meta(lambda: student.attention_scores(query, key), (2, 3, 5), "the scores")
+        on_meta(
+            lambda: attention_like(student.attention_scores)(query, key), (2, 3, 5), "the scores"
+        )
 
 
 class TestAttention:
@@ -357,7 +404,7 @@ class TestAttention:
         """The weights are non-negative, and the weights of each query sum to 1 over the keys."""
         draw = Draw(seed)
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
-        _, weights = pair(student.attention(query, key, value), "output", "weights")
+        _, weights = pair(attention_like(student.attention)(query, key, value), "output", "weights")
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
         assert bool((weights >= 0).all()), (
             f"the weights should not be negative; your smallest weight is {weights.min().item():.3g}"
@@ -369,7 +416,7 @@ class TestAttention:
         """The weights are the softmax of the scores over the keys."""
         draw = Draw(seed)
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
-        _, weights = pair(student.attention(query, key, value), "output", "weights")
+        _, weights = pair(attention_like(student.attention)(query, key, value), "output", "weights")
         expected = attention_oracle(query, key, value)[1]
         close(weights, expected, "the weights", **LOOSE, dtype=torch.float32)
 
@@ -378,7 +425,9 @@ class TestAttention:
         """The output is the weighted sum of the values, computed with the returned weights."""
         draw = Draw(seed)
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
-        output, weights = pair(student.attention(query, key, value), "output", "weights")
+        output, weights = pair(
+            attention_like(student.attention)(query, key, value), "output", "weights"
+        )
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
         # With tiny weights, any tiny output would be correct.
         assert bool((weights.abs() > 1e-3).any()), "all weights in your result are almost 0"
@@ -394,7 +443,7 @@ class TestAttention:
     def test_leading_axes(self, student, seed):
         """The inputs may have any number of leading axes, including none."""
         draw = Draw(seed)
-        for leading in ((), (2, 3)):
+        for leading in ((), (2,), (2, 3)):
             query, key = draw.normal(*leading, 4, 7), draw.normal(*leading, 5, 7)
             value = draw.normal(*leading, 5, 2)
             actual = pair(student.attention(query, key, value), "output", "weights")
@@ -431,7 +480,7 @@ class TestAttention:
         order = draw.uniform(2, 5).argsort(dim=-1)
         key[..., 0] = torch.tensor([-50.0, -25.0, 0.0, 25.0, 50.0])[order]
         value = draw.normal(2, 5, 6)
-        actual = pair(student.attention(query, key, value), "output", "weights")
+        actual = pair(attention_like(student.attention)(query, key, value), "output", "weights")
         for name, part, expected in zip(
             ("output", "weights"), actual, attention_oracle(query, key, value), strict=True
         ):
@@ -443,7 +492,9 @@ class TestAttention:
         draw = Draw(seed)
         for b, n, d in ((2, 3, 5), (1, 1, 1)):
             query, key, value = draw.normal(b, n, 4), draw.normal(b, 1, 4), draw.normal(b, 1, d)
-            output, weights = pair(student.attention(query, key, value), "output", "weights")
+            output, weights = pair(
+                attention_like(student.attention)(query, key, value), "output", "weights"
+            )
             close(weights, torch.ones(b, n, 1), "the weights for a single key")
             close(output, value.expand(b, n, d), "the output for a single key")
 
@@ -453,13 +504,17 @@ class TestAttention:
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             query, key = draw.normal(2, 3, 8, dtype=dtype), draw.normal(2, 5, 8, dtype=dtype)
             value = draw.normal(2, 5, 4, dtype=dtype)
-            actual = pair(student.attention(query, key, value), "output", "weights")
+            actual = pair(attention_like(student.attention)(query, key, value), "output", "weights")
             tolerance = (1e-5, 1e-5) if dtype == torch.float64 else (None, None)
             for name, part, expected in zip(
                 ("output", "weights"), actual, attention_oracle(query, key, value), strict=True
             ):
                 close(part, expected, f"the {name} in {dtype}", *tolerance, dtype=dtype)
-            parts = pair(student.attention(query, key[:, :1], value[:, :1]), "output", "weights")
+            parts = pair(
+                attention_like(student.attention)(query, key[:, :1], value[:, :1]),
+                "output",
+                "weights",
+            )
             for name, part in zip(("output", "weights"), parts, strict=True):
                 check_dtype(part, dtype, f"the {name} for a single key in {dtype}")
 
@@ -470,7 +525,7 @@ class TestAttention:
         upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
         exact, given = leaves(*(x.double() for x in inputs)), leaves(*inputs)
         expected = gradients(list(attention_oracle(*exact)), exact, upstream)
-        output, weights = pair(student.attention(*given), "output", "weights")
+        output, weights = pair(attention_like(student.attention)(*given), "output", "weights")
         shaped(output, (2, 3, 6), torch.float32, "the output")
         shaped(weights, (2, 3, 5), torch.float32, "the weights")
         found = gradients([output, weights], given, upstream)
@@ -478,7 +533,7 @@ class TestAttention:
             close(actual, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
         # These scores are so far apart that most weights are 0.
         far = leaves(300 * given[0], given[1], given[2])
-        actual = pair(student.attention(*far), "output", "weights")
+        actual = pair(attention_like(student.attention)(*far), "output", "weights")
         for name, found in zip(
             ("queries", "keys", "values"), gradients(actual, far, upstream), strict=True
         ):
@@ -491,7 +546,7 @@ class TestAttention:
         query, key, value = (
             draw.strided(draw.normal(2, *shape)) for shape in ((3, 4), (5, 4), (5, 6))
         )
-        result = student.attention(query, key, value)
+        result = attention_like(student.attention)(query, key, value)
         unchanged(student)
         actual = pair(result, "output", "weights")
         for name, part, expected in zip(
@@ -505,4 +560,4 @@ class TestAttention:
         """The output and the weights are on the same device as the inputs."""
         shapes = (2, 3, 4), (2, 5, 4), (2, 5, 6)
         inputs = [torch.zeros(shape, device="meta") for shape in shapes]
-        pair_on_meta(lambda: student.attention(*inputs), (2, 3, 6), (2, 3, 5))
+        pair_on_meta(lambda: attention_like(student.attention)(*inputs), (2, 3, 6), (2, 3, 5))

@@ -18,6 +18,7 @@ from autograder.execution.checks import (
     weight,
 )
 from graders.day1.test_attention import LOOSE, gradients, leaves, pair_on_meta, scores_oracle
+from graders.equivalent_calls import attention_like
 
 
 def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:
@@ -114,7 +115,9 @@ def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
     upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
     exact, given = leaves(*(x.double() for x in inputs)), leaves(*inputs)
     expected = gradients(list(masked_oracle(*exact, mask)), exact, upstream)
-    output, weights = pair(student.masked_attention(*given, mask), "output", "weights")
+    output, weights = pair(
+        attention_like(student.masked_attention)(*given, mask), "output", "weights"
+    )
     shaped(output, (2, 3, 6), torch.float32, "the output")
     shaped(weights, (2, 3, 5), torch.float32, "the weights")
     found = gradients([output, weights], given, upstream)
@@ -123,7 +126,7 @@ def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
         close(actual, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
     # These scores are so far apart that most weights are 0.
     far = leaves(300 * inputs[0], inputs[1], inputs[2])
-    actual = pair(student.masked_attention(*far, mask), "output", "weights")
+    actual = pair(attention_like(student.masked_attention)(*far, mask), "output", "weights")
     for name, got in zip(
         ("queries", "keys", "values"), gradients(actual, far, upstream), strict=True
     ):
@@ -365,17 +368,21 @@ class TestMaskedAttention:
         draw, everything = Draw(seed), torch.ones(3, 5).bool()
         inputs = random_qkv(draw, 2)
         expected = masked_oracle(*inputs, everything)
-        check_attention(student.masked_attention(*inputs), expected, "without a mask")
-        check_attention(student.masked_attention(*inputs, mask=None), expected, "with mask=None")
+        check_attention(
+            attention_like(student.masked_attention)(*inputs), expected, "without a mask"
+        )
+        check_attention(
+            attention_like(student.masked_attention)(*inputs, mask=None), expected, "with mask=None"
+        )
         upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
         exact, given = leaves(*(x.double() for x in inputs)), leaves(*inputs)
-        found = gradients(student.masked_attention(*given), given, upstream)
+        found = gradients(attention_like(student.masked_attention)(*given), given, upstream)
         wanted = gradients(list(masked_oracle(*exact, everything)), exact, upstream)
         for name, actual, want in zip(("queries", "keys", "values"), found, wanted, strict=True):
             what = f"the gradient of the {name} without a mask"
             close(actual, want, what, **LOOSE, dtype=torch.float32)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
-            actual = student.masked_attention(*(x.to(dtype) for x in inputs))
+            actual = attention_like(student.masked_attention)(*(x.to(dtype) for x in inputs))
             parts = zip(("output", "weights"), pair(actual, "output", "weights"), strict=True)
             for (name, part), width in zip(parts, (6, 5), strict=True):
                 what = f"the {name} without a mask for {str(dtype)[6:]} inputs"
@@ -387,7 +394,9 @@ class TestMaskedAttention:
         inputs, mask = random_qkv(Draw(seed), 2), torch.ones(2, 3, 5).bool()
         expected = masked_oracle(*inputs, mask)
         check_attention(
-            student.masked_attention(*inputs, mask), expected, "with a mask that is True everywhere"
+            attention_like(student.masked_attention)(*inputs, mask),
+            expected,
+            "with a mask that is True everywhere",
         )
 
     def test_one_key(self, student, seed):
@@ -398,7 +407,7 @@ class TestMaskedAttention:
         chosen = draw.uniform(5).argsort()[torch.tensor([[0, 0, 1], [0, 2, 1]])]
         mask = torch.nn.functional.one_hot(chosen, 5).bool()
         expected = (value.gather(1, chosen[..., None].expand(2, 3, 6)), mask.double())
-        actual = student.masked_attention(query, key, value, mask)
+        actual = attention_like(student.masked_attention)(query, key, value, mask)
         check_attention(actual, expected, "with one allowed key per query")
 
     @weight(2)
@@ -407,13 +416,15 @@ class TestMaskedAttention:
         draw = Draw(seed)
         inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         expected = masked_oracle(*inputs, mask)
-        check_attention(student.masked_attention(*inputs, mask), expected, "with a mask")
+        check_attention(
+            attention_like(student.masked_attention)(*inputs, mask), expected, "with a mask"
+        )
 
     def test_exact_zeros(self, student, seed):
         """Masked keys get a weight of exactly 0, and the weights of the allowed keys sum to 1."""
         draw = Draw(seed)
         inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
-        actual = student.masked_attention(*inputs, mask)
+        actual = attention_like(student.masked_attention)(*inputs, mask)
         check_consistent(actual, mask, inputs[2], "with a mask")
         worst = actual[1][~mask].max().item()
         assert worst == 0, f"the weight of a masked key should be exactly 0; yours is {worst:.3g}"
@@ -429,7 +440,7 @@ class TestMaskedAttention:
         mask = random_mask(draw, 2, 1, 5)
         query[..., 0] = 1.0
         key[..., 0] += torch.where(mask[:, 0], 0.0, 500.0)
-        actual = student.masked_attention(query, key, value, mask)
+        actual = attention_like(student.masked_attention)(query, key, value, mask)
         check_consistent(actual, mask, value, "for masked keys with scores near 250")
 
     def test_low_allowed_scores(self, student, seed):
@@ -443,7 +454,7 @@ class TestMaskedAttention:
         query = torch.tensor([[-100.0, 1.0, 0.0, 0.0]]).repeat(3, 1)
         key = torch.stack([torch.full((5,), 200.0), r, *draw.normal(2, 5)], dim=1)
         key = torch.where(mask[0, :, None], key, 0.0)
-        actual = student.masked_attention(query, key, value, mask)
+        actual = attention_like(student.masked_attention)(query, key, value, mask)
         # Even a correct softmax is only accurate to about 10⁻³ for these scores.
         what = "for allowed keys with scores near −10⁴"
         check_consistent(actual, mask, value, what, atol=2e-3)
@@ -457,11 +468,13 @@ class TestMaskedAttention:
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
         mask = random_mask(draw, 2, 1, 5)
-        before = pair(student.masked_attention(query, key, value, mask), "output", "weights")
+        before = pair(
+            attention_like(student.masked_attention)(query, key, value, mask), "output", "weights"
+        )
         hidden = ~mask.transpose(1, 2)
         key = key + hidden * draw.normal(2, 5, 4, scale=5.0)
         value = value + hidden * draw.normal(2, 5, 6, scale=50.0)
-        actual = student.masked_attention(query, key, value, mask)
+        actual = attention_like(student.masked_attention)(query, key, value, mask)
         check_consistent(actual, mask, value, "with large values at masked positions")
         finite(shaped(before[0], (2, 3, 6), torch.float32, "the output"), "the output")
         what = "the output after changing keys and values at masked positions"
@@ -483,9 +496,15 @@ class TestMaskedAttention:
         check_attention(actual, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
 
     def test_leading_axes(self, student, seed):
-        """The inputs may have two leading axes or none, and the mask broadcasts over these axes."""
+        """The inputs may have any number of leading axes, including none, and the mask broadcasts over these axes."""
         draw = Draw(seed)
-        cases = (((), (3, 5)), ((2, 4), (4, 3, 5)), ((2, 4), (2, 1, 1, 5)), ((2, 4), (2, 4, 3, 5)))
+        cases = (
+            ((), (3, 5)),
+            ((2,), (2, 3, 5)),
+            ((2, 4), (4, 3, 5)),
+            ((2, 4), (2, 1, 1, 5)),
+            ((2, 4), (2, 4, 3, 5)),
+        )
         for leading, shape in cases:
             inputs, mask = random_qkv(draw, *leading), random_mask(draw, *shape)
             what = f"for leading axes {leading} and a mask of shape {shape}"
@@ -517,7 +536,9 @@ class TestMaskedAttention:
         mask = torch.ones(1, 1, 1).bool()
         for what, given in (("with mask=None", None), ("with mask=[[[True]]]", mask)):
             check_attention(
-                student.masked_attention(*inputs, given), masked_oracle(*inputs, mask), what
+                attention_like(student.masked_attention)(*inputs, given),
+                masked_oracle(*inputs, mask),
+                what,
             )
 
     @weight(2)
@@ -526,7 +547,9 @@ class TestMaskedAttention:
         draw = Draw(seed)
         inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         mask[0, 1] = mask[1, 0] = False
-        output, weights = pair(student.masked_attention(*inputs, mask), "output", "weights")
+        output, weights = pair(
+            attention_like(student.masked_attention)(*inputs, mask), "output", "weights"
+        )
         for part, shape, name in (
             (weights, (2, 3, 5), "the weights"),
             (output, (2, 3, 6), "the output"),
@@ -554,7 +577,9 @@ class TestMaskedAttention:
             (rows, "with a mask of shape (3, 1) whose second row is False"),
             (nothing, "with a mask that is False everywhere"),
         ):
-            check_consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
+            check_consistent(
+                attention_like(student.masked_attention)(*inputs, mask), mask, inputs[2], what
+            )
 
     def test_gradient(self, student, seed):
         """With a mask, the gradients of the queries, keys and values are correct."""
@@ -570,7 +595,9 @@ class TestMaskedAttention:
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)
-            actual = pair(student.masked_attention(*inputs, mask), "output", "weights")
+            actual = pair(
+                attention_like(student.masked_attention)(*inputs, mask), "output", "weights"
+            )
             tolerance = (1e-5, 1e-5) if dtype == torch.float64 else (None, None)
             expected = masked_oracle(*inputs, mask)
             for name, part, want in zip(("output", "weights"), actual, expected, strict=True):
@@ -581,7 +608,9 @@ class TestMaskedAttention:
                 f"your largest absolute value is {worst:.3g}"
             )
         inputs, nothing = random_qkv(draw, 2, dtype=torch.float64), torch.zeros(3, 5).bool()
-        actual = pair(student.masked_attention(*inputs, nothing), "output", "weights")
+        actual = pair(
+            attention_like(student.masked_attention)(*inputs, nothing), "output", "weights"
+        )
         for name, part, width in zip(("output", "weights"), actual, (6, 5), strict=True):
             what = f"the {name} in float64 with a mask that is False everywhere"
             shaped(part, (2, 3, width), torch.float64, what)
@@ -593,7 +622,9 @@ class TestMaskedAttention:
         for dtype in (torch.float16, torch.bfloat16):
             inputs, mask = leaves(*random_qkv(draw, 2, dtype=dtype)), random_mask(draw, 2, 3, 5)
             mask[1, 2] = False
-            actual = pair(student.masked_attention(*inputs, mask), "output", "weights")
+            actual = pair(
+                attention_like(student.masked_attention)(*inputs, mask), "output", "weights"
+            )
             for name, part, width in zip(("output", "weights"), actual, (6, 5), strict=True):
                 finite(shaped(part, (2, 3, width), dtype, f"the {name}"), f"the {name} in {dtype}")
                 worst = part[1, 2].abs().max().item()
@@ -613,7 +644,7 @@ class TestMaskedAttention:
         mask = random_mask(draw, 3, 5)
         # In the expanded mask, both sequences share the same memory.
         for given in (draw.strided(mask), mask.expand(2, 3, 5)):
-            actual = student.masked_attention(*inputs, given)
+            actual = attention_like(student.masked_attention)(*inputs, given)
             unchanged(student)
             check_attention(actual, masked_oracle(*inputs, mask), "for non-contiguous inputs")
 
@@ -622,5 +653,5 @@ class TestMaskedAttention:
         """The output and the weights are on the same device as the inputs, with and without a mask."""
         inputs = [torch.zeros(2, *shape, device="meta") for shape in ((3, 4), (5, 4), (5, 6))]
         for mask in (None, torch.ones(3, 5, dtype=torch.bool, device="meta")):
-            call = partial(student.masked_attention, *inputs, mask)
+            call = partial(attention_like(student.masked_attention), *inputs, mask)
             pair_on_meta(call, (2, 3, 6), (2, 3, 5))

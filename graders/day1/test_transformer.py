@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ from graders.day1.test_layers import (
     torch_decoder_layer,
     torch_encoder_layer,
 )
+from graders.equivalent_calls import first_supported
 
 # All sizes differ, including the number of heads and the head size. The padding id is neither the
 # first nor the last id.
@@ -804,6 +806,26 @@ def _random_sources(draw: Draw, *lengths: int, size: int = 8) -> Tensor:
     return source
 
 
+def greedy_decode(student):
+    """Return the student's function, for code that decodes one row at a time."""
+
+    def rows(training: bool, model: CopyModel, source: Tensor, *args) -> Tensor:
+        model.train(training)
+        found = [student.greedy_decode(model, row, *args) for row in source.split(1)]
+        assert all(isinstance(tokens, Tensor) and tokens.dim() == 2 for tokens in found)
+        longest = max(tokens.shape[1] for tokens in found)
+        return torch.cat(
+            [F.pad(tokens, (0, longest - tokens.shape[1]), value=model.pad_id) for tokens in found]
+        )
+
+    def call(model: CopyModel, *args) -> Tensor:
+        calls = [partial(student.greedy_decode, model, *args)]
+        calls.append(partial(rows, model.training, model, *args))
+        return first_supported(calls, 2)
+
+    return call
+
+
 class TestGreedyDecode:
     exercise = "greedy_decode"
 
@@ -840,7 +862,7 @@ class TestGreedyDecode:
         full = torch.cat([torch.full((3, 1), BOS), source], dim=1)
         full[1, 4:] = DECODE_PAD
         for length in (5, 2, 1):
-            actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, length)
+            actual = greedy_decode(student)(CopyModel(draw), source, BOS, EOS, length)
             equal(actual, full[:, :length], f"the tokens for max_length={length}")
 
     @weight(1.25)
@@ -848,16 +870,16 @@ class TestGreedyDecode:
         """Only a generated `eos_id` ends a row: `pad_id` and the initial `bos_id` do not, even if `bos_id` equals `eos_id`."""
         draw = Draw(seed)
         source = _random_sources(draw, 3, 4)
-        actual = student.greedy_decode(CopyModel(draw), source, EOS, EOS, 8)
+        actual = greedy_decode(student)(CopyModel(draw), source, EOS, EOS, 8)
         expected = torch.cat([torch.full((2, 1), EOS), source[:, :5]], dim=1)
         expected[0, 5] = DECODE_PAD
         equal(actual, expected, "the tokens when bos_id equals eos_id")
         source[:, 1], source[:, 2] = DECODE_PAD, BOS
-        actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, 8)
+        actual = greedy_decode(student)(CopyModel(draw), source, BOS, EOS, 8)
         expected = torch.cat([torch.full((2, 1), BOS), source[:, :5]], dim=1)
         expected[0, 5] = DECODE_PAD
         equal(actual, expected, "the tokens when pad_id and then bos_id are the most likely tokens")
-        actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, 3)
+        actual = greedy_decode(student)(CopyModel(draw), source, BOS, EOS, 3)
         equal(actual, expected[:, :3], "the tokens when the last generated token is pad_id")
 
     @weight(1.5)
@@ -867,7 +889,7 @@ class TestGreedyDecode:
         source = draw.integers(0, 9, 5, 4)
         model = _random_prefix_model(draw, source, 9)
         expected = _greedy_oracle(model, source, 9)
-        equal(student.greedy_decode(model, source, BOS, EOS, 9), expected, "the tokens")
+        equal(greedy_decode(student)(model, source, BOS, EOS, 9), expected, "the tokens")
 
     @weight(0.5)
     def test_stops(self, student, seed):
@@ -888,7 +910,7 @@ class TestGreedyDecode:
         draw = Draw(seed)
         for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = CopyModel(draw).train(training)
-            actual = student.greedy_decode(model, _random_sources(draw, 2, 3), BOS, EOS, length)
+            actual = greedy_decode(student)(model, _random_sources(draw, 2, 3), BOS, EOS, length)
             assert model._decode_calls or length == 1, "your code never calls model.decode"
             assert not any(model._training_modes), (
                 "the model, or a part of it, was in training mode when it was called"
@@ -912,7 +934,7 @@ class TestGreedyDecode:
         draw = Draw(seed)
         model = CopyModel(draw)
         with torch.enable_grad():
-            actual = student.greedy_decode(model, _random_sources(draw, 2, 3), BOS, EOS, 8)
+            actual = greedy_decode(student)(model, _random_sources(draw, 2, 3), BOS, EOS, 8)
         assert model._decode_calls, "your code never calls model.decode"
         shaped(actual, (2, 5), what="the tokens")
         assert not any(model._gradient_modes), "the model was called with gradients enabled"

@@ -16,6 +16,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from graders.equivalent_calls import leading_axes
 
 ATOL = 1e-4  # covers the rounding error of a few float32 layers on any hardware
 
@@ -26,10 +27,10 @@ def returns_oracle(rewards: Tensor) -> Tensor:
     return torch.stack([rewards[..., step:].double().sum(dim=-1) for step in steps], dim=-1)
 
 
-def check_returns(student, rewards: Tensor, what: str, tolerance: float = 1e-5) -> None:
+def check_returns(function, rewards: Tensor, what: str, tolerance: float = 1e-5) -> None:
     """Compare the student's returns with the oracle's. The tolerance is relative to the sum of |reward| over an episode."""
     scale = rewards.double().abs().sum(dim=-1, keepdim=True).clamp(min=1e-30)
-    seen = shaped(student.returns_to_go(rewards), rewards.shape, rewards.dtype, what)
+    seen = shaped(function(rewards), rewards.shape, rewards.dtype, what)
     right = (seen.double() - returns_oracle(rewards)).abs() <= tolerance * scale
     if not bool(right.all()):
         close(seen, returns_oracle(rewards), what, 0, 0, rewards.dtype)
@@ -43,7 +44,7 @@ class TestReturnsToGo:
         """The last return-to-go is the last reward, and the first is the sum of all rewards."""
         draw = Draw(seed)
         rewards = -1 - draw.uniform(9).argsort()[:6].float()  # all different
-        seen = shaped(student.returns_to_go(rewards), (6,), torch.float32)
+        seen = shaped(leading_axes(student.returns_to_go, 1)(rewards), (6,), torch.float32)
         close(seen[-1], rewards[-1], "the last return-to-go", 1e-3)
         close(seen[0], rewards.sum(), "the first return-to-go", 1e-3)
 
@@ -52,30 +53,44 @@ class TestReturnsToGo:
         """Each entry is the sum of the rewards from its own step to the end."""
         draw = Draw(seed)
         for t in (7, 130):
-            check_returns(student, draw.normal(t), f"the result for t = {t}")
+            check_returns(
+                leading_axes(student.returns_to_go, 1), draw.normal(t), f"the result for t = {t}"
+            )
 
     @weight(1)
     def test_leading_axes(self, student, seed):
         """Steps run along the last axis, after any number of leading axes."""
         draw = Draw(seed)
-        for shape in ((3, 5), (5, 3), (4, 4), (2, 3, 6), (2, 1, 3, 4)):
-            check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
+        for shape in ((6,), (3, 5), (5, 3), (4, 4), (2, 3, 6), (2, 1, 3, 4)):
+            check_returns(
+                student.returns_to_go, draw.normal(*shape), f"the result for shape {shape}"
+            )
 
     @weight(0.5)
     def test_sizes(self, student, seed):
         """The return of a one-step episode is its only reward. An episode may mix large and small rewards."""
         draw = Draw(seed)
         for shape in ((1,), (3, 1), (1, 2)):
-            check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
+            check_returns(
+                leading_axes(student.returns_to_go, 1),
+                draw.normal(*shape),
+                f"the result for shape {shape}",
+            )
         rewards = draw.normal(4, 6) * torch.tensor([1e4, 1.0, 1e-2, 1e2, 1e-3, 1.0])
-        check_returns(student, rewards, "the result for large and small rewards")
+        check_returns(
+            leading_axes(student.returns_to_go, 1),
+            rewards,
+            "the result for large and small rewards",
+        )
 
     @weight(0.5)
     def test_gradient(self, student, seed):
         """The gradient of each reward is the sum of the gradients of the returns up to and including the reward's step."""
         draw = Draw(seed)
         rewards, upstream = draw.normal(2, 5).requires_grad_(), draw.normal(2, 5)
-        seen = gradient(student.returns_to_go(rewards), rewards, upstream, "the rewards")
+        seen = gradient(
+            leading_axes(student.returns_to_go, 1)(rewards), rewards, upstream, "the rewards"
+        )
         close(seen, upstream.cumsum(dim=-1), "the gradient of the rewards", 1e-4)
 
     @weight(0.5)
@@ -86,13 +101,20 @@ class TestReturnsToGo:
         tolerances = {torch.float64: 1e-9, torch.float16: 2e-2, torch.bfloat16: 1e-1}
         for dtype, tolerance in tolerances.items():
             rewards = draw.strided(exact.to(dtype))
-            check_returns(student, rewards, f"the result for {str(dtype)[6:]}", tolerance)
+            check_returns(
+                leading_axes(student.returns_to_go, 1),
+                rewards,
+                f"the result for {str(dtype)[6:]}",
+                tolerance,
+            )
             unchanged(student)
 
     @weight(0.25)
     def test_device(self, student):
         """The result is on the same device as the rewards."""
-        on_meta(lambda: student.returns_to_go(torch.zeros(2, 4, device="meta")), (2, 4))
+        on_meta(
+            lambda: leading_axes(student.returns_to_go, 1)(torch.zeros(2, 4, device="meta")), (2, 4)
+        )
 
 
 def interleave_oracle(returns: Tensor, states: Tensor, actions: Tensor) -> Tensor:

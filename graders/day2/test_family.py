@@ -18,6 +18,7 @@ from autograder.execution.checks import (
     weight,
 )
 from autograder.execution.student import StudentError
+from graders.equivalent_calls import attention_like, leading_axes
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -69,7 +70,7 @@ class TestRotaryEmbedding:
     def test_one_pair(self, student, seed):
         """With d = 2 there is one pair (a, b); at position p it becomes (a·cos p − b·sin p, a·sin p + b·cos p)."""
         x, positions = Draw(seed).normal(7, 2), torch.arange(7)
-        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
+        near(leading_axes(student.rotary_embedding, 2)(x, positions), rope_oracle(x, positions))
 
     @weight(2)
     def test_neighbours_are_a_pair(self, student):
@@ -77,7 +78,7 @@ class TestRotaryEmbedding:
         # Every row is rotated, even by code that uses the row's index as its position.
         x = torch.eye(8)[1:6]
         positions = torch.tensor([3, 3, 3, 3, 3])
-        seen = finite(shaped(student.rotary_embedding(x, positions), (5, 8)))
+        seen = finite(shaped(leading_axes(student.rotary_embedding, 2)(x, positions), (5, 8)))
         for column, row in enumerate(seen[1:], 2):
             nonzero = row.abs().gt(1e-5).nonzero().flatten().tolist()
             pair = [column // 2 * 2, column // 2 * 2 + 1]
@@ -91,10 +92,10 @@ class TestRotaryEmbedding:
         """Pair i is rotated by the angle position · base^(−2i/d)."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 60, 14), torch.arange(60)
-        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
+        near(leading_axes(student.rotary_embedding, 2)(x, positions), rope_oracle(x, positions))
         x, positions = draw.normal(2, 130), torch.tensor([3, 1])
         near(
-            student.rotary_embedding(x, positions),
+            leading_axes(student.rotary_embedding, 2)(x, positions),
             rope_oracle(x, positions),
             "the result for d = 130",
         )
@@ -105,7 +106,7 @@ class TestRotaryEmbedding:
         draw = Draw(seed)
         base = 70.0
         x, positions = draw.normal(2, 9, 6), torch.arange(9)
-        seen = student.rotary_embedding(x, positions, base=base)
+        seen = leading_axes(student.rotary_embedding, 2)(x, positions, base=base)
         near(seen, rope_oracle(x, positions, base), f"the result for base = {base:g}")
 
     @weight(1.5)
@@ -114,10 +115,10 @@ class TestRotaryEmbedding:
         draw = Draw(seed)
         x, positions = draw.normal(3, 8, 6), draw.integers(0, 60, 8)
         positions[5] = positions[2]
-        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
+        near(leading_axes(student.rotary_embedding, 2)(x, positions), rope_oracle(x, positions))
         x, positions = draw.normal(2, 1, 6), draw.integers(20, 60, 1)
         near(
-            student.rotary_embedding(x, positions),
+            leading_axes(student.rotary_embedding, 2)(x, positions),
             rope_oracle(x, positions),
             "the result for a single row",
         )
@@ -138,8 +139,10 @@ class TestRotaryEmbedding:
         draw = Draw(seed)
         query, key = draw.normal(2, 1, 8)
         shifts, distance = draw.integers(0, 40, 6), int(draw.integers(3, 9, 1))
-        queries = shaped(student.rotary_embedding(query.repeat(6, 1), shifts + distance), (6, 8))
-        keys = shaped(student.rotary_embedding(key.repeat(6, 1), shifts), (6, 8))
+        queries = shaped(
+            leading_axes(student.rotary_embedding, 2)(query.repeat(6, 1), shifts + distance), (6, 8)
+        )
+        keys = shaped(leading_axes(student.rotary_embedding, 2)(key.repeat(6, 1), shifts), (6, 8))
         scores = (queries.double() * keys.double()).sum(dim=-1)
         near(
             scores,
@@ -160,7 +163,12 @@ class TestRotaryEmbedding:
         expected = rope_oracle(x, positions)
         for dtype, atol in ((torch.float32, 5e-3), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
             what = f"the result at positions up to 10,000 for {str(dtype)[6:]}"
-            near(student.rotary_embedding(x.to(dtype), positions), expected, what, atol)
+            near(
+                leading_axes(student.rotary_embedding, 2)(x.to(dtype), positions),
+                expected,
+                what,
+                atol,
+            )
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
@@ -168,12 +176,12 @@ class TestRotaryEmbedding:
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6, dtype=torch.float64), draw.integers(0, 30, 5)
         expected = rope_oracle(x, positions)
-        check_dtypes(lambda x: student.rotary_embedding(x, positions), expected, x)
+        check_dtypes(lambda x: leading_axes(student.rotary_embedding, 2)(x, positions), expected, x)
         strided = draw.strided(x.float())
         what = "the result for a non-contiguous x"
-        near(student.rotary_embedding(strided, positions), expected, what)
+        near(leading_axes(student.rotary_embedding, 2)(strided, positions), expected, what)
         unchanged(student)
-        check_device(student.rotary_embedding, (2, 5, 6), x, positions)
+        check_device(leading_axes(student.rotary_embedding, 2), (2, 5, 6), x, positions)
 
     @weight(1)
     def test_odd(self, student, seed):
@@ -191,7 +199,7 @@ class TestRotaryEmbedding:
         """The gradient of x is the upstream gradient, rotated back."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6).requires_grad_(), draw.integers(0, 40, 5)
-        result = shaped(student.rotary_embedding(x, positions), (2, 5, 6))
+        result = shaped(leading_axes(student.rotary_embedding, 2)(x, positions), (2, 5, 6))
         upstream = draw.normal(2, 5, 6)
         seen = gradients(result, {"x": x}, upstream)["x"]
         near(seen, rope_oracle(upstream, -positions), "the gradient of x")
@@ -383,8 +391,8 @@ class TestLinearAttention:
         draw = Draw(seed)
         query, key = random_features(draw, 4, 6), random_features(draw, 9, 6)
         value = torch.tensor([2.0, -3.0, 0.5]).expand(9, 3)
-        near(student.linear_attention(query, key, value), value[:4], atol=1e-3)
-        result = student.linear_attention(query, key[:4], value[:4], causal=True)
+        near(attention_like(student.linear_attention)(query, key, value), value[:4], atol=1e-3)
+        result = attention_like(student.linear_attention)(query, key[:4], value[:4], causal=True)
         near(result, value[:4], "the result with causal=True", 1e-3)
 
     @weight(1)
@@ -392,7 +400,7 @@ class TestLinearAttention:
         """The feature map φ(x) is elu(x) + 1; with d = 1, each key's weight is proportional to φ(key)."""
         draw = Draw(seed)
         key = torch.tensor([[-3.0], [-1.2], [-0.2], [0.4], [1.3], [2.6]]) + 0.1 * draw.normal(6, 1)
-        result = student.linear_attention(torch.zeros(1, 1), key, torch.eye(6))
+        result = attention_like(student.linear_attention)(torch.zeros(1, 1), key, torch.eye(6))
         expected = phi(key.double()).mT / phi(key.double()).sum()
         keys = ", ".join(f"{x:.3g}" for x in key.flatten().tolist())
         near(result, expected, f"the weights of the keys {keys}", 1e-3)
@@ -402,7 +410,9 @@ class TestLinearAttention:
         """The result is (φ(q) · Σ φ(k)vᵀ) / (φ(q) · Σ φ(k)), even if n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
         inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
-        near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
+        near(
+            attention_like(student.linear_attention)(*inputs), quadratic_oracle(*inputs), atol=1e-3
+        )
 
     @weight(2)
     def test_causal(self, student, seed):
@@ -410,7 +420,7 @@ class TestLinearAttention:
         draw = Draw(seed)
         inputs = random_features(draw, 9, 4), random_features(draw, 9, 4), draw.normal(9, 5)
         near(
-            student.linear_attention(*inputs, causal=True),
+            attention_like(student.linear_attention)(*inputs, causal=True),
             quadratic_oracle(*inputs, True),
             atol=1e-3,
         )
@@ -419,7 +429,7 @@ class TestLinearAttention:
     def test_leading_axes(self, student, seed):
         """The inputs may have any number of leading axes and may be non-contiguous; batch entries are independent."""
         draw = Draw(seed)
-        for leading in ((3,), (2, 3), (2, 1, 3)):
+        for leading in ((), (3,), (2, 3), (2, 1, 3)):
             for causal in (False, True):
                 m = 5 if causal else 6
                 query, key = (
@@ -438,12 +448,12 @@ class TestLinearAttention:
         # All values are equal, so that only the sum of the weights affects the result.
         value = draw.uniform(1, 3, low=2.0, high=4.0).expand(8, 3)
         query, key = draw.uniform(5, 4, low=-10, high=-9), draw.uniform(8, 4, low=20, high=40)
-        result = student.linear_attention(query, key, value)
+        result = attention_like(student.linear_attention)(query, key, value)
         near(
             result, quadratic_oracle(query, key, value), "the result for queries around −9.5", 1e-2
         )
         query, key = draw.uniform(5, 2, low=-3, high=-2.8), draw.uniform(3, 2, low=-3, high=-2.8)
-        result = student.linear_attention(query, key, value[:3])
+        result = attention_like(student.linear_attention)(query, key, value[:3])
         near(
             result,
             quadratic_oracle(query, key, value[:3]),
@@ -452,7 +462,7 @@ class TestLinearAttention:
         )
         # With a single entry, only an ε can change the result. The denominator is above 0.04.
         query, key = (draw.uniform(1, 1, low=-1.5, high=-1.4) for _ in range(2))
-        result = student.linear_attention(query, key, value[:1], causal=True)
+        result = attention_like(student.linear_attention)(query, key, value[:1], causal=True)
         near(result, value[:1], "the result for one entry around −1.45 with causal=True", 1e-2)
 
     @weight(1)
@@ -471,7 +481,7 @@ class TestLinearAttention:
         for n in (1024, 2048):
             inputs = draw.normal(n, 2), draw.normal(n, 2), draw.normal(n, 3)
             with student.measuring() as cost:
-                result = student.linear_attention(*inputs, causal=causal)
+                result = attention_like(student.linear_attention)(*inputs, causal=causal)
             shaped(result, (n, 3))
             largest.append(cost.largest)
         mode = f"with d = 2, d_v = 3 and causal={causal}"
@@ -493,7 +503,9 @@ class TestLinearAttention:
         # At position 1, the weights of the two keys are 0.2 and 0.8.
         key[:2], query[1] = torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), torch.tensor([-1.0, 2.0])
         value[:2] = torch.tensor([[1.0], [-1.0]])
-        result = shaped(student.linear_attention(query, key, value, causal=True), (8192, 3))
+        result = shaped(
+            attention_like(student.linear_attention)(query, key, value, causal=True), (8192, 3)
+        )
         for i in (0, 1, 1000, 8191):
             expected = quadratic_oracle(query[i : i + 1], key[: i + 1], value[: i + 1])
             near(result[i : i + 1], expected, f"row {i} of the result for n = 8192", 1e-3)
@@ -508,7 +520,9 @@ class TestLinearAttention:
             inputs["query"][1, 2], inputs["key"][3, 0] = 120.0, 150.0
             inputs = {name: x.requires_grad_() for name, x in inputs.items()}
             upstream = draw.normal(5, 3)
-            result = shaped(student.linear_attention(*inputs.values(), causal=causal), (5, 3))
+            result = shaped(
+                attention_like(student.linear_attention)(*inputs.values(), causal=causal), (5, 3)
+            )
             seen = gradients(result, inputs, upstream)
             correct = gradients(quadratic_oracle(*inputs.values(), causal), inputs, upstream)
             for name in inputs:
@@ -527,7 +541,7 @@ class TestLinearAttention:
         for causal in (False, True):
 
             def call(*inputs: Tensor, causal: bool = causal) -> Tensor:
-                return student.linear_attention(*inputs, causal=causal)
+                return attention_like(student.linear_attention)(*inputs, causal=causal)
 
             check_dtypes(call, quadratic_oracle(*inputs, causal), *inputs)
             unchanged(student)
@@ -560,14 +574,18 @@ class TestGroupedQueryAttention:
     def test_one_head_each(self, student, seed):
         """With as many key heads as query heads, the result equals that of ordinary attention with scores divided by √d."""
         inputs = random_heads(Draw(seed), 2, 3, 3)
-        near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs))
+        near(
+            attention_like(student.grouped_query_attention, False)(*inputs), grouped_oracle(*inputs)
+        )
 
     @weight(2)
     def test_groups(self, student, seed):
         """Consecutive query heads share a key head: query heads k·h/g to (k+1)·h/g − 1 use key head k."""
         query, key, _ = random_heads(Draw(seed), 2, 27, 9)
         value = torch.arange(9.0).view(1, 9, 1, 1).expand(2, 9, 7, 2)
-        seen = shaped(student.grouped_query_attention(query, key, value), (2, 27, 5, 2))
+        seen = shaped(
+            attention_like(student.grouped_query_attention, False)(query, key, value), (2, 27, 5, 2)
+        )
         for head in range(27):
             read, correct = seen[0, head, 0, 0].item(), head // 3
             assert abs(read - correct) < 1e-3, (
@@ -590,7 +608,11 @@ class TestGroupedQueryAttention:
         for b, h in ((2, 4), (1, 1)):
             inputs = random_heads(Draw(seed), b, h, 1)
             what = f"the result for b = {b}, h = {h} and g = 1"
-            near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs), what)
+            near(
+                attention_like(student.grouped_query_attention, False)(*inputs),
+                grouped_oracle(*inputs),
+                what,
+            )
 
     @weight(1.5)
     def test_masks(self, student, seed):
@@ -600,7 +622,7 @@ class TestGroupedQueryAttention:
         for shape in ((5, 7), (3, 1, 1, 7), (3, 1, 5, 7), (1, 1, 5, 7)):
             mask = draw.mask(*shape)
             mask[..., 2] = True
-            seen = student.grouped_query_attention(*inputs, mask)
+            seen = attention_like(student.grouped_query_attention, False)(*inputs, mask)
             near(seen, grouped_oracle(*inputs, mask), f"the result for a mask of shape {shape}")
 
     @weight(1)
@@ -611,7 +633,7 @@ class TestGroupedQueryAttention:
         for shape in ((2, 6, 5, 7), (1, 6, 1, 7), (6, 5, 7)):
             mask = draw.mask(*shape)
             mask[..., 4] = True
-            seen = student.grouped_query_attention(*inputs, mask=mask)
+            seen = attention_like(student.grouped_query_attention, False)(*inputs, mask=mask)
             near(seen, grouped_oracle(*inputs, mask), f"the result for a mask of shape {shape}")
 
     @weight(1.5)
@@ -626,14 +648,19 @@ class TestGroupedQueryAttention:
         by_sentence[2] = False
         for mask in (by_head, by_sentence):
             expected = grouped_oracle(query, key, value, mask)
-            seen = shaped(student.grouped_query_attention(query, key, value, mask), (3, 4, 5, 8))
+            seen = shaped(
+                attention_like(student.grouped_query_attention, False)(query, key, value, mask),
+                (3, 4, 5, 8),
+            )
             empty = ~mask.any(dim=-1).expand(3, 4, 5)
             near(seen[empty], expected[empty], "the output of queries with no allowed key")
             near(seen, expected)
             inputs = {"query": query, "key": key, "value": value}
             gradients(seen, inputs, draw.normal(3, 4, 5, 8))
         # A mask without any True is not the same as no mask.
-        seen = student.grouped_query_attention(query, key, value, torch.zeros(5, 7).bool())
+        seen = attention_like(student.grouped_query_attention, False)(
+            query, key, value, torch.zeros(5, 7).bool()
+        )
         what = "the output with a mask that is False everywhere"
         near(seen, torch.zeros(3, 4, 5, 8), what)
 
@@ -651,14 +678,18 @@ class TestGroupedQueryAttention:
         inputs = [x.requires_grad_() for x in random_heads(draw, 2, 6, 2)]
         by_name = dict(zip(("query", "key", "value"), inputs, strict=True))
         upstream = draw.normal(2, 6, 5, 8)
-        result = shaped(student.grouped_query_attention(*inputs), (2, 6, 5, 8))
+        result = shaped(
+            attention_like(student.grouped_query_attention, False)(*inputs), (2, 6, 5, 8)
+        )
         seen = gradients(result, by_name, upstream)
         correct = gradients(grouped_oracle(*inputs), by_name, upstream)
         for name in by_name:
             near(seen[name], correct[name], f"the gradient of {name}")
         # These scores are so far apart that most weights underflow to 0.
         query, key, value = (x.detach().requires_grad_() for x in (300 * inputs[0], *inputs[1:]))
-        result = shaped(student.grouped_query_attention(query, key, value), (2, 6, 5, 8))
+        result = shaped(
+            attention_like(student.grouped_query_attention, False)(query, key, value), (2, 6, 5, 8)
+        )
         gradients(result, {"query": query, "key": key, "value": value}, upstream)
 
     @weight(1)
@@ -669,12 +700,12 @@ class TestGroupedQueryAttention:
         mask[2] = False
 
         def call(*inputs: Tensor) -> Tensor:
-            return student.grouped_query_attention(*inputs, mask)
+            return attention_like(student.grouped_query_attention, False)(*inputs, mask)
 
         check_dtypes(call, grouped_oracle(*inputs, mask), *inputs)
         unchanged(student)
         mask = torch.zeros(5, 7, dtype=torch.bool)
-        seen = student.grouped_query_attention(*inputs, mask)
+        seen = attention_like(student.grouped_query_attention, False)(*inputs, mask)
         what = "the result in float64 with a mask that is False everywhere"
         shaped(seen, (2, 4, 5, 8), torch.float64, what)
         check_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)

@@ -23,6 +23,7 @@ from autograder.execution.checks import (
     weight,
 )
 from autograder.execution.plain_values import describe
+from graders.equivalent_calls import leading_axes
 
 # All sizes differ, including the number of heads and the head size.
 VOCAB, LENGTH, D, HEADS, D_FF = 11, 7, 6, 3, 10
@@ -871,7 +872,7 @@ class TestNextTokenProbabilities:
     exercise = "next_token_probabilities"
 
     def _check(self, student, logits: Tensor, what: str, atol: float = 1e-5, **options) -> None:
-        seen = student.next_token_probabilities(logits, **options)
+        seen = leading_axes(student.next_token_probabilities, 1)(logits, **options)
         unchanged(student)
         what = f"the result for {what}"
         close(seen, probabilities_oracle(logits, **options), what, atol, dtype=torch.float32)
@@ -882,10 +883,13 @@ class TestNextTokenProbabilities:
         draw = Draw(seed)
         for shape in ((5,), (1, 5), (2, 1, 4)):
             logits = draw.normal(*shape, scale=2.0)
-            self._check(student, logits, f"logits of shape {shape}")
-            for temperature in (0.6, 2.5):
-                what = f"logits of shape {shape} and temperature={temperature}"
-                self._check(student, logits, what, temperature=temperature)
+            for options in ({}, {"temperature": 0.6}, {"temperature": 2.5}):
+                what = (
+                    f"the result for logits of shape {shape} {format_arguments(**options)}".strip()
+                )
+                seen = student.next_token_probabilities(logits, **options)
+                unchanged(student)
+                close(seen, probabilities_oracle(logits, **options), what, dtype=torch.float32)
 
     @weight(1)
     def test_temperature_0(self, student, seed):
@@ -895,7 +899,9 @@ class TestNextTokenProbabilities:
             logits = shuffled_logits(draw, *shape[:-1])
             expected = F.one_hot(logits.argmax(dim=-1), 6).float()
             for more in ({}, {"top_k": 3}, {"top_p": 0.2}, {"top_k": 2, "top_p": 1.0}):
-                seen = student.next_token_probabilities(logits, temperature=0, **more)
+                seen = leading_axes(student.next_token_probabilities, 1)(
+                    logits, temperature=0, **more
+                )
                 close(seen, expected, f"the result for {format_arguments(temperature=0, **more)}")
         # These logits are still distinct in float32.
         near = torch.tensor([[0.2, 1.0, 1.0], [0.5, -1.0, 0.5]])
@@ -903,14 +909,16 @@ class TestNextTokenProbabilities:
         near[1, 0] -= 1e-6
         expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         what = "the result for temperature=0 and logits that differ by 0.000001"
-        close(student.next_token_probabilities(near, temperature=0), expected, what)
+        close(
+            leading_axes(student.next_token_probabilities, 1)(near, temperature=0), expected, what
+        )
 
     @weight(0.25)
     def test_ties_at_temperature_0(self, student, seed):
         """At temperature 0, the probabilities sum to 1 even if several tokens have the largest logit."""
         logits = Draw(seed).uniform(3, 5, low=-1.0)
         logits[:, 1] = logits[1:, 3] = logits[2, 4] = 2.0
-        seen = student.next_token_probabilities(logits, temperature=0)
+        seen = leading_axes(student.next_token_probabilities, 1)(logits, temperature=0)
         seen = finite(shaped(seen, (3, 5)))
         close(seen.sum(dim=-1), torch.ones(3), "the sum of each row for temperature=0")
         what = "the probability of tokens whose logit is not the largest, for temperature=0"
@@ -926,10 +934,12 @@ class TestNextTokenProbabilities:
         # With this `top_p`, every row keeps at least one token, even if the token that crosses `top_p` is dropped.
         for options in ({}, {"top_k": 2}, {"top_p": 0.93}, {"temperature": 0}):
             together = finite(
-                shaped(student.next_token_probabilities(logits, **options), (3, 6))
+                shaped(leading_axes(student.next_token_probabilities, 1)(logits, **options), (3, 6))
             ).detach()
             for row in (0, 2):
-                alone = student.next_token_probabilities(logits[row : row + 1], **options)
+                alone = leading_axes(student.next_token_probabilities, 1)(
+                    logits[row : row + 1], **options
+                )
                 what = (
                     f"row {row} of 3 for {format_arguments(**options) or 'no filter'}, "
                     "compared with passing that row alone"
@@ -1006,11 +1016,11 @@ class TestNextTokenProbabilities:
             for name, value in (("top_k", 0), ("top_k", -2), ("top_p", 0.0), ("top_p", 1.5)):
                 with value_error(name, when=f"{name} is {value} and temperature is {temperature}"):
                     options = {"temperature": temperature, name: value}
-                    student.next_token_probabilities(logits, **options)
+                    leading_axes(student.next_token_probabilities, 1)(logits, **options)
         with value_error("top_p", when="top_p is -0.1"):
-            student.next_token_probabilities(logits, top_p=-0.1)
+            leading_axes(student.next_token_probabilities, 1)(logits, top_p=-0.1)
         with value_error("temperature", when="temperature is -0.5"):
-            student.next_token_probabilities(logits, temperature=-0.5)
+            leading_axes(student.next_token_probabilities, 1)(logits, temperature=-0.5)
         # An invalid argument is rejected even if the others are valid or there is only one token.
         for name, value, more in (
             ("temperature", -0.5, {"top_k": 1}),
@@ -1020,9 +1030,9 @@ class TestNextTokenProbabilities:
             ("top_k", 0, {"top_p": 1.0}),
         ):
             with value_error(name, when=f"{name} is {value} and {format_arguments(**more)}"):
-                student.next_token_probabilities(logits, **{name: value}, **more)
+                leading_axes(student.next_token_probabilities, 1)(logits, **{name: value}, **more)
         with value_error("top_k", when="top_k is 0 and there is only one token"):
-            student.next_token_probabilities(logits[:, :1], top_k=0)
+            leading_axes(student.next_token_probabilities, 1)(logits[:, :1], top_k=0)
 
     @weight(0.75)
     def test_large_logits(self, student, seed):
@@ -1045,7 +1055,7 @@ class TestNextTokenProbabilities:
         what = "logits below −100, temperature=0.01 and top_k=2"
         self._check(student, logits - 150, what, temperature=0.01, top_k=2)
         near = 2e-3 * draw.normal(3, 5)
-        seen = student.next_token_probabilities(near, temperature=1e-3)
+        seen = leading_axes(student.next_token_probabilities, 1)(near, temperature=1e-3)
         what = "the result for temperature=0.001 and logits that are close together"
         close(seen, probabilities_oracle(near, 1e-3), what, 1e-3, 1e-3, torch.float32)
 
@@ -1056,14 +1066,18 @@ class TestNextTokenProbabilities:
         logits = draw.strided(shuffled_logits(draw, 3, 2))
         options = {"temperature": 0.8, "top_k": 5, "top_p": 0.75}
         for dtype, tolerance in DTYPES:
-            seen = student.next_token_probabilities(logits.to(dtype), **options)
+            seen = leading_axes(student.next_token_probabilities, 1)(logits.to(dtype), **options)
             expected = probabilities_oracle(logits, **options)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
-            seen = student.next_token_probabilities(logits.to(dtype), temperature=0)
+            seen = leading_axes(student.next_token_probabilities, 1)(
+                logits.to(dtype), temperature=0
+            )
             shaped(seen, logits.shape, dtype, f"the result in {dtype} for temperature=0")
         for options in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.7}):
             given, upstream = logits.clone().requires_grad_(), draw.normal(3, 2, 6)
-            seen = shaped(student.next_token_probabilities(given, **options), (3, 2, 6))
+            seen = shaped(
+                leading_axes(student.next_token_probabilities, 1)(given, **options), (3, 2, 6)
+            )
             backpropagate(seen, upstream)
             copy = logits.double().requires_grad_()
             backpropagate(probabilities_oracle(copy, **options), upstream)
@@ -1075,7 +1089,7 @@ class TestNextTokenProbabilities:
                 dtype=torch.float32,
             )
             far = draw.uniform(3, 6, low=-900, high=900).requires_grad_()
-            seen = shaped(student.next_token_probabilities(far, **options), (3, 6))
+            seen = shaped(leading_axes(student.next_token_probabilities, 1)(far, **options), (3, 6))
             backpropagate(seen, draw.normal(3, 6))
             leaf_gradient(far, f"logits of up to ±900 for {format_arguments(**options)}")
 
@@ -1085,7 +1099,9 @@ class TestNextTokenProbabilities:
         logits = torch.zeros(3, 6, device="meta")
         for options in ({}, {"top_k": 2}, {"top_p": 0.5}, {"temperature": 0}):
             on_meta(
-                lambda options=options: student.next_token_probabilities(logits, **options),
+                lambda options=options: leading_axes(student.next_token_probabilities, 1)(
+                    logits, **options
+                ),
                 (3, 6),
                 f"the result for {format_arguments(**options) or 'no filter'}",
             )

@@ -19,6 +19,7 @@ from autograder.execution.checks import (
     weight,
 )
 from graders.day2.test_music import random_parameters, very_negative_scores
+from graders.equivalent_calls import leading_axes
 
 # This tolerance covers the rounding error of six float32 matrix products and a softmax on any hardware.
 ATOL = 5e-5
@@ -498,7 +499,7 @@ class TestPerformerFeatures:
         """If all rows of `projection` are 0, every feature is exp(−‖x‖² / (2√d)) / √r."""
         draw = Draw(seed)
         x, projection = draw.normal(5, 7), torch.zeros(4, 7)
-        seen = student.performer_features(x, projection)
+        seen = leading_axes(student.performer_features, 2)(x, projection)
         close(seen, features_oracle(x, projection), "the features", 0, 1e-4, x.dtype)
 
     @weight(2)
@@ -507,7 +508,7 @@ class TestPerformerFeatures:
         draw = Draw(seed)
         for n, d, r in ((4, 9, 8), (3, 2, 11), (6, 16, 3)):
             x, projection = draw.normal(n, d), draw.normal(r, d)
-            seen = student.performer_features(x, projection)
+            seen = leading_axes(student.performer_features, 2)(x, projection)
             what = f"the features for n = {n}, d = {d} and r = {r}"
             close(seen, features_oracle(x, projection), what, 0, 1e-4, x.dtype)
 
@@ -518,7 +519,7 @@ class TestPerformerFeatures:
         x, row = draw.normal(3, 4), draw.normal(1, 4)
         for r in (1, 5, 130):
             projection = row.expand(r, 4)
-            seen = student.performer_features(x, projection)
+            seen = leading_axes(student.performer_features, 2)(x, projection)
             what = f"the features for r = {r}"
             close(seen, features_oracle(x, projection), what, 0, 1e-4, x.dtype)
 
@@ -536,7 +537,9 @@ class TestPerformerFeatures:
         half = draw.normal(3000, d)
         projection = torch.cat([half, -half])
         phi_query, phi_key = (
-            shaped(student.performer_features(x, projection), (len(x), 6000)).double()
+            shaped(
+                leading_axes(student.performer_features, 2)(x, projection), (len(x), 6000)
+            ).double()
             for x in (query, key)
         )
         assert (phi_query >= 0).all(), "features should not be negative"
@@ -548,7 +551,7 @@ class TestPerformerFeatures:
         """x may have any number of leading axes, and each row is independent of the others."""
         draw = Draw(seed)
         projection = draw.normal(6, 5)
-        for leading in ((3,), (2, 4), (2, 1, 3)):
+        for leading in ((), (3,), (2, 4), (2, 1, 3)):
             x = draw.normal(*leading, 4, 5)
             seen = student.performer_features(x, projection)
             what = f"the features for leading axes {leading}"
@@ -561,7 +564,7 @@ class TestPerformerFeatures:
         x, projection = draw.normal(5, 9), draw.normal(7, 9)
         target = torch.tensor([0.01, 1.0, 8.0, 20.0, 50.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60
         x = x / x.norm(dim=-1, keepdim=True) * target
-        seen = student.performer_features(x, projection)
+        seen = leading_axes(student.performer_features, 2)(x, projection)
         close(seen, features_oracle(x, projection), "the features", 0, 1e-4, x.dtype)
 
     @weight(1)
@@ -572,7 +575,9 @@ class TestPerformerFeatures:
         exact = x.double().requires_grad_()
         backpropagate(features_oracle(exact, projection), upstream)
         x.requires_grad_()
-        seen = gradient(student.performer_features(x, projection), x, upstream, "x")
+        seen = gradient(
+            leading_axes(student.performer_features, 2)(x, projection), x, upstream, "x"
+        )
         close(seen, exact.grad, "the gradient of x", 1e-3, 1e-3, x.dtype)
 
     @weight(0.5)
@@ -585,7 +590,7 @@ class TestPerformerFeatures:
         for dtype, tolerance in {**DTYPES, torch.float64: 1e-4}.items():
             x, projection = draw.strided(exact.to(dtype)), draw.strided(rows.to(dtype))
             expected = features_oracle(x, projection)
-            seen = student.performer_features(x, projection)
+            seen = leading_axes(student.performer_features, 2)(x, projection)
             what = f"the features in {str(dtype)[6:]}"
             close(seen, expected, what, tolerance * expected.max().item(), 0, dtype)
             unchanged(student)
@@ -594,4 +599,4 @@ class TestPerformerFeatures:
     def test_device(self, student):
         """The features are on the same device as x."""
         x, projection = torch.zeros(2, 5, 4, device="meta"), torch.zeros(6, 4, device="meta")
-        on_meta(lambda: student.performer_features(x, projection), (2, 5, 6))
+        on_meta(lambda: leading_axes(student.performer_features, 2)(x, projection), (2, 5, 6))

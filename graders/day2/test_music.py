@@ -16,6 +16,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
+from graders.equivalent_calls import leading_axes
 
 # As in the chapter, 0 is a rest, 1 is a hold, and 2 … N_TOKENS − 1 are pitches.
 N_TOKENS = 54
@@ -34,7 +35,7 @@ class TestTranspose:
         pitches = draw.integers(20, 34, 13)
         for semitones in (5, -7):
             equal(
-                student.transpose(pitches, semitones),
+                leading_axes(student.transpose, 1)(pitches, semitones),
                 pitches + semitones,
                 f"the result for semitones = {semitones}",
             )
@@ -46,11 +47,11 @@ class TestTranspose:
         semitones = 6
         expected = [t + semitones if t > 1 else t for t in tokens.tolist()]
         what = f"the result for semitones = {semitones}"
-        equal(student.transpose(tokens, semitones), torch.tensor(expected), what)
+        equal(leading_axes(student.transpose, 1)(tokens, semitones), torch.tensor(expected), what)
         tokens = torch.tensor([0, 15, 1, 28, 0, 1, N_TOKENS - 1])
         expected = [t - semitones if t > 1 else t for t in tokens.tolist()]
         what = f"the result for semitones = {-semitones}"
-        equal(student.transpose(tokens, -semitones), torch.tensor(expected), what)
+        equal(leading_axes(student.transpose, 1)(tokens, -semitones), torch.tensor(expected), what)
 
     @weight(1)
     def test_any_shape(self, student, seed):
@@ -69,7 +70,9 @@ class TestTranspose:
         for tokens, semitones in (*cases, ([2], top - 2), ([top], 2 - top)):
             expected = torch.tensor([t + semitones if t > 1 else t for t in tokens])
             what = f"the result for {tokens} and semitones = {semitones}"
-            equal(student.transpose(torch.tensor(tokens), semitones), expected, what)
+            equal(
+                leading_axes(student.transpose, 1)(torch.tensor(tokens), semitones), expected, what
+            )
 
     @weight(1)
     def test_too_high(self, student):
@@ -79,7 +82,7 @@ class TestTranspose:
         for tokens, semitones in cases:
             when = f"tokens is {tokens}, semitones is {semitones} and the highest pitch is {top}"
             with value_error("tokens", "semitones", when=when):
-                student.transpose(torch.tensor(tokens), semitones)
+                leading_axes(student.transpose, 1)(torch.tensor(tokens), semitones)
 
     @weight(1.5)
     def test_too_low(self, student):
@@ -89,7 +92,7 @@ class TestTranspose:
         for tokens, semitones in (*cases, ([5], -30)):
             when = f"tokens is {tokens} and semitones is {semitones}"
             with value_error("tokens", "semitones", when=when):
-                student.transpose(torch.tensor(tokens), semitones)
+                leading_axes(student.transpose, 1)(torch.tensor(tokens), semitones)
 
     @weight(1)
     def test_silence(self, student):
@@ -97,19 +100,23 @@ class TestTranspose:
         for semitones in (7, -3, 100, -100):
             tokens = torch.tensor([0, 1, 1, 0])
             equal(
-                student.transpose(tokens, semitones),
+                leading_axes(student.transpose, 1)(tokens, semitones),
                 tokens,
                 f"the result for rests and holds with semitones = {semitones}",
             )
         tokens = torch.tensor([2, 1, 0, N_TOKENS - 1, 25])
-        equal(student.transpose(tokens, 0), tokens, "the result for semitones = 0")
+        equal(leading_axes(student.transpose, 1)(tokens, 0), tokens, "the result for semitones = 0")
 
     @weight(0.5)
     def test_leaves_its_argument(self, student, seed):
         """The input is not modified, and it may be non-contiguous."""
         draw = Draw(seed)
         tokens = draw.strided(draw.integers(12, 40, 5, 3))
-        equal(student.transpose(tokens, -4), tokens - 4, "the result for non-contiguous tokens")
+        equal(
+            leading_axes(student.transpose, 1)(tokens, -4),
+            tokens - 4,
+            "the result for non-contiguous tokens",
+        )
         unchanged(student)
 
 
@@ -135,7 +142,7 @@ class TestSkew:
     def test_own_position(self, student, seed):
         """The last column of x (distance 0) becomes the diagonal of the result."""
         x = Draw(seed).normal(6, 6)
-        diagonal = lower_triangle(student.skew(x), x).diagonal()
+        diagonal = lower_triangle(leading_axes(student.skew, 2)(x), x).diagonal()
         close(diagonal, x[:, -1], "the diagonal of the result")
 
     @weight(2)
@@ -144,11 +151,11 @@ class TestSkew:
         draw = Draw(seed)
         for n in (5, 8):
             x = draw.normal(2, 3, n, n)
-            seen = lower_triangle(student.skew(x), x)
+            seen = lower_triangle(leading_axes(student.skew, 2)(x), x)
             close(seen, skew_oracle(x), f"the lower triangle of the result for n = {n}")
         x = draw.normal(1, 1, 130, 130)
         expected, what = skew_by_index(x).tril(), "the lower triangle of the result for n = 130"
-        close(lower_triangle(student.skew(x), x), expected, what)
+        close(lower_triangle(leading_axes(student.skew, 2)(x), x), expected, what)
 
     @weight(1.5)
     def test_leading_axes(self, student, seed):
@@ -172,7 +179,7 @@ class TestSkew:
         draw = Draw(seed)
         for shape in ((1, 1), (3, 1, 1), (2, 2)):
             x = draw.normal(*shape)
-            seen = lower_triangle(student.skew(x), x)
+            seen = lower_triangle(leading_axes(student.skew, 2)(x), x)
             close(seen, skew_oracle(x), f"the lower triangle of the result for shape {shape}")
 
     @weight(0.5)
@@ -181,7 +188,7 @@ class TestSkew:
         draw = Draw(seed)
         for scale in (1, 1e4):
             x = draw.normal(2, 3, 7, 7, scale=scale)
-            finite(shaped(student.skew(x), x.shape), "the result")
+            finite(shaped(leading_axes(student.skew, 2)(x), x.shape), "the result")
 
     @weight(1.5)
     def test_no_loop_over_positions(self, student, seed):
@@ -191,7 +198,7 @@ class TestSkew:
         for n in (8, 64):
             x = draw.normal(2, 3, n, n)
             with student.measuring() as cost:
-                shaped(student.skew(x), x.shape)
+                shaped(leading_axes(student.skew, 2)(x), x.shape)
             counts.append(cost.operations)
         assert counts[1] <= counts[0] + 10, (
             f"the number of torch operations should not grow with n, but your skew runs {counts[0]} for n = 8 and "
@@ -205,7 +212,9 @@ class TestSkew:
         x = draw.normal(2, 3, 5, 5).requires_grad_()
         upstream = draw.normal(2, 3, 5, 5).tril()
         (expected,) = torch.autograd.grad((skew_by_index(x) * upstream).sum(), x)
-        close(gradient(student.skew(x), x, upstream), expected, "the gradient of x")
+        close(
+            gradient(leading_axes(student.skew, 2)(x), x, upstream), expected, "the gradient of x"
+        )
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
@@ -215,13 +224,13 @@ class TestSkew:
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             x = exact.to(dtype)
             close(
-                lower_triangle(student.skew(x), x),
+                lower_triangle(leading_axes(student.skew, 2)(x), x),
                 skew_oracle(x),
                 f"the result in {str(dtype)[6:]}",
             )
         for x in (draw.strided(exact), exact.mT):
             close(
-                lower_triangle(student.skew(x), x),
+                lower_triangle(leading_axes(student.skew, 2)(x), x),
                 skew_oracle(x),
                 "the result for a non-contiguous x",
             )
@@ -231,7 +240,7 @@ class TestSkew:
     def test_device(self, student):
         """The result is on the same device as x."""
         x = torch.zeros(2, 3, 4, 4, device="meta")
-        on_meta(lambda: student.skew(x), x.shape)
+        on_meta(lambda: leading_axes(student.skew, 2)(x), x.shape)
 
 
 def skew_by_index(x: Tensor) -> Tensor:
