@@ -64,13 +64,14 @@ class Judge:
         """Return whether a version of an exercise passes all tests. Discard all further output from the process."""
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
-        code = join_units(self._units(exercise.name, source))
+        code = join_units(self.units(exercise.name, source))
         # `not_allowed` is ignored: in a shared process, the functions would also be forbidden in the tests.
         student.load(m.Load(code.text, list(code.pieces), exercise.name, 0))
         tests = self.tests[exercise.name]
         return all(self._test_passes(test, student, seed) for seed in seeds for test in tests)
 
-    def _units(self, exercise: str, source: str) -> Sequence[Unit]:
+    def units(self, exercise: str, source: str) -> Sequence[Unit]:
+        """Return the code of an exercise, with this version of it and the solutions that it needs."""
         others = [unit for unit in self.solutions if exercise not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         code = slice_for(exercise, units, self.given, self.day.names)

@@ -7,7 +7,7 @@ function through one of these wrappers. If the function does not support the arg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,23 +18,22 @@ from torch import Tensor
 from autograder.execution.student import StudentError
 
 
-def first_supported(calls: Iterable[Callable[[], Any]], n_axes: int) -> Any:
-    """Return the first result with `n_axes` axes. If no call returns one, do what the first call did."""
-    outcomes: list[Any] = []
+def first_supported(calls: Sequence[Callable[[], Any]], n_axes: int) -> Any:
+    """Return the first result with `n_axes` axes. If no call returns one, repeat the first call."""
     for call in calls:
         try:
             result = call()
-        except (StudentError, AssertionError) as error:  # a model raises an AssertionError
-            if isinstance(error, StudentError) and error.meta_read:
+        except StudentError as error:
+            if error.meta_read:
                 raise
-            result = error
-        parts = _parts(result)
-        if parts and parts[0].dim() == n_axes:
-            return result
-        outcomes.append(result)
-    if isinstance(outcomes[0], Exception):
-        raise outcomes[0]
-    return outcomes[0]
+        # A model raises an AssertionError, and results of the wrong shape cannot be converted back.
+        except (AssertionError, RuntimeError):
+            pass
+        else:
+            parts = _parts(result)
+            if parts and parts[0].dim() == n_axes:
+                return result
+    return calls[0]()
 
 
 def leading_axes(function: Callable[..., Any], axes: int, tensors: int = 1) -> Callable[..., Any]:

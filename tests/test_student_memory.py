@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import pytest
 
-from autograder.course import config as courses
-from autograder.course.config import Exercise
 from autograder.execution.attempt import Attempt
 from autograder.execution.source import join_units
 from autograder.protocol.limits import Limits
@@ -18,14 +15,11 @@ from autograder.sandbox.client import Server
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
-from bench.mutants import Judge
-from bench.mutations import solution
-from tests.conftest import ROOT
+from tests.hidden_tests import judge_of, solution_of
 from tests.timed_work import Scripted, attempt_of
 
 pytestmark = pytest.mark.slow
 
-COURSE = courses.load(ROOT)
 ATTENTION = "        ### END SOLUTION\n\n    def forward("
 MASK = "torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)"
 # Statements that keep a large table in every attention layer, and the mask that is computed from the table.
@@ -55,23 +49,15 @@ TABLES = {
 }
 
 
-@cache
-def judge() -> Judge:
-    return Judge(COURSE.day("day2"))
-
-
-def exercise(name: str) -> Exercise:
-    return next(e for e in judge().day.exercises if e.name == name)
-
-
 def lost(server: Server, name: str, own: str) -> Iterator[str]:
     """Grade an exercise with `own` as its CausalSelfAttention. Yield a line for each failed test."""
-    units = [u for u in judge().solutions if "CausalSelfAttention" not in u.binds]
+    judge, exercise = judge_of(name)
+    units = [u for u in judge.solutions if "CausalSelfAttention" not in u.binds]
     units += parse_units([Cell(0, "code", own)])[0]
-    code = slice_for(name, units, judge().given, judge().day.names)
+    code = slice_for(name, units, judge.given, judge.day.names)
     assert code is not None
-    attempt = Attempt(server, exercise(name), join_units(code.units), "0")
-    for test in judge().tests[name]:
+    attempt = Attempt(server, exercise, join_units(code.units), "0")
+    for test in judge.tests[name]:
         outcome = attempt.run_test(test)
         if not outcome.passed:
             yield f"{test.name}: {outcome.message}"
@@ -81,7 +67,7 @@ def lost(server: Server, name: str, own: str) -> Iterator[str]:
 @pytest.mark.parametrize("kind", TABLES)
 def test_large_tables_cost_no_points(kind: str, server: Server) -> None:
     table, allowed = TABLES[kind]
-    own = solution(judge().day, exercise("CausalSelfAttention"))
+    own = solution_of("CausalSelfAttention")
     own = own.replace(ATTENTION, f"        {table}\n{ATTENTION}", 1)
     own = "import copy\n" + own.replace(MASK, allowed, 1)
     for name in ("GPT", "CausalSelfAttention"):
@@ -113,7 +99,7 @@ def test_the_feedback_on_too_much_memory_names_the_limit(code: str, server: Serv
 
 def test_loading_too_much_memory_names_the_limit(server: Server) -> None:
     source = "import torch\nTABLE = torch.zeros(2**30, 8)\ndef f():\n    return TABLE.sum()\n"
-    limits = dataclasses.replace(exercise("GPT").limits, memory=800_000_000)
+    limits = dataclasses.replace(judge_of("GPT")[1].limits, memory=800_000_000)
     attempt = attempt_of(server, limits, source)
     (outcome,) = Scripted(lambda student, _: student.f()).outcomes(attempt)
     assert "used more than 800 MB of memory" in " ".join([outcome.message, *attempt.problems])

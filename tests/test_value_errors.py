@@ -5,23 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
-from functools import cache
 
 import pytest
 
-from autograder.course import config as courses
-from autograder.course.config import Exercise
-from autograder.execution.attempt import derive_seed
-from autograder.execution.source import join_units
-from autograder.execution.student import Student
-from autograder.protocol import messages as m
-from autograder.sandbox.worker.in_process import LocalProcess
-from bench.mutants import Judge
-from bench.mutations import solution
-from tests.conftest import ROOT
+from autograder.execution.collect import Test as HiddenTest
+from tests.hidden_tests import COURSE, failed_tests, judge, judge_of, solution_of
 
-COURSE = courses.load(ROOT)
 RAISE = re.compile(r"raise ValueError\((?:[^()]|\([^()]*\)|\[[^\]]*\])*\)")
 DIVISIBLE = [
     "embed_dim must be divisible by num_heads",
@@ -124,36 +113,14 @@ UNRELATED = [
 ]
 
 
-@cache
-def judge_of(name: str) -> tuple[Judge, Exercise]:
-    day = next(day for day in COURSE.days.values() if name in day.names)
-    return _judge(day.name), next(e for e in day.exercises if e.name == name)
-
-
-@cache
-def _judge(day: str) -> Judge:
-    return Judge(COURSE.day(day))
-
-
 def with_messages(name: str, texts: tuple[str, ...]) -> str:
     """Return the solution with these messages."""
-    judge, exercise = judge_of(name)
     given = iter(texts * 3 if len(texts) == 1 else texts)
-    return RAISE.sub(lambda _: f"raise ValueError({next(given)!r})", solution(judge.day, exercise))
+    return RAISE.sub(lambda _: f"raise ValueError({next(given)!r})", solution_of(name))
 
 
-def failed_tests(name: str, texts: tuple[str, ...]) -> Iterator[str]:
-    """Give the solution these messages, and yield each test on a ValueError that it then fails."""
-    judge, _ = judge_of(name)
-    code = join_units(judge._units(name, with_messages(name, texts)))
-    student = Student(LocalProcess())
-    student.load(m.Load(code.text, list(code.pieces), name, 0))
-    for test in judge.tests[name]:
-        if "value_error(" in inspect.getsource(test.function):
-            try:
-                test.run(student, derive_seed("0", name, test.name))
-            except AssertionError as error:
-                yield f"{test.name}: {error}"
+def needs_value_error(test: HiddenTest) -> bool:
+    return "value_error(" in inspect.getsource(test.function)
 
 
 CASES = [
@@ -165,35 +132,28 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "texts"), CASES)
 def test_a_message_may_name_the_quantity_in_words(name: str, texts: tuple[str, ...]) -> None:
-    assert [*failed_tests(name, texts)] == []
+    assert failed_tests(name, with_messages(name, texts), needs_value_error) == {}
 
 
 def test_all_exercises_that_raise_a_value_error_have_messages_here() -> None:
-    raising = {
-        test.exercise
-        for day in COURSE.days
-        for tests in _judge(day).tests.values()
-        for test in tests
-        if "value_error(" in inspect.getsource(test.function)
-    }
-    assert raising == set(MESSAGES)
+    tests = [test for day in COURSE.days for own in judge(day).tests.values() for test in own]
+    assert {test.exercise for test in tests if needs_value_error(test)} == set(MESSAGES)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_that_names_nothing_fails(name: str) -> None:
     for text in UNRELATED:
-        assert any(
-            f"got: ValueError{f': {text}' * bool(text)}" in failed
-            for failed in failed_tests(name, (text,))
-        ), text
+        failed = failed_tests(name, with_messages(name, (text,)), needs_value_error)
+        shown = f"got: ValueError: {text}".rstrip(": ")
+        assert any(shown in message for message in failed.values()), text
 
 
 @pytest.mark.parametrize(("name", "texts"), CASES)
 def test_visible_checks_accept_the_same_messages(name: str, texts: tuple[str, ...]) -> None:
-    judge, exercise = judge_of(name)
-    chapter = next(c for c in judge.day.chapters if c.name == exercise.chapter)
+    own, exercise = judge_of(name)
+    chapter = next(c for c in own.day.chapters if c.name == exercise.chapter)
     cell = next(c for c in chapter.cells if c.role == "checks" and c.name == name)
-    module = importlib.import_module(f"solutions.{judge.day.name}.{chapter.name}")
+    module = importlib.import_module(f"solutions.{own.day.name}.{chapter.name}")
     scope = {**vars(module), "visible_check": lambda check: check}
     exec(with_messages(name, texts), scope)
     exec(cell.source, scope)

@@ -439,7 +439,7 @@ class TestFeedForward:
         x = draw.normal(3, 5)
         for options, mode in (({"dropout": 0.5}, "evaluation"), ({}, "training")):
             layer, weights = _loaded_network(student, draw, **options)
-            actual = layer.train(mode == "training")(x)
+            actual = leading_axes(layer.train(mode == "training"), 1)(x)
             what = f"the result in {mode} mode {_dropout_case(options)}"
             close(actual, apply_feed_forward(x, weights), what, atol=1e-3, dtype=torch.float32)
 
@@ -458,10 +458,10 @@ class TestFeedForward:
             }
         )
         x = Draw(seed).uniform(50, d, low=0.5, high=1.5)
-        hidden = shaped(layer.eval()(x), (50, d)) - 3
+        hidden = shaped(leading_axes(layer.eval(), 1)(x), (50, d)) - 3
         changed = student.changed
         x.requires_grad_()
-        result = shaped(layer.train()(x), (50, d))
+        result = shaped(leading_axes(layer.train(), 1)(x), (50, d))
         unchanged(student, besides=changed)
         actual = result.detach()
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
