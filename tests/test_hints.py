@@ -98,6 +98,7 @@ ALSO_TRUE = (
     "Your code uses the noise level of step t + 1, so it fails",
     "The denominator in your exponent is half − 1, which is 0",
     "Your frequencies decay twice as fast as they should, and your code fails for an odd",
+    "Your code ignores `dim`: the result always sums to 1 along axis 1",
 )
 
 

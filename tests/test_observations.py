@@ -99,9 +99,9 @@ def test_results_that_should_be_random_but_are_the_same_twice_do_not_match() -> 
     def seen(random: torch.Tensor) -> Observations:
         return {"test 0 result": random, "test 1 result": torch.zeros(3)}
 
-    first, second, right = (seen(torch.rand(4, 5)) for _ in range(3))
-    right["test 1 result"] = torch.ones(3)
-    known = {"dropped twice": make_signature(["test"], first, second, right)}
+    first, second, right, again = (seen(torch.rand(4, 5)) for _ in range(4))
+    right["test 1 result"] = again["test 1 result"] = torch.ones(3)
+    known = {"dropped twice": make_signature(["test"], first, second, right, again)}
     dropped, again, constant = (
         seen(torch.rand(4, 5)),
         seen(torch.rand(4, 5)),
@@ -109,6 +109,22 @@ def test_results_that_should_be_random_but_are_the_same_twice_do_not_match() -> 
     )
     assert find_match(known, ["test"], dropped, again) == "dropped twice"
     assert find_match(known, ["test"], constant, constant) is None
+
+
+@pytest.mark.parametrize("solution_is_random", [False, True])
+def test_results_that_only_a_mistake_makes_random_identify_it(solution_is_random: bool) -> None:
+    def seen() -> Observations:
+        return {"test 0 result": torch.rand(4, 5), "test 1 result": torch.zeros(3)}
+
+    right = seen()
+    again = seen() if solution_is_random else right
+    known = {"dropped": make_signature(["test"], seen(), seen(), right, again)}
+    expected = None if solution_is_random else "dropped"
+    assert find_match(known, ["test"], seen(), seen()) == expected
+    constant = seen()
+    assert find_match(known, ["test"], constant, constant) is None
+    other = seen() | {"test 1 result": torch.ones(3)}
+    assert find_match(known, ["test"], other, seen()) is None
 
 
 def test_a_dict_with_a_key_that_is_too_long_is_described() -> None:

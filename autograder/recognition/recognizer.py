@@ -133,6 +133,13 @@ class Recognizer:
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
         reference = _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
+
+        def repeat() -> Observations:
+            source = self._key.solution_source(exercise.name)
+            with self._loaded(exercise, source) as code:
+                return code.observe(list(recordings), seed=2)
+
+        reference_again = retry_if_server_lost(repeat)
         signatures: dict[str, Signature] = {}
         for mistake in self.mistakes[exercise.name]:
             source = self.source(mistake)
@@ -142,7 +149,7 @@ class Recognizer:
                     failed = code.failed_tests()
                     first = code.observe(failed, seed=1)
                     second = code.observe(failed, seed=2)
-                return make_signature(failed, first, second, reference)
+                return make_signature(failed, first, second, reference, reference_again)
 
             try:
                 signature = retry_if_server_lost(learn)

@@ -45,6 +45,7 @@ class Signature:
     ]  # keys of `distinctive` that show incorrect values, shapes or dtypes, or missing names
     is_random: bool  # whether any observations depend on random numbers
     random: list[str]  # keys of results that depend on random numbers, such as those of dropout
+    newly_random: list[str]  # keys of `random` that are not random in the reference solution
 
     @property
     def observations(self) -> Observations:
@@ -53,9 +54,13 @@ class Signature:
 
 
 def make_signature(
-    failed_tests: list[str], first: Observations, second: Observations, reference: Observations
+    failed_tests: list[str],
+    first: Observations,
+    second: Observations,
+    reference: Observations,
+    reference_again: Observations,
 ) -> Signature:
-    """Make a signature from two runs of a mistake with different random numbers and one run of the reference solution."""
+    """Make a signature from two runs of a mistake and two of the reference solution, with different random numbers."""
     stable = {key: value for key, value in first.items() if _same(value, second, key)}
     tie_breakers = {k: v for k, v in stable.items() if _is_tie_breaker(k, v, reference)}
     deterministic = {key: value for key, value in stable.items() if key not in tie_breakers}
@@ -73,7 +78,16 @@ def make_signature(
     is_random = len(stable) < len(first)
     random = [key for key, v in first.items() if _is_large(key, v) and not _same(v, second, key)]
     return Signature(
-        failed_tests, deterministic, tie_breakers, distinctive, conclusive, is_random, random
+        failed_tests,
+        deterministic,
+        tie_breakers,
+        distinctive,
+        conclusive,
+        is_random,
+        random,
+        newly_random=[
+            k for k in random if k in reference and _same(reference[k], reference_again, k)
+        ],
     )
 
 
@@ -133,9 +147,13 @@ def find_match(
 
 
 def _matches(signature: Signature, seen: Observations) -> bool:
-    """Return whether the observations match a mistake's signature and include at least one of its distinctive observations."""
+    """Return whether the observations match a mistake's signature and include at least one of its distinctive observations.
+
+    If a mistake makes results random, no value needs to be equal, because dropout elsewhere draws different numbers.
+    """
     distinctive = signature.distinctive
     found = any(_same(value, seen, key) for key, value in distinctive.items())
+    found = found or any(key in seen for key in signature.newly_random)
     return _contains(seen, signature.deterministic) and (found or not distinctive)
 
 

@@ -560,9 +560,11 @@ class TestGPT:
         draw = Draw(seed)
         weights = with_zeros(gpt_weights(draw), "out", "linear2")
         tokens = draw.integers(0, VOCAB, 2, 5)
-        seen = self._model(student, weights)(tokens)
-        unchanged(student)
-        close(seen, gpt_oracle(tokens, weights), "the logits", 1e-4, 1e-4, torch.float32)
+        # Weights of 0 make all logits 0. They distinguish random weights in the output layer from any others.
+        for own in (weights, with_zeros(weights, "token_embedding")):
+            seen = self._model(student, own)(tokens)
+            unchanged(student)
+            close(seen, gpt_oracle(tokens, own), "the logits", 1e-4, 1e-4, torch.float32)
 
     @weight(0.25)
     def test_eps(self, student, seed):
