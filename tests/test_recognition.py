@@ -41,8 +41,9 @@ EXERCISES = [
 ]
 ALONE = EXERCISES if ALL else [("day1", "padding_mask")]
 
-# Each entry names a file in tests/styles, an exercise, a change that adds a mistake to the file, and the mistake.
-IN_ANOTHER_STYLE = [
+# Each entry names a file in tests/styles, an exercise, a change that adds a mistake to the file, and the mistake. If the
+# mistake is None, the code is wrong but contains no known mistake.
+IN_ANOTHER_STYLE: list[tuple[str, str, dict[str, str], str | None]] = [
     ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "max not subtracted"),
     (
         "day1/beginner", "attention_scores",
@@ -148,6 +149,184 @@ IN_ANOTHER_STYLE = [
     ("day2/einsum", "sliding_window_mask", {"1 - window": "-window"}, "one position too many"),
     (
         "day2/loops", "grouped_query_attention", {"k // (h // g)": "k % g"}, "repeat instead of repeat_interleave",
+    ),
+    ("day1/beginner", "softmax", {"dim=dim": "dim=1"}, "always over axis 1"),
+    ("day1/einsum", "attention", {"** -0.5": "** 0.5"}, "multiplied by √d instead of divided"),
+    ("day1/einsum", "attention", {"query.shape[-1] **": "key.shape[-2] **"}, "scaled by √(number of keys)"),
+    ("day1/einsum", "masked_attention", {"** -0.5": "** 0.5"}, "multiplied by √d instead of divided"),
+    (
+        "day1/einsum", "masked_attention", {"query.shape[-1] **": "key.shape[-2] **"},
+        "scaled by √(number of keys)",
+    ),
+    *(
+        (
+            "day1/idiomatic", "masked_attention",
+            {"attention(query, key, value)": "(w := softmax(attention_scores(query, key), 1)) @ value, w",
+             "-inf).masked_fill(empty, 0)": fill, "torch.where(empty, 0.0, softmax(scores))": weights},
+            f"softmax over axis 1{more}",
+        )
+        for fill, weights, more in (
+            ("-inf)", "softmax(scores, 1)", ", filled with −inf"),
+            ("-1e9)", "torch.softmax(scores, dim=1)", ", filled with −1e9"),
+            ("torch.finfo(query.dtype).min)", "mask * softmax(scores, dim=1)", ""),
+        )
+    ),
+    (
+        "day1/einsum", "sinusoidal_encoding", {"+ odd *": "+ torch.arange(length)[:, None] % 2 *"},
+        "sines in even rows instead of even columns",
+    ),
+    (
+        "day1/einsum", "sinusoidal_encoding",
+        {"torch.pow(10000.0, -(column - odd).double() / d_model)": "d_model / 10000.0 ** (column - odd)"},
+        "power divided by d_model instead of exponent",
+    ),
+    ("day1/beginner", "sinusoidal_encoding", {"10000": "1000"}, "base 1000"),
+    (
+        "day1/beginner", "shift_matrix", {"(2 * i / d_model)": "(2 * i) / d_model"},
+        "power divided by d_model instead of exponent",
+    ),
+    ("day1/einsum", "shift_matrix", {"10000.0": "1e3"}, "base 1000"),
+    ("day1/einsum", "MultiHeadAttention", {"q / math": "q * math"}, "multiplied by √d_head instead of divided"),
+    (
+        "day1/beginner", "MultiHeadAttention",
+        {f"{part} = nn.Linear(d_model, d_model": f"{part} = nn.Linear(self.d_head, self.d_head"
+         for part in ("query", "key", "value")}
+        | {f"{x} = self.{part}({part})": f"{x} = {part}" for x, part in (("q", "query"), ("k", "key"), ("v", "value"))}
+        | {f"split_heads({x}, self.n_heads)": f"self.{part}(split_heads({x}, self.n_heads))"
+           for x, part in (("q", "query"), ("k", "key"), ("v", "value"))},
+        "projections of size d_head",
+    ),
+    ("day1/beginner", "EncoderLayer", {"nn.Dropout(dropout)": "nn.Dropout(0.1)"}, "fixed dropout probability"),
+    ("day1/beginner", "DecoderLayer", {"nn.Dropout(dropout)": "nn.Dropout(0.1)"}, "fixed dropout probability"),
+    (
+        "day1/beginner", "DecoderLayer",
+        {f"self.norm{i}(x + self.dropout{i}({part}_output))": f"x + self.dropout{i}(self.norm{i}({part}_output))"
+         for i, part in ((1, "self"), (2, "cross"), (3, "feed_forward"))},
+        "norms applied to sublayer outputs only",
+    ),
+    (
+        "day1/einsum", "PositionalEncoding", {"max_length, dropout\n": "max_length, 0.1\n"},
+        "fixed dropout probability",
+    ),
+    (
+        "day2/loops", "CausalSelfAttention", {"/ math.sqrt(self.d_head)": "* self.d_head ** 0.5"},
+        "scores multiplied by √d_head",
+    ),
+    (
+        "day2/loops", "CausalSelfAttention", {"math.sqrt(self.d_head)": "math.sqrt(m)"},
+        "scores divided by √(number of keys)",
+    ),
+    (
+        "day2/loops", "CausalSelfAttention", {"0:d]": "2 * d :]", "2 * d : 3 * d]": ":d]"},
+        "query and value swapped",
+    ),
+    ("day2/loops", "CausalSelfAttention", {"0:d]": "-d:]"}, "query sliced from the values"),
+    (
+        "day2/einsum", "CausalSelfAttention", {".softmax(-1)": ".softmax(1)"},
+        "softmax over the heads, filled with −inf",
+    ),
+    (
+        "day2/loops", "CausalSelfAttention",
+        {"zeros(n, m": "zeros(n, n", "range(m)": "range(n)", "m - n + i": "i"},
+        "n × n mask with a cache",
+    ),
+    (
+        "day2/loops", "CausalSelfAttention", {"if j > m": "if n == m and j > m"},
+        "no mask once the cache is filled",
+    ),
+    # Dropout applies to the output, whereas in the known mistake it applies to the weights.
+    (
+        "day2/einsum", "CausalSelfAttention", {"nn.Dropout(dropout)": "nn.Dropout(0.1)"},
+        "fixed dropout probability",
+    ),
+    ("day2/loops", "GPTBlock", {"dropout)": "0.1)", "self.p = dropout": "self.p = 0.1"}, "fixed dropout probability"),
+    (
+        "day2/einsum", "GPTBlock",
+        {"self.attention(self.norm1(x), cache)": "self.norm1(self.attention(x, cache))",
+         "self.network(self.norm2(x))": "self.norm2(self.network(x))"},
+        "norms applied to sublayer outputs only",
+    ),
+    *(
+        (
+            "day2/loops", "GPT",
+            {"self.norm = PlainNorm(d_model)\n": f"self.norm = PlainNorm(d_model)\n        {own}\n",
+             "self.norm(x) @ self.token_embedding.weight.transpose(0, 1)": logits},
+            name,
+        )
+        for own, logits, name in (
+            ("self.lm_head = nn.Linear(d_model, vocab_size, bias=False)", "self.lm_head(self.norm(x))", "weights not tied"),
+            ("self.head = nn.Parameter(torch.randn(vocab_size, d_model))", "self.norm(x) @ self.head.T", "weights not tied"),
+            (
+                "self.bias = nn.Parameter(torch.randn(vocab_size))",
+                "self.norm(x) @ self.token_embedding.weight.T + self.bias",
+                "random bias in the output layer",
+            ),
+            # The weights are tied, but the model has another random layer.
+            (
+                "self.project = nn.Linear(d_model, d_model)",
+                "self.project(self.norm(x)) @ self.token_embedding.weight.T",
+                None,
+            ),
+        )
+    ),
+    ("day2/loops", "GPT", {"dropout)": "0.1)", "self.dropout = dropout": "self.dropout = 0.1"}, "fixed dropout probability"),
+    (
+        "day2/loops", "RelativeSelfAttention", {"/ math.sqrt(q": "* math.sqrt(q"}, "scores multiplied by √d_head",
+    ),
+    (
+        "day2/loops", "RelativeSelfAttention", {"math.sqrt(q.shape[-1])": "math.sqrt(n)"},
+        "scores divided by √(number of keys)",
+    ),
+    ("day2/einsum", "RelativeSelfAttention", {".softmax(-1)": ".softmax(1)"}, "softmax over the heads"),
+    (
+        "day2/loops", "RecurrentAttention", {"/ math.sqrt(q": "* math.sqrt(q"}, "scores multiplied by √d_head",
+    ),
+    (
+        "day2/loops", "RecurrentAttention", {"math.sqrt(q.shape[-1])": "math.sqrt(m + n)"},
+        "scores divided by √(number of keys)",
+    ),
+    ("day2/einsum", "RecurrentAttention", {".softmax(-1)": ".softmax(1)"}, "softmax over the heads"),
+    (
+        "day2/loops", "grouped_query_attention", {"/ math.sqrt(d)": "* math.sqrt(d)"}, "scores multiplied by √d",
+    ),
+    (
+        "day2/einsum", "grouped_query_attention", {"math.sqrt(q.shape[-1])": "math.sqrt(key.shape[2])"},
+        "scores divided by √(number of keys)",
+    ),
+    (
+        "day2/loops", "rotary_embedding", {"base ** (-2 * i / d)": "(d / base ** (2 * i))"},
+        "power divided by d instead of exponent",
+    ),
+    (
+        "day2/einsum", "rotary_embedding",
+        {"torch.complex(x[..., 0::2].double(), x[..., 1::2].double())":
+         "torch.view_as_complex(x.double().unflatten(-1, (-1, 2)))"},
+        "non-contiguous x not supported",
+    ),
+    (
+        "day2/loops", "rotary_embedding",
+        {"2 * i]": "i]", "2 * i + 1]": "i + d // 2]",
+         "torch.stack(columns, dim=-1)": "torch.stack(columns[::2] + columns[1::2], dim=-1)"},
+        "half-split pairs instead of adjacent columns",
+    ),
+    (
+        "day2/loops", "timestep_embedding", {"10000 ** (-i / half)": "half / 10000**i"},
+        "power divided by half instead of exponent",
+    ),
+    ("day2/loops", "alibi_bias", {"range(i + 1)": "range(n)"}, "future not masked"),
+    (
+        "day2/loops", "add_noise", {"math.sqrt(1 - here)": "math.sqrt(here)"},
+        "sum of x0 and noise scaled by √ᾱ",
+    ),
+    ("day2/einsum", "linear_cka", {".to(x.dtype)": ".float()"}, "always float32"),
+    ("day2/loops", "linear_cka", {".to(x.dtype)": ".float()"}, "always float32"),
+    ("day2/loops", "cosine_schedule", {"alpha_bar = [1.0]": "n_steps += 1\n    alpha_bar = [1.0]"}, "n_steps + 2 values"),
+    ("day2/loops", "DiTBlock", {"(1 + scale1)": "scale1"}, "scale instead of 1 + scale in the attention branch"),
+    ("day2/loops", "DiTBlock", {"(1 + scale2)": "scale2"}, "scale instead of 1 + scale in the feed-forward branch"),
+    (
+        "day2/einsum", "unpatchify",
+        {"height // patch_size": "int(patches.shape[1] ** 0.5)", "columns = width // patch_size": "columns = rows"},
+        "square patch grid assumed",
     ),
 ]  # fmt: skip
 
@@ -335,7 +514,7 @@ def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
     ("style", "exercise", "changes", "name"), [e for e in IN_ANOTHER_STYLE if is_chosen(*e[:2])]
 )
 def test_a_mistake_in_a_different_style_is_recognised(
-    style: str, exercise: str, changes: dict[str, str], name: str, graders: Graders
+    style: str, exercise: str, changes: dict[str, str], name: str | None, graders: Graders
 ) -> None:
     day = style.split("/")[0]
     assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) == name
