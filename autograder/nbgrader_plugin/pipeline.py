@@ -47,8 +47,8 @@ from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions import platforms
 from autograder.submissions.cell import Cell
-from autograder.submissions.disk import NotRegularFile, open_regular, read_small_file
-from autograder.submissions.reader_client import Reader
+from autograder.submissions.disk import read_small_file
+from autograder.submissions.reader_client import NotRegularFile, Reader, open_regular
 from autograder.submissions.submission import Submission, read_submissions
 
 SECRET = "submission_secret.txt"  # written by `nbgrader submit`
