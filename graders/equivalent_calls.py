@@ -36,6 +36,14 @@ def first_supported(calls: Sequence[Callable[[], Any]], n_axes: int) -> Any:
     return calls[0]()
 
 
+def with_strides_of(x: Tensor, equivalent: Tensor) -> Tensor:
+    """Return an equivalent argument that is contiguous only if `x` is, so that a test of strides still is one."""
+    if x.is_contiguous():
+        return equivalent.contiguous()
+    order = tuple(range(equivalent.dim()))[::-1]
+    return equivalent.permute(order).contiguous().permute(order)
+
+
 def leading_axes(function: Callable[..., Any], axes: int, tensors: int = 1) -> Callable[..., Any]:
     """Wrap a function whose first `tensors` arguments have any number of leading axes, followed by `axes` others.
 
@@ -51,7 +59,8 @@ def leading_axes(function: Callable[..., Any], axes: int, tensors: int = 1) -> C
             if not isinstance(x, Tensor) or x.dim() < axes or (x.dim() == axes and leading):
                 return x  # such as a mask without leading axes
             last = x.shape[-axes:]
-            return x.expand(*leading, *last).reshape(n, *[1] * (count - 1), *last)
+            merged = x.expand(*leading, *last).reshape(n, *[1] * (count - 1), *last)
+            return with_strides_of(x, merged)
 
         def equivalent(count: int) -> Any:
             given = [reshape(x, count) for x in args[:tensors]]
@@ -92,14 +101,15 @@ def attention_like(
         def square(*rest: Any) -> Any:
             """Repeat queries until there are as many as keys."""
             given = [x[..., rows, :] if i and _is_mask_of(x, n) else x for i, x in enumerate(rest)]
-            result = _parts(plain(query[..., rows, :], key, *given, **kwargs))
+            repeated = with_strides_of(query, query[..., rows, :])
+            result = _parts(plain(repeated, key, *given, **kwargs))
             return _unpacked([part[..., :n, :] for part in result if part.shape[-2:-1] == (m,)])
 
         def narrow(attend: Callable[..., Any]) -> Any:
             """Split the values into pieces of d features, with zeros after the last one."""
             value, *mask = rest
             pieces = F.pad(value, (0, -value.shape[-1] % d)).split(d, dim=-1)
-            found = [_parts(attend(piece, *mask)) for piece in pieces]
+            found = [_parts(attend(with_strides_of(value, piece), *mask)) for piece in pieces]
             outputs = [parts[0] for parts in found if parts]
             if len(outputs) < len(pieces):
                 return None
@@ -126,7 +136,9 @@ def later_axes(function: Callable[..., Any], *places: int) -> Callable[..., Any]
 
         def equivalent(count: int) -> Any:
             own = (shape[0], -1, *[1] * (count - 1))
-            given = [x.reshape(own) if i in places else x for i, x in enumerate(args)]
+            given = [
+                with_strides_of(x, x.reshape(own)) if i in places else x for i, x in enumerate(args)
+            ]
             result = function(*given, **kwargs)
             fits = isinstance(result, Tensor) and result.shape == given[places[0]].shape
             return result.reshape(shape) if fits else None

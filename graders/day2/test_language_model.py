@@ -893,6 +893,17 @@ class TestNextTokenProbabilities:
                 unchanged(student)
                 close(seen, probabilities_oracle(logits, **options), what, dtype=torch.float32)
 
+    @weight(0.5)
+    def test_leading_axes(self, student, seed):
+        """`top_k` and `top_p` work for any number of leading axes, including none."""
+        draw = Draw(seed)
+        for leading in ((), (2,), (3, 2), (2, 1, 2)):
+            logits = draw.strided(shuffled_logits(draw, *leading))
+            for options in ({"top_k": 2}, {"top_p": 0.7}):
+                what = f"the result for leading axes {leading} and {format_arguments(**options)}"
+                seen = student.next_token_probabilities(logits, **options)
+                close(seen, probabilities_oracle(logits, **options), what, dtype=torch.float32)
+
     @weight(1)
     def test_temperature_0(self, student, seed):
         """At temperature 0, the token with the largest logit gets probability 1, whatever the other arguments are."""
