@@ -11,7 +11,7 @@ from autograder.course.config import Exercise
 from autograder.course.renames import original_name_of
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
-from autograder.execution.differences import Mismatch
+from autograder.execution.differences import Mismatch, without_results
 from autograder.execution.error_hints import NO_EXIT, with_hint, without_allocation
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.source import Source, load_request
@@ -36,8 +36,9 @@ TRIES = 3
 class Outcome:
     """The result of one test.
 
-    If `compared` is set, the message may reveal expected values. If the code raised a built-in exception, `origin` contains
-    only its type and location. If the test itself raised an exception, `test_line` is the location in the test's file.
+    If `compared` is set, the message may reveal expected values. `safe` is the message without anything that the code
+    computed, so that it may be shown although reference solutions were used. If the test itself raised an exception,
+    `test_line` is the location in the test's file.
     """
 
     passed: bool
@@ -45,7 +46,7 @@ class Outcome:
     status: Status = "failed"
     compared: bool = False
     values: Values | None = None
-    origin: str = ""
+    safe: str = ""
     test_line: str = ""
 
 
@@ -169,16 +170,15 @@ class Attempt:
     def _judge(self, test: Test, student: Student, seed: int) -> Outcome:
         try:
             test.run(student, seed)
-        except Mismatch as error:
-            return Outcome(False, str(error), compared=True, values=error.values)
         except AssertionError as error:
-            return Outcome(False, str(error), compared=True)
+            values = error.values if isinstance(error, Mismatch) else None
+            return Outcome(False, str(error), "failed", True, values, without_results(error))
         except StudentError as error:
             location = self._source.location_with_code(error.line)
             text = with_hint(error, self._failed_import, self._exercise.limits.memory)
-            is_safe = location and hasattr(builtins, error.type)
-            origin = f"your code raised {error.type} ({location})" if is_safe else ""
-            return Outcome(False, f"{text} ({location})" if location else text, origin=origin)
+            is_builtin = location and hasattr(builtins, error.type)
+            safe = f"your code raised {error.type} ({location})" if is_builtin else error.lacks
+            return Outcome(False, f"{text} ({location})" if location else text, safe=safe)
         except NotAllowed as error:
             message = not_allowed_message(error.operators)
             self._final = Outcome(False, message, "not_allowed")
@@ -189,8 +189,9 @@ class Attempt:
             return self._interrupted(error)
         except Exception as error:
             # The test itself raised an exception because the result was unexpected.
-            text = f"the test could not process the result ({type(error).__name__}: {error})"
-            return Outcome(False, text, compared=True, test_line=test.line_of(error))
+            safe = "the test could not process the result"
+            text = f"{safe} ({type(error).__name__}: {error})"
+            return Outcome(False, text, compared=True, safe=safe, test_line=test.line_of(error))
         return Outcome(True, "")
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
@@ -235,7 +236,7 @@ class Attempt:
 def _failure(error: Exception) -> Outcome:
     """Return the outcome of a test whose worker crashed or was stopped."""
     if isinstance(error, LimitExceeded):
-        return Outcome(False, str(error.excess), "timed_out")
+        return Outcome(False, str(error.excess), "timed_out", safe=str(error.excess))
     if isinstance(error, WorkerDied) and error.exited:
         text = (
             f"the code ended its Python process ({error}), for example with `os._exit`; {NO_EXIT}"

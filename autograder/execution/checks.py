@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,12 +79,24 @@ def shaped(
     seen: Any, shape: Sequence[int], dtype: torch.dtype | None = None, what: str = "the result"
 ) -> Tensor:
     """Check that `seen` is a tensor with the given shape (and dtype, if given), and return the tensor."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {describe(seen)}"
-    expected, found = tuple(shape), tuple(seen.shape)
-    assert found == expected, f"{what} should have shape {expected}; yours has shape {found}"
-    if dtype is not None:
-        want, have = (str(d).removeprefix("torch.") for d in (dtype, seen.dtype))
-        assert want == have, f"{what} should have dtype {want}; yours has dtype {have}"
+    tensor = _tensor(seen, what)
+    expected, found = tuple(shape), tuple(tensor.shape)
+    if found != expected:
+        safe = f"{what} should have shape {expected}"
+        message = f"{safe}; yours has shape {found}"
+        # A shape with other sizes could encode values.
+        is_safe = len(found) <= len(expected) + 1 and {*found} <= {1, *expected}
+        raise Mismatch(message if is_safe else f"{safe}; yours has a different shape", message)
+    if dtype is not None and tensor.dtype != dtype:
+        want, have = (str(d).removeprefix("torch.") for d in (dtype, tensor.dtype))
+        raise Mismatch(f"{what} should have dtype {want}; yours has dtype {have}")
+    return tensor
+
+
+def _tensor(seen: Any, what: str) -> Tensor:
+    if not isinstance(seen, Tensor):
+        safe = f"{what} should be a tensor"
+        raise Mismatch(safe, f"{safe}, but it is {describe(seen)}")
     return seen
 
 
@@ -166,13 +179,13 @@ def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
 
 def finite(seen: Any, what: str = "the result") -> Tensor:
     """Check that a tensor contains neither NaN nor infinity, and return the tensor."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {describe(seen)}"
-    bad = ~seen.isfinite()
+    tensor = _tensor(seen, what)
+    bad = ~tensor.isfinite()
     if bool(bad.any()):
         where = int(bad.reshape(-1).to(torch.uint8).argmax())
-        found = f"{_format_value(seen, where)}{_format_position(where, seen.shape)}"
-        raise AssertionError(f"{what} should be finite, but it is {found}")
-    return seen
+        safe = f"{what} should be finite, but it is {_format_value(tensor, where)}"
+        raise Mismatch(safe, f"{safe}{_format_position(where, tensor.shape)}")
+    return tensor
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
@@ -180,13 +193,15 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
     (found,) = torch.autograd.grad((seen * upstream).sum(), x, allow_unused=True)
-    assert found is not None, f"no gradient reaches {what}"
+    if found is None:
+        raise Mismatch(f"no gradient reaches {what}")
     return finite(found, f"the gradient of {what}")
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
     """Return the gradient of a leaf tensor after a backward pass, after checking that it exists and is finite."""
-    assert leaf.grad is not None, f"no gradient reaches {what}"
+    if leaf.grad is None:
+        raise Mismatch(f"no gradient reaches {what}")
     return finite(leaf.grad, f"the gradient of {what}")
 
 
@@ -196,7 +211,8 @@ def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> No
     `result.backward(upstream)` would import sympy, which takes longer than most tests.
     """
     seen = shaped(result, upstream.shape, what=what)
-    assert seen.requires_grad, f"no gradient flows through {what}"
+    if not seen.requires_grad:
+        raise Mismatch(f"no gradient flows through {what}")
     (seen * upstream.to(seen.dtype)).sum().backward()
 
 
@@ -209,21 +225,22 @@ def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the resu
         if error.meta_read:
             return
         raise
-    assert seen.is_meta, (
-        f"{what} should be on the device `meta`, which stands in for a GPU, but it is on `{seen.device}`. "
-        "Did you create a tensor without `device=`?"
-    )
+    if not seen.is_meta:
+        raise Mismatch(
+            f"{what} should be on the device `meta`, which stands in for a GPU, but it is on `{seen.device}`. "
+            "Did you create a tensor without `device=`?"
+        )
 
 
 def pair(seen: Any, *names: str) -> list[Any]:
     """Check that the result is a list or tuple with one part per name. Return the parts."""
     parts = " and ".join(names)
-    assert isinstance(seen, list), (
-        f"the result should be a pair of {parts}, but it is {describe(seen)}"
-    )
-    assert len(seen) == len(names), (
-        f"the result should consist of {parts}, but it has {len(seen)} parts"
-    )
+    if not isinstance(seen, list):
+        safe = f"the result should be a pair of {parts}"
+        raise Mismatch(safe, f"{safe}, but it is {describe(seen)}")
+    if len(seen) != len(names):
+        safe = f"the result should consist of {parts}"
+        raise Mismatch(safe, f"{safe}, but it has {len(seen)} parts")
     return seen
 
 
@@ -236,7 +253,9 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     names = [f"`{name}`" for name in student.changed if name not in (besides or ())]
     noun = "argument" if len(names) == 1 else "arguments"
     hint = "" if besides is None else "; is dropout applied in place?"
-    assert not names, f"the call changed its {noun} {' and '.join(names)} in place{hint}"
+    if names:
+        message = f"the call changed its {noun} {' and '.join(names)} in place{hint}"
+        raise Mismatch(f"the call changed its {noun} in place{hint}", message)
 
 
 def redrawn(seen: Any, earlier: Tensor) -> None:
@@ -259,13 +278,16 @@ def value_error(*names: str, when: str) -> Iterator[None]:
     except StudentError as raised:
         error = raised
     if error is None:
-        raise AssertionError(f"a ValueError should be raised when {when}, but nothing was raised")
+        raise Mismatch(f"a ValueError should be raised when {when}, but nothing was raised")
     shown = f"{error.type}: {error.text[:300]}".rstrip(": ")
-    assert "ValueError" in error.bases, f"a ValueError should be raised when {when}; got: {shown}"
-    wanted = " or ".join(f"`{name}`" for name in names)
-    assert names_any(error.text, names), (
-        f"the ValueError raised when {when} should mention {wanted}, in code or in words; got: {shown}"
-    )
+    if "ValueError" not in error.bases:
+        safe = f"a ValueError should be raised when {when}"
+        safe += f"; got: {error.type}" if hasattr(builtins, error.type) else ""
+        raise Mismatch(safe, f"a ValueError should be raised when {when}; got: {shown}")
+    if not names_any(error.text, names):
+        wanted = " or ".join(f"`{name}`" for name in names)
+        safe = f"the ValueError raised when {when} should mention {wanted}, in code or in words"
+        raise Mismatch(safe, f"{safe}; got: {shown}")
 
 
 def _format_value(tensor: Tensor, where: int) -> str:
@@ -293,4 +315,7 @@ def _mismatch(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: i
         values = f"{wrong} of {count} values are wrong; for example, "
     have, want = _format_value(seen, where), _format_value(expected, where)
     message = f"{what}: {values}{have} instead of {want}{_format_position(where, seen.shape)}"
-    return Mismatch(message, crop(what, seen, expected, right, where))
+    number = "all values are" if wrong == count else "some values are"
+    safe = f"{what}: {'the value is' if count == 1 else number} wrong"
+    safe += f"; for example, {have}" * (have in ("nan", "inf", "-inf"))
+    return Mismatch(safe, message, crop(what, seen, expected, right, where))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,12 +37,14 @@ class StudentError(Exception):
     """Raised when the student's code raises an exception or does not define a name that a test needs.
 
     `type` and `text` describe the original exception and are safe to print. `line` is the line of `Source.text` that raised it.
+    `lacks` says what the request needs and the code lacks, or is "".
     """
 
-    def __init__(self, name: str, failure: m.Failure) -> None:
+    def __init__(self, name: str, failure: m.Failure, request: m.Request) -> None:
         self.type = escaped(failure.type[:MAX_NAME])
         self.text = escaped(failure.text[: m.MAX_TEXT], keep="\n")
         self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
+        self.lacks = next(filter(self.text.startswith, _needs(request)), "")
         if failure.kind == "missing":
             super().__init__(f"`{name}`: {self.text}")
         else:
@@ -50,6 +52,18 @@ class StudentError(Exception):
             if self.type == "NotImplementedError" and text.isidentifier():
                 text = f"`{text}` is not finished"  # a stub's message is its name
             super().__init__(f"`{name}` raised {self.type}: {text}".rstrip(": "))
+
+
+def _needs(request: m.Request) -> Iterator[str]:
+    """Yield the beginnings of the messages that say what the code lacks. The code only chooses which one applies."""
+    match request:
+        case m.Weights(weights=m.Data(value=m.Pairs(items=items), tensors=tensors)):
+            for (name, _), tensor in zip(items, tensors, strict=True):
+                yield f"there is no parameter `{name}`"
+                yield f"the parameter `{name}` should have shape {tuple(tensor.shape)}"
+        case m.Call(method=path) | m.Read(path=path):
+            yield f"there is no attribute `{path}`"
+            yield f"`{path}` has no length"
 
 
 class NotAllowed(Exception):
@@ -191,7 +205,7 @@ class Connection:
         if response.forbidden:
             raise NotAllowed(response.forbidden)
         if isinstance(response, m.Failure):
-            raise StudentError(name, response)
+            raise StudentError(name, response, request)
         return number, response, payload
 
     def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:

@@ -1,8 +1,17 @@
-"""Crop a wrong tensor and the expected tensor to small matrices for a feedback page. Entry points: `Mismatch` and `crop`."""
+"""Describe how a result differs from the expected one. Entry points: `Mismatch`, `without_results` and `crop`.
+
+`crop` cuts a wrong tensor and the expected tensor to small matrices for a feedback page.
+"""
 
 from __future__ import annotations
 
+import ast
 import math
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -13,11 +22,77 @@ LARGEST = 12  # maximum number of rows and of columns in the crop
 
 
 class Mismatch(AssertionError):
-    """Raised when a tensor has wrong values. `values` is the cropped part to show the student, or None."""
+    """Raised when a result is wrong.
 
-    def __init__(self, message: str, values: Values | None) -> None:
-        super().__init__(message)
+    `safe` is the message without anything that the student's code returned. If a tensor has wrong values, `values` is
+    the cropped part to show the student.
+    """
+
+    def __init__(self, safe: str, message: str = "", values: Values | None = None) -> None:
+        super().__init__(message or safe)
+        self.safe = safe
         self.values = values
+
+
+def without_results(error: AssertionError) -> str:
+    """Return an assertion's message without anything that the student's code returned.
+
+    Of the message of an `assert` statement, only the fixed text remains, and interpolated text that is also a string in
+    the same file, such as "training" or "evaluation". Everything else becomes "…".
+    """
+    if isinstance(error, Mismatch):
+        return error.safe
+    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+    file = _asserts_in(frame.f_code.co_filename)
+    message = file.messages.get(line)
+    return _keep_fixed(str(error), [*_fixed_parts(message)], file.strings) if message else ""
+
+
+@dataclass(frozen=True)
+class _Asserts:
+    """The messages of a file's `assert` statements by line, and all strings in the file."""
+
+    messages: dict[int, ast.expr]
+    strings: frozenset[str]
+
+
+@cache
+def _asserts_in(file: str) -> _Asserts:
+    messages: dict[int, ast.expr] = {}
+    strings: set[str] = set()
+    for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assert) and node.msg is not None:
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            messages |= dict.fromkeys(lines, node.msg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    return _Asserts(messages, frozenset(strings))
+
+
+def _fixed_parts(message: ast.expr) -> Iterator[str]:
+    """Yield the fixed parts of a message, and "" for each interpolated part."""
+    match message:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr(values=parts):
+            for part in parts:
+                yield from _fixed_parts(part)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            yield from _fixed_parts(left)
+            yield from _fixed_parts(right)
+        case _:
+            yield ""
+
+
+def _keep_fixed(message: str, parts: list[str], strings: frozenset[str]) -> str:
+    """Replace interpolated text with "…", unless it is one of the given strings."""
+    shown, rest = "", message
+    for fixed in [*filter(None, parts), ""]:
+        interpolated, found, rest = rest.partition(fixed) if fixed else (rest, "", "")
+        if interpolated:
+            shown += interpolated if interpolated in strings else "…"
+        shown += found
+    return shown
 
 
 def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from autograder.execution.differences import Mismatch
 from autograder.execution.student import Opaque, RemoteModule, RemoteObject
 
 SHOWN = 60  # maximum length of a value in a message
@@ -30,23 +31,29 @@ def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable
         raise TypeError(
             f"the expected value is {describe(expected)}; it must be a tensor, bool, number, string, list, tuple, dict or None"
         )
-    assert _kind(seen) == kind, f"{what} should be {kind}, but it is {describe(seen)}"
+    if _kind(seen) != kind:
+        raise Mismatch(
+            f"{what} should be {kind}", f"{what} should be {kind}, but it is {describe(seen)}"
+        )
     if isinstance(expected, dict):
         missing = [key for key in expected if key not in seen]
         extra = [key for key in seen if key not in expected]
-        assert not missing, f"{what} lacks the key {_show(missing[0])}"
-        assert not extra, f"{what} has the key {_show(extra[0])}, which it should not have"
+        if missing:
+            raise Mismatch(f"{what} lacks the key {_show(missing[0])}")
+        if extra:
+            message = f"{what} has the key {_show(extra[0])}, which it should not have"
+            raise Mismatch(f"{what} has a key that it should not have", message)
         for key, value in expected.items():
             compare(seen[key], value, f"{what} at {_show(key)}", close, tensors)
     elif isinstance(expected, list | tuple):
-        assert len(seen) == len(expected), (
-            f"{what} should have length {len(expected)}; yours has length {len(seen)}"
-        )
+        if len(seen) != len(expected):
+            safe = f"{what} should have length {len(expected)}"
+            raise Mismatch(safe, f"{safe}; yours has length {len(seen)}")
         for position, (one, other) in enumerate(zip(seen, expected, strict=True)):
             compare(one, other, f"{what} at position {position}", close, tensors)
     elif not (close(seen, expected) if kind == "a number" else seen == expected):
         have, want = _show_both(seen, expected)
-        raise AssertionError(f"{what}: {have} instead of {want}")
+        raise Mismatch(f"{what}: the value is wrong", f"{what}: {have} instead of {want}")
 
 
 def describe(seen: Any) -> str:

@@ -126,7 +126,7 @@ class ExerciseGrader:
         passed = {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
         if replaced:
             # Messages could reveal what the reference solutions return.
-            outcomes = [replace(o, message=o.origin, compared=False, values=None) for o in outcomes]
+            outcomes = [replace(o, message=o.safe, values=None) for o in outcomes]
         return score(exercise, tests, outcomes, self._earned(exercise, passed, replaced))
 
     def _earned(
