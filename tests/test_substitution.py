@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import pytest
 from nbformat import NotebookNode
@@ -259,6 +260,34 @@ def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points
     assert by_name(marks)["Transformer"].reference_for == ["padding_mask", "decoder_mask"]
 
 
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "raise RuntimeError(str(secret))",
+        "return torch.zeros(secret, 1, 1, dtype=torch.bool)",
+        "return torch.full((len(tokens), *own.shape), secret)",
+        "return torch.ones(len(tokens), *own.shape).bool(), secret",
+        "return str(secret)",
+        "return secret",
+        "return type(f'N{secret}', (), {})()",
+        "raise type(f'N{secret}', (ValueError,), {})()",
+    ],
+)
+def test_messages_reveal_nothing_that_a_reference_to_an_empty_exercise_returned(
+    leak: str, grade: Grade, masks: NotebookNode
+) -> None:
+    """`decoder_mask` encodes what `causal_mask` returned. The second submission shows that messages contain such results."""
+    spy = f"""def decoder_mask(tokens, pad_id):
+    own = causal_mask(tokens.shape[1])
+    secret = 329 * 3000 + int(own.sum())
+    {leak}"""
+    for unfilled, is_shown in ((NO_MASK, False), (ALL_VISIBLE, True)):
+        marks = grade(with_cells(masks, {"causal_mask": unfilled, "decoder_mask": spy}))
+        exercise = by_name(marks)["decoder_mask"]
+        assert (exercise.points, exercise.reference_for) == (0, ["causal_mask"])
+        assert ("987" in str(marks.exercises)) == is_shown, exercise
+
+
 def test_messages_reveal_nothing_that_a_reference_returned(
     grade: Grade, masks: NotebookNode
 ) -> None:
@@ -318,6 +347,170 @@ def test_errors_that_occur_only_with_references_are_shown_after_those_with_own_c
     assert shown
     assert all("line 4: `raise IndexError(" in text for text in shown)
     assert "SPIED False" not in str(marks)
+
+
+@pytest.mark.parametrize(
+    ("name", "empty", "edit", "observed"),
+    [
+        (
+            "generate",
+            "next_token_probabilities",
+            (
+                "    if prompt.shape[1] + n_tokens",
+                "    model.eval()\n    if prompt.shape[1] + n_tokens",
+            ),
+            "the call that raised a ValueError left the model in evaluation mode",
+        ),
+        (
+            "generate",
+            "next_token_probabilities",
+            ("    model.train(was_training)\n", ""),
+            "the model was in training mode before the call but in evaluation mode after it",
+        ),
+        (
+            "GPTBlock",
+            "CausalSelfAttention",
+            ("nn.Linear(d_model, d_ff)", "nn.Linear(d_model, d_ff + 1)"),
+            "the parameter `linear1.weight` should have shape (10, 6)",
+        ),
+        (
+            "ViT",
+            "PatchEmbedding",
+            ("tokens[:, 0]", "tokens[:, :1]"),
+            "the result should have shape (3, 5); yours has shape (3, 1, 5)",
+        ),
+        (
+            "DecoderLayer",
+            "LayerNorm",
+            ("self.norm3(x", "self.norm2(x"),
+            "no gradient reaches `norm3.weight`",
+        ),
+        (
+            "Transformer",
+            "FeedForward",
+            ("return self.output(x)", "return self.output(x)[..., 1:]"),
+            "; yours has a different shape",
+        ),
+    ],
+)
+def test_with_empty_exercises_the_feedback_says_what_was_observed(
+    name: str,
+    empty: str,
+    edit: tuple[str, str],
+    observed: str,
+    graders: Callable[[str], Grader],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grader = graders(next(day.name for day in COURSE.days.values() if name in day.names))
+    monkeypatch.setattr(grader.exercises.recognizer, "recognize", lambda *_: None)
+    notebook = solution_notebook(grader.day)
+    source = next(cell.source for cell in notebook.cells if cell.id == name)
+    assert edit[0] in source
+    names = {*grader.day.names[: grader.day.names.index(name) + 1]} - {empty}
+    work = with_cells(
+        with_exercises(notebook, grader.day, names), {name: source.replace(edit[0], edit[1])}
+    )
+    exercise = by_name(grader.grade(handed_in(work)))[name]
+    sentences = {test.name: test.sentence for test in grader.key.tests[name]}
+    messages = [t.message.removeprefix(sentences[t.name]) for t in exercise.tests if not t.passed]
+    assert exercise.reference_for == [empty]
+    assert all(messages), messages
+    assert observed in str(messages)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Changes to two or more solutions: the first exercise is wrong, and the others are right only with this version of it.
+
+    `empty` and `wrong` are other exercises that `right` calls.
+    """
+
+    day: str
+    right: str
+    edits: Mapping[str, tuple[str, str]]
+    empty: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+PAIRS = [
+    Pair(
+        "day1",
+        "EncoderLayer",
+        {
+            "FeedForward": (
+                "self.linear2(self.dropout(torch.relu(self.linear1(x))))",
+                "self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))",
+            ),
+            "EncoderLayer": ("self.dropout(self.feed_forward(x))", "self.feed_forward(x)"),
+        },
+        ("LayerNorm", "split_heads"),
+        ("merge_heads", "softmax"),
+    ),
+    Pair(
+        "day1",
+        "DecoderLayer",
+        {
+            "MultiHeadAttention": ("merge_heads(heads)), weights", "merge_heads(heads))"),
+            "DecoderLayer": ("attended, _ =", "attended ="),
+        },
+        ("FeedForward", "masked_attention"),
+        ("LayerNorm", "softmax"),
+    ),
+    Pair(
+        "day1",
+        "Transformer",
+        {
+            "padding_mask": (".unsqueeze(1)", ""),
+            "decoder_mask": ("(tokens, pad_id)", "(tokens, pad_id)[:, None]"),
+            "Transformer": ("(source, self.pad_id)", "(source, self.pad_id)[:, None]"),
+        },
+        ("EncoderLayer", "causal_mask"),
+        ("PositionalEncoding", "DecoderLayer"),
+    ),
+    Pair(
+        "day2",
+        "GPT",
+        {
+            "GPTBlock": ("return x + self.dropout(self.linear2(hidden))", "return [x + self.dropout(self.linear2(hidden))]"),
+            "GPT": ("if caches is not None else None)", "if caches is not None else None)[0]"),
+        },
+        ("CausalSelfAttention",),
+        (),
+    ),
+    Pair(
+        "day2",
+        "ViT",
+        {
+            "PatchEmbedding": (" + self.position", ".add(self.position).flip(1)"),
+            "ViT": ("tokens[:, 0]", "tokens[:, -1]"),
+        },
+        ("patchify",),
+        (),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.right)
+def test_an_exercise_that_is_right_with_a_wrong_one_keeps_its_points_whatever_else_is_empty_or_wrong(
+    pair: Pair, graders: Callable[[str], Grader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grader = graders(pair.day)
+    monkeypatch.setattr(grader.exercises.recognizer, "recognize", lambda *_: None)
+    day, notebook = grader.day, solution_notebook(grader.day)
+    known = catalogue.known_mistakes(day)
+    cells = {cell.id: cell.source for cell in notebook.cells}
+    edits = {name: cells[name].replace(*edit) for name, edit in pair.edits.items()}
+    assert all(edits[name] != cells[name] for name in edits)
+    until = day.names[: day.names.index(pair.right) + 1]
+    draw = random.Random(pair.right)
+    for empty in ((), pair.empty[:1], pair.empty):
+        wrong = {name: draw.choice(known[name]).source for name in pair.wrong if empty}
+        present = with_exercises(notebook, day, {*until} - {*empty})
+        marks = by_name(grader.grade(handed_in(with_cells(present, {**wrong, **edits}))))
+        assert marks[next(iter(edits))].status in ("partial", "failed")
+        for name in [*edits][1:]:
+            exercise = marks[name]
+            assert exercise.points == exercise.max_points, (empty, wrong, exercise)
 
 
 @pytest.mark.parametrize("day", list(COURSE.days))

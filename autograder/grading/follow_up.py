@@ -88,7 +88,9 @@ class FollowUp:
         if self._settings.observe:
             # Run without a budget, because this only repeats the run that counts, which may have used up the budget.
             observed = replace(settings, budget=None, observe=self._settings.observe)
-            self._grader.grade_slice(exercise, wider.code, observed, wider.replaced)
+            replaced = wider.marks.reference_for
+            code = self._slicer.slice_again(exercise.name, replaced, wide=True)
+            self._grader.grade_slice(exercise, code, observed, replaced)
         return wider
 
     def _grade_wide(
@@ -126,8 +128,10 @@ class FollowUp:
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
-        def grade_with(replaced: tuple[str, ...]) -> GradedExercise:
-            code = self._slicer.slice_again(exercise.name, replaced, original.wide)
+        def slice_with(replaced: Sequence[str]) -> Slice:
+            return self._slicer.slice_again(exercise.name, replaced, original.wide)
+
+        def grade(code: Slice, replaced: Sequence[str]) -> GradedExercise:
             messages: list[str] = []
             result = self._grader.grade_slice(exercise, code, _record(settings, messages), replaced)
             return replace(
@@ -140,12 +144,13 @@ class FollowUp:
             name
             for name in earlier
             if name not in lost
-            and not others[name].replaced
-            and not set(others[name].code.reached).isdisjoint(lost)
+            and not {*lost}.isdisjoint({*others[name].code.reached} - {*others[name].replaced})
         ]
-        sentences = {test.name: test.sentence for test in self._grader.key.tests[exercise.name]}
         unfilled = [name for name in lost if others[name].marks.status == "not_attempted"]
-        return substitute_references(original, lost, dependent, grade_with, sentences, unfilled)
+        sentences = {test.name: test.sentence for test in self._grader.key.tests[exercise.name]}
+        return substitute_references(
+            original, lost, dependent, unfilled, sentences, slice_with, grade
+        )
 
 
 def _record(settings: RunSettings, messages: list[str]) -> RunSettings:

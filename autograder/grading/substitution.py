@@ -6,8 +6,9 @@ Entry point: `substitute_references`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, combinations
 
 import msgspec
 
@@ -33,128 +34,173 @@ class GradedExercise:
     messages: tuple[str, ...] = ()
 
 
-STUB_ERROR = re.compile(r"\b(?:raised|got:) (?:NotImplementedError: `|NameError: name ')(\w+)")
-GradeWith = Callable[[tuple[str, ...]], GradedExercise]
+STUB_ERROR = re.compile(r"\b(?:raised|got:) (?:NotImplementedError: `?|NameError: name ')(\w+)")
+MAX_RUNS = 16  # maximum number of runs of an exercise, including the first one
+MAX_WIDE_RUNS = 4  # the same for code that contains all statements that may affect the exercise
+MAX_CHOICES = 100  # maximum number of choices; many of them may select the same code
+SliceWith = Callable[[tuple[str, ...]], Slice]
+Grade = Callable[[Slice, tuple[str, ...]], GradedExercise]
 
 
 def substitute_references(
     original: GradedExercise,
     lost: Sequence[str],
     dependent: Sequence[str],
-    grade_with: GradeWith,
-    sentences: Mapping[str, str],
     unfilled: Collection[str],
+    sentences: Mapping[str, str],
+    slice_with: SliceWith,
+    grade: Grade,
 ) -> GradedExercise:
-    """Grade an exercise again with reference solutions to the exercises that lost points, and return the better result.
+    """Grade an exercise again with reference solutions to exercises that it calls, and return the best result.
 
-    First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
-    breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
-    replaced one by one. If points are still missing, the dependent exercises are replaced as well. If replacing exercises
-    changes no test's result, their mistakes do not affect this exercise, and the original result is returned.
+    Exercises that the student did not attempt are always replaced. Of the others, the search replaces all, none, one, all
+    but one and so on, because an exercise may depend on what the student's own version of another one does. It stops at
+    full points. Of results with equal points, the one with the fewest replacements counts. If replacements change no
+    test's result, the original marks are returned.
 
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in course order.
         dependent: Earlier exercises that are correct only with the student's own versions of exercises in `lost`.
-        grade_with: A function that grades the exercise, using reference solutions to the given exercises.
-        sentences: Maps each test's name to the sentence that students see if the test fails.
         unfilled: The exercises in `lost` that the student did not attempt.
+        sentences: Maps each test's name to the sentence that students see if the test fails.
+        slice_with: A function that returns the exercise's code with reference solutions to the given exercises.
+        grade: A function that grades this code.
     """
-    trials: dict[tuple[str, ...], GradedExercise] = {}
+    reached = original.code.reached
+    empty, wrong, further = (
+        [name for name in names if name in reached]
+        for names in (unfilled, [name for name in lost if name not in unfilled], dependent)
+    )
+    if not empty and not wrong:
+        return original
+    order = [*lost, *dependent]
+    trials: dict[tuple[str, ...], GradedExercise] = {} if empty else {(): original}
 
-    def trial(names: Collection[str]) -> GradedExercise:
-        replaced = tuple(name for name in (*lost, *dependent) if name in names)
-        if replaced not in trials:
-            trials[replaced] = grade_with(replaced)
+    def trial(names: Collection[str]) -> GradedExercise | None:
+        """Return the result with references to the given exercises, or None if it is already known."""
+        code = slice_with(tuple(name for name in order if name in names))
+        # The code may no longer read an exercise that only a replaced one calls.
+        replaced = tuple(name for name in order if name in names and name in code.reached)
+        if replaced in trials:
+            return None
+        trials[replaced] = grade(code, replaced)
         return trials[replaced]
 
-    called = [name for name in lost if name in original.code.reached]
-    if not called:
-        return original
-    best = together = trial(called)
-    if not _is_pure_gain(original.marks, together.marks):
-        timed_out = "timed_out" in (original.marks.status, together.marks.status)
-        best = original if timed_out else _one_by_one(original, called, trial)
-    if best.marks.points < best.marks.max_points and best.marks.status != "timed_out":
-        further = [name for name in dependent if name in original.code.reached]
-        result = trial({*(best.replaced or called), *further}) if further else best
-        if result.marks.points > best.marks.points:
-            best = result
-    if not best.replaced:
-        return original
-    if _same_results(original, best, sentences):
-        # The references change nothing that students see, but a known mistake may be recognised only with them.
-        return replace(best, marks=original.marks)
-    return replace(best, marks=_with_original_messages(original, best, sentences, unfilled))
+    first = trial(empty) or original
+    _search(first, empty, wrong, further, trial)
+    points = max(result.marks.points for result in trials.values())
+    equal = [result for result in trials.values() if result.marks.points == points]
+    best = min(equal, key=lambda result: len(result.replaced))
+    if best is first and len(equal) > 1:
+        best = equal[1]  # the student learns that the exercise fails even with references
+    for simpler in (first, original):
+        same = _results(simpler, sentences) == _results(best, sentences)
+        if simpler.marks.points > points or same:
+            best = simpler
+    # A known mistake may be recognised only with more references than those that change the result.
+    alike = [result for result in trials.values() if _passed(result) == _passed(best)]
+    widest = max([best, *alike], key=lambda result: len(result.replaced))
+    if best is original:
+        return replace(widest, marks=original.marks)
+    return replace(widest, marks=_with_own_messages(original, first, best, sentences, unfilled))
 
 
-def _one_by_one(
-    original: GradedExercise,
-    names: Sequence[str],
-    trial: Callable[[Collection[str]], GradedExercise],
-) -> GradedExercise:
-    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop at full points or after a timeout."""
-    best = original
-    for name in names:
-        if best.marks.points >= best.marks.max_points:
-            break
-        if name not in best.code.reached:
-            continue
-        result = trial({*best.replaced, name})
-        if result.marks.points >= best.marks.points:
-            best = result
-        if result.marks.status == "timed_out":
-            break
-    return best
+def _search(
+    first: GradedExercise,
+    empty: Sequence[str],
+    wrong: Sequence[str],
+    further: Sequence[str],
+    trial: Callable[[Collection[str]], GradedExercise | None],
+) -> None:
+    """Try replacing different exercises in addition to those in `empty`, until a result has full points.
 
-
-def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
-    """Return whether the points increased and every test that passed before still passes."""
-    pairs = zip(before.tests, after.tests, strict=True)
-    return after.points > before.points and all(new.passed or not old.passed for old, new in pairs)
-
-
-def _same_results(
-    original: GradedExercise, best: GradedExercise, sentences: Mapping[str, str]
-) -> bool:
-    """Return whether every test has the same result and message in both runs.
-
-    Messages are compared because they include examples of wrong values. Locations in messages are ignored, because an
-    exception inside a reference solution is attributed to the line that called it.
+    The first choices are all exercises in `wrong`, without and with those in `further`, all but one, and each one. They find
+    an exercise that needs the student's own version of one other, or a reference to one other. Each later choice differs
+    from the best of these by a set that `_changes` yields.
     """
-    before = [_without_place(test.message) for test in original.marks.tests]
-    after = [
+    best, runs = first, 1 + bool(empty)
+    limit = MAX_WIDE_RUNS if first.wide else MAX_RUNS
+    choices = {frozenset(first.replaced), frozenset({*empty, *further})}
+    all_but_one = combinations(wrong, max(1, len(wrong) - 1))
+    usual = chain([tuple(wrong), (*wrong, *further)], all_but_one, combinations(wrong, 1))
+    for changes in (usual, _changes(wrong, further)):
+        base = best
+        for changed in changes:
+            if _is_full(best) or runs == limit or len(choices) == MAX_CHOICES:
+                return
+            names = frozenset({*empty, *({*base.replaced} ^ {*changed})})
+            if names in choices:
+                continue
+            choices.add(names)
+            result = trial(names)
+            if result is None:
+                continue
+            runs += 1
+            if result.marks.status == "timed_out":
+                return
+            if result.marks.points > best.marks.points:
+                best = result
+
+
+def _changes(wrong: Sequence[str], further: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield subsets of `wrong`: each one, all but one, each two and so on, all; first without and then with `further`."""
+    count = len(wrong)
+    for more in ((), further):
+        for size in range(1, count // 2 + 1):
+            for names in (*combinations(wrong, size), *combinations(wrong, count - size)):
+                yield (*names, *more)
+        yield (*wrong, *more)
+
+
+def _is_full(graded: GradedExercise) -> bool:
+    return graded.marks.points >= graded.marks.max_points
+
+
+def _passed(graded: GradedExercise) -> list[bool]:
+    return [test.passed for test in graded.marks.tests]
+
+
+def _results(graded: GradedExercise, sentences: Mapping[str, str]) -> list[str]:
+    """Return each test's message, which contains examples of wrong values, or "" if the test passed.
+
+    Locations are removed, because an exception inside a reference solution is attributed to the line that called it.
+    """
+    tests = graded.marks.tests
+    if not graded.replaced:
+        return [_without_place(test.message) for test in tests]
+    return [
         "" if test.passed else _without_place(sanitize(f"{sentences[test.name]} {text}".strip()))
-        for test, text in zip(best.marks.tests, best.messages, strict=False)
+        for test, text in zip(tests, graded.messages, strict=False)
     ]
-    return before == after
 
 
 def _without_place(message: str) -> str:
     return message.rpartition(" (cell ")[0] or message
 
 
-def _with_original_messages(
+def _with_own_messages(
     original: GradedExercise,
+    first: GradedExercise,
     best: GradedExercise,
     sentences: Mapping[str, str],
     unfilled: Collection[str],
 ) -> ExerciseMarks:
-    """Return the better run's marks with the original run's messages, which show what the student's own code does.
+    """Return the best run's marks with messages that show what the student's own code does.
 
-    If the better run raised an exception at a different place, its type and place are added to the message. A message
-    about an error caused by an exercise in `unfilled` is replaced by the better run's message or the test's sentence.
+    They come from the original run or, if an exercise in `unfilled` caused the failure, from the first run with references
+    to these exercises only. If the best run failed in a different way, this is added.
     """
     wrong = " and ".join(f"`{name}`" for name in best.replaced if name not in unfilled)
     tests = []
-    for old, new in zip(original.marks.tests, best.marks.tests, strict=True):
-        shown = old
-        if _is_from_stub(old.message, unfilled):
-            shown = TestMarks(new.name, 0.0, 0.0, False, "") if wrong else new
-        place = new.message_without_values.partition(" (")[2]
-        if wrong and place and place not in shown.message:
-            also = f"with the course's own {wrong} instead, {new.message_without_values}"
-            shown = _with_addition(shown, also, sentences[new.name])
+    for old, own, new in zip(
+        original.marks.tests, first.marks.tests, best.marks.tests, strict=True
+    ):
+        shown = own if _is_from_stub(old.message, unfilled) else old
+        if wrong:
+            shown = _with_addition(
+                shown, new, f"with the course's own {wrong} instead, ", sentences
+            )
         tests.append(
             msgspec.structs.replace(
                 new,
@@ -172,13 +218,22 @@ def _with_original_messages(
     )
 
 
-def _with_addition(test: TestMarks, text: str, sentence: str) -> TestMarks:
-    """Return the marks for a test, with `text` appended to each message that is neither empty nor just the test's sentence."""
-    message, without_values = (
-        own if own in ("", sentence) else f"{own}; {text}"
-        for own in (test.message, test.message_without_values)
-    )
-    return msgspec.structs.replace(test, message=message, message_without_values=without_values)
+def _with_addition(
+    shown: TestMarks, new: TestMarks, when: str, sentences: Mapping[str, str]
+) -> TestMarks:
+    """Return the marks for a test with the messages of `new` added, unless they say nothing or the same."""
+    sentence = sentences[new.name]
+    texts = {
+        "message": new.message.removeprefix(sentence).strip(),
+        "message_without_values": new.message_without_values,
+    }
+    added = {}
+    for field, text in texts.items():
+        own = getattr(shown, field)
+        place = text.partition(" (cell ")[2] or text
+        if text and place not in own and own not in ("", sentence):
+            added[field] = f"{own}; {when}{text}"
+    return msgspec.structs.replace(shown, **added)
 
 
 def _is_from_stub(message: str, unfilled: Collection[str]) -> bool:
