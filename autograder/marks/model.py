@@ -15,6 +15,7 @@ from autograder.submissions.people import HandedIn, labels
 from autograder.submissions.submission import Submission
 
 FORMAT = 1
+MISTAKE_SEPARATOR = "; "
 ASK = "Ask the student for this day's notebook, saved in Jupyter."
 
 Status = Literal[
@@ -95,7 +96,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     max_points: float
     status: Status
     message: str
-    mistake: str | None
+    mistake: str | None  # if there are two, their names are separated by `MISTAKE_SEPARATOR`
     reference_for: list[str]
     seconds: float
     tests: list[TestMarks]
@@ -108,6 +109,11 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     def credit(self) -> float:
         """Return the exercise's points, or 0 if the exercise is optional."""
         return 0.0 if self.optional else self.points
+
+    @property
+    def mistakes(self) -> list[str]:
+        """Return the names of the known mistakes in the code."""
+        return self.mistake.split(MISTAKE_SEPARATOR) if self.mistake else []
 
     @property
     def worth(self) -> str:

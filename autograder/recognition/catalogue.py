@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
+from autograder.marks.model import MISTAKE_SEPARATOR
 
 CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake in an exercise: its name, the sentence shown to the student, and the incorrect code."""
+    """A known mistake in an exercise: its name, the sentence shown to the student, the incorrect code, and the solution."""
 
     exercise: str
     name: str
     sentence: str
     source: str
+    reference: str = field(repr=False)  # the build hashes the representation
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
@@ -45,6 +50,35 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
     return {name: _read(day.mistakes / f"{name}.md", references[name]) for name in day.names}
 
 
+def combine(first: Mistake, second: Mistake) -> str | None:
+    """Return the solution with the changes of two mistakes, or None if they change the same lines or break the syntax."""
+    changes = sorted([*_changes(first), *_changes(second)])
+    for (start, end, _), (next_start, _, _) in itertools.pairwise(changes):
+        if next_start < end or next_start == start:
+            return None
+    lines = first.reference.rstrip().split("\n")
+    for start, end, new in reversed(changes):
+        lines[start:end] = new
+    source = "\n".join(lines) + "\n"
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return None
+    return source
+
+
+def _changes(mistake: Mistake) -> list[tuple[int, int, list[str]]]:
+    """Return the start and end of each range of lines that a mistake changes in the solution, and the new lines."""
+    old, new = (text.rstrip().split("\n") for text in (mistake.reference, mistake.source))
+    return [
+        (start, end, new[new_start:new_end])
+        for tag, start, end, new_start, new_end in SequenceMatcher(
+            None, old, new, autojunk=False
+        ).get_opcodes()
+        if tag != "equal"
+    ]
+
+
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
     """Read the mistakes file of one exercise (a title and one section per mistake). Return [] if there is no file."""
     if not file.exists():
@@ -57,6 +91,8 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
         name = section.split("\n")[0].strip()
         if name in found:
             raise CourseError(f"{file}: two mistakes are named {name!r}")
+        if MISTAKE_SEPARATOR in name:
+            raise CourseError(f"{file}: {name!r}: a name cannot contain {MISTAKE_SEPARATOR!r}")
         try:
             found[name] = _mistake(file.stem, section, reference)
         except ValueError as error:
@@ -84,7 +120,7 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
     language, source = code.groups()
     if language == "diff":
         source = _changed(reference, source)
-    return Mistake(exercise, name.strip(), paragraphs[0], source)
+    return Mistake(exercise, name.strip(), paragraphs[0], source, "\n".join(reference))
 
 
 def _changed(reference: Sequence[str], diff: str) -> str:

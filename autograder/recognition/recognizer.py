@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,22 @@ from autograder.execution.collect import Test
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
+from autograder.marks.model import MISTAKE_SEPARATOR
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import raw_bytes
 from autograder.protocol.limits import Budget
-from autograder.recognition.catalogue import Mistake, known_mistakes
+from autograder.recognition.catalogue import Mistake, combine, known_mistakes
 from autograder.recognition.observations import Observations, size_of
 from autograder.recognition.recording import MAX_SIZE, RecordedCall, Recorder, replay
-from autograder.recognition.signatures import Signature, find_match, is_specific, make_signature
+from autograder.recognition.signatures import (
+    Signature,
+    contains,
+    contributes,
+    exact_matches,
+    find_match,
+    is_specific,
+    make_signature,
+)
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
@@ -49,6 +59,7 @@ class Recognizer:
         self.mistakes = known_mistakes(key.day)
         self._recordings: dict[str, dict[str, list[RecordedCall]]] = {}
         self._signatures: dict[str, dict[str, Signature]] = {}
+        self._references_again: dict[str, Observations] = {}
 
     def recognize(
         self,
@@ -59,18 +70,21 @@ class Recognizer:
     ) -> str | None:
         """Return the name of the known mistake in the code, or None if there is no unique match.
 
+        If two mistakes together explain the results, return both names, separated by `MISTAKE_SEPARATOR`.
+
         `failed_tests` lists the tests that the code failed during grading. This method runs the code again with the
         inputs for which the mistakes' signatures were recorded, and charges the time to `budget`.
 
         Raises:
             CourseError: The exercise's solution fails a test.
         """
+        known = self.signatures(exercise)
         similar = {
             name: signature
-            for name, signature in self.signatures(exercise).items()
+            for name, signature in known.items()
             if len(set(signature.failed_tests) ^ set(failed_tests)) <= MAX_DIFFERENT_TESTS
         }
-        if not similar:
+        if not similar and not _pairs(known, failed_tests):
             return None
         needed = set(failed_tests).union(*(s.failed_tests for s in similar.values()))
         # If no mistake fails exactly these tests, or if some mistake fails these tests and more, the submission's inputs may
@@ -87,9 +101,15 @@ class Recognizer:
                     for name, signature in similar.items()
                     if set(signature.failed_tests) <= set(failed)
                 }
-                seen = code.observe(failed, seed=1) if candidates else {}
-                is_random = any(signature.random for signature in candidates.values())
+                pairs = _pairs(known, failed)
+                possible = {*candidates, *itertools.chain.from_iterable(pairs)}
+                seen = code.observe(failed, seed=1) if possible else {}
+                is_random = any(known[name].random for name in possible)
                 again = code.observe(failed, seed=2) if is_random else None
+            if not exact_matches(candidates, failed, seen, again):
+                both = self._combined(exercise, pairs, failed, seen, again)
+                if both:
+                    return MISTAKE_SEPARATOR.join(both)
             return find_match(candidates, failed, seen, again)
 
         try:
@@ -121,6 +141,66 @@ class Recognizer:
         """Return the code of a known mistake, plus the solutions that it depends on."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
+    def _combined(
+        self,
+        exercise: Exercise,
+        pairs: Sequence[tuple[str, str]],
+        failed: list[str],
+        seen: Observations,
+        again: Observations | None,
+    ) -> list[str]:
+        """Return the mistakes that all matching pairs have in common.
+
+        A pair matches if the solution with the changes of both mistakes has the observed results. Only pairs in which one
+        mistake alone explains an incorrect value are tried.
+        """
+        known = self.signatures(exercise)
+        mistakes = {mistake.name: mistake for mistake in self.mistakes[exercise.name]}
+        contributing = {name for name, signature in known.items() if contributes(signature, seen)}
+        budget = Budget(exercise.limits.allowance, "exercise")
+        tried: dict[tuple[str, str], Signature] = {}
+        for pair in pairs:
+            source = (
+                None
+                if contributing.isdisjoint(pair)
+                else combine(*(mistakes[name] for name in pair))
+            )
+            if source is None:
+                continue
+            with suppress(*FAILURES):
+                signature = self._try_pair(exercise, source, failed, seen, budget)
+                if signature:
+                    tried[pair] = signature
+            if budget.excess:
+                return []  # an untried pair might match as well
+        matching = exact_matches(tried, failed, seen, again)
+        return [name for name in known if matching and all(name in pair for pair in matching)]
+
+    def _try_pair(
+        self,
+        exercise: Exercise,
+        source: str,
+        failed: list[str],
+        seen: Observations,
+        budget: Budget,
+    ) -> Signature | None:
+        """Return the signature of the solution with two mistakes, or None as soon as a result differs from what was seen."""
+        references = self._reference(exercise), self._reference_again(exercise)
+        first: Observations = {}
+        second: Observations = {}
+        combined = self._key.replace_solution(exercise.name, source)
+        with self._loaded(exercise, combined, budget) as code:
+            for test in failed:
+                own, other = code.observe([test], seed=1), code.observe([test], seed=2)
+                expected = make_signature([test], own, other, *references).deterministic
+                if not contains(seen, expected):
+                    return None
+                first |= own
+                second |= other
+            if code.failed_tests() != failed:
+                return None
+        return make_signature(failed, first, second, *references)
+
     def _learn_and_cache(self, exercise: Exercise, file: str) -> dict[str, Any]:
         data = _serialize(self._learn(exercise))
         write_cache(self._key.day.root, file, data)
@@ -131,33 +211,27 @@ class Recognizer:
         # The result is cached, so a busy machine must not cause mistakes to be left out.
         limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300, idle_seconds=300)
         exercise = replace(exercise, limits=limits)
-        recordings = self._record(exercise)
-        reference = _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
-
-        def repeat() -> Observations:
-            source = self._key.solution_source(exercise.name)
-            with self._loaded(exercise, source) as code:
-                return code.observe(list(recordings), seed=2)
-
-        reference_again = retry_if_server_lost(repeat)
+        test_count = len(self._record(exercise))
         signatures: dict[str, Signature] = {}
         for mistake in self.mistakes[exercise.name]:
-            source = self.source(mistake)
-
-            def learn(source: Source = source) -> Signature:
-                with self._loaded(exercise, source) as code:
-                    failed = code.failed_tests()
-                    first = code.observe(failed, seed=1)
-                    second = code.observe(failed, seed=2)
-                return make_signature(failed, first, second, reference, reference_again)
-
-            try:
-                signature = retry_if_server_lost(learn)
-            except FAILURES:
-                continue
-            if is_specific(signature, len(recordings)):
-                signatures[mistake.name] = signature
+            with suppress(*FAILURES):
+                signature = self.signature(exercise, self.source(mistake))
+                if is_specific(signature, test_count):
+                    signatures[mistake.name] = signature
         return signatures
+
+    def signature(self, exercise: Exercise, source: Source) -> Signature:
+        """Run incorrect code and return its signature. May raise any of the exceptions in `FAILURES`."""
+
+        def learn() -> Signature:
+            with self._loaded(exercise, source) as code:
+                failed = code.failed_tests()
+                first = code.observe(failed, seed=1)
+                second = code.observe(failed, seed=2)
+            references = self._reference(exercise), self._reference_again(exercise)
+            return make_signature(failed, first, second, *references)
+
+        return retry_if_server_lost(learn)
 
     @contextmanager
     def _loaded(
@@ -175,6 +249,22 @@ class Recognizer:
             process.stop()
             if references is not None:
                 references.stop()
+
+    def _reference(self, exercise: Exercise) -> Observations:
+        """Return the solution's observations in all tests."""
+        recordings = self._record(exercise)
+        return _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
+
+    def _reference_again(self, exercise: Exercise) -> Observations:
+        """Return the solution's observations in a second run, with different random numbers."""
+
+        def repeat() -> Observations:
+            with self._loaded(exercise, self._key.solution_source(exercise.name)) as code:
+                return code.observe(list(self._record(exercise)), seed=2)
+
+        if exercise.name not in self._references_again:
+            self._references_again[exercise.name] = retry_if_server_lost(repeat)
+        return self._references_again[exercise.name]
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
         """Run an exercise's tests on the reference solution, and return each test's calls.
@@ -254,6 +344,19 @@ class _LoadedCode:
             seen[test] = replay(self._recordings[test], self._process, self._references, max_size)
             max_size -= sum(map(size_of, seen[test]))
         return _join(seen)
+
+
+def _pairs(
+    signatures: Mapping[str, Signature], failed_tests: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Return the pairs of mistakes whose failed tests together are exactly the given ones."""
+    failed = set(failed_tests)
+    tests = {name: set(signature.failed_tests) for name, signature in signatures.items()}
+    return [
+        pair
+        for pair in itertools.combinations(tests, 2)
+        if tests[pair[0]] | tests[pair[1]] == failed
+    ]
 
 
 def _read(root: Path, file: str) -> dict[str, Any] | None:

@@ -1,10 +1,14 @@
-"""Determine from observations whether code contains a known mistake. Entry points: `make_signature` and `find_match`."""
+"""Determine from observations whether code contains a known mistake.
+
+Entry points: `make_signature`, `find_match` and `exact_matches`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -24,6 +28,7 @@ from autograder.recognition.observations import (
     same,
 )
 
+T = TypeVar("T")
 MIN_RANDOM = 16  # Results with fewer entries may be equal in two runs by chance.
 
 
@@ -124,26 +129,50 @@ def find_match(
     contains observations of the same code with different random numbers. If it is given, results that are random for a
     mistake must differ between `seen` and `again`.
     """
-    if again is not None:
-        signatures = {
-            name: signature
-            for name, signature in signatures.items()
-            if not any(key in seen and _same(seen[key], again, key) for key in signature.random)
-        }
-    names = [
-        name
-        for name, signature in signatures.items()
-        if signature.failed_tests == failed_tests and _matches(signature, seen)
-    ]
+    names = exact_matches(signatures, failed_tests, seen, again)
     if len(names) > 1:
-        names = [name for name in names if _contains(seen, signatures[name].tie_breakers)]
+        names = [name for name in names if contains(seen, signatures[name].tie_breakers)]
     elif not names:
         names = [
             name
             for name, signature in signatures.items()
-            if _matches_with_another_fault(signature, failed_tests, seen)
+            if not _lacks_randomness(signature, seen, again)
+            and _matches_with_another_fault(signature, failed_tests, seen)
         ]
     return names[0] if len(names) == 1 else None
+
+
+def exact_matches(
+    signatures: Mapping[T, Signature],
+    failed_tests: Sequence[str],
+    seen: Observations,
+    again: Observations | None = None,
+) -> list[T]:
+    """Return the keys of the signatures that match all failed tests and observations. See `find_match`."""
+    return [
+        name
+        for name, signature in signatures.items()
+        if signature.failed_tests == failed_tests
+        and _matches(signature, seen)
+        and not _lacks_randomness(signature, seen, again)
+    ]
+
+
+def contributes(signature: Signature, seen: Observations) -> bool:
+    """Return whether some incorrect value is the mistake's, so that it may be one of several mistakes in the code."""
+    return any(_same(signature.distinctive[key], seen, key) for key in signature.conclusive)
+
+
+def contains(seen: Observations, expected: Observations) -> bool:
+    """Return whether all expected observations were made, within the tolerance."""
+    return all(_same(value, seen, key) for key, value in expected.items())
+
+
+def _lacks_randomness(signature: Signature, seen: Observations, again: Observations | None) -> bool:
+    """Return whether a result that is random for the mistake is the same in both runs of the code."""
+    return again is not None and any(
+        key in seen and _same(seen[key], again, key) for key in signature.random
+    )
 
 
 def _matches(signature: Signature, seen: Observations) -> bool:
@@ -154,7 +183,7 @@ def _matches(signature: Signature, seen: Observations) -> bool:
     distinctive = signature.distinctive
     found = any(_same(value, seen, key) for key, value in distinctive.items())
     found = found or any(key in seen for key in signature.newly_random)
-    return _contains(seen, signature.deterministic) and (found or not distinctive)
+    return contains(seen, signature.deterministic) and (found or not distinctive)
 
 
 def _matches_with_another_fault(
@@ -233,10 +262,6 @@ def _is_conclusive(key: str, value: Observation, reference: Observations) -> boo
         return True
     finite = value.isfinite() & other.isfinite()
     return not same(value[finite], other[finite])
-
-
-def _contains(seen: Observations, expected: Observations) -> bool:
-    return all(_same(value, seen, key) for key, value in expected.items())
 
 
 def _same(value: Observation, seen: Observations, key: str, factor: float = 1.0) -> bool:
