@@ -10,7 +10,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
-from autograder.recognition.catalogue import Mistake, known_mistakes
+from autograder.recognition.catalogue import Mistake, combine, known_mistakes
 from tests import small_course
 from tests.conftest import ROOT
 
@@ -151,6 +151,7 @@ INVALID_SECTIONS = {
     "no code": ("## a name\nA sentence.\n", "'a name': the section should end with one code block"),
     "two blocks": (f"## a name\nA sentence.\n\n{BLOCK}\nMore.\n\n{BLOCK}", "'a name': the section should end with one code"),
     "another language": (f"## a name\nA sentence.\n\n{BLOCK.replace('diff', 'text')}", "the section should end with one code"),
+    "a name like two": (f"## one; two\nOne.\n\n{BLOCK}", "'one; two': a name cannot contain '; '"),
     "a name twice": (f"## a name\nOne.\n\n{BLOCK}\n## a name\nTwo.\n\n{BLOCK}", "two mistakes are named 'a name'"),
 }  # fmt: skip
 
@@ -158,6 +159,58 @@ INVALID_SECTIONS = {
 @pytest.mark.parametrize(("section", "message"), INVALID_SECTIONS.values(), ids=INVALID_SECTIONS)
 def test_an_invalid_section_is_explained(section: str, message: str, day: Day) -> None:
     assert message in error(day, section)
+
+
+FIRST_LINE = "-    b, n, d = x.shape\n+    b, d, n = x.shape"
+LAST_LINE = "-    return x.view(b, n, n_heads, d // n_heads).transpose(1, 2)\n+    return x"
+COMBINED = {
+    "different lines": (FIRST_LINE, LAST_LINE, ["    b, d, n = x.shape", "    return x"]),
+    "the same line": (FIRST_LINE, "-    b, n, d = x.shape\n+    n, b, d = x.shape", None),
+    "shared context": (
+        " def split_heads(x, n_heads):\n+    x = x + 1",
+        f" def split_heads(x, n_heads):\n     b, n, d = x.shape\n{LAST_LINE}",
+        ["    x = x + 1", "    b, n, d = x.shape", "    return x"],
+    ),
+    "insertions in one place": (
+        " def split_heads(x, n_heads):\n+    x = x + 1",
+        "+    x = x + 2\n     b, n, d = x.shape",
+        None,
+    ),
+    "a line removed that the other needs": (
+        "-    b, n, d = x.shape\n+    if True:\n+        b, n, d = x.shape",
+        f"-    b, n, d = x.shape\n{LAST_LINE}",
+        None,
+    ),
+    "two places each": (
+        f"{FIRST_LINE}\n@@\n-def split_heads(x, n_heads):\n+def split_heads(x, h):",
+        LAST_LINE,
+        ["    b, d, n = x.shape", "    return x"],
+    ),
+    "invalid together": (
+        " def split_heads(x, n_heads):\n+    if x is not None:\n-    b, n, d = x.shape\n+        b, n, d = x.shape",
+        "-    return x.view(b, n, n_heads, d // n_heads).transpose(1, 2)\n+      return x",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), COMBINED.values(), ids=COMBINED)
+def test_mistakes_combine_only_in_different_lines(
+    first: str, second: str, expected: list[str] | None, day: Day
+) -> None:
+    names = {"one": first, "two": second}
+    sections = [f"## {name}\nWhy.\n\n```diff\n{diff}\n```\n" for name, diff in names.items()]
+    one, two = read(day, *sections)
+    for combined in (combine(one, two), combine(two, one)):
+        lines = combined and combined.rstrip().split("\n")[1:]
+        assert lines == expected
+
+
+def test_a_whole_definition_combines_with_a_change(day: Day) -> None:
+    whole = NO_TRANSPOSE.replace("d // n_heads", "d")
+    change = f"## two\nTwo.\n\n```diff\n{FIRST_LINE}\n```\n"
+    one, two = read(day, f"## one\nOne.\n\n```python\n{whole}```\n", change)
+    assert combine(one, two) == whole.replace("b, n, d =", "b, d, n =")
 
 
 def test_the_title_is_the_exercise(day: Day) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -155,6 +156,17 @@ def test_the_mistake_comes_first(texts: Sentences) -> None:
     section = text[text.index("Exercises to fix") :]
     first = sentence.split("`")[0].strip()
     assert 0 < section.index(first) < section.index("Seen was this.")
+
+
+def test_two_mistakes_are_both_explained(texts: Sentences) -> None:
+    one, two = itertools.islice(texts.mistakes["softmax"].items(), 2)
+    marked = exercise(texts, "softmax", {1: "seen was this"}, mistake=f"{one[0]}; {two[0]}")
+    feedback = to_feedback(marked, texts)
+    assert list(feedback.mistakes) == [one[1], two[1]]
+    for text in (as_text(feedback), as_html(feedback)):
+        places = [text.index(sentence.split("`")[0].strip()[:20]) for sentence in feedback.mistakes]
+        assert places == sorted(places)
+        assert places[1] < text.index("Seen was this.")
 
 
 def test_one_reason_for_all_failures_appears_once(texts: Sentences) -> None:

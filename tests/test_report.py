@@ -295,6 +295,17 @@ def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Sentences) -
     assert rest[0] not in hardest
 
 
+def test_each_of_two_mistakes_is_counted(texts: Sentences) -> None:
+    both, single = (
+        exercise(texts, "softmax", {0: "0"}, mistake=name) for name in ("one; two", "two")
+    )
+    class_ = [submission(texts, both, path="1"), submission(texts, single, path="2")]
+    analysis = analyse(marks(*class_), texts, "course")
+    assert {m.name: len(m.submissions) for m in analysis.mistakes} == {"two": 2, "one": 1}
+    assert not analysis.other_failures
+    assert "Most common mistake: “two”" in Page(html(analysis)).text
+
+
 def test_mistakes_of_a_single_submission_are_folded(texts: Sentences) -> None:
     shared = exercise(texts, "softmax", {0: "0"}, mistake="shared by two")
     single = exercise(texts, "attention", {0: "0"}, mistake="only once")

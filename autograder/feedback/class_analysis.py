@@ -244,8 +244,8 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences) -> 
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
-            if e.mistake is not None:
-                members[e.name, e.mistake].append(label)
+            for mistake in e.mistakes:
+                members[e.name, mistake].append(label)
     groups = [
         FailureGroup(
             exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels

@@ -62,7 +62,7 @@ class ExerciseFeedback:
     points: float
     max_points: float
     status: Status
-    mistake: str  # a sentence that explains the known mistake, or ""
+    mistakes: Sequence[str]  # an explanation of each known mistake
     reason: str  # the message that explains all failed tests, or "" if their causes differ
     failed: Sequence[FailedTest]
     passed: Sequence[str]
@@ -104,7 +104,7 @@ class ExerciseFeedback:
         """
         if self.reason and not self.own_versions:
             return 0
-        return 1 if self.mistake else UNFOLDED
+        return 1 if self.mistakes else UNFOLDED
 
     @property
     def failed_heading(self) -> str:
@@ -180,11 +180,12 @@ def to_feedback(
     own = [name for name in marks.reference_for if name not in unattempted]
     observed = [one.observed for one in failed]
     reason = shared_message(observed)
-    mistake = texts.mistakes.get(marks.name, {}).get(marks.mistake or "", "")
+    explanations = texts.mistakes.get(marks.name, {})
+    mistakes = [explanations[name] for name in marks.mistakes if name in explanations]
     if reason:
         failed = [replace(one, observed="") for one in failed]
     else:
-        visible = 1 if mistake else UNFOLDED
+        visible = 1 if mistakes else UNFOLDED
         # If the student's own versions were replaced, all messages are collapsed, so "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not own)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
@@ -193,7 +194,7 @@ def to_feedback(
         points=marks.points,
         max_points=marks.max_points,
         status=marks.status,
-        mistake=mistake,
+        mistakes=mistakes,
         reason=reason,
         failed=failed,
         passed=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
@@ -267,8 +268,7 @@ def as_text(exercise: ExerciseFeedback) -> str:
 def _notes(exercise: ExerciseFeedback) -> Iterator[str]:
     if exercise.by_hand:
         yield exercise.by_hand
-    if exercise.mistake:
-        yield exercise.mistake
+    yield from exercise.mistakes
     if exercise.reason and not exercise.own_versions:
         yield exercise.reason
     if exercise.reference_for:

@@ -54,8 +54,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     yield exercise.status.replace("_", " ")
     if exercise.reference_for:
         yield f"graded with the course's own code for {', '.join(exercise.reference_for)}"
-    if exercise.mistake:
-        yield f"known mistake: {exercise.mistake}"
+    yield from (f"known mistake: {name}" for name in exercise.mistakes)
     if exercise.override:
         yield f"by hand: {describe_override(exercise.override)}"
 
@@ -82,9 +81,10 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
         yield f"By hand: {describe_override(result.override)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
-    if result.mistake:
+    if result.mistakes:
         sentences = {m.name: m.sentence for m in known_mistakes(day)[result.name]}
-        yield f"Known mistake: {result.mistake}. {sentences.get(result.mistake, '')}".rstrip()
+        for name in result.mistakes:
+            yield f"Known mistake: {name}. {sentences.get(name, '')}".rstrip()
 
 
 def counted_lines(
