@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -17,12 +19,13 @@ from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
 from autograder.grading.runner import RunSettings
 from autograder.marks.model import SubmissionMarks
-from autograder.recognition.catalogue import known_mistakes
+from autograder.recognition.catalogue import combine, known_mistakes
 from autograder.recognition.signatures import find_match
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import read_cells
+from bench.two_mistakes import Pair, measure, random_pairs
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises
 
@@ -330,33 +333,45 @@ IN_ANOTHER_STYLE: list[tuple[str, str, dict[str, str], str | None]] = [
     ),
 ]  # fmt: skip
 
-# Each entry makes two changes to one function. Either change alone would be a known mistake.
+# Each entry makes two changes to one function. Either change alone would be a known mistake. The last item is the expected name.
 TWO_MISTAKES = [
     (
         "day1/beginner", "masked_attention",
         {"    scores = attention_scores(query, key)":
          "    mask = ~mask\n    scores = torch.matmul(query, key.transpose(-2, -1))"},
+        None,  # the solution inverts only masks that are not None
     ),
-    ("day1/einsum", "LayerNorm", {"/ x.shape[-1]": "/ (x.shape[-1] - 1)",
-                                  "(variance + self.epsilon).sqrt()": "variance"}),
+    (
+        "day1/einsum", "LayerNorm",
+        {"/ x.shape[-1]": "/ (x.shape[-1] - 1)", "(variance + self.epsilon).sqrt()": "variance"},
+        None,  # not a known mistake
+    ),
     (
         "day1/loops", "MultiHeadAttention",
         {"self.value(value)": "self.value(key)", "self.out(torch.cat(outputs, dim=-1))":
          "torch.cat(outputs, dim=-1)"},
+        "values computed from key; no output projection",
     ),
-    ("day1/beginner", "EncoderLayer", {"(x, x, x, mask)": "(x, x, x)",
-                                       "x = x + feed_forward_output": "x = feed_forward_output"}),
+    (
+        "day1/beginner", "EncoderLayer",
+        {"(x, x, x, mask)": "(x, x, x)", "x = x + feed_forward_output": "x = feed_forward_output"},
+        "mask ignored; no residual connection around the feed-forward network",
+    ),
     (
         "day1/idiomatic", "greedy_decode",
         {"[:, -1]": "[:, 0]", "best.masked_fill(finished, model.pad_id)": "best"},
+        "logits taken from the first position; finished rows keep generating",
     ),
+    # Several mistakes combined with the first one have these results.
     (
         "day2/einsum", "generate",
         {"done = k if use_cache else 0": "done = 0", "top_k, top_p)": "None, None)"},
+        "top_k and top_p ignored",
     ),
     (
         "day2/loops", "rotary_embedding",
         {"base ** (-2 * i / d)": "base ** (-i / d)", "b = x[..., 2 * i + 1]": "b = x[..., i + d // 2]"},
+        None,  # not a known mistake
     ),
 ]  # fmt: skip
 
@@ -545,13 +560,36 @@ def test_a_mistake_with_a_missing_cast_or_a_view_is_recognised(
 
 
 @pytest.mark.parametrize(
-    ("style", "exercise", "changes"), [e for e in TWO_MISTAKES if is_chosen(*e[:2])]
+    ("style", "exercise", "changes", "name"), [e for e in TWO_MISTAKES if is_chosen(*e[:2])]
 )
-def test_two_mistakes_at_once_are_not_recognised(
-    style: str, exercise: str, changes: dict[str, str], graders: Graders
+def test_two_mistakes_in_a_different_style_are_named_or_nothing_is(
+    style: str, exercise: str, changes: dict[str, str], name: str | None, graders: Graders
 ) -> None:
     day = style.split("/")[0]
-    assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) is None
+    assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) == name
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_most_pairs_of_mistakes_are_named_and_none_wrongly(day: str, graders: Graders) -> None:
+    """`python -m bench.two_mistakes` measures more pairs, in all exercises."""
+    grader = graders(day).exercises
+    pairs = itertools.islice(random_pairs(grader, random.Random(day), CHOSEN[day]), 10)
+    outcomes = Counter(measure(grader, pair).outcome for pair in pairs)
+    assert outcomes.total() == 10
+    assert not outcomes["wrong"]
+    assert outcomes["both"] + outcomes["one"] >= 5, outcomes
+
+
+def test_a_pair_that_another_mistake_also_explains_is_not_named(graders: Graders) -> None:
+    """With one norm for both steps, missing dropout in the feed-forward network has no effect that the tests show."""
+    grader = graders("day1").exercises
+    known = {m.name: m for m in grader.recognizer.mistakes["EncoderLayer"]}
+    names = ("one norm for both steps", "no dropout")
+    text = combine(*(known[name] for name in names))
+    assert text is not None
+    source = grader.key.replace_solution("EncoderLayer", text)
+    pair = Pair(exercise_of("day1", "EncoderLayer"), names, source)
+    assert measure(grader, pair).names == ["one norm for both steps"]
 
 
 @pytest.mark.parametrize(("day", "exercise"), EXERCISES)

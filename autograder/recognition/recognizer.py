@@ -349,13 +349,17 @@ class _LoadedCode:
 def _pairs(
     signatures: Mapping[str, Signature], failed_tests: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return the pairs of mistakes whose failed tests together are exactly the given ones."""
+    """Return the pairs of mistakes that together cause the given tests to fail, and at most `MAX_DIFFERENT_TESTS` others.
+
+    A mistake can pass a test that it fails alone, because the other mistake hides it there.
+    """
     failed = set(failed_tests)
     tests = {name: set(signature.failed_tests) for name, signature in signatures.items()}
+    either = {pair: tests[pair[0]] | tests[pair[1]] for pair in itertools.combinations(tests, 2)}
     return [
         pair
-        for pair in itertools.combinations(tests, 2)
-        if tests[pair[0]] | tests[pair[1]] == failed
+        for pair, union in either.items()
+        if failed <= union and len(union) <= len(failed) + MAX_DIFFERENT_TESTS
     ]
 
 
