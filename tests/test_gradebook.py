@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -11,7 +12,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
-from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import pytest
@@ -330,14 +330,13 @@ SECRET = "f" * 128  # as `nbgrader submit` writes it
 def with_autograde(course: Class) -> str:
     """Run `nbgrader autograde` and return its log."""
     app = nbgrader(course.root)
-    log = BufferingHandler(capacity=10_000)
-    app.log.handlers = [log]
+    log = io.StringIO()
+    app.log.handlers = [logging.StreamHandler(log)]
     app.log.setLevel(logging.INFO)
     with contextlib.suppress(NbGraderException):  # raised at the end if a submission failed
         Autograde(coursedir=app.coursedir, parent=app).start()
-    text = "\n".join(record.getMessage() for record in log.buffer)
     assert app.coursedir.ignore == nbgrader(course.root).coursedir.ignore
-    return text
+    return log.getvalue()
 
 
 @pytest.mark.parametrize("grade", [Class.copy, with_autograde])

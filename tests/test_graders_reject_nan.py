@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,10 +16,6 @@ from graders.day2.test_family import check_mask
 BAD = (math.nan, math.inf, -math.inf)
 
 
-def returning(function: Callable[[Tensor], Tensor]) -> SimpleNamespace:
-    return SimpleNamespace(returns_to_go=function)
-
-
 def returns(rewards: Tensor) -> Tensor:
     return rewards.flip(-1).cumsum(-1).flip(-1)
 
@@ -29,16 +23,12 @@ def returns(rewards: Tensor) -> Tensor:
 @pytest.mark.parametrize("bad", BAD)
 def test_returns_to_go(bad: float) -> None:
     rewards = Draw(0).integers(-9, 10, 3, 5).float()
-    check_returns(returning(returns), rewards, "the result")
+    check_returns(returns, rewards, "the result")
     with pytest.raises(AssertionError, match="instead of"):
-        check_returns(returning(lambda x: x * bad), rewards, "the result")
+        check_returns(lambda x: x * bad, rewards, "the result")
     with pytest.raises(AssertionError, match="1 of 15 values is wrong"):
         check_returns(
-            returning(
-                lambda x: returns(x).index_put(
-                    (torch.tensor(1), torch.tensor(2)), x.new_tensor(bad)
-                )
-            ),
+            lambda x: returns(x).index_put((torch.tensor(1), torch.tensor(2)), x.new_tensor(bad)),
             rewards,
             "the result",
         )

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import resource
+import traceback
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -48,6 +49,8 @@ def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
             warm_up()
             with open(write, "w", encoding="utf-8") as pipe:
                 json.dump(function(), pipe)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(write)

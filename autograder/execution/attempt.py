@@ -18,7 +18,7 @@ from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
-from autograder.protocol.limits import Budget, Limits
+from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import (
     LimitExceeded,
@@ -111,7 +111,7 @@ class Attempt:
     def _start(self) -> Outcome | None:
         """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""
         if self._budget.excess is not None:
-            return Outcome(False, str(self._budget.excess), "timed_out")
+            return _timed_out(self._budget.excess)
         limits = self._exercise.limits
         self._process = Process(self._server, limits, self._budget)
         self._references = reference_process(
@@ -236,7 +236,7 @@ class Attempt:
 def _failure(error: Exception) -> Outcome:
     """Return the outcome of a test whose worker crashed or was stopped."""
     if isinstance(error, LimitExceeded):
-        return Outcome(False, str(error.excess), "timed_out", safe=str(error.excess))
+        return _timed_out(error.excess)
     if isinstance(error, WorkerDied) and error.exited:
         text = (
             f"the code ended its Python process ({error}), for example with `os._exit`; {NO_EXIT}"
@@ -245,6 +245,10 @@ def _failure(error: Exception) -> Outcome:
     if isinstance(error, WorkerDied):
         return Outcome(False, f"the code crashed its Python process ({error})", "crashed")
     return Outcome(False, "the grader could not decode what the code returned", "crashed")
+
+
+def _timed_out(excess: Excess) -> Outcome:
+    return Outcome(False, str(excess), "timed_out", safe=str(excess))
 
 
 def reference_process(
