@@ -16,8 +16,8 @@
 #   `x.mT`. Results must have the inputs' dtype and device. Gradients must be finite and reach all
 #   floating-point arguments. Do not modify arguments in place. This earns about a
 #   seventh of the points.
-# * If a docstring specifies a `ValueError`, its message must name an invalid argument, in code or
-#   in words, as in "d = 10 is not divisible by n_heads = 3" or "the sequence is too long".
+# * If a docstring specifies a `ValueError`, its message must name an argument, in code or words, as
+#   in "the sequence is too long".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.
 # * A "Not allowed" list applies only to its exercise.
 #
