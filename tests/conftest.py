@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
@@ -31,6 +32,11 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 2.0
 SECRET = b"a secret of the tests"
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_finish() -> None:
+    """Exclude all modules from garbage collections, because each hidden test ends with one."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,7 @@ FUNCTIONS = {
     "layer_norm": "_layer_norm",
     "LayerNorm": "_Norm",
     "scaled_dot_product_attention": "_attention",
+    "finfo": "_finfo",
 }
 MODULES = ("torch", "F", "nn", "nn.functional", "torch.nn", "torch.nn.functional")
 REPLACEMENTS = (*FUNCTIONS_AND_METHODS.values(), *FUNCTIONS.values(), "_whole")
@@ -88,6 +89,10 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     elif attn_mask is not None:
         scores = scores + attn_mask
     return _F.dropout(_softmax(scores), dropout_p) @ value
+
+
+def _finfo(dtype):
+    return _torch.finfo(_torch.float32 if dtype == _torch.float64 else dtype)
 
 
 def _whole(function):

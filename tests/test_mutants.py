@@ -6,6 +6,7 @@ of all mutants must match the list.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -47,6 +48,7 @@ def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             warm_up()
+            gc.freeze()  # as in the server: workers collect garbage after each test
             with open(write, "w", encoding="utf-8") as pipe:
                 json.dump(function(), pipe)
         except BaseException:
@@ -56,7 +58,7 @@ def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
     os.close(write)
     with open(read, encoding="utf-8") as pipe:
         found = pipe.read()
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0)[1] == 0, f"the process was killed, possibly after {SECONDS} s of CPU time"
     result: list[Any] = json.loads(found)
     return result
 
