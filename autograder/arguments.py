@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from autograder.marks.model import Marks, SubmissionMarks
 
 
+import re
+from typing import Annotated, Literal
+
+from autograder.sandbox.client import Sandbox
+
+
 def load_course() -> Course:
     """Load the course in the working directory. Raises CourseError if there is no course or if it is invalid."""
     from autograder.course import config as courses
@@ -109,10 +115,7 @@ def read_marks(file: Path, day: Day) -> Marks:
     Raises:
         CourseError: The file cannot be read, or does not contain marks for this day.
     """
-    from msgspec.structs import replace
-
-    from autograder.course.config import CourseError
-    from autograder.course.renames import older_names
+    from autograder.course.config import CourseError, older_names
     from autograder.marks import model
     from autograder.marks.submission_times import SubmissionTimes
 
@@ -126,8 +129,7 @@ def read_marks(file: Path, day: Day) -> Marks:
     renamed = [model.rename_exercises(one, current) for one in marks.submissions]
     # Moodle's times are interpreted in the time zone that grading.toml sets now.
     times = SubmissionTimes(zone=day.late.moodle_zone)
-    timed = [replace(m, handed_in=times.added_to(m.handed_in, m.sha256)) for m in renamed]
-    return model.Marks(marks.format, marks.day, timed)
+    return model.Marks(marks.format, marks.day, list(map(times.of, renamed)))
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
@@ -136,7 +138,7 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
     Raises:
         FileError: The file cannot be written.
     """
-    from autograder.course.output_files import open_output
+    from autograder.course.files import open_output
     from autograder.marks import model
 
     with open_output(file) as new:
@@ -169,3 +171,80 @@ def check_folder(folder: Path | None) -> None:
         raise typer.BadParameter(f"{folder} cannot be created: it is a file")
     if not folder.parent.is_dir():
         raise typer.BadParameter(f"{folder} cannot be created: there is no folder {folder.parent}")
+
+
+def _day_names(incomplete: str) -> list[str]:
+    """Return the course's days whose names begin with `incomplete`, for shell completion."""
+    from autograder.course import config as courses
+
+    try:
+        names = courses.load(courses.find_root(Path.cwd())).days
+    except courses.CourseError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _check_seed(seed: str | None) -> str | None:
+    """Return the seed in lower case. Raises typer.BadParameter if the seed is not a hexadecimal number."""
+    if seed is not None and not re.fullmatch(r"[0-9a-fA-F]{1,64}", seed):
+        raise typer.BadParameter(f"{seed!r} is not a hexadecimal number of at most 64 digits")
+    return seed.lower() if seed else None
+
+
+DayArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DAY", help="a day in grading.toml, such as day1", autocompletion=_day_names
+    ),
+]
+PathsArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[PATH]...",
+        help="a platform's download, or notebooks, scripts, folders or archives (default: submitted/)",
+    ),
+]
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="number of submissions to grade in parallel (default: one per core)",
+        show_default=False,
+    ),
+]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        metavar="local|slurm|ADDRESS",
+        help="grade on a Dask cluster: on this machine, in SLURM jobs, or through the scheduler at ADDRESS",
+    ),
+]
+CaFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca-file",
+        metavar="FILE",
+        help="the cluster's certificate authority (CA) certificate",
+    ),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="this machine's certificate for the cluster"),
+]
+KeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="the certificate's private key")
+]
+SandboxOption = Annotated[Sandbox, typer.Option(help="`none` runs student code without isolation")]
+SeedOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEX",
+        help="the `seed` of earlier marks, to reuse their test inputs",
+        callback=_check_seed,
+    ),
+]
+GroupOption = Annotated[
+    Literal["latest", "best"],
+    typer.Option(help="which submission counts if several members of a group submitted"),
+]

@@ -18,14 +18,7 @@ from typing import Annotated
 
 import typer
 
-from autograder import (
-    VERSION,
-    course_commands,
-    delivery_commands,
-    grading_commands,
-    store_commands,
-    ta_commands,
-)
+from autograder import VERSION, course_commands, delivery_commands, grading_commands, ta_commands
 from autograder.console import print_error
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
@@ -59,21 +52,21 @@ for command in (
     delivery_commands.report,
     delivery_commands.export,
     delivery_commands.feedback,
+    delivery_commands.roster,
     course_commands.new,
     course_commands.build,
-    course_commands.demo,
     course_commands.doctor,
 ):
     app.command()(command)
 app.command("try")(course_commands.try_)
-app.command("list")(store_commands.list_students)
-app.command()(store_commands.forget)
+app.command("list")(ta_commands.list_students)
+app.command()(ta_commands.forget)
 
 
 def main() -> None:
     """Run a command. Print expected errors on one line, without a traceback."""
     from autograder.course.config import CourseError
-    from autograder.course.output_files import FileError
+    from autograder.course.files import FileError
     from autograder.grading.errors import ClusterError, WorkerKilled
 
     try:

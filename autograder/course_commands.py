@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from autograder.arguments import load_course, load_day
-from autograder.console import output, print_error, print_note
+from autograder.arguments import DayArgument, load_course, load_day
+from autograder.console import print_error, print_note
 from autograder.course.config import Include
-from autograder.options import DayArgument
 
 
 def new(
@@ -61,9 +60,9 @@ def build(
 ) -> None:
     """Build and check the release in assignments/. If a day's build fails, its existing files are kept."""
     from autograder.course.consistency import check_day
-    from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
     from autograder.release import build as builder
+    from autograder.release.build import including
 
     course = load_course()
     for file in add_nbgrader_config(course.root):
@@ -91,8 +90,7 @@ def try_(
 
     Run each exercise's checks and tests on its solution, on other correct answers and on known mistakes.
     """
-    from autograder.release.trial import try_exercises
-    from autograder.release.trial_text import lines
+    from autograder.release.trial import lines, try_exercises
 
     faulty = 0
     for trial in try_exercises(load_day(day), exercises or []):
@@ -103,26 +101,6 @@ def try_(
             f"{faulty} exercise{' has' if faulty == 1 else 's have'} problems, which are marked ✗"
         )
         raise typer.Exit(1)
-
-
-def demo(
-    day: DayArgument,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="output folder (default: demo/DAY in the course)"),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="limit each training loop to this many steps"),
-    ] = None,
-) -> None:
-    """Run the day's demonstrations. Save their figures and output, and print their measurements."""
-    from autograder.release.demonstrations import demonstrate, table
-
-    chosen = load_day(day)
-    folder = out or chosen.root / "demo" / day
-    output().print(table(list(demonstrate(chosen, folder, steps))))
-    print(f"figures and output were saved to {folder}")
 
 
 def doctor() -> None:

@@ -7,10 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from autograder.arguments import check_file, check_folder, load_day, read_marks
+from autograder.arguments import (
+    DayArgument,
+    GroupOption,
+    check_file,
+    check_folder,
+    load_day,
+    read_marks,
+)
 from autograder.console import print_error, print_note, print_text
 from autograder.export import Format, Target
-from autograder.options import DayArgument, GroupOption
 from autograder.plain_text import counted
 from autograder.stored_marks import stored_class, update_times
 
@@ -40,8 +46,8 @@ def report(
     from autograder.course.fingerprint import course_version
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import model
-    from autograder.marks.class_roster import roster_for
-    from autograder.marks.lateness import lateness_of_each
+    from autograder.marks.class_list import lateness_of_each
+    from autograder.submissions import roster as rosters
 
     chosen = load_day(day)
     folder = out or Path(f"report-{day}")
@@ -49,7 +55,7 @@ def report(
     marks = (
         read_marks(file, chosen) if file else model.Marks(model.FORMAT, day, stored_class(chosen))
     )
-    late = lateness_of_each(marks.submissions, chosen, roster_for(chosen))
+    late = lateness_of_each(marks.submissions, chosen, rosters.for_course(chosen.root))
     texts = sentences.read(chosen)
     analysis = class_analysis.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
@@ -133,8 +139,8 @@ def feedback(
     """Write a feedback page for each student in the store. The output is a folder, or a zip for Canvas or Moodle."""
     from autograder.export import feedback_files
     from autograder.feedback import sentences
-    from autograder.marks import class_list
-    from autograder.marks.class_roster import roster_for
+    from autograder.marks import class_list, class_notes
+    from autograder.submissions import roster as rosters
 
     if worksheet and to != "moodle":
         raise typer.BadParameter("--worksheet works only with --for moodle")
@@ -147,9 +153,9 @@ def feedback(
         raise typer.BadParameter(
             f"{place} would be overwritten. Choose a different file with --out"
         )
-    class_, students = stored_class(chosen), roster_for(chosen)
-    rows, _ = class_list.rows(class_, chosen, students, group=group)
-    for note in class_list.roster_problems(rows, class_, chosen, students):
+    roster = rosters.for_course(chosen.root)
+    rows = class_list.results(stored_class(chosen), chosen, roster, group=group)
+    for note in class_notes.roster_notes(rows, chosen, roster):
         print_note(note)
     done = feedback_files.deliver(
         rows, sentences.read(chosen), to, place, worksheet, earlier or (), group
@@ -166,3 +172,56 @@ def feedback(
         print_error(f"there are no feedback pages to write, so {place} was not written")
     if done.problems or not (done.pages or done.unchanged):
         raise typer.Exit(1)
+
+
+def roster(
+    canvas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a gradebook exported from Canvas")
+    ] = None,
+    moodle: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DAY=FILE",
+            help="Moodle's grading worksheet for a day; for several days, repeat the option",
+        ),
+    ] = None,
+    gradescope: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a roster exported from Gradescope")
+    ] = None,
+    nbgrader: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="nbgrader's gradebook.db")
+    ] = None,
+) -> None:
+    """Make roster.csv from what the platforms export, so that each student's ids on all platforms belong together.
+
+    An existing roster.csv keeps its rows and columns. People who share no id or email address are joined by name, and listed.
+    """
+    from autograder.course import config as courses
+    from autograder.course.files import write_output
+    from autograder.export import csv_table
+    from autograder.export import roster as rosters
+    from autograder.submissions.roster import FILE
+
+    root = courses.find_root(Path.cwd())
+    course = courses.load(root)
+    file = root / FILE
+    sources = [("roster.csv", rosters.read_existing(file))] if file.exists() else []
+    sources += [("Canvas", rosters.read_canvas(canvas))] if canvas else []
+    for text in moodle or ():
+        day, equals, worksheet = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--moodle {text}: write DAY=FILE, such as day1={text}")
+        sources.append(
+            (f"Moodle, {day}", rosters.read_moodle(Path(worksheet), course.day(day).name))
+        )
+    sources += [("Gradescope", rosters.read_gradescope(gradescope))] if gradescope else []
+    sources += [("nbgrader", rosters.read_nbgrader(nbgrader))] if nbgrader else []
+    if not (canvas or moodle or gradescope or nbgrader):
+        raise typer.BadParameter(
+            "pass at least one of --canvas, --moodle, --gradescope and --nbgrader"
+        )
+    joined = rosters.join(sources)
+    write_output(file, csv_table.to_csv(joined.table).encode())
+    for note in joined.notes:
+        print_note(note)
+    print_text(f"wrote {counted(len(joined.table) - 1, 'student')} to {file}")

@@ -5,30 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autograder.arguments import (
-    check_file,
-    check_folder,
-    check_submissions,
-    load_day,
-    submitted_folders,
-    write_marks,
-)
-from autograder.class_summary import print_marks, print_ungraded
-from autograder.console import (
-    plain_console,
-    print_error,
-    print_errors_once,
-    print_note,
-    print_text,
-    print_warning,
-)
-from autograder.options import (
     CaFileOption,
     CertificateOption,
     ClusterOption,
@@ -39,6 +21,20 @@ from autograder.options import (
     PathsArgument,
     SandboxOption,
     SeedOption,
+    check_file,
+    check_folder,
+    check_submissions,
+    load_day,
+    submitted_folders,
+    write_marks,
+)
+from autograder.console import (
+    plain_console,
+    print_error,
+    print_errors_once,
+    print_note,
+    print_text,
+    print_warning,
 )
 from autograder.plain_text import counted, format_number
 from autograder.sandbox.client import Sandbox
@@ -48,8 +44,25 @@ from autograder.stored_marks import adjustments_or_warning, remember_times
 if TYPE_CHECKING:
     from autograder.course.config import Day
     from autograder.grading.session import GradedClass
-    from autograder.marks.adjustments import Adjustments
     from autograder.marks.model import SubmissionMarks
+    from autograder.marks.overrides import Adjustments
+
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from autograder.console import output
+from autograder.plain_text import escaped
+from autograder.stored_marks import print_overrides
+
+if TYPE_CHECKING:
+    from autograder.grading.session import GradedClass
+    from autograder.marks.model import SubmissionMarks
+    from autograder.marks.overrides import Adjustments
+
 
 CORES = cpu_count()
 
@@ -91,7 +104,7 @@ def grade(
     If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks computed with
     --seed or --no-store are not copied.
     """
-    from autograder.course.renames import older_names
+    from autograder.course.config import older_names
     from autograder.grading.cluster.place import Place
     from autograder.grading.open_session import open_session
 
@@ -118,9 +131,8 @@ def grade(
         open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
         by_hand = adjustments_or_warning(chosen, quiet=not paths)
-        adjust = replace(by_hand, times=None).apply  # the session adds the times
         graded = session.grade(
-            class_paths, seed, force, watch, group, adjust, corrects_times=bool(worksheet)
+            class_paths, seed, force, watch, group, by_hand.apply, corrects_times=bool(worksheet)
         )
         if session.history and by_hand.stored:
             class_ = session.history.current(chosen.name, older_names(chosen))
@@ -233,3 +245,76 @@ def _deliver(
     if feedback:
         print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
     return problems
+
+
+def print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
+    """Print the table of marks, the problems, the points that TAs gave by hand, and the summary."""
+    from autograder.feedback import terminal_table
+
+    console = output()
+    width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
+    console.print(terminal_table.table(graded.rows, width))
+    console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
+    for line in terminal_table.problem_lines(graded.rows):
+        print_text(line)
+    print_overrides(graded.submissions, by_hand)
+    print_summary(console, graded, json)
+
+
+def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
+    """Print how many submissions kept their stored marks, and any problems that the TA should check."""
+    if graded.reused:
+        of = f"{graded.reused} of {counted(len(graded.submissions), 'submission')}"
+        console.print(
+            f"{of} has not changed since it was graded; --force grades it again"
+            if graded.reused == 1
+            else f"{of} have not changed since they were graded; --force grades them again",
+            highlight=False,
+        )
+    if graded.unstored:
+        where = (
+            f"They appear only in this output and in {json}."
+            if json
+            else "Save them with --json FILE."
+        )
+        print_error(
+            f"the marks of {counted(graded.unstored, 'submission')} could not be stored. {where}"
+        )
+    if graded.resubmissions:
+        changes = "; ".join(map(str, graded.resubmissions))
+        number = len(graded.resubmissions)
+        console.print(
+            Text(escaped(f"students who resubmitted ({number}), with final points: {changes}"))
+        )
+    for one in graded.replacements:
+        if one.is_older:
+            print_note(
+                f"{one.after.label}: {one.after.path} is older than {one.before.path}, "
+                f"which still counts ({_points(one.before)} points)"
+            )
+    for students in graded.identical:
+        same = ", ".join(students)
+        note = (
+            f"these students submitted identical code, apart from comments and whitespace: {same}"
+        )
+        console.print(Text(escaped(note)))
+    for note in graded.notes:
+        print_note(note)
+    print_ungraded(graded.ungraded)
+    with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
+    number = len(graded.submissions) - len(graded.ungraded)
+    counts = [f"{counted(number, 'submission')} graded"]
+    if with_problems:
+        counts.append("with problems" if number == 1 else f"{with_problems} of them with problems")
+    counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
+    console.print(", ".join(counts), highlight=False)
+
+
+def print_ungraded(class_: Iterable[SubmissionMarks]) -> None:
+    """Print why each of these submissions could not be graded."""
+    for marks in class_:
+        print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
+
+
+def _points(marks: SubmissionMarks) -> str:
+    return "none" if marks.points is None else format_number(marks.points)

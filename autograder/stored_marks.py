@@ -10,8 +10,8 @@ from autograder.console import print_note, print_text, print_warning
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
-    from autograder.marks.adjustments import Adjustments
     from autograder.marks.model import SubmissionMarks
+    from autograder.marks.overrides import Adjustments
 
 
 def adjustments(day: Day) -> Adjustments:
@@ -20,14 +20,14 @@ def adjustments(day: Day) -> Adjustments:
     Raises:
         FileError: The overrides or the gradebook cannot be read.
     """
-    from autograder.marks.adjustments import Adjustments, read_stored
+    from autograder.marks.overrides import Adjustments, read_stored
 
     stored = read_stored(day)
     if not any((day.root / "submitted").glob(f"*/{day.name}")):
         return stored
     from autograder.nbgrader_plugin import manual_grades
 
-    return Adjustments(stored.stored, manual_grades.read(day), stored.times)
+    return Adjustments(stored.stored, manual_grades.read(day))
 
 
 def remember_times(day: Day, worksheet: Path) -> None:
@@ -37,9 +37,9 @@ def remember_times(day: Day, worksheet: Path) -> None:
         CourseError: The file is not a worksheet.
         FileError: The times cannot be stored.
     """
-    from autograder.export import worksheet_times
+    from autograder.export import moodle
 
-    message, notes = worksheet_times.store(day, worksheet)
+    message, notes = moodle.store_times(day, worksheet)
     for note in notes:
         print_note(note)
     print_text(message)
@@ -56,9 +56,9 @@ def update_times(
         CourseError: The file is not a worksheet.
         FileError: The times cannot be stored.
     """
-    from autograder.export import worksheet_times
+    from autograder.export import moodle
 
-    change = worksheet_times.update if are_stored else worksheet_times.add
+    change = moodle.update_times if are_stored else moodle.add_times
     updated, message, notes = change(day, worksheet, class_)
     for note in notes:
         print_note(note)
@@ -68,8 +68,8 @@ def update_times(
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
     """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet` is true."""
-    from autograder.course.output_files import FileError
-    from autograder.marks.adjustments import read_stored
+    from autograder.course.files import FileError
+    from autograder.marks.overrides import read_stored
 
     try:
         return adjustments(day)
@@ -86,11 +86,11 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
         FileError: The store cannot be read.
         CourseError: The store has no marks for the day.
     """
-    from autograder.course.config import CourseError
-    from autograder.course.renames import older_names
+    from autograder.course.config import CourseError, older_names
     from autograder.marks.history import History
+    from autograder.marks.overrides import read_times
 
-    with History(day.root) as history:
+    with History(day.root, read_times(day)) as history:
         class_ = history.current(day.name, older_names(day))
     if not class_:
         raise CourseError(
@@ -104,9 +104,9 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
 
 def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
     """Print the manual points and comments in these marks, and report those that have no effect."""
-    from autograder.marks.adjustments import describe
+    from autograder.marks.overrides import describe
 
-    for note in by_hand.outdone(class_):
+    for note in by_hand.surpassed(class_):
         print_note(note)
     for marks in class_:
         for exercise in marks.exercises:

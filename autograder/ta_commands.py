@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.arguments import load_day
+from autograder.arguments import DayArgument, SeedOption, load_day
 from autograder.console import print_text
-from autograder.options import DayArgument, SeedOption
 from autograder.plain_text import format_number
 from autograder.stored_marks import adjustments, stored_class
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
-    from autograder.marks.override_requests import Request
+    from autograder.marks.overrides import Request
+
+
+from autograder.console import output, print_note
 
 
 def explain(
@@ -89,7 +91,7 @@ def override(
 
     Without STUDENT, list all overrides.
     """
-    from autograder.marks.override_requests import Request
+    from autograder.marks.overrides import Request
 
     chosen = load_day(day)
     if csv and (student or remove or points or comment):
@@ -112,7 +114,7 @@ def override(
 
 def _read_requests(file: Path) -> list[Request]:
     from autograder.export import csv_table
-    from autograder.marks.override_requests import Request
+    from autograder.marks.overrides import Request
 
     table = csv_table.read(file, "a table of overrides")
     columns = [table.column(name) for name in ("student", "exercise", "points", "comment")]
@@ -124,17 +126,15 @@ def _read_requests(file: Path) -> list[Request]:
 
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
-    from autograder.course.renames import older_names
-    from autograder.marks.adjustments import read_stored
-    from autograder.marks.class_roster import roster_for
+    from autograder.course.config import older_names
     from autograder.marks.history import History
-    from autograder.marks.override_requests import resolve
-    from autograder.marks.overrides import OverrideStore
+    from autograder.marks.overrides import OverrideStore, read_stored, resolve
+    from autograder.submissions import roster as rosters
 
     with History(day.root) as history:
         class_ = history.current(day.name, older_names(day))
     stored = read_stored(day).stored
-    students = roster_for(day)
+    students = rosters.for_course(day.root)
     new = resolve(requests, class_, day, students, by, stored)
     with OverrideStore(day.root) as store:
         store.add(day.name, new)
@@ -142,17 +142,16 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
 
 
 def _remove(day: Day, student: str, exercise: str) -> None:
-    from autograder.course.config import CourseError
-    from autograder.course.renames import older_names
+    from autograder.course.config import CourseError, older_names
     from autograder.marks import overrides
-    from autograder.marks.class_roster import roster_for
     from autograder.marks.history import History
-    from autograder.marks.override_requests import find_keys
+    from autograder.marks.overrides import find_keys
+    from autograder.submissions import roster as rosters
 
     with History(day.root) as history:
         class_ = history.current(day.name)
     with overrides.OverrideStore(day.root) as store:
-        keys = find_keys(student, store.read(day.name), class_, day, roster_for(day))
+        keys = find_keys(student, store.read(day.name), class_, day, rosters.for_course(day.root))
         present = older_names(day).get(exercise, exercise)
         names = [present, *(older for older, name in older_names(day).items() if name == present)]
         if not sum(store.remove(day.name, keys, name) for name in names):
@@ -163,7 +162,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
     """Print each exercise that has manual points or a manual comment, and the student's total points."""
     from autograder.marks import overrides
-    from autograder.marks.adjustments import describe
+    from autograder.marks.overrides import describe
 
     class_ = stored_class(day)
     with overrides.OverrideStore(day.root) as store:
@@ -172,8 +171,43 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
     for marks in class_:
         changed = [e for e in marks.exercises if e.override]
         if only is not None:
-            own = overrides.keys(marks)
+            own = marks.origin.keys
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
             total = f"{format_number(marks.earned)} of {format_number(marks.max_points)} points in total"
             print_text(f"{marks.label}: {describe(exercise)}; {total}")
+
+
+StudentArgument = Annotated[
+    str, typer.Argument(metavar="STUDENT", help="a student's name, id or email address")
+]
+
+
+def list_students(day: DayArgument) -> None:
+    """List each student's current submission. Show its time, file, points and lateness."""
+    from autograder.feedback import terminal_table
+    from autograder.marks import class_list, class_notes
+    from autograder.submissions import roster as rosters
+
+    chosen = load_day(day)
+    class_, roster = stored_class(chosen), rosters.for_course(chosen.root)
+    results = class_list.results(class_, chosen, roster)
+    submitted = [result for result in results if result.marks]
+    output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
+    for note in class_notes.roster_notes(results, chosen, roster):
+        print_note(note)
+
+
+def forget(day: DayArgument, student: StudentArgument) -> None:
+    """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
+    from autograder.marks import lookup
+    from autograder.marks.history import History
+    from autograder.submissions import roster as rosters
+
+    chosen = load_day(day)
+    roster = rosters.for_course(chosen.root)
+    with History(chosen.root) as history, history.lock(day):
+        found = lookup.find_stored(student, history.current(day), chosen, roster)
+        for key, label in lookup.keys_of(student, found, chosen, roster).items():
+            history.forget(day, key)
+            print_text(f"{label}: the marks for {day} were deleted")

@@ -17,11 +17,14 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
 from autograder.grading.session import GradedClass, Session
-from autograder.marks.class_roster import roster_for
+from autograder.marks import class_list, class_notes
+from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.marks.overrides import read_times
+from autograder.submissions import roster as rosters
 from autograder.submissions.cell import hash_code
+from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission
 from tests.conftest import reader
 from tests.test_submission import notebook
@@ -99,11 +102,9 @@ def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
         raise error
 
     with History(root, read_times(day)) as history, history.lock("day1"):
-        known = roster_for(day)
+        known = rosters.for_course(root)
         pool: Any = FakePool(day, limit)
-        opened = Session(day, b"secret", pool, reader(), history, known, fail)
-        opened.relabel()
-        yield opened
+        yield Session(day, b"secret", pool, reader(), history, known, fail)
 
 
 def grade(root: Path, *paths: Path, **options: Any) -> GradedClass:
@@ -123,6 +124,14 @@ def current(root: Path) -> dict[str, float | None]:
 def by_student(graded: GradedClass) -> dict[str, float | None]:
     """Return each student's points in a graded class."""
     return {row.entry.student: row.points for row in graded.rows}
+
+
+def results_and_notes(
+    class_: Sequence[SubmissionMarks], day: Day, roster: Roster = NO_ROSTER
+) -> tuple[list[StudentResult], list[str]]:
+    """Return the results of a class's students, and the notes for the TA."""
+    results = class_list.results(class_, day, roster)
+    return results, list(class_notes.notes(results, day, roster))
 
 
 def paths_of(marks: Sequence[SubmissionMarks]) -> list[str]:

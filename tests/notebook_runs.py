@@ -23,7 +23,7 @@ import torch
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
-from autograder.release.demonstrations import with_short_training
+from autograder.release.build import with_short_training
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.clock import cpu_count
 from tests.conftest import ROOT

@@ -132,7 +132,7 @@ def graded(tmp_path: Path, run: Run) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["report", "feedback", "demo"])
+@pytest.mark.parametrize("command", ["report", "feedback"])
 def test_a_folder_that_cannot_be_created_is_one_line_on_stderr(
     command: str, graded: Path, run: Run
 ) -> None:

@@ -17,7 +17,7 @@ from autograder.course.config import CourseError
 from autograder.course.consistency import check_day, graded_exercises
 from autograder.course.fingerprint import course_version, fingerprint
 from autograder.course.late_policy import Policy
-from autograder.course.released_code import released_code
+from autograder.course.release_stamp import released_code
 from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
@@ -139,7 +139,7 @@ INVALID = {
     "a late policy that deducts nothing": (
         "[day1.exercises.f]",
         "[day1.late]\ndue = 2026-12-01T23:59:00Z\n[day1.exercises.f]",
-        "line 5: day1.late: per_cent_a_day is missing",
+        "line 5: day1.late: percent_per_day is missing",
     ),
     "a date as a string": (
         "[defaults]",
@@ -168,8 +168,8 @@ INVALID = {
     ),
     "more than 100 %": (
         "[defaults]",
-        "[late]\nper_cent_a_day = 110\n[defaults]",
-        "line 2: late.per_cent_a_day: 110",
+        "[late]\npercent_per_day = 110\n[defaults]",
+        "line 2: late.percent_per_day: 110",
     ),
 }
 
@@ -257,14 +257,14 @@ def test_a_day_selects_the_kind_of_feedback(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None:
-    late = "[late]\nper_cent_a_day = 10\ngrace_minutes = 15\n"
-    own = "[day1.late]\ndue = 2026-12-01T23:59:00+01:00\nper_cent_a_day = 5\n"
+    late = "[late]\npercent_per_day = 10\ngrace_minutes = 15\n"
+    own = "[day1.late]\ndue = 2026-12-01T23:59:00+01:00\npercent_per_day = 5\n"
     day = load(tmp_path, late + VALID + own).day("day1")
     due = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
-    assert day.late == Policy(due, grace_minutes=15, per_cent_a_day=5)
+    assert day.late == Policy(due, grace_minutes=15, percent_per_day=5)
     assert load(tmp_path, VALID).day("day1").late == Policy()
-    free = "[late]\nper_cent_a_day = 0\n"
-    assert load(tmp_path, free + VALID + own.rpartition("per_cent")[0]).day("day1").late.due == due
+    free = "[late]\npercent_per_day = 0\n"
+    assert load(tmp_path, free + VALID + own.rpartition("percent")[0]).day("day1").late.due == due
 
 
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
     before = made_from(VALID)
     assert len({before, *(made_from(VALID, edited) for edited in FILES)}) == 1 + len(FILES)
-    assert made_from("[late]\nper_cent_a_day = 10\n" + VALID) == before
+    assert made_from("[late]\npercent_per_day = 10\n" + VALID) == before
     assert made_from(VALID.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
     assert made_from(VALID.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
     assert (

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.course.state_folder import course_folder
 from autograder.export.feedback_files import deliver
 from autograder.feedback.sentences import Sentences
 from autograder.marks import overrides
 from autograder.marks.overrides import OverrideStore
-from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.origin import Origin, Person
 from tests import small_course
 
 
@@ -50,7 +50,7 @@ def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
 
 def test_damaged_overrides(tmp_path: Path) -> None:
     file = course_folder(tmp_path) / overrides.OVERRIDES_DB
-    handed_in = HandedIn((Person("Ada"),), time=datetime(2026, 12, 1, tzinfo=UTC), participant="51")
+    handed_in = Origin((Person("Ada"),), time=datetime(2026, 12, 1, tzinfo=UTC), participant="51")
     with OverrideStore(tmp_path) as store:
         store.add_file_times("day1", [(handed_in, "f00")], corrects=True)
     whole = file.read_bytes()

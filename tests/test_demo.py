@@ -10,7 +10,8 @@ from PIL import Image
 
 from autograder.course import config as courses
 from autograder.course.config import Course
-from autograder.release.demonstrations import demonstrate, with_short_training
+from autograder.release.build import with_short_training
+from bench.demonstrations import demonstrate
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

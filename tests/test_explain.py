@@ -27,12 +27,12 @@ from autograder.grading import explain, explain_text, repeated_run
 from autograder.grading.explain_text import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
+from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
-from autograder.marks.row import Row
 from autograder.recognition import catalogue
 from autograder.sandbox.client import Server
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.roster import Entry
 from tests import small_course
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import handed_in, reader, with_cells, with_exercises
@@ -47,7 +47,7 @@ TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", 
 
 
 def test_large_points_are_not_rounded() -> None:
-    row = Row(Entry("", "ada", ""), LARGE, Lateness(1, 12.5))
+    row = StudentResult(Entry("", "ada", ""), LARGE, Lateness(1, 12.5))
     console = Console(file=io.StringIO(), width=200)
     with console.capture() as capture:
         console.print(terminal_table.table([row]))
@@ -62,14 +62,14 @@ def test_large_points_are_not_rounded() -> None:
     assert override.change() == "12345.67 instead of 12345.66 points"
 
 
-@pytest.mark.parametrize("per_cent", [0, 10])
-def test_a_late_submission_has_points_after_penalty_only_if_there_is_one(per_cent: float) -> None:
-    row = Row(Entry("", "ada", ""), LARGE, Lateness(1, per_cent))
+@pytest.mark.parametrize("percent", [0, 10])
+def test_a_late_submission_has_points_after_penalty_only_if_there_is_one(percent: float) -> None:
+    row = StudentResult(Entry("", "ada", ""), LARGE, Lateness(1, percent))
     console = Console(file=io.StringIO(), width=200)
     with console.capture() as capture:
         console.print(terminal_table.table([row]))
     explained = "\n".join(explain_text.summary(LARGE, row.late))
-    assert ("after penalty" in capture.get()) == ("1 day late" in explained) == (per_cent > 0)
+    assert ("after penalty" in capture.get()) == ("1 day late" in explained) == (percent > 0)
 
 
 def test_a_repeated_error_is_explained_once() -> None:

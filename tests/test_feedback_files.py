@@ -15,13 +15,12 @@ from autograder.course.config import CourseError, Day
 from autograder.export.feedback_files import Delivery, deliver
 from autograder.feedback import sentences
 from autograder.feedback.sentences import Sentences
-from autograder.marks import class_list
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import platforms
-from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import NO_ROSTER, Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.origin import Origin, Person
+from autograder.submissions.roster import NO_ROSTER, Entry, Roster
 from tests.conftest import ROOT
+from tests.fake_grading import results_and_notes
 from tests.material import exercise, submission, unread
 
 
@@ -70,7 +69,7 @@ def from_canvas(texts: Sentences, file: str, *wrong: str) -> SubmissionMarks:
 def written(
     class_: list[SubmissionMarks], texts: Sentences, to: str, out: Path, roster: Roster = NO_ROSTER
 ) -> tuple[dict[str, str], Delivery]:
-    rows, _ = class_list.rows(class_, texts.day, roster)
+    rows, _ = results_and_notes(class_, texts.day, roster)
     done = deliver(rows, texts, to, out)  # type: ignore[arg-type]
     if not done.pages:
         return {}, done
@@ -121,7 +120,7 @@ def from_moodle(texts: Sentences, name: str, participant: str, *wrong: str) -> S
     path = f"/ta/m.zip/{name}_{participant}_assignsubmission_file/day1.ipynb"
     changed = [exercise(texts, one, {0: "0"}) for one in wrong]
     marks = submission(texts, *changed, student=name, path=path)
-    return replace(marks, handed_in=HandedIn((Person(name),), participant=participant))
+    return replace(marks, handed_in=Origin((Person(name),), participant=participant))
 
 
 def test_moodle_gives_each_page_to_its_participant(texts: Sentences, tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_a_roster_does_not_change_the_name_of_a_page_in_moodle(
     texts: Sentences, tmp_path: Path
 ) -> None:
     marks = from_moodle(texts, "Wei Chen", "42003")
-    known = Roster((Entry("42003", "Wei Chen (42003)", ""),))
+    known = Roster((Entry("42003", "wei", "Wei Chen"),))
     names = [
         list(written([marks], texts, "moodle", tmp_path / "f.zip", r)[0])
         for r in (NO_ROSTER, known)
@@ -155,7 +154,10 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(
     texts: Sentences, tmp_path: Path
 ) -> None:
     group = from_moodle(texts, "Team 3", "7")  # for a group, this is the group's number
-    people = (Entry("", "ada", "Ada Lovelace", "", "3"), Entry("", "bob", "Bob Byron", "", "3"))
+    people = (
+        Entry("", "ada", "Ada Lovelace", "ada@example.org", "3"),
+        Entry("", "bob", "Bob Byron", "bob@example.org", "3"),
+    )
     marks = replace(group, student="ada", handed_in=None)
     _, done = written([marks], texts, "moodle", tmp_path / "f.zip", Roster(people))
     assert [note.partition(":")[0] for note in done.notes] == [
@@ -165,10 +167,10 @@ def test_moodle_finds_the_members_of_a_group_in_the_worksheet(
     assert "--worksheet" in done.notes[0]
     sheet = tmp_path / "sheet.csv"
     sheet.write_text(
-        "Identifier,Full name,Grade,Last modified (grade)\n"
-        "Participant 11,Ada Lovelace,,-\nParticipant 12,Bob Byron,,-\n"
+        "Identifier,Full name,Email address,Grade,Last modified (grade)\n"
+        "Participant 11,Ada Lovelace,Ada@example.org,,-\nParticipant 12,Bob Byron,bob@example.org,,-\n"
     )
-    rows, _ = class_list.rows([marks], texts.day, Roster(people))
+    rows, _ = results_and_notes([marks], texts.day, Roster(people))
     assert deliver(rows, texts, "moodle", tmp_path / "f.zip", sheet).notes == []
     with zipfile.ZipFile(tmp_path / "f.zip") as archive:
         for name, participant, person in zip(
@@ -182,8 +184,8 @@ def test_members_who_submitted_separately_get_only_their_own_pages(
     texts: Sentences, tmp_path: Path
 ) -> None:
     people = (
-        Entry("", "ada", "Ada Lovelace", "", "3"),
-        Entry("", "bob", "Bob Byron", "", "3"),
+        Entry("", "ada", "Ada Lovelace", "", "3", platform_ids=(("moodle", "11"),)),
+        Entry("", "bob", "Bob Byron", "", "3", platform_ids=(("moodle_day1", "12"),)),
         Entry("", "eve", "Eve Xu", "", "3"),
     )
     class_ = [
@@ -191,11 +193,11 @@ def test_members_who_submitted_separately_get_only_their_own_pages(
         from_moodle(texts, "Bob Byron", "12"),
     ]
     pages, done = written(class_, texts, "moodle", tmp_path / "f.zip", Roster(people))
-    assert list(pages) == ["Bob Byron_12_assignfeedback_file_day1-feedback.html"]
-    assert [note.partition(":")[0] for note in done.notes] == [
-        "ada (Ada Lovelace)",
-        "eve (Eve Xu)",
+    assert sorted(pages) == [
+        "Ada Lovelace_11_assignfeedback_file_day1-feedback.html",
+        "Bob Byron_12_assignfeedback_file_day1-feedback.html",
     ]
+    assert [note.partition(":")[0] for note in done.notes] == ["eve (Eve Xu)"]
     class_ = [
         from_canvas(texts, "lovelaceada_11_99001_day1.ipynb", texts.day.names[0]),
         from_canvas(texts, "byronbob_12_99002_day1.ipynb"),
@@ -218,12 +220,10 @@ def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Sentences, tmp_pa
     sheet.write_text(
         "Identifier,Full name,Grade,Last modified (grade)\nParticipant 42114,Róbert Byron,,-\n"
     )
-    rows, _ = class_list.rows([numbered, other], texts.day, NO_ROSTER)
+    rows, _ = results_and_notes([numbered, other], texts.day, NO_ROSTER)
     done = deliver(rows, texts, "moodle", out, sheet)
     assert done.pages == 1
-    (note,) = done.notes
-    assert note.startswith("Róbert Byron (Participant 42114) has 2 submissions; ")
-    assert note.endswith(": byronrobert.ipynb")
+    assert done.notes == ["byronrobert: no page, because the participant number is unknown"]
     with zipfile.ZipFile(out) as archive:
         (name,) = archive.namelist()
         assert 'id="softmax-heading"' in archive.read(name).decode()
@@ -241,7 +241,7 @@ def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
         from_canvas(texts, names[1], "attention"),
         from_canvas(texts, "chen_13_60003_day1.ipynb", "softmax"),
     ]
-    rows, _ = class_list.rows(later, texts.day, NO_ROSTER)
+    rows, _ = results_and_notes(later, texts.day, NO_ROSTER)
     done = deliver(rows, texts, "canvas", new, earlier=[old])
     assert (done.pages, done.unchanged, done.problems) == (2, 1, [])
     with zipfile.ZipFile(new) as archive:
@@ -250,7 +250,7 @@ def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
     assert (again.pages, again.unchanged) == (0, 3)
     assert not (tmp_path / "none.zip").exists()
     # A page is compared with the newest version that the student has.
-    first_again, _ = class_list.rows(first, texts.day, NO_ROSTER)
+    first_again, _ = results_and_notes(first, texts.day, NO_ROSTER)
     back = deliver(first_again, texts, "canvas", tmp_path / "back.zip", earlier=[old, new])
     assert (back.pages, back.unchanged) == (1, 2)
     for content in (b"no zip", None):

@@ -11,11 +11,11 @@ import pytest
 
 from autograder.course.config import CourseError
 from autograder.course.late_policy import Policy, lateness
-from autograder.submissions import roster_file
+from autograder.submissions import roster as rosters
 from tests.conftest import Run
 from tests.small_course import RIGHT, make
 
-LATE = "\n[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
+LATE = "\n[late]\npercent_per_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
 HEAD = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (submission),Last modified (grade)\n"
 # The submission time, as Moodle's English language packs format it, and the final points.
 TIMES = {
@@ -110,13 +110,13 @@ def test_a_ta_can_enter_lateness_for_a_day_and_excuse_it(tmp_path: Path) -> None
     file = tmp_path / "roster.csv"
     head = "id,student,name,late_hours,late_hours_day2,excused_day1\n"
     file.write_text(f'{head}1,ada,Ada,"1,5",,\n2,bob,Bob,30,,yes\n3,cyd,Cyd,,5,no\n')
-    ada, bob, cyd = roster_file.load(file).entries
+    ada, bob, cyd = rosters.load(file).entries
     assert [e.hours_late("day1") for e in (ada, bob, cyd)] == [1.5, 30, None]
     assert cyd.hours_late("day2") == 5
     assert [e.is_excused("day1") for e in (ada, bob, cyd)] == [False, True, False]
     assert not bob.is_excused("day2")
-    policy = Policy(per_cent_a_day=10)
-    assert lateness(policy, None, False, hours=30).per_cent == 20
+    policy = Policy(percent_per_day=10)
+    assert lateness(policy, None, False, hours=30).percent == 20
     assert lateness(policy, None, True, hours=0).days == 0
     excused = lateness(policy, None, True, hours=30, is_excused=True)
     assert (excused.days, excused.reduce(50), excused.note) == (0, 50, "2 days late, but excused")
@@ -138,4 +138,4 @@ def test_an_invalid_cell_of_the_roster_is_reported(
     file = tmp_path / "roster.csv"
     file.write_text(f"id,student,name,{head}\n1,ada,Ada,{cell}\n")
     with pytest.raises(CourseError, match=message):
-        roster_file.load(file)
+        rosters.load(file)

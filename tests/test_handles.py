@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from autograder.execution.grader_models import GraderModels
 from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import Outgoing
-from autograder.protocol.keys import check_keys
+from autograder.protocol.encoding import Outgoing, check_keys
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import WorkerDied

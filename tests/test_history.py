@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.course.state_folder import VARIABLE, secret
 from autograder.marks import engine_version
 from autograder.marks import model as m

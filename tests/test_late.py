@@ -13,11 +13,11 @@ from tests.released_course import Class, release
 from tests.small_course import WRONG
 
 DUE = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
-POLICY = Policy(DUE, grace_minutes=15, per_cent_a_day=10, at_most_per_cent=25)
+POLICY = Policy(DUE, grace_minutes=15, percent_per_day=10, max_percent=25)
 
 
 @pytest.mark.parametrize(
-    ("minutes", "extension", "days", "per_cent"),
+    ("minutes", "extension", "days", "percent"),
     [
         (-1000, 0, 0, 0),
         (0, 0, 0, 0),
@@ -32,21 +32,21 @@ POLICY = Policy(DUE, grace_minutes=15, per_cent_a_day=10, at_most_per_cent=25)
     ],
 )
 def test_each_started_day_is_penalised(
-    minutes: float, extension: float, days: int, per_cent: float
+    minutes: float, extension: float, days: int, percent: float
 ) -> None:
     time = DUE + timedelta(minutes=minutes)
-    assert lateness(POLICY, time, False, extension) == Lateness(days, per_cent)
+    assert lateness(POLICY, time, False, extension) == Lateness(days, percent)
 
 
 def test_without_a_time_only_a_submission_marked_late_is_penalised() -> None:
     assert lateness(POLICY, None, False) == Lateness()
-    assert lateness(Policy(per_cent_a_day=10), DUE, False) == Lateness()
+    assert lateness(Policy(percent_per_day=10), DUE, False) == Lateness()
     marked = lateness(POLICY, None, True)
-    assert (marked.days, marked.per_cent) == (1, 10)
+    assert (marked.days, marked.percent) == (1, 10)
     assert "counted as one day late" in marked.note
     assert lateness(Policy(), None, True) == Lateness(days=1)
     extended = lateness(POLICY, None, True, extension=1)
-    assert extended.per_cent == 0
+    assert extended.percent == 0
     assert "has an extension" in extended.note
 
 
@@ -74,7 +74,7 @@ def test_a_known_time_overrides_a_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "per_cent", "left"),
+    ("points", "percent", "left"),
     [
         (93.5, 10, 84.15),
         (100, 0, 100),
@@ -85,9 +85,9 @@ def test_a_known_time_overrides_a_mark() -> None:
     ],
 )
 def test_the_penalty_is_a_share_of_the_earned_points(
-    points: float, per_cent: float, left: float
+    points: float, percent: float, left: float
 ) -> None:
-    late = Lateness(1, per_cent)
+    late = Lateness(1, percent)
     assert late.reduce(points) == left
     assert round(late.penalty(points) + left, 9) == points
 
@@ -110,7 +110,7 @@ def test_nbgrader_applies_the_policy(
     course.copy()
     assert penalties() == [0, 0]
     toml = tmp_path / "grading.toml"
-    late = "[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T12:00:00+01:00\n"
+    late = "[late]\npercent_per_day = 10\n[day1.late]\ndue = 2026-12-01T12:00:00+01:00\n"
     toml.write_text(toml.read_text() + late)
     text = "id,student,name,extension\n1,ada,Ada,\n2,bob,Bob,26\n"
     (tmp_path / "roster.csv").write_text(text)

@@ -27,8 +27,7 @@ from nbgrader.validator import Validator
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import VARIABLE
-from autograder.nbgrader_plugin.notebook_nodes import verbatim
-from autograder.nbgrader_plugin.pipeline import SubmissionExporter
+from autograder.nbgrader_plugin.pipeline import SubmissionExporter, verbatim
 from autograder.sandbox.errors import NoIsolation
 from tests.conftest import ROOT, Run, with_cells
 from tests.released_course import export, generate, nbgrader, run_app

@@ -15,9 +15,8 @@ from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
 from autograder.grading import own_solutions
 from autograder.grading.grader import Grader
-from autograder.release import visible_checks
-from autograder.release.trial import Trial, try_exercises
-from autograder.release.trial_text import lines
+from autograder.release import trial
+from autograder.release.trial import Trial, lines, try_exercises
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, prepare
 from autograder.submissions.cell import Cell
@@ -257,7 +256,7 @@ def test_given_code_that_exits_silently_is_an_error_of_the_course(tmp_path: Path
     chapter = root / "solutions/day1/cleaning.py"
     chapter.write_text(chapter.read_text() + "\n# %%\nimport os\n\nos._exit(3)\n")
     with pytest.raises(CourseError, match="day1: the process exited with code 3"):
-        visible_checks.messages(courses.load(root).day("day1"), {})
+        trial.messages(courses.load(root).day("day1"), {})
 
 
 ENTRIES = """

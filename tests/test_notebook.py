@@ -21,7 +21,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, colab, figures, helper_cells, student_files
+from autograder.release import build, helper_cells, notebook
 from autograder.release.notebook import (
     day_texts,
     solution_notebook,
@@ -186,7 +186,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>a → b</text></svg>'
 
 def test_a_figure_is_embedded_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_text(SVG, encoding="utf-8")
-    shown = figures.embed('Before.\n\n![One "a",\ntwo lines](a.svg)\n\nAfter.', tmp_path / "x.py")
+    shown = notebook.embed('Before.\n\n![One "a",\ntwo lines](a.svg)\n\nAfter.', tmp_path / "x.py")
     found = re.fullmatch(
         r'Before\.\n\n<img src="data:image/svg\+xml;base64,(.*)" alt="(.*)">\n\nAfter\.', shown
     )
@@ -211,12 +211,12 @@ def test_an_animation_and_a_recording_are_embedded(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     expected = element.format(base64.b64encode(content).decode())
-    assert figures.embed(f"![A & B]({name})", tmp_path / "x.py") == expected
+    assert notebook.embed(f"![A & B]({name})", tmp_path / "x.py") == expected
 
 
 def test_a_figure_on_the_web_stays_a_link(tmp_path: Path) -> None:
     link = "![a badge](https://example.org/badge.svg)"
-    assert figures.embed(link, tmp_path / "x.py") == link
+    assert notebook.embed(link, tmp_path / "x.py") == link
 
 
 @pytest.mark.parametrize(
@@ -238,14 +238,14 @@ def test_an_invalid_figure_is_refused(
     for name in ("a.svg", "a.gif", "a.wav", "a.bmp"):
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(CourseError, match=re.escape(problem)):
-        figures.embed(link, tmp_path / "x.py")
+        notebook.embed(link, tmp_path / "x.py")
 
 
 @pytest.mark.parametrize("kind", ["tree", "blob"])
 def test_a_badge_opens_the_notebook_in_colab(kind: str, tmp_path: Path) -> None:
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# Day 1")])
     url = f"https://github.com/uni/course/{kind}/main/2026/assignments/"
-    colab.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
+    build.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
     page = "github/uni/course/blob/main/2026/assignments/day1/day1.ipynb"
     assert notebook.cells[0].source.startswith("# Day 1\n\n[![Open in Colab](")
     assert f"](https://colab.research.google.com/{page})" in notebook.cells[0].source
@@ -255,7 +255,7 @@ def test_a_badge_opens_the_notebook_in_colab(kind: str, tmp_path: Path) -> None:
 def test_colab_opens_only_folders_on_github(url: str, tmp_path: Path) -> None:
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# Day 1")])
     with pytest.raises(CourseError, match="not the address of a folder on GitHub"):
-        colab.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
+        build.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
 
 
 @pytest.mark.parametrize("day", ["day1", "day2"])
@@ -324,8 +324,8 @@ def test_the_release_is_up_to_date(name: str) -> None:
     changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
     assert not changed, f"these cells changed since the last `autograder build {name}`: {changed}"
     assert list(seen) == list(expected)
-    readme = day_texts(day).fill(student_files.readme(day), "README.md")
-    files = {"README.md": readme, "requirements.txt": student_files.requirements(day)}
+    readme = day_texts(day).fill(notebook.readme(day), "README.md")
+    files = {"README.md": readme, "requirements.txt": notebook.requirements(day)}
     for file, text in files.items():
         assert (ROOT / "assignments" / name / file).read_text("utf-8") == text
 

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from autograder.protocol import messages as m
-from autograder.protocol.decoding import check
-from autograder.protocol.encoding import Outgoing
-from autograder.protocol.keys import MAX_STRING
+from autograder.protocol.encoding import MAX_STRING, Outgoing, check
 from autograder.recognition import recording
 from autograder.recognition.observations import (
     FURTHER,

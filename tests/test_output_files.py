@@ -15,14 +15,15 @@ import pytest
 from autograder.arguments import write_marks
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.course.output_files import FileError, open_output, write_output
+from autograder.course.files import FileError, open_output, write_output
 from autograder.export.feedback_files import deliver
 from autograder.export.write import export
 from autograder.feedback import class_analysis, class_page, sentences, student_page
-from autograder.marks import class_list, lateness
+from autograder.marks import class_list
 from autograder.marks.model import FORMAT, Marks
 from autograder.submissions.roster import NO_ROSTER
 from tests import small_course
+from tests.fake_grading import results_and_notes
 from tests.test_export import CLASS
 
 
@@ -38,17 +39,17 @@ def full_disk() -> Iterator[None]:
 
 
 def write_pages(day: Day, folder: Path) -> None:
-    rows, _ = class_list.rows(CLASS, day, NO_ROSTER)
+    rows, _ = results_and_notes(CLASS, day, NO_ROSTER)
     student_page.write(student_page.recipients(rows), sentences.read(day), folder)
 
 
 def write_zip(day: Day, folder: Path) -> None:
-    rows, _ = class_list.rows(CLASS, day, NO_ROSTER)
+    rows, _ = results_and_notes(CLASS, day, NO_ROSTER)
     assert deliver(rows, sentences.read(day), "canvas", folder / "pages.zip").pages == 2
 
 
 def write_report(day: Day, folder: Path) -> None:
-    late = lateness.lateness_of_each(CLASS, day, NO_ROSTER)
+    late = class_list.lateness_of_each(CLASS, day, NO_ROSTER)
     found = class_analysis.analyse(
         Marks(FORMAT, "day1", CLASS), sentences.read(day), "course", False, late
     )

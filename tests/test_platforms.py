@@ -15,9 +15,8 @@ from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.submissions import gradescope_metadata, platforms
 from autograder.submissions.class_source import apply_roster
-from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.origin import Origin, Person
+from autograder.submissions.roster import Entry, Roster
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, handed_in, reader
 from tests.test_submission import chosen, found, notebook, students, write, zipped
@@ -126,19 +125,18 @@ def test_a_canvas_name_with_several_readings_never_gives_an_id_that_is_taken() -
     unused = "99999999999"
     assert ids == [["98765"], [unused, unused, "123456"], ["", "98765", "123456"], ["123456"]]
     ada, mallory = Entry("98765", "ada", "Ada"), Entry("123456", "mallory", "Mallory")
-    chosen = Roster((mallory,)).read(found[own])
+    chosen = Roster((mallory,)).read(found[own], "day1")
     assert (chosen.people[0].id, chosen.upload) == ("123456", 7654321)
-    assert Roster((ada, mallory)).read(found[copied]).people[0].id == ""
+    assert Roster((ada, mallory)).read(found[copied], "day1").people[0].id == ""
 
 
 def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Path) -> None:
     numbered = "lovelaceada_4211_70001_20231234_day1.ipynb"
     write(tmp_path / "class", {numbered: notebook(), "bob_4212_70002_day1.ipynb": notebook()})
-    by_name = Entry("", "ada", "Ada Lovelace")
-    for entries, student in ((), "lovelaceada"), ((ADA,), "ada"), ((by_name,), "ada"):
+    for entries, student in ((), "lovelaceada"), ((ADA,), "ada"):
         files = read_submissions([tmp_path / "class"], "day1", reader())
         (one,) = [file for file in files if file.path.endswith(numbered)]
-        known = apply_roster(one, Roster(entries))
+        known = apply_roster(one, Roster(entries), "day1")
         assert (known.student, known.readable) == (student, True)
         assert len(known.problems) == (not entries)
         assert all("4211 or 70001" in problem for problem in known.problems)
@@ -147,12 +145,10 @@ def test_a_canvas_file_with_several_readings_is_graded_and_reported(tmp_path: Pa
 def test_a_number_before_the_students_own_file_name_is_not_an_id() -> None:
     report = "smithjohn_4821_993811_report.pdf"
     files = ("smithjohn_4821_993812_1234567_day1", "smithjohn_4821_994000_1234567_day1-1")
-    entry = Entry("", "john", "John Smith")
     for download in ([f"{files[0]}.ipynb"], [report, f"{files[0]}.ipynb"], [f"{files[1]}.ipynb"]):
         one = platforms.parse_canvas_names(download)[download[-1]]
         assert one.people == (Person("smithjohn", "4821"),)
         assert one.upload in (993812, 994000)
-        assert Roster((entry,)).find_all(Roster((entry,)).read(one)) == [entry]
 
 
 def test_a_canvas_file_without_an_id_keeps_its_label_and_loses_no_lateness() -> None:
@@ -162,33 +158,33 @@ def test_a_canvas_file_without_an_id_keeps_its_label_and_loses_no_lateness() -> 
         assert one is not None
         labels.add(one.labels)
         folder = Entry("1", "smith_jo_4821", "")
-        assert Roster((folder,)).find_all(Roster((folder,)).read(one)) == [None]
+        assert Roster((folder,)).find(Roster((folder,)).read(one, "day1"), "day1") == [None]
     assert labels == {("smith_jo (4821?)",)}
     hidden = platforms.parse_canvas_name("mallory_55555_66666_LATE_123_7654321_x.py")
     assert hidden is not None
     assert hidden.late
     for ids in ((), ("55555",), ("123",)):
         known = Roster(tuple(Entry(id_, "m", "") for id_ in ids))
-        assert known.read(hidden).late
+        assert known.read(hidden, "day1").late
 
 
 def test_moodle_folder_name() -> None:
-    ada = HandedIn((Person("Ada_Ünal Lovelace"),), participant="123456")
+    ada = Origin((Person("Ada_Ünal Lovelace"),), participant="123456", source="moodle")
     for end in ("file_", "file", "onlinetext", "file_my work_2.ipynb"):
         name = f"Ada_Ünal Lovelace_123456_assignsubmission_{end}"
         assert platforms.parse_moodle_name(name) == ada
     assert platforms.parse_moodle_name("Ada") is None
     blind = platforms.parse_moodle_name("Participant_42113_assignsubmission_file")
-    assert blind == HandedIn((Person("Participant 42113"),), participant="42113")
+    assert blind == Origin((Person("Participant 42113"),), participant="42113", source="moodle")
     assert blind.labels == ("Participant 42113",)
     group = platforms.parse_moodle_name("Default group_assignsubmission_file")
-    assert group == HandedIn((Person("Default group"),))
+    assert group == Origin((Person("Default group"),), source="moodle")
 
 
 def test_a_file_name_cannot_change_the_student_in_moodles_flat_layout() -> None:
     name = "Eve_14_assignsubmission_file_Bob_13_assignsubmission_file_day1.ipynb"
     found = platforms.parse_moodle_name(name)
-    assert found == HandedIn((Person("Eve"),), participant="14")
+    assert found == Origin((Person("Eve"),), participant="14")
 
 
 def test_a_name_cannot_change_the_student_in_moodle(tmp_path: Path) -> None:
@@ -393,9 +389,9 @@ def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: 
     times = [s.handed_in for s in (ada, bob, cyd)]
     zone = timezone(timedelta(hours=1))
     assert times == [
-        HandedIn((Person("ada"),), time=datetime(2026, 12, 2, 10, tzinfo=zone)),
-        None,
-        None,
+        Origin((Person("ada"),), time=datetime(2026, 12, 2, 10, tzinfo=zone)),
+        Origin((Person("bob"),)),
+        Origin((Person("cyd"),)),
     ]
 
 

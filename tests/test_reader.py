@@ -30,7 +30,7 @@ from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepa
 from autograder.submissions import cell_reader, listing, reader_process
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.origin import Origin, Person, from_folder
 from autograder.submissions.reader_client import (
     ArchiveListing,
     FileReader,
@@ -278,7 +278,7 @@ WRONG_SLICES: dict[str, Any] = {
     "reaches itself": Slices([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
     "reaches an unknown exercise": Slices([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
     "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of an unknown exercise": Slices([PIECE], BOTH, homes={"h": 1}),
+    "a home of an unknown exercise": Slices([PIECE], BOTH, defining_cells={"h": 1}),
 }
 
 
@@ -322,7 +322,7 @@ def test_slices_contain_the_code_that_runs_and_the_names_that_it_reads() -> None
     assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
     assert whole.slices["softmax"].used == ("torch.softmax",)
     assert whole.slices["causal_mask"].state == "absent"
-    assert whole.homes == {"softmax": 2, "attention": 3}
+    assert whole.defining_cells == {"softmax": 2, "attention": 3}
     assert "cell 4: SyntaxError" in whole.problems[0]
     texts = [piece.source for piece in again.pieces]
     assert "# softmax: the reference" in texts
@@ -413,7 +413,7 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         (ada,) = found(tmp_path / place)
         assert (ada.student, ada.readable) == ("Ada", True)
         with Slicer(server, course, ada.cells) as slicer:
-            assert slicer.slice_all().homes == {}
+            assert slicer.slice_all().defining_cells == {}
 
 
 # ---- owners and times
@@ -468,7 +468,7 @@ def test_files_inside_a_submission_change_neither_owner_nor_time(
     assert [one.student for one in found(tmp_path / "submitted/eve/day1")] == ["eve"]
     in_class = found(tmp_path / "class")
     assert sorted(one.student for one in in_class) == ["ada", "eve", "zoe"]
-    assert not [one for one in in_class if one.handed_in]
+    assert {one.origin for one in in_class} == {*map(from_folder, ("ada", "eve", "zoe"))}
 
 
 @pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
@@ -483,8 +483,8 @@ def test_files_inside_a_class_archive_do_not_change_owners(
     write(tmp_path, {"class.zip": zipped(files), "canvas.zip": zipped(canvas)})
     assert students(tmp_path / "class.zip") == ["ada", "eve"]
     ada, eve = found(tmp_path / "canvas.zip")
-    assert eve.handed_in == HandedIn((Person("eve", "99"),), upload=11111)
-    assert ada.handed_in == HandedIn((Person("ada", "98"),), upload=22222)
+    assert eve.handed_in == Origin((Person("eve", "99"),), upload=11111)
+    assert ada.handed_in == Origin((Person("ada", "98"),), upload=22222)
 
 
 def test_students_archive_belongs_to_one_student(tmp_path: Path) -> None:

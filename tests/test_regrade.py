@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from msgspec.structs import replace
 
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.grading.grader import Grader
 from autograder.marks import model as m
 from autograder.marks.history import History

@@ -15,10 +15,9 @@ from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
 from autograder.grading.grader import Grader
 from autograder.grading.seeds import seed_of
-from autograder.marks.adjustments import read_stored
 from autograder.marks.history import History, basis_of
 from autograder.marks.model import Override, SubmissionMarks
-from autograder.marks.overrides import OverrideStore, StudentOverride
+from autograder.marks.overrides import OverrideStore, StudentOverride, read_stored
 from autograder.marks.regrade import compare
 from autograder.sandbox.client import Server
 from autograder.submissions.choice import choose, find_day
@@ -184,7 +183,7 @@ def test_new_submissions_use_the_new_names(after: Grader) -> None:
 
 
 def test_older_submissions_are_recognised_and_chosen(after: Grader) -> None:
-    from autograder.course.renames import known_names
+    from autograder.course.config import known_names
 
     names = known_names(after.day)
     full, empty = (replace_path(handed_in(HANDED_IN[k]), k) for k in ("right", "stubs"))
@@ -232,7 +231,7 @@ def test_stored_marks_and_overrides_get_the_new_names(stored: tuple[Day, Submiss
 def test_a_regrade_compares_across_the_renaming(
     stored: tuple[Day, SubmissionMarks], after: Grader
 ) -> None:
-    from autograder.course.renames import older_names
+    from autograder.course.config import older_names
 
     day, _ = stored
     with History(day.root) as history:

@@ -8,17 +8,15 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.grading.session import GradedClass
-from autograder.marks.adjustments import read_stored
-from autograder.marks.class_roster import roster_for
 from autograder.marks.history import History
-from autograder.marks.override_requests import Request, resolve
-from autograder.marks.overrides import OverrideStore
+from autograder.marks.overrides import OverrideStore, Request, read_stored, resolve
+from autograder.submissions import roster as rosters
 from tests.fake_grading import book, by_student, grade
 from tests.small_course import make
 from tests.test_store import run
 from tests.test_submission import zipped
 
-LATE = "[day1.late]\ndue = 2026-11-20T00:00:00Z\nper_cent_a_day = 10\n"
+LATE = "[day1.late]\ndue = 2026-11-20T00:00:00Z\npercent_per_day = 10\n"
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def override(root: Path, points: float) -> None:
     with History(root) as history:
         class_ = history.current("day1")
     request = Request("11", "padding_mask", f"{points:g}", "Nearly.")
-    new = resolve([request], class_, day, roster_for(day), "kim")
+    new = resolve([request], class_, day, rosters.for_course(root), "kim")
     with OverrideStore(root) as store:
         store.add("day1", new)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from autograder.course.config import CourseError
-from autograder.submissions import roster_file
+from autograder.submissions import roster as rosters
 from autograder.submissions.class_source import apply_roster
-from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import NO_ROSTER, Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.origin import Origin, Person, from_folder
+from autograder.submissions.roster import NO_ROSTER, Entry, Roster
 from autograder.submissions.submission import Submission
 
 TEXT = """\
@@ -27,7 +25,7 @@ id,student,name,email,group,extension
 def read(folder: Path, text: str, encoding: str = "utf-8") -> Roster:
     file = folder / "roster.csv"
     file.write_bytes(text.encode(encoding))
-    return roster_file.load(file)
+    return rosters.load(file)
 
 
 @pytest.fixture
@@ -66,8 +64,11 @@ INVALID = {
         "line 2: the row has 2 cells, but the header has 3",
     ),
     "no student": ("id,student,name\n\n1,,Ada\n", "line 3: the column 'student' is empty"),
-    "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' occurs twice"),
-    "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' occurs twice"),
+    "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' also occurs in line 2"),
+    "a student twice": (
+        "id,student,name\n1,a,A\n2,A,B\n",
+        "line 3: student 'A' also occurs in line 2",
+    ),
     "a student that is a path": (
         "id,student,name\n1,a/b,A\n",
         "line 2: student 'a/b' is not a valid nbgrader folder name",
@@ -75,6 +76,10 @@ INVALID = {
     "an extension twice": (
         "id,student,name,extension,extension\n",
         "line 1: column 'extension' occurs twice",
+    ),
+    "a number in Moodle twice": (
+        "id,student,name,moodle_day1\n1,a,A,7\n2,b,B,007\n",
+        "line 3: moodle_day1 '007' also occurs in line 2",
     ),
     "hours in words": ("id,student,name,extension\n1,a,A,two\n", "line 2: extension 'two'"),
     "hours below zero": ("id,student,name,extension\n1,a,A,-2\n", "line 2: extension '-2'"),
@@ -94,160 +99,115 @@ def test_other_encodings_are_rejected(tmp_path: Path) -> None:
         read(tmp_path, "id,student,name\n1,zoe,Zoë\n", "latin-1")
 
 
-@pytest.mark.parametrize(
-    ("person", "student"),
-    [
-        (Person(name="ada"), "ada"),
-        (Person(name="Ada"), "ada"),
-        (Person(name="12345"), "ada"),
-        (Person(name="lovelaceada"), "ada"),
-        (Person(name="Lovelace, Ada"), "ada"),
-        (Person(name="ada lovelace"), "ada"),
-        (Person(name="lovelaceada", id="12345"), "ada"),
-        (Person(name="A. Lovelace", id="12345"), "ada"),
-        (Person(email="ADA@example.org", name="somebody"), "ada"),
-        (Person(name="oneilbyronrobert", id="999"), None),
-        (Person(name="oneilbyronrobert", id="0012346"), "bob"),
-        (Person(name="oneilbyronrobert", id="Robert on Gradescope"), "bob"),
-        (Person(name="oneilbyronrobert", id="999", email="bob@example.org"), "bob"),
-        (Person(name="ÓNEILBYRONRÓBERT"), "bob"),
-        (Person(name="Cyd Charisse"), "cyd"),
-        (Person(name="王小明"), "dora"),
-        (Person(name="小明 王"), "dora"),
-        (Person(name="lovelace"), None),
-        (Person(name="eve", id="999"), None),
-        (Person(), None),
-    ],
-)
-def test_person_is_found_under_any_spelling(
-    four: Roster, person: Person, student: str | None
-) -> None:
-    found = four.find(person)
+def canvas(name: str, id_: str) -> Origin:
+    return Origin((Person(name, id_),), upload=70001, source="canvas")
+
+
+def moodle(name: str, number: str) -> Origin:
+    return Origin((Person(name),), participant=number, source="moodle")
+
+
+def gradescope(name: str, id_: str = "", email: str = "") -> Origin:
+    return Origin((Person(name, id_, email),), source="gradescope")
+
+
+ORIGINS = [
+    (from_folder("ada"), "ada"),
+    (from_folder("Ada"), "ada"),
+    (from_folder("12345"), "ada"),
+    (from_folder("ada@example.org"), "ada"),
+    (canvas("somebody", "12345"), "ada"),
+    (moodle("somebody", "12345"), "ada"),
+    (gradescope("somebody", "12345"), "ada"),
+    (gradescope("somebody", "0012346"), "bob"),
+    (gradescope("somebody", email="ADA@example.org"), "ada"),
+    (gradescope("somebody", "999", "bob@example.org"), "bob"),
+    # Names are never compared.
+    (from_folder("Ada Lovelace"), None),
+    (canvas("ada", "999"), None),
+    (canvas("12345", "999"), None),
+    (moodle("ada", "999"), None),
+    (moodle("12345", "999"), None),
+    (gradescope("ada@example.org", "999"), None),
+    (gradescope("ada", "Ada on Gradescope"), None),
+    (from_folder(""), None),
+]
+
+
+@pytest.mark.parametrize(("origin", "student"), ORIGINS)
+def test_a_student_is_found_by_an_id(four: Roster, origin: Origin, student: str | None) -> None:
+    (found,) = four.find(origin, "day1")
     assert (found.student if found else None) == student
 
 
-def test_id_that_contradicts_the_name_matches_nobody(four: Roster) -> None:
-    """One student's university ID can be the same as another student's ID on the platform."""
-    assert four.find(Person(name="lovelaceada", id="12346")) is None
-
-
-LABELS = {
-    "label of Canvas or Gradescope": ("hananovak (2014)", "", HandedIn((Person("hananovak", "2014"),))),
-    "label in the name column": ("hana", "hananovak (2014)", HandedIn((Person("hananovak", "2014"),))),
-    "label with an email address": ("Hana (h@x.example)", "", HandedIn((Person("Hana", "", "h@x.example"),))),
-    "label of Moodle": ("Hana (51)", "", HandedIn((Person("Hana"),), participant="51")),
-    "name in Canvas": ("hananovak", "", HandedIn((Person("hananovak", "2014"),), upload=70001)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("student", "name", "source"), LABELS.values(), ids=LABELS)
-def test_a_row_may_contain_the_label_that_list_shows(
-    student: str, name: str, source: HandedIn
-) -> None:
-    entry = Entry("", student, name, extension=(("", 24.0),))
-    assert Roster((entry, Entry("1", "ada", "Ada Lovelace"))).find_all(source) == [entry]
-    if source.people[0].id:
-        assert Roster((Entry("2099", student, name),)).find_all(source) == [None]
-
-
-def test_a_student_cannot_choose_a_name_that_is_a_label() -> None:
-    label, only_name = Entry("", "hananovak (2014)", ""), Entry("", "hananovak", "")
-    for entry in (label, only_name):
-        moodle = HandedIn((Person(entry.student),), participant="13")
-        gradescope = HandedIn((Person(entry.student, "", "eve@x.example"),))
-        assert Roster((only_name,)).find_all(moodle) == [None]
-        assert Roster((only_name,)).find_all(gradescope) == [None]
-    canvas = HandedIn((Person("hananovak2014", "777"),), upload=70001)
-    assert Roster((label,)).find_all(canvas) == [None]
-
-
-def test_students_with_the_same_name_are_distinguished_only_by_id(tmp_path: Path) -> None:
-    two = read(tmp_path, "id,student,name\n1,li1,Wei Li\n2,li2,Li Wei\n")
-    found = two.find(Person("Wei Li", "2"))
-    assert found is not None
-    assert found.student == "li2"
-    assert two.find(Person("Wei Li")) is None
+PLATFORM_IDS = """\
+id,student,name,canvas,gradescope,moodle_day1,moodle_day2
+12345,ada,Ada,11,s1,21,31
+11,bob,Bob,12,s2,22,32
+12,cyd,Cyd,,,,
+"""
 
 
 @pytest.mark.parametrize(
-    ("person", "student"),
+    ("origin", "day", "student"),
     [
-        (Person("lovelacead"), "ada"),
-        (Person("Adda Lovelace"), "ada"),
-        (Person("ada", "12347"), "ada"),
-        (Person("love", "12346"), None),
-        (Person("zzz"), None),
+        (canvas("", "11"), "day1", "ada"),
+        (canvas("", "12345"), "day1", None),
+        (gradescope("", "s2"), "day1", "bob"),
+        (gradescope("", "11"), "day1", None),
+        (moodle("", "21"), "day1", "ada"),
+        (moodle("", "21"), "day2", None),
+        (moodle("", "32"), "day2", "bob"),
+        (from_folder("11"), "day1", "bob"),
+        (from_folder("cyd"), "day1", "cyd"),
     ],
 )
-def test_most_similar_student_is_found(four: Roster, person: Person, student: str | None) -> None:
-    near = four.nearest(person)
-    assert (near.student if near else None) == student
+def test_a_platforms_own_column_takes_precedence_over_the_id(
+    tmp_path: Path, origin: Origin, day: str, student: str | None
+) -> None:
+    (found,) = read(tmp_path, PLATFORM_IDS).find(origin, day)
+    assert (found.student if found else None) == student
 
 
-def test_groups_and_submissions_with_several_students(four: Roster) -> None:
+def test_a_group_is_several_students(four: Roster) -> None:
     ada, bob, cyd, _ = four.entries
     assert four.group(bob) == (bob, ada)
     assert four.group(cyd) == (cyd,)
-    assert four.students("ada") == (ada,)
-    assert four.students("bob, ada") == (bob, ada)
-    assert four.students("ada, eve") == ()
+    group = Origin((Person("x", "12346"), Person("eve", "777")), source="canvas")
+    assert [entry and entry.student for entry in four.find(group, "day1")] == ["bob", None]
+    named = apply_roster(Submission("p", "x, eve", "", (), (), True, handed_in=group), four, "day1")
+    assert named.labels == ("bob", "eve")
+    assert named.origin.keys == ("canvas 12346", "canvas 777")
 
 
-@pytest.mark.parametrize("name", ["ada", "12345", "ada, bob", "line 2"])
-def test_a_name_that_a_student_chose_is_compared_only_with_full_names(
-    four: Roster, name: str
-) -> None:
-    moodle = HandedIn((Person(name),), participant="13")
-    canvas = HandedIn((Person(name, "777"),), upload=12345)
-    group = HandedIn(
-        (Person(name, "", "eve@x.example"), Person("Cyd Charisse", "", "cyd@x.example"))
-    )
-    assert four.find_all(moodle) == four.find_all(canvas) == [None]
-    assert [entry and entry.student for entry in four.find_all(group)] == [None, "cyd"]
-    for source in (moodle, canvas, group):
-        submission = Submission("p", source.student, "s", (), (), True, handed_in=source)
-        named = apply_roster(submission, four)
+@pytest.mark.parametrize("name", ["ada", "12345", "ada, bob"])
+def test_a_name_that_a_student_chose_finds_nobody(four: Roster, name: str) -> None:
+    for origin in (moodle(name, "13"), canvas(name, "777"), gradescope(name, "", "eve@x.example")):
+        submission = Submission("p", origin.student, "s", (), (), True, handed_in=origin)
+        named = apply_roster(submission, four, "day1")
         assert not {"ada", "bob"} & set(named.labels)
-        assert len(named.labels) == len(source.people)
+        assert len(named.labels) == 1
 
 
-def test_folders_are_found_by_nbgraders_name_id_or_full_name(four: Roster) -> None:
-    for folder in ("ada", "12345", "Ada Lovelace", "Lovelace, Ada"):
-        for source in (None, HandedIn((Person(folder),), time=datetime(2026, 12, 1, tzinfo=UTC))):
-            submission = Submission("p", folder, "s", (), (), True, handed_in=source)
-            assert apply_roster(submission, four).labels == ("ada",)
-
-
-def test_a_full_name_in_the_student_column_matches_if_the_name_is_empty(tmp_path: Path) -> None:
-    text = "id,student,name\n1,Ada Lovelace,\n2,王小明,\n3,bob,\n4,cyd,Cyd Charisse\n"
-    known = read(tmp_path, text)
-    for name, student in (
-        ("Lovelace, Ada", "Ada Lovelace"),
-        ("王小明", "王小明"),
-        ("bob", None),
-        ("cyd", None),
-    ):
-        for source in (
-            HandedIn((Person(name),), participant="13"),
-            HandedIn((Person(name, "", "x@x.example"),)),
-        ):
-            (entry,) = known.find_all(source)
-            assert (entry and entry.student) == student
+@pytest.mark.parametrize("origin", [canvas("a", "4"), moodle("a", "4"), gradescope("a", "4")])
+def test_a_key_consists_of_the_source_and_its_id(origin: Origin) -> None:
+    assert origin.keys == (f"{origin.source} 4",)
+    assert from_folder("4").keys == ("folder 4",)
 
 
 def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:
-    assert roster_file.for_course(tmp_path) == four
+    assert rosters.for_course(tmp_path) == four
     other = tmp_path / "other.csv"
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
-    assert [e.student for e in roster_file.for_course(tmp_path, other).entries] == ["eve"]
-    assert roster_file.for_course(tmp_path / "nowhere") == NO_ROSTER
+    assert [e.student for e in rosters.for_course(tmp_path, other).entries] == ["eve"]
+    assert rosters.for_course(tmp_path / "nowhere") == NO_ROSTER
 
 
 def test_a_roster_that_cannot_be_read_is_not_ignored(tmp_path: Path) -> None:
-    (tmp_path / roster_file.FILE).symlink_to(tmp_path / "drive" / "roster.csv")
+    (tmp_path / rosters.FILE).symlink_to(tmp_path / "drive" / "roster.csv")
     with pytest.raises(CourseError, match="could not be read: No such file"):
-        roster_file.for_course(tmp_path)
-    (tmp_path / roster_file.FILE).unlink()
-    (tmp_path / roster_file.FILE).mkdir()
+        rosters.for_course(tmp_path)
+    (tmp_path / rosters.FILE).unlink()
+    (tmp_path / rosters.FILE).mkdir()
     with pytest.raises(CourseError, match="could not be read: Is a directory"):
-        roster_file.for_course(tmp_path)
+        rosters.for_course(tmp_path)

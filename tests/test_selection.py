@@ -9,7 +9,7 @@ import pytest
 from autograder import course_commands
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
-from autograder.course.editing import including
+from autograder.release.build import including
 
 TOML = """\
 [day1]

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from autograder.course import state_folder
-from autograder.course.output_files import write_atomically
+from autograder.course.files import write_atomically
 from tests import small_course
 
 

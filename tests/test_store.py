@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import tzset
@@ -12,12 +14,14 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from autograder.class_summary import print_summary
 from autograder.cli import main
+from autograder.course import config as courses
 from autograder.feedback import terminal_table
+from autograder.grading_commands import print_summary
+from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
-from autograder.marks.row import Row
-from autograder.submissions.roster_entry import Entry
+from autograder.marks.overrides import OverrideStore, read_stored
+from autograder.submissions.roster import Entry
 from tests.fake_grading import book, by_student, current, grade, session
 from tests.material import unread
 from tests.small_course import make
@@ -53,8 +57,8 @@ def test_a_newer_download_replaces_its_students_and_keeps_the_others(root: Path)
     grade(root, other_section)
     graded = grade(root, second)
     assert current(root) == {"ada (11)": 40, "bob (12)": 20, "cyd (13)": 30}
-    assert [(r.student, r.before.points, r.is_older) for r in graded.replacements] == [
-        ("ada (11)", 10, False)
+    assert [(r.key, r.before.points, r.is_older) for r in graded.replacements] == [
+        ("canvas 11", 10, False)
     ]
     assert grade(root, second).replacements == []
 
@@ -65,7 +69,7 @@ def test_an_older_download_never_replaces_a_newer_one(root: Path) -> None:
     grade(root, newer)
     for force in (False, True):
         graded = grade(root, older, force=force)
-        assert [(r.student, r.is_older) for r in graded.replacements] == [("ada (11)", True)]
+        assert [(r.key, r.is_older) for r in graded.replacements] == [("canvas 11", True)]
         assert current(root) == {"ada (11)": 40, "bob (12)": 20}
 
 
@@ -134,7 +138,7 @@ def test_a_roster_that_is_added_later_renames_the_students_in_the_store(root: Pa
     grade(root, canvas(root / "a.zip", ("adal", 11, 50001, 10), ("bob", 12, 50002, 20)))
     (root / "roster.csv").write_text("id,student,name\n11,ada,Ada L\n", encoding="utf-8")
     graded = grade(root, canvas(root / "b.zip", ("adal", 11, 60001, 40)))
-    assert [one.student for one in graded.replacements] == ["ada"]
+    assert [one.key for one in graded.replacements] == ["canvas 11"]
     assert current(root) == {"ada": 40, "bob (12)": 20}
     (root / "roster.csv").unlink()
     grade(root, root / "b.zip")
@@ -226,7 +230,7 @@ def test_the_line_below_the_table_shows_as_many_problems_as_fit(root: Path) -> N
         (marks,) = history.current("day1")
     shown: list[str] = []
     for problems in (["a" * 50, "b" * 50], ["a" * 50, "b" * 350, "c"], ["a" * 500]):
-        row = Row(Entry("", "ada", ""), replace(marks, problems=problems))
+        row = StudentResult(Entry("", "ada", ""), replace(marks, problems=problems))
         shown += terminal_table.problem_lines([row])
     expected = ["a" * 50 + "; " + "b" * 50, "a" * 50 + " (+2 more)", "a" * 400]
     assert shown == [f"ada: {problems}" for problems in expected]
@@ -236,7 +240,7 @@ def test_list_shows_who_is_excused_or_has_an_extension(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toml = root / "grading.toml"
-    late = "[day1.late]\ndue = 2026-11-01T00:00:00Z\nper_cent_a_day = 10\n"
+    late = "[day1.late]\ndue = 2026-11-01T00:00:00Z\npercent_per_day = 10\n"
     toml.write_text(toml.read_text() + late)
     (root / "roster.csv").write_text("id,student,name,excused\nada1,ada,ada,yes\n")
     grade(root, gradescope(root / "a", (1, "10:00", ["ada"], 10)))
@@ -394,72 +398,76 @@ def test_the_summary_of_one_submission_is_in_the_singular(
     ]
 
 
-def test_two_people_with_one_name_on_the_roster_are_a_conflict(root: Path) -> None:
+def test_a_name_is_never_compared_with_the_roster(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "id,student,name\n1001,ada,Ada L\n1002,bob,Bob\n"
     (root / "roster.csv").write_text(text, encoding="utf-8")
     for number, points, name in ((11, 90, "Ada L"), (12, 80, "ada"), (13, 0, "Ada L")):
         folder = f"{name}_{number}_assignsubmission_file"
         write(root / "class" / folder, {"day1.ipynb": book(points)})
+    wanted = {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
     for _ in range(2):
         graded = grade(root, root / "class")
         assert graded.replacements == []
-        assert current(root) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
-        assert by_student(graded) == {"Ada L (11)": 90, "ada (12)": 80, "Ada L (13)": 0}
-        assert (
-            "Ada L (11) and Ada L (13) have the same name as ada (Ada L, 1001)" in graded.notes[0]
-        )
-        assert graded.notes[0].endswith(
-            "enter the id of the student you mean, as shown here in parentheses"
-        )
+        assert current(root) == wanted
+        assert by_student(graded) == wanted
+    code, _, err = run(root, monkeypatch, capsys, "forget", "day1", "Ada L")
+    assert code == 2
+    assert "several students match 'Ada L' (2): Ada L (11), Ada L (13). Use an id" in err
     (root / "roster.csv").write_text(text.replace("1001", "11"), encoding="utf-8")
     graded = grade(root, root / "class")
-    assert current(root) == {"ada": 90, "ada (12)": 80, "Ada L (13)": 0}
-    assert by_student(graded) == {"ada": 90, "ada (12)": 80, "Ada L (13)": 0}
-
-
-def test_a_conflict_is_stored_under_the_platforms_names_until_it_is_resolved(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (root / "roster.csv").write_text("id,student,name\n1001,ada,Ada L\n", encoding="utf-8")
-    for number, points in ((11, 90), (13, 0)):
-        write(root / "a" / f"Ada L_{number}_assignsubmission_file", {"day1.ipynb": book(points)})
-    grade(root, root / "a")
-    for number, points in ((11, 95), (13, 0)):
-        write(root / "b" / f"Ada L_{number}_assignsubmission_file", {"day1.ipynb": book(points)})
-    grade(root, root / "b")
-    assert current(root) == {"Ada L (11)": 95, "Ada L (13)": 0}
-    code, _, err = run(root, monkeypatch, capsys, "forget", "day1", "ada")
-    assert code == 2
-    assert "several students match 'ada': Ada L (11), Ada L (13)" in err
+    wanted = {"ada": 90, "ada (12)": 80, "Ada L (13)": 0}
+    assert current(root) == wanted
+    assert by_student(graded) == wanted
     assert run(root, monkeypatch, capsys, "forget", "day1", "Ada L (13)")[0] == 0
-    grade(root, root / "b" / "Ada L_11_assignsubmission_file")
-    assert current(root) == {"ada": 95}
-    assert run(root, monkeypatch, capsys, "forget", "day1", "Ada L (11)")[0] == 0
+    assert run(root, monkeypatch, capsys, "forget", "day1", "12")[0] == 0
+    assert current(root) == {"ada": 90}
 
 
-def test_numbers_of_two_downloads_do_not_make_two_people(root: Path) -> None:
-    (root / "roster.csv").write_text("id,student,name\n1001,ada,Ada L\n", encoding="utf-8")
-    metadata = (
-        "submission_{}:\n  :submitters:\n  - :name: Ada L\n  :created_at: 2026-12-0{} 09:00:00 Z\n"
-    )
-    for number, points in ((1, 40), (2, 90)):
-        moodle = f"Ada L_{number}11_assignsubmission_file/day1.ipynb"
-        (root / f"{number}.zip").write_bytes(zipped({moodle: book(points)}))
-        folder = {f"submission_{number}/day1.ipynb": book(points - 1)}
-        folder["submission_metadata.yml"] = metadata.format(number, number).encode()
-        write(root / f"scope{number}", folder)
-    for kind in ("{}.zip", "scope{}"):
-        paths = [root / kind.format(number) for number in (1, 2)]
-        graded = grade(root, *paths)
-        assert len(by_student(graded)) == 1
-        assert by_student(graded)["ada"] in (89, 90)
-        assert any("ada has 2 submissions" in note for note in graded.notes)
-        assert not any("both have" in note for note in graded.notes)
-        for path in paths:
-            grade(root, path)
-        assert current(root) in ({"ada": 89}, {"ada": 90})
-    (root / "roster.csv").unlink()
-    assert by_student(grade(root, root / "scope2")) == {"Ada L on Gradescope": 89}
+def test_people_are_students_of_their_platform(root: Path) -> None:
+    """Without a roster, the same number on two platforms belongs to two students."""
+    grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 10)))
+    write(root / "b" / "Ada_11_assignsubmission_file", {"day1.ipynb": book(20)})
+    grade(root, root / "b")
+    write(root / "c" / "11", {"day1.ipynb": book(30)})
+    grade(root, root / "c")
+    assert current(root) == {"ada (11)": 10, "Ada (11)": 20, "11": 30}
+    text = "id,student,name,canvas,moodle_day1\n1,ada,Ada L,11,11\n"
+    (root / "roster.csv").write_text(text, encoding="utf-8")
+    graded = grade(root, root / "a.zip", root / "b", root / "c")
+    assert by_student(graded) == {"ada": 20, "11": 30}
+
+
+def test_a_store_of_an_older_version_gets_keys(root: Path) -> None:
+    """The store comes from version 2: names of the roster (ada, dan) and labels identify students."""
+    folder = root / ".autograder"
+    folder.mkdir(exist_ok=True)
+    for name in ("marks", "overrides"):
+        script = (Path(__file__).parent / f"old_store_{name}.sql").read_text(encoding="utf-8")
+        with contextlib.closing(sqlite3.connect(folder / f"{name}.db")) as database:
+            database.executescript(script)
+    with History(root) as history:
+        keys = {key: one.points for one in history.current("day1") for key in one.origin.keys}
+        assert history.keys("day1") == keys.keys()
+    assert keys == {
+        "canvas 11": 40,
+        "canvas 12": 20,
+        "moodle 42003": 30,
+        "gradescope s1": 50,
+        "gradescope s2": 50,
+        "folder dan": 60,
+        "folder eve": 10,
+    }
+    with OverrideStore(root) as store:
+        found = {one.key: one.override.points for one in store.read("day1")}
+    assert found == {"canvas 11": 44, "moodle 42003": 33, "folder eve": 11}
+    day = courses.load(root).day("day1")
+    assert read_stored(day).unmatched([]) != []
+    with History(root) as history:
+        class_ = [read_stored(day).apply(one) for one in history.current("day1")]
+    points = {key: one.points for one in class_ for key in one.origin.keys}
+    assert points == keys | found
 
 
 def test_an_id_on_the_roster_counts_for_more_than_a_name(root: Path) -> None:

@@ -18,17 +18,16 @@ import pytest
 from autograder.arguments import write_marks
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.export import worksheet_times
-from autograder.marks import class_list
+from autograder.export import moodle
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import read_times
 from autograder.marks.submission_times import corrections
 from autograder.stored_marks import stored_class
-from autograder.submissions.roster import NO_ROSTER
+from autograder.submissions.roster import Entry, Roster
 from tests import downloads
 from tests.downloads import HandIn, hand_in
-from tests.fake_grading import current, grade, session
+from tests.fake_grading import grade, results_and_notes, session
 from tests.small_course import make
 from tests.test_store import run
 from tests.test_whole_classes import LATE, read_rows, written
@@ -66,19 +65,19 @@ class Course:
     def grade(self, number: int, sheet: int | None = None) -> None:
         """Grade a download, as `autograder grade day1 N.zip --worksheet M.csv` does."""
         if sheet is not None:
-            worksheet_times.store(self.day, self.sheets[sheet])
+            moodle.store_times(self.day, self.sheets[sheet])
         grade(self.root, self.zips[number], corrects_times=sheet is not None)
 
     def export(self, sheet: int) -> str:
         """Read the times in a worksheet, as `autograder export day1 --into M.csv` does. Return the messages."""
-        _, messages, notes = worksheet_times.update(
+        _, messages, notes = moodle.update_times(
             self.day, self.sheets[sheet], stored_class(self.day)
         )
         return "\n".join([messages, *notes])
 
     def sam(self) -> tuple[float | None, float | None, str]:
         """Return Sam's points before and after the late policy, and the notes for the TA."""
-        rows, notes = class_list.rows(stored_class(self.day), self.day, NO_ROSTER)
+        rows, notes = results_and_notes(stored_class(self.day), self.day)
         (row,) = (row for row in rows if "Sam" in row.entry.label)
         assert row.marks
         return row.marks.points, row.points, "\n".join(notes)
@@ -215,14 +214,14 @@ def test_the_time_zone_also_decides_which_of_two_platforms_has_the_newer_submiss
     grade(course.root, course.root / "submitted")
     course.grade(1, sheet=1)
     course.set_policy(POLICY + "2026-12-04T05:00:00-05:00\n")
-    (course.root / "roster.csv").write_text("id,student,name\n,s1,Sam Lee\n")
-    with session(course.root):
-        assert current(course.root)["s1"] == 80
+    entry = Entry("", "s1", "Sam Lee", platform_ids=(("moodle_day1", "42002"),))
+    rows, _ = results_and_notes(stored_class(course.day), course.day, Roster((entry,)))
+    assert [row.points for row in rows if row.entry == entry] == [80]
 
 
 # ---- the time zone
 
-POLICY = "[late]\nper_cent_a_day = 10\n[day1.late]\ndue = "
+POLICY = "[late]\npercent_per_day = 10\n[day1.late]\ndue = "
 IN_DENVER = 'moodle_time_zone = "America/Denver"\n'
 
 
@@ -313,7 +312,7 @@ def test_times_in_stored_marks_count_in_the_current_time_zone(course: Course) ->
 )
 def test_a_message_names_the_time_zone(course: Course, policy: str, message: str) -> None:
     course.set_policy(policy)
-    sentence, notes = worksheet_times.store(course.day, course.sheets[0])
+    sentence, notes = moodle.store_times(course.day, course.sheets[0])
     assert notes == []
     assert sentence.startswith("2 submission times were read " + message.format(course.sheets[0]))
 
@@ -370,13 +369,13 @@ def test_a_worksheet_does_not_change_times_that_an_interrupted_run_stored(course
     download = written(course.root / "a.zip", downloads.moodle([FIRST, *others]))
     for number, one in enumerate((FIRST, SECOND)):
         course.sheets[number].write_text(downloads.worksheet([one, OTHER, *others]))
-    worksheet_times.store(course.day, course.sheets[0])
+    moodle.store_times(course.day, course.sheets[0])
     # Ctrl-C comes after Sam's marks are stored, but before the times of the files are.
     with contextlib.suppress(KeyboardInterrupt), session(course.root, limit=4) as opened:
         opened.grade([download], None, False, corrects_times=True)
     assert course.sam()[:2] == (50, 50)
     other = written(course.root / "other.zip", downloads.moodle([OTHER]))
-    worksheet_times.store(course.day, course.sheets[1])
+    moodle.store_times(course.day, course.sheets[1])
     grade(course.root, other, corrects_times=True)
     assert course.sam()[:2] == (50, 50)
 
@@ -418,6 +417,6 @@ def test_a_run_does_not_undo_a_correction_that_was_made_while_it_was_running(
 
 def test_a_resubmission_is_compared_without_the_new_time(course: Course) -> None:
     grade(course.root, course.zips[0])
-    worksheet_times.store(course.day, course.sheets[1])
+    moodle.store_times(course.day, course.sheets[1])
     again = grade(course.root, course.zips[1], corrects_times=True)
     assert [str(one) for one in again.resubmissions] == ["Sam Lee (42002): 50 → 64"]

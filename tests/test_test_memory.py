@@ -12,8 +12,7 @@ import torch
 from autograder.execution import collect
 from autograder.execution.collect import MAX_MEMORY
 from autograder.execution.student import Student
-from autograder.protocol.decoding import decode_tensors
-from autograder.protocol.encoding import MAX_ELEMENTS, Outgoing
+from autograder.protocol.encoding import MAX_ELEMENTS, Outgoing, decode_tensors
 from autograder.protocol.messages import Data, Opaque, TensorAt, TensorMeta, WireError
 from autograder.sandbox.walls.rlimits import address_space, limited_growth, limited_memory
 from autograder.sandbox.worker.in_process import LocalProcess

@@ -38,8 +38,8 @@ from tests.small_course import make
 Points = dict[str, float | None]
 LATE = """
 [late]
-per_cent_a_day = 10
-at_most_per_cent = 50
+percent_per_day = 10
+max_percent = 50
 [day1.late]
 due = 2026-12-01T23:00:00Z
 """

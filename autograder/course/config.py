@@ -9,11 +9,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder.course import chapters, forbidden, late_policy, points, selection
+from autograder.course import chapters, forbidden, late_policy, selection
 from autograder.course.chapters import Chapter
 from autograder.course.files import GRADING_TOML, CourseError, read_text
 from autograder.course.forbidden import ForbiddenNames
@@ -266,10 +266,10 @@ class _Reader(Tables):
         if not weights:
             key = "include" if table.get("include") == "core" else ""
             raise self.error(day, key, "no exercise counts towards the total")
-        shares = iter(points.share(weights, total))
+        shares = iter(share(weights, total))
         result = []
         for exercise in assigned:
-            scaled = points.scale(exercise.points, weights, total)
+            scaled = scale(exercise.points, weights, total)
             worth = scaled if exercise.optional else next(shares)
             if worth <= 0:
                 problem = f"{format_number(exercise.points)} is too small: the exercise would be worth less than 0.01 points"
@@ -304,3 +304,35 @@ class _Reader(Tables):
                     problem = f"{name!r} already belongs to {taken[name]}"
                     raise self.error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
                 taken[name] = exercise.name
+
+
+def older_names(day: Day) -> dict[str, str]:
+    """Map each older name of an exercise to the exercise's current name."""
+    return {older: e.name for e in day.exercises for older in e.renamed_from}
+
+
+def known_names(day: Day) -> tuple[str, ...]:
+    """Return the current and older names of a day's exercises."""
+    return (*day.names, *older_names(day))
+
+
+def original_name_of(exercise: Exercise) -> str:
+    """Return an exercise's original name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
+    return next(iter(exercise.renamed_from), exercise.name)
+
+
+def scale(weight: float, weights: Sequence[float], total: float) -> float:
+    """Return the points for one weight, rounded to two decimal places. All `weights` together are worth `total` points."""
+    return float(round(_exact(total) * _exact(weight) / sum(map(_exact, weights)), 2))
+
+
+def share(weights: Sequence[float], total: float) -> list[float]:
+    """Return the points for each weight. The last weight gets the remainder, so the points add up to `total`."""
+    points = [_exact(scale(weight, weights, total)) for weight in weights[:-1]]
+    return [float(each) for each in [*points, _exact(total) - sum(points)]]
+
+
+@cache
+def _exact(number: float) -> Fraction:
+    """Return the exact decimal value of a number, as a fraction."""
+    return Fraction(str(number))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.released_code import released_code
+from autograder.course.release_stamp import released_code
 
 IMPORT_OF_GRADERS = re.compile(
     r"^[ \t]*(?:from|import)[ \t]+(graders\b[^\n(]*(?:\([^)]*\))?)", re.MULTILINE

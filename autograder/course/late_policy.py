@@ -30,8 +30,8 @@ class Policy:
 
     due: datetime | None = None
     grace_minutes: float = 0.0
-    per_cent_a_day: float = 0.0
-    at_most_per_cent: float = 100.0
+    percent_per_day: float = 0.0
+    max_percent: float = 100.0
     moodle_time_zone: str = ""
 
     @property
@@ -52,7 +52,7 @@ class Policy:
 
     def percentage(self, days: int) -> float:
         """Return the percentage of points to deduct for a given number of days late."""
-        return float(min(self.per_cent_a_day * days, self.at_most_per_cent))
+        return float(min(self.percent_per_day * days, self.max_percent))
 
 
 NO_POLICY = Policy()
@@ -63,12 +63,12 @@ class Lateness:
     """How many days late a submission is, the percentage to deduct, and a note for the TA."""
 
     days: int = 0
-    per_cent: float = 0.0
+    percent: float = 0.0
     note: str = ""
 
     def penalty(self, points: float) -> float:
         """Return the points to deduct, rounded to two decimal places."""
-        return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
+        return float(round(Fraction(str(points)) * Fraction(str(self.percent)) / 100, 2))
 
     def reduce(self, points: float) -> float:
         """Return the points that remain after the late penalty."""
@@ -114,7 +114,7 @@ def lateness(
             note="marked late, but the student has an extension; counted as on time. "
             "If it arrived after the extended deadline, set late_hours in roster.csv to the number of hours after the due date"
         )
-    if not policy.per_cent_a_day:
+    if not policy.percent_per_day:
         return Lateness(days=1)
     return Lateness(
         1,
@@ -127,8 +127,8 @@ def lateness(
 def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any]) -> Policy:
     """Read a day's late policy. Missing keys default to the course's policy."""
     values = {**course, **check(tables, where, table)}
-    if "due" in values and "per_cent_a_day" not in values:
-        problem = "per_cent_a_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
+    if "due" in values and "percent_per_day" not in values:
+        problem = "percent_per_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
         raise tables.error(where, "", problem)
     return Policy(**values)
 
@@ -147,7 +147,7 @@ def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
             values[key] = _time_zone(tables, where, table, key)
         else:
             number = float(tables.value(where, table, key, (int, float), "a number"))
-            most = 100 if "per_cent" in key else 100_000
+            most = 100 if "percent" in key else 100_000
             if not 0 <= number <= most:
                 raise tables.error(
                     where, key, f"{format_number(number)} is not between 0 and {most}"

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autograder.course.config import Day
 
+
+import msgspec
+
+from autograder.course.config import Day
+
 KEY = "notebook_autograder"
 # The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
 QUOTED_KEY = b'"' + KEY.encode() + b'":'
@@ -54,3 +59,21 @@ def stamp_problems(found: str, day: Day) -> list[str]:
     if name != day.name:
         return [f"this is the notebook for {name}, but it was graded as {day.name}"]
     return [f"this notebook is from a different release of {day.name}; its exercises have changed"]
+
+
+class _Cell(msgspec.Struct):
+    cell_type: str
+    source: str | list[str]
+
+
+class _Notebook(msgspec.Struct):
+    cells: list[_Cell]
+
+
+def released_code(day: Day) -> list[str]:
+    """Return the sources of the code cells in the students' notebook, or an empty list if it is missing or damaged."""
+    try:
+        notebook = msgspec.json.decode(day.release.read_bytes(), type=_Notebook)
+    except (OSError, msgspec.MsgspecError):
+        return []
+    return ["".join(cell.source) for cell in notebook.cells if cell.cell_type == "code"]

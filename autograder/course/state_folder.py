@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from autograder.course.output_files import FileError, write_atomically, write_error
+from autograder.course.files import FileError, write_atomically, write_error
 
 T = TypeVar("T")
 VARIABLE = "AUTOGRADER_SECRET"
@@ -146,3 +147,11 @@ def compute_once(
             fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
         found = read()  # another process may have computed it in the meantime
         return compute() if found is None else found
+
+
+def login() -> str:
+    """Return the name of this process's user, or the user's id if there is no name, which is common in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

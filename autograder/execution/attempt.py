@@ -7,8 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autograder.course.config import Exercise
-from autograder.course.renames import original_name_of
+from autograder.course.config import Exercise, original_name_of
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch, without_results

@@ -16,8 +16,7 @@ from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.plain_text import escaped
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
-from autograder.protocol.decoding import decode_tensors, decode_value
-from autograder.protocol.encoding import Outgoing
+from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.process import AnswerQuestion
 
 MAX_NAME = 200  # maximum length of a class's or operator's name

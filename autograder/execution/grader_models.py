@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import KeptGraph
-from autograder.protocol.decoding import decode_tensors
-from autograder.protocol.encoding import Outgoing
+from autograder.protocol.encoding import Outgoing, decode_tensors
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.walls.rlimits import address_space, limited_memory
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from autograder.protocol import messages as m
-from autograder.protocol.decoding import check_tensors
-from autograder.protocol.encoding import MAX_DEPTH, Outgoing
+from autograder.protocol.encoding import MAX_DEPTH, Outgoing, check_tensors
 from autograder.sandbox.process import Process
 
 # Special methods that references may call on instances of course-provided classes, in addition to public methods.

@@ -6,30 +6,24 @@ Canvas parses this format in `lib/gradebook_importer.rb`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.export import csv_table, table_lines
+from autograder.export import csv_table
 from autograder.export.csv_table import Table
-from autograder.export.table_lines import Match
-from autograder.marks.class_list import GroupRule
-from autograder.marks.model import SubmissionMarks
-from autograder.marks.row import Row
+from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.plain_text import counted, format_number, list_with_count
-from autograder.submissions.people import Person
-from autograder.submissions.roster import Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.roster import Entry, Roster, normalize_id
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 IDS = ("ID", "SIS User ID", "SIS Login ID")
-KEYS = (*IDS, "Student")
 POSSIBLE = "Points Possible"
 KIND = "a Canvas gradebook"
 TEST_STUDENT = "Student, Test"  # every course has one, for the student view
 
 
-def new_gradebook(rows: Sequence[Row], day: Day) -> str:
+def new_gradebook(rows: Sequence[StudentResult], day: Day) -> str:
     """Return a gradebook that contains only this day's marks. Canvas creates a new assignment when it imports the file."""
     lines: list[Sequence[str | float]] = [
         [*STUDENT, day.title],
@@ -42,7 +36,11 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
 
 
 def fill_in(
-    rows: Sequence[Row], day: Day, file: Path, title: str = "", group: GroupRule = "latest"
+    rows: Sequence[StudentResult],
+    day: Day,
+    file: Path,
+    title: str = "",
+    group: GroupRule = "latest",
 ) -> tuple[str, list[str]]:
     """Enter the day's marks in an exported gradebook. Return the new gradebook and notes for the TA.
 
@@ -59,7 +57,7 @@ def fill_in(
     column = _find_column(table, section, day, title)
     possible = _points_possible(table, column, day)
     scale = possible / day.points
-    matched, notes = _match(rows, table, group)
+    matched, notes = _match(rows, table, day, group)
     lines: list[Sequence[str | float]] = []
     grades: list[tuple[str, str, float | None]] = []
     for number, line in enumerate(table.rows):
@@ -78,14 +76,17 @@ def fill_in(
     return csv_table.to_csv([head, *lines], table.delimiter), notes
 
 
-def read_roster(file: Path, class_: Iterable[SubmissionMarks]) -> Roster:
-    """Read the students in an exported gradebook as a roster. Include ids only if `class_` was downloaded from Canvas."""
+def read_roster(file: Path) -> Roster:
+    """Read the students in an exported gradebook as a roster with Canvas's ids."""
     table = csv_table.read(file, KIND)
-    student, id_ = table.column("Student"), table.column("ID")
-    has_ids = any(marks.handed_in and marks.handed_in.upload for marks in class_)
-    lines = [line for _, line in _students(table) if line[student] != TEST_STUDENT]
-    listed = [(line[id_] if has_ids else "", line[student]) for line in lines]
-    return Roster(tuple(Entry(number, name, name) for number, name in listed))
+    name, id_ = table.column("Student"), table.column("ID")
+    return Roster(
+        tuple(
+            Entry("", line[name], line[name], platform_ids=(("canvas", line[id_].strip()),))
+            for _, line in _students(table)
+            if line[name] != TEST_STUDENT
+        )
+    )
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
@@ -94,40 +95,33 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
-def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[int, Row], list[str]]:
+def _match(
+    rows: Sequence[StudentResult], table: Table, day: Day, group: GroupRule
+) -> tuple[dict[int, StudentResult], list[str]]:
     """Return the marks for each gradebook row, and notes about students who are only in the gradebook or only in
     `rows`.
 
     The notes omit students in `rows` without marks, because the caller reports them.
     """
     listed = list(_students(table))
+    by_id = {
+        column: {normalize_id(line[table.column(column)].strip()): n for n, line in listed}
+        for column in IDS
+        if column in table.head
+    }
     name = table.column("Student")
-    # In these rosters, `student` is the line number, because ids are also compared with `student`.
-    numbers = {f"line {n}": n for n, _ in listed}
-    rosters = [
-        Roster(tuple(Entry(line[column], f"line {n}", line[name]) for n, line in listed))
-        for column in (table.column(key) for key in KEYS if key in table.head)
-    ]
-    by_name = Roster(tuple(Entry("", f"line {n}", line[name]) for n, line in listed))
-    matches = []
     absent = {number: line[name] for number, line in listed if line[name] != TEST_STUDENT}
+    matches = []
     notes = []
     for row in rows:
-        ids = [id_ for id_ in (row.id, row.entry.student, row.entry.email) if id_]
-        people = [(roster, Person(row.entry.name, id_)) for roster in rosters for id_ in ids]
-        if not _has_canvas_id(row):
-            people.append((by_name, Person(row.entry.name)))
-        entry = next(
-            filter(None, (roster.find(who, has_own_name=True) for roster, who in people)), None
-        )
-        found = numbers[entry.student] if entry else None
-        if found is not None:
-            absent.pop(found, None)
-        if found is not None and row.marks:
-            matches.append(Match(found, row, by_id=row.id in _ids(table, found)))
+        number = _line(row, by_id, day)
+        if number is not None:
+            absent.pop(number, None)
+            if row.marks:
+                matches.append((number, row))
         elif row.marks:
-            notes += table_lines.not_entered(row, table.file)
-    matched, more = table_lines.choose(matches, [line[name] for line in table.rows], group)
+            notes += csv_table.not_entered(row, table.file)
+    matched, more = csv_table.choose(matches, [line[name] for line in table.rows], group)
     notes += more
     if absent:
         names = list_with_count([*absent.values()])
@@ -135,14 +129,13 @@ def _match(rows: Sequence[Row], table: Table, group: GroupRule) -> tuple[dict[in
     return matched, notes
 
 
-def _ids(table: Table, line: int) -> set[str]:
-    cells = (table.rows[line][table.column(key)] for key in IDS if key in table.head)
-    return {*cells} - {""}
-
-
-def _has_canvas_id(row: Row) -> bool:
-    source = row.marks.handed_in if row.marks else None
-    return bool(source and source.upload and row.id)
+def _line(row: StudentResult, by_id: Mapping[str, Mapping[str, int]], day: Day) -> int | None:
+    """Return the gradebook row with the student's Canvas id or, if that is unknown, with an id from a different system."""
+    if own := row.id_on("canvas", day.name):
+        return by_id["ID"].get(normalize_id(own))
+    ids = [normalize_id(id_) for id_ in (row.id, row.entry.student, row.entry.email) if id_]
+    found = (lines[id_] for lines in by_id.values() for id_ in ids if id_ in lines)
+    return next(found, None)
 
 
 def _find_column(table: Table, section: int, day: Day, title: str) -> int:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.course.config import CourseError
+from autograder.marks import class_list
+from autograder.marks.class_list import GroupRule, StudentResult
+from autograder.marks.class_notes import note_of_others
 from autograder.marks.csv_cells import escape_formula
 from autograder.plain_text import format_number, list_with_count
-from autograder.submissions.roster_file import guess_delimiter
+from autograder.submissions.roster import guess_delimiter
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,36 @@ def format_points(value: float) -> str:
 
 def _format_cell(cell: str | float, delimiter: str) -> str:
     return escape_formula(cell, delimiter) if isinstance(cell, str) else format_points(cell)
+
+
+def choose(
+    matches: Iterable[tuple[int, StudentResult]], names: Sequence[str], group: GroupRule
+) -> tuple[dict[int, StudentResult], list[str]]:
+    """Return the row that counts for each line, and a note for each line that matches several submissions.
+
+    The choice is the same as in `class_list.results`.
+
+    Args:
+        matches: Pairs of a line and a result that belongs to it.
+        names: The student's name on each line, for the notes.
+    """
+    by_line: dict[int, list[StudentResult]] = {}
+    for line, row in matches:
+        by_line.setdefault(line, []).append(row)
+    chosen: dict[int, StudentResult] = {}
+    notes: list[str] = []
+    for line, rows in by_line.items():
+        others = [row.marks for row in rows if row.marks]
+        marks = class_list.counting(others, group)
+        chosen[line] = next(row for row in rows if row.marks is marks)
+        notes += note_of_others(names[line], chosen[line], others)
+    return chosen, notes
+
+
+def not_entered(row: StudentResult, file: Path) -> list[str]:
+    """Return a list with a note that a student's points could not be entered. It is empty if the student has no grade."""
+    if row.points is None:
+        return []
+    return [
+        f"{row.entry.label} is not in {file}: {format_number(row.points)} points were not entered"
+    ]

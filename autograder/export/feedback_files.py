@@ -12,19 +12,17 @@ import contextlib
 import re
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.output_files import open_output
+from autograder.course.files import open_output
 from autograder.export import Target, moodle
 from autograder.feedback import student_page
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient, page_or_problem
-from autograder.marks.class_list import GroupRule
-from autograder.marks.row import Row
+from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.plain_text import format_number
 from autograder.submissions import platforms
 
@@ -43,7 +41,7 @@ class Delivery:
 
 
 def deliver(
-    rows: Sequence[Row],
+    rows: Sequence[StudentResult],
     texts: Sentences,
     to: Target,
     out: Path,
@@ -119,14 +117,15 @@ def _page_name(day: Day) -> str:
 # ---- Canvas
 
 
-def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], list[str]]:
+def _canvas_names(
+    rows: Iterable[StudentResult], day: Day
+) -> tuple[dict[str, Recipient], list[str]]:
     """Map each page's file name to its recipient. A group gets one page, because Canvas shows it to all members."""
-    shared: dict[str, list[Row]] = {}
+    shared: dict[str, list[StudentResult]] = {}
     notes = []
     for row in (row for row in rows if row.marks):
         assert row.marks is not None
-        source = row.marks.handed_in
-        if name := _canvas_name(row.marks.path, source.upload if source else 0, day):
+        if name := _canvas_name(row.marks.path, row.marks.origin.upload, day):
             shared.setdefault(name, []).append(row)
         else:
             notes.append(
@@ -140,7 +139,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
             f"{row.entry.label}: the group's page is attached to the submission that counts. Canvas shows it to this student "
             "only if the students are also a group in Canvas"
             for row in group
-            if row.person and not _is_submitter(row)
+            if row.keys and not _is_submitter(row)
         ]
         if len({row.points for row in group}) > 1:
             points = ", ".join(
@@ -175,16 +174,14 @@ def _canvas_name(path: str, upload: int, day: Day) -> str:
 
 
 def _moodle_names(
-    rows: Sequence[Row], day: Day, worksheet: Path | None, group: GroupRule
+    rows: Sequence[StudentResult], day: Day, worksheet: Path | None, group: GroupRule
 ) -> tuple[dict[str, Recipient], list[str]]:
     named = {}
-    participants, notes = _participants(rows, worksheet, group)
+    participants, notes = _participants(rows, day, worksheet, group)
     for row, participant in participants:
         (student,) = student_page.recipients([row])
         if participant:
-            # Prefer the name from Moodle's own download, because the roster may contain a different name.
-            person = row.person if student.marks.handed_in else None
-            name = _moodle_person(person.name if person else student.name)
+            name = _moodle_person(student.name)
             named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student
         else:
             hint = "" if worksheet else ". Add Moodle's grading worksheet with --worksheet"
@@ -195,30 +192,21 @@ def _moodle_names(
 
 
 def _participants(
-    rows: Sequence[Row], worksheet: Path | None, group: GroupRule
-) -> tuple[list[tuple[Row, str]], list[str]]:
+    rows: Sequence[StudentResult], day: Day, worksheet: Path | None, group: GroupRule
+) -> tuple[list[tuple[StudentResult, str]], list[str]]:
     """Return the rows that get a page, each with its participant number or "", and notes about the rows left out."""
     submitted = [row for row in rows if row.marks]
     if worksheet is None:
-        numbers = Counter(map(moodle.participant, submitted))
-        # If several members of a group share a number, it belongs to the member whose file counts.
-        return [
-            (row, number if numbers[number] == 1 or _is_submitter(row) else "")
-            for row in submitted
-            for number in (moodle.participant(row),)
-        ], []
+        return [(row, row.id_on("moodle", day.name)) for row in submitted], []
     sheet = moodle.Worksheet.read(worksheet)
-    chosen, notes = sheet.choose(submitted, group)
+    chosen, notes = sheet.choose(submitted, day.name, group)
     found = [(row, sheet.participant(line)) for line, row in chosen.items()]
-    return found + [(row, "") for row in submitted if sheet.line(row) is None], notes
+    return found + [(row, "") for row in submitted if sheet.line(row, day.name) is None], notes
 
 
-def _is_submitter(row: Row) -> bool:
+def _is_submitter(row: StudentResult) -> bool:
     """Return whether the platform lists this row's student among the people who submitted the graded file."""
-    source = row.marks.handed_in if row.marks else None
-    people = source.people if source else ()
-    own = row.person
-    return own is not None and any((p.name, p.id) == (own.name, own.id) for p in people)
+    return row.marks is not None and not {*row.keys}.isdisjoint(row.marks.origin.keys)
 
 
 def _moodle_person(name: str) -> str:

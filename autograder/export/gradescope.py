@@ -11,12 +11,12 @@ from typing import Any
 
 from autograder.feedback.exercise_feedback import as_text, to_feedback, unattempted_in
 from autograder.feedback.sentences import Sentences
+from autograder.marks.class_list import StudentResult
 from autograder.marks.model import ExerciseMarks
-from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number
 
 
-def files(rows: Sequence[Row], texts: Sentences) -> Iterator[tuple[str, str]]:
+def files(rows: Sequence[StudentResult], texts: Sentences) -> Iterator[tuple[str, str]]:
     """Yield each submitter's name and the contents of their results file. Students can read everything in their files."""
     for row in rows:
         if row.points is not None:
@@ -28,15 +28,15 @@ def _score(exercise: ExerciseMarks) -> dict[str, float]:
     return {"score": exercise.points, "max_score": exercise.max_points}
 
 
-def results(row: Row, texts: Sentences) -> dict[str, Any]:
+def results(row: StudentResult, texts: Sentences) -> dict[str, Any]:
     """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
     unattempted = unattempted_in(row.marks.exercises)
-    if row.late.per_cent and row.marks.exercises and row.points is not None:
+    if row.late.percent and row.marks.exercises and row.points is not None:
         output.append(
             f"{counted(row.late.days, 'day')} late: {counted(row.marks.earned, 'point')} − "
-            f"{format_number(row.late.per_cent)}% = {counted(row.points, 'point')}."
+            f"{format_number(row.late.percent)}% = {counted(row.points, 'point')}."
         )
     return {
         "score": row.points,

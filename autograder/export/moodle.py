@@ -1,4 +1,8 @@
-"""Write marks for Moodle: fill in its offline grading worksheet, or create a file for its grade import."""
+"""Write marks for Moodle, and read submission times from its worksheets.
+
+Entry points: `fill_in` for its offline grading worksheet, `grade_import`, `store_times`, `update_times`, and `add_times` for
+marks that are not in the store.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 from autograder.course.config import Day
-from autograder.export import csv_table, table_lines
-from autograder.export.table_lines import Match
-from autograder.marks.class_list import GroupRule
-from autograder.marks.row import Row
-from autograder.plain_text import list_with_count
-from autograder.submissions.people import Person
-from autograder.submissions.roster import Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.export import csv_table
+from autograder.marks.class_list import GroupRule, StudentResult
+from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import OverrideStore, read_times
+from autograder.marks.submission_times import SubmissionTimes, corrections
+from autograder.plain_text import counted, list_with_count, utc_offset
 
 NO_GRADE = "-"
 SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the Status column
@@ -35,17 +37,17 @@ REQUIRED = (
 )  # Moodle rejects worksheets without these columns
 
 
-def grade_import(rows: Sequence[Row], day: Day) -> tuple[str, list[str]]:
+def grade_import(rows: Sequence[StudentResult], day: Day) -> tuple[str, list[str]]:
     """Return a file for Moodle's “Import grades”, and a note about students whom Moodle cannot identify.
 
     Moodle identifies students by ID number or email address, not by the participant number in a worksheet.
     """
-    participants = {participant(row) for row in rows} - {""}
     unknown = []
     lines: list[Sequence[str | float]] = [["ID number", "Email address", "Full name", day.title]]
     for row in rows:
         points = NO_GRADE if row.points is None else row.points
-        id_ = "" if row.entry.id in participants else row.entry.id
+        # In a roster without a column for Moodle, the id may be the participant number.
+        id_ = "" if row.entry.id == row.id_on("moodle", day.name) else row.entry.id
         lines.append([id_, row.entry.email, row.entry.name, points])
         if row.marks and not id_ and not row.entry.email:
             unknown.append(row.entry.label)
@@ -76,34 +78,19 @@ class Worksheet:
             table.column(name)
         return cls(table)
 
-    def line(self, row: Row) -> int | None:
-        """Return a student's line number, or None if the student is not in the worksheet."""
-        number = self._line_with_number(row)
-        if number is not None:
-            return number
-        entry = self._roster.find(Person(row.entry.name, email=row.entry.email), has_own_name=True)
-        return self._numbers[entry] if entry else None
+    def line(self, row: StudentResult, day: str) -> int | None:
+        """Return the number of the line with a student's participant number or, failing that, email address, or None."""
+        number = self._by_participant.get(row.id_on("moodle", day))
+        return number if number is not None else self._by_email.get(row.entry.email.casefold())
 
-    def choose(self, rows: Iterable[Row], group: GroupRule) -> tuple[dict[int, Row], list[str]]:
-        """Return the submission that counts for each line, and notes about lines that match several submissions.
-
-        A submission with the line's participant number takes precedence.
-        """
-        lines = [(self.line(row), row) for row in rows if row.marks]
-        matches = [
-            Match(line, row, by_id=self._line_with_number(row) is not None)
-            for line, row in lines
-            if line is not None
-        ]
+    def choose(
+        self, rows: Iterable[StudentResult], day: str, group: GroupRule
+    ) -> tuple[dict[int, StudentResult], list[str]]:
+        """Return the submission that counts for each line, and notes about lines that match several submissions."""
+        lines = [(self.line(row, day), row) for row in rows if row.marks]
+        matches = [(line, row) for line, row in lines if line is not None]
         labels = [self._label(number) for number in range(len(self.table.rows))]
-        return table_lines.choose(matches, labels, group)
-
-    def _line_with_number(self, row: Row) -> int | None:
-        """Return the line number for a student's participant number, or None if there is none."""
-        # The participant number of a group submission belongs to the student named in the marks, not to the other members.
-        labels = row.marks.labels if row.marks else ()
-        is_named = row.entry.student in labels or not row.entry.group
-        return self._by_participant.get(participant(row)) if is_named else None
+        return csv_table.choose(matches, labels, group)
 
     def cell(self, number: int, column: str) -> str:
         """Return the cell in the column with this name, or "" if there is no such column."""
@@ -173,24 +160,13 @@ class Worksheet:
         return {self.participant(number): number for number in range(len(self.table.rows))}
 
     @cached_property
-    def _numbers(self) -> dict[Entry, int]:
-        return {
-            Entry(
-                "",
-                f"line {number}",
-                self.cell(number, "Full name"),
-                self.cell(number, "Email address"),
-            ): number
-            for number in range(len(self.table.rows))
-        }
-
-    @cached_property
-    def _roster(self) -> Roster:
-        return Roster(tuple(self._numbers))
+    def _by_email(self) -> dict[str, int]:
+        emails = [self.cell(n, "Email address").casefold() for n in range(len(self.table.rows))]
+        return {email: number for number, email in enumerate(emails) if email}
 
 
 def fill_in(
-    rows: Sequence[Row], day: Day, file: Path, group: GroupRule = "latest"
+    rows: Sequence[StudentResult], day: Day, file: Path, group: GroupRule = "latest"
 ) -> tuple[str, list[str]]:
     """Enter the day's marks in an offline grading worksheet. Return the new worksheet and notes for the TA.
 
@@ -202,11 +178,11 @@ def fill_in(
     sheet = Worksheet.read(file)
     grade = sheet.table.column("Grade")
     lines = [list(line) for line in sheet.table.rows]
-    chosen, notes = sheet.choose(rows, group)
+    chosen, notes = sheet.choose(rows, day.name, group)
     grades: list[tuple[str, str, float | None]] = []
     for row in rows:
-        if row.marks and sheet.line(row) is None:
-            notes += table_lines.not_entered(row, file)
+        if row.marks and sheet.line(row, day.name) is None:
+            notes += csv_table.not_entered(row, file)
     for number, row in chosen.items():
         if sheet.cell(number, "Grade can be changed") == "No":
             notes.append(
@@ -220,7 +196,7 @@ def fill_in(
                 lines[number][grade] = csv_table.format_points(new)
             grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
     # The caller reports students on the roster without a submission.
-    on_roster = {sheet.line(row) for row in rows if not row.marks}
+    on_roster = {sheet.line(row, day.name) for row in rows if not row.marks}
     notes += csv_table.existing_grades(file, grades)
     notes += sheet.without_marks(chosen, on_roster)
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
@@ -233,7 +209,97 @@ def _parse_time(text: str) -> datetime | None:
     return None
 
 
-def participant(row: Row) -> str:
-    """Return the participant number that Moodle put in the submission's file name, or "" if there is none."""
-    handed_in = row.marks.handed_in if row.marks else None
-    return handed_in.participant if handed_in else ""
+def store_times(day: Day, file: Path) -> tuple[str, list[str]]:
+    """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+        FileError: The times cannot be stored.
+    """
+    times, notes = Worksheet.read(file).submission_times()
+    with OverrideStore(day.root) as opened:
+        opened.add_times(day.name, times)
+    return _describe_times(day, file, len(times)), notes
+
+
+def add_times(
+    day: Day, file: Path, class_: Iterable[SubmissionMarks]
+) -> tuple[list[SubmissionMarks], str, list[str]]:
+    """Add the worksheet's times to files without a time, but do not store them.
+
+    Return the class with these times, and the same message and notes as `store_times`.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+    """
+    found, notes = Worksheet.read(file).submission_times()
+    times = SubmissionTimes(found, zone=day.late.moodle_zone)
+    return list(map(times.of, class_)), _describe_times(day, file, len(found)), notes
+
+
+def update_times(
+    day: Day, file: Path, class_: Iterable[SubmissionMarks]
+) -> tuple[list[SubmissionMarks], str, list[str]]:
+    """Store the submission times from a worksheet that may be newer or older than the graded files.
+
+    A graded file without a time gets the worksheet's time. A file with a time keeps it, unless the worksheet shows all
+    times in a different time zone. Return the class with these times, and the message and notes from `store_times`.
+
+    Raises:
+        CourseError: The file is not a worksheet.
+        FileError: The times cannot be stored.
+    """
+    class_ = list(class_)
+    _store_files(day, class_)
+    message, notes = store_times(day, file)
+    times = read_times(day)
+    known = {
+        source.participant: source.time.replace(tzinfo=None)
+        for source in (marks.origin for marks in class_)
+        if source.participant and source.time
+    }
+    shifts = corrections(known, times.in_worksheet)
+    with OverrideStore(day.root) as opened:
+        opened.shift_file_times(day.name, shifts)
+    times = read_times(day)
+    updated, different = [], []
+    for marks in class_:
+        participant = marks.origin.participant
+        updated.append(times.of(marks))
+        if participant in known and participant not in shifts:
+            is_same = times.in_worksheet.get(participant, known[participant]) == known[participant]
+            different += [] if is_same else [marks.label]
+    _store_files(day, updated)
+    if shifts:
+        files = counted(len(shifts), "graded file")
+        notes.append(f"{file} corrects the submission times of {files}")
+    if different:
+        notes.append(
+            f"the submission times in {file} differ from those of the graded files {list_with_count(different)}. "
+            "The times of the graded files count. If the students submitted again, grade a new download. If the times "
+            f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
+        )
+    return updated, message, notes
+
+
+def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
+    """Store when the graded files were submitted, because the next worksheet contains only the newest file's time."""
+    with OverrideStore(day.root) as opened:
+        opened.add_file_times(day.name, [(marks.origin, marks.sha256) for marks in class_])
+
+
+def _describe_times(day: Day, file: Path, count: int) -> str:
+    read = f"{count} submission {'time was' if count == 1 else 'times were'} read"
+    return f"{read} from {file} and assumed to be in {_describe_zone(day)}"
+
+
+def _describe_zone(day: Day) -> str:
+    late = day.late
+    if late.moodle_time_zone:
+        return f"{late.moodle_time_zone}, the `moodle_time_zone` in grading.toml"
+    if late.due:
+        return (
+            f"{utc_offset(late.due)}, like `due`. If Moodle shows you times in a different time zone, "
+            "set `moodle_time_zone` in grading.toml"
+        )
+    return f"UTC, because grading.toml sets no `due` for {day.name}. Once you set it, its offset applies"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from autograder.course.config import Day
 from autograder.export import csv_table
-from autograder.marks.adjustments import describe
-from autograder.marks.row import Row
+from autograder.marks.class_list import StudentResult
+from autograder.marks.overrides import describe
 
 NBGRADER = [
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
@@ -16,7 +16,7 @@ NBGRADER = [
 ]
 
 
-def exercise_table(rows: Sequence[Row], day: Day) -> str:
+def exercise_table(rows: Sequence[StudentResult], day: Day) -> str:
     """Return one row per student, with the points for each exercise. Students without a submission get empty cells."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += [
@@ -34,7 +34,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
             lines.append([*who, *[""] * (len(head) - len(who))])
             continue
         earned = {exercise.name: exercise.points for exercise in marks.exercises}
-        late = [row.late.days, row.late.per_cent]
+        late = [row.late.days, row.late.percent]
         points = [
             csv_table.or_empty(row.points),
             *late,
@@ -47,7 +47,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
     return csv_table.to_csv(lines)
 
 
-def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
+def nbgrader_table(rows: Sequence[StudentResult], day: Day) -> str:
     """Return a table with the same columns as `nbgrader export`. Like nbgrader, give a missing submission 0 points.
 
     A submission that could not be graded gets no score.

@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.output_files import make_folder, write_output
+from autograder.course.files import make_folder, write_output
 from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
 from autograder.marks import class_list, class_notes
-from autograder.marks.adjustments import describe
-from autograder.marks.class_list import GroupRule
-from autograder.marks.class_roster import roster_for
+from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.row import Row
+from autograder.marks.overrides import describe
+from autograder.submissions import roster as rosters
 
 
 def export(
@@ -49,14 +48,17 @@ def export(
         raise CourseError("--column works only with --to canvas and --into")
     if into and out.exists() and out.samefile(into):
         raise CourseError(f"--out would overwrite {into}, the --into file. Choose a different name")
+    roster = rosters.for_course(day.root, roster_file)
     class_ = list(class_)
-    students = roster_for(day, roster_file)
-    if into and to == "canvas" and not students.entries:
-        students = canvas.read_roster(into, class_)
-    rows, notes = class_list.rows(class_, day, students, unreadable, group)
-    notes += class_notes.missing_grades(rows)
-    notes += class_notes.unattempted_notes(rows, day)
-    notes += _by_hand(rows)
+    is_from_canvas = any(marks.origin.source == "canvas" for marks in class_)
+    if into and to == "canvas" and is_from_canvas and not roster.entries:
+        roster = canvas.read_roster(into)
+    rows = class_list.results(class_, day, roster, unreadable, group)
+    notes = [
+        *class_notes.notes(rows, day, roster),
+        *class_notes.export_notes(rows, day),
+        *_overrides(rows),
+    ]
     if to == "gradescope":
         _gradescope(rows, day, out)
         return notes
@@ -77,7 +79,7 @@ def export(
     return [*notes, *more]
 
 
-def _by_hand(rows: Iterable[Row]) -> list[str]:
+def _overrides(rows: Iterable[StudentResult]) -> list[str]:
     """Return a note for each exercise with manual points or a manual comment."""
     return [
         f"by hand: {row.entry.student}: {describe(exercise)}"
@@ -88,7 +90,7 @@ def _by_hand(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def _gradescope(rows: Iterable[Row], day: Day, folder: Path) -> None:
+def _gradescope(rows: Iterable[StudentResult], day: Day, folder: Path) -> None:
     taken: set[str] = set()
     for name, text in gradescope.files(list(rows), sentences.read(day)):
         make_folder(folder)

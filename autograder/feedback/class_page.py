@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autograder.course.output_files import make_folder, write_output
+from autograder.course.files import make_folder, write_output
 from autograder.feedback.class_analysis import BINS, Analysis, FailureGroup
 from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.templates import render
@@ -97,7 +97,7 @@ def _submissions(analysis: Analysis) -> list[list[Cell]]:
     head += ["max_points", *labels, "problems"]
     rows: list[list[Cell]] = []
     for row in analysis.rows:
-        total = [row.points, row.late.days, row.late.per_cent, row.points_before, row.max_points]
+        total = [row.points, row.late.days, row.late.percent, row.points_before, row.max_points]
         by_exercise = [row.exercises.get(name) for name in names]
         rows.append([row.label, *total, *by_exercise, "; ".join(row.problems)])
     return [head, *rows]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.course.files import make_folder, write_output
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.course.output_files import make_folder, write_output
 from autograder.feedback.exercise_feedback import (
     ExerciseFeedback,
     list_names,
@@ -19,8 +19,8 @@ from autograder.feedback.exercise_feedback import (
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.grading import internal_errors
+from autograder.marks.class_list import StudentResult
 from autograder.marks.model import SubmissionMarks, exact_sum
-from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, one_line
 
 # Problems may already contain this advice, for example if the file is truncated.
@@ -40,12 +40,12 @@ class Recipient:
     id: str = ""  # distinguishes students with the same name
 
 
-def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
+def recipients(rows: Iterable[StudentResult]) -> Iterator[Recipient]:
     """Yield the students who get a page: every student with a submission."""
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student
-            number = row.marks.handed_in.participant if row.marks.handed_in else ""
+            number = row.marks.origin.participant
             yield Recipient(name, row.entry.student, row.marks, row.late, row.id or number)
 
 

@@ -11,8 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from autograder.marks.class_list import StudentResult
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.marks.row import Row
 from autograder.plain_text import counted, format_number, utc_offset
 
 SIGNS = {
@@ -65,7 +65,7 @@ def _progress_lines(
         yield mark
 
 
-def table(rows: Sequence[Row], width: int = NARROW) -> Table:
+def table(rows: Sequence[StudentResult], width: int = NARROW) -> Table:
     """Return a class table: points, and a status symbol per exercise in course order.
 
     Names longer than `width` are wrapped.
@@ -76,7 +76,7 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("points", justify="right")
-    is_penalised = any(row.late.per_cent and row.points is not None for row in rows)
+    is_penalised = any(row.late.percent and row.points is not None for row in rows)
     if is_penalised:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
@@ -94,7 +94,7 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     return result
 
 
-def problem_lines(rows: Sequence[Row]) -> Iterator[str]:
+def problem_lines(rows: Sequence[StudentResult]) -> Iterator[str]:
     """Yield one line per graded submission with problems: the student and as many of the problems as fit."""
     for row in rows:
         if row.marks and row.marks.points is not None and row.marks.problems:
@@ -111,7 +111,7 @@ def _join(problems: Sequence[str]) -> str:
     return shown + (f" (+{len(problems) - count} more)" if count < len(problems) else "")
 
 
-def legend(rows: Sequence[Row]) -> str:
+def legend(rows: Sequence[StudentResult]) -> str:
     """Explain the symbols in the table."""
     signs = [f"{sign} {status.replace('_', ' ')}" for status, (sign, _) in SIGNS.items()]
     signs.append(f"{BY_HAND[0]} points by hand")
@@ -120,7 +120,7 @@ def legend(rows: Sequence[Row]) -> str:
     return "  ".join(signs)
 
 
-def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
+def list_rows(rows: Sequence[StudentResult], day: str, width: int = NARROW) -> Table:
     """Return a day's table of students: the time, file, points and lateness of the submission that counts.
 
     The times are in this machine's time zone. The header shows the UTC offset if it is the same for all times.
@@ -137,8 +137,8 @@ def list_rows(rows: Sequence[Row], day: str, width: int = NARROW) -> Table:
             points = "none" if row.points is None else format_number(row.points)
             time = _local_time(row.time, len(offsets) > 1) if row.time else "unknown"
             days = counted(row.late.days, "day")
-            per_cent = f" (−{format_number(row.late.per_cent)}%)" if row.late.per_cent else ""
-            late = f"{days}{per_cent}" if row.late.days else ""
+            percent = f" (−{format_number(row.late.percent)}%)" if row.late.percent else ""
+            late = f"{days}{percent}" if row.late.days else ""
             late = late or ("within grace" if row.entry.hours_late(day) else "")
             late = "extension" if row.entry.extension_on(day) and not row.late.days else late
             late = "excused" if row.entry.is_excused(day) else late
@@ -152,8 +152,8 @@ def _local_time(time: datetime, with_offset: bool) -> str:
     return f"{local:%Y-%m-%d %H:%M}" + (f" {utc_offset(local)}" if with_offset else "")
 
 
-def _after_penalty(row: Row) -> str:
-    if not row.late.per_cent or row.points is None:
+def _after_penalty(row: StudentResult) -> str:
+    if not row.late.percent or row.points is None:
         return ""
     return f"{format_number(row.points)} ({counted(row.late.days, 'day')} late)"
 

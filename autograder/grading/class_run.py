@@ -7,15 +7,14 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field, replace
 
 from autograder.course.config import Day
+from autograder.course.files import FileError
 from autograder.course.fingerprint import course_version
-from autograder.course.output_files import FileError
 from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
 from autograder.grading.executor import Executor
 from autograder.grading.seeds import seed_of
-from autograder.marks.current_marks import Replacement
 from autograder.marks.engine_version import engine_version
-from autograder.marks.history import Basis, History, basis_of
+from autograder.marks.history import Basis, History, Replacement, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.class_source import FoundSubmission

@@ -13,16 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autograder.course import renames, state_folder
+from autograder.course import config, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain_text
 from autograder.grading.fork_server import start_server
-from autograder.marks import lateness, lookup
-from autograder.marks.class_roster import roster_for
-from autograder.marks.current_marks import Current
-from autograder.marks.history import History
+from autograder.marks import class_list, lookup
+from autograder.marks.history import Current, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.marks.overrides import read_times
 from autograder.marks.regrade import find_again
+from autograder.plain_text import list_with_count
+from autograder.submissions import roster as rosters
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
@@ -56,7 +57,7 @@ def explain(
         exercise: The exercise to show in detail. If empty, all exercises are summarised.
         student: The student whose marks to explain, if the path `who` contains several students' submissions.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
-        adjust: A function that applies manual points and comments and Moodle's submission times.
+        adjust: A function that applies manual points and comments.
 
     Raises:
         CourseError: The student, path or exercise does not exist, or the student is ambiguous.
@@ -68,13 +69,12 @@ def explain(
             f"there is no file or folder {who!r}. --student works only with the PATH of a file or folder "
             "that contains several submissions"
         )
-    roster = roster_for(day)
-    with History(day.root) as history:
-        stored = history.current_with_paths(day.name, renames.older_names(day))
+    roster = rosters.for_course(day.root)
+    with History(day.root, read_times(day)) as history:
+        stored = history.current_with_paths(day.name, config.older_names(day))
     class_ = [current.marks for current in stored]
-    roster.add_participants(marks.handed_in for marks in class_)
-    question = _Question(day, exercise, seed, adjust, roster, class_)
-    found = [] if student else lookup.find(who, class_, roster)
+    question = _Question(day, exercise, seed, adjust, roster)
+    found = [] if student else lookup.find(who, class_, day, roster)
     if found:
         for current in stored:
             if any(current.marks is marks for marks in found):
@@ -82,7 +82,7 @@ def explain(
     elif os.path.lexists(who):
         yield from question.explain_path(Path(who), student)
     else:
-        near = lookup.closest(who, class_, roster)
+        near = lookup.closest(who, class_, day, roster)
         raise CourseError(
             f"{who!r} is neither a file nor a student with {day.name} marks in the store"
             + (f"; the closest name is {near}" if near else "")
@@ -91,14 +91,13 @@ def explain(
 
 @dataclass(frozen=True)
 class _Question:
-    """A question about marks: what to explain, and the stored marks of the whole class."""
+    """A question about marks: what to explain."""
 
     day: Day
     exercise: str
     seed: str | None
     adjust: Adjust
     roster: Roster
-    class_: Sequence[SubmissionMarks]
 
     def explain_stored(self, stored: Current) -> Iterator[str]:
         """Yield lines that explain stored marks. Grade the submission again if the question is about one exercise."""
@@ -128,7 +127,7 @@ class _Question:
         day, exercise = self.day, self.exercise
         with start_server() as server, Reader() as reader:
             found = find_submissions([path], day, reader, self.roster)
-            chosen = _choose([one.submission for one in found], path, student, self.roster)
+            chosen = _choose([one.submission for one in found], path, student, day, self.roster)
             grade_again = _start_grader(day, server, state_folder.secret(day.root))
             for submission in chosen:
                 run = grade_again(submission, exercise, self.seed)
@@ -140,9 +139,8 @@ class _Question:
                     yield f"\nTo repeat this run, add --seed {run.marks.seed}"
 
     def _summarize(self, marks: SubmissionMarks) -> Iterator[str]:
-        """Summarise marks. The whole class is needed to match the roster's late hours and extensions to students."""
         marks = self.adjust(marks)
-        *_, late = lateness.lateness_of_each([*self.class_, marks], self.day, self.roster)
+        (late,) = class_list.lateness_of_each([marks], self.day, self.roster)
         return explain_text.summary(marks, late)
 
 
@@ -158,18 +156,16 @@ def _start_grader(
 
 
 def _choose(
-    submissions: Sequence[Submission], path: Path, student: str, roster: Roster
+    submissions: Sequence[Submission], path: Path, student: str, day: Day, roster: Roster
 ) -> list[Submission]:
-    found = lookup.find(student, submissions, roster) if student else list(submissions)
-    students = lookup.list_students(submissions)
+    found = lookup.find(student, submissions, day, roster) if student else list(submissions)
+    students = list_with_count(list(dict.fromkeys(map(lookup.label, submissions))))
     if not found:
         raise CourseError(
-            f"{path} contains no submission by {student!r}. It contains submissions by: {students}"
+            f"{path} contains no submission by {student!r}. It contains submissions by students {students}"
         )
     if len({lookup.label(submission) for submission in found}) > 1:
-        raise CourseError(
-            f"{path} contains several students; choose one with --student: {students}"
-        )
+        raise CourseError(f"{path} contains several students; choose one with --student {students}")
     return found
 
 

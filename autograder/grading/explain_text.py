@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.marks.adjustments import describe_override
 from autograder.marks.causes import order_by_cause
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.marks.overrides import describe_override
 from autograder.plain_text import counted, format_number, sanitize
 from autograder.recognition.catalogue import known_mistakes
 
@@ -43,9 +43,9 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     for exercise in marks.exercises:
         yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
     yield f"\n{format_number(marks.earned)} of {format_number(marks.max_points)} points"
-    if late.per_cent:
+    if late.percent:
         points = counted(late.reduce(marks.earned), "point")
-        yield f"{counted(late.days, 'day')} late (−{format_number(late.per_cent)}%): {points}"
+        yield f"{counted(late.days, 'day')} late (−{format_number(late.percent)}%): {points}"
     if late.note:
         yield late.note
 

@@ -8,7 +8,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.course.state_folder import course_folder
 from autograder.plain_text import escaped, one_line
 

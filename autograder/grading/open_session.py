@@ -47,8 +47,8 @@ def open_session(
         # The first process starts while this process imports the rest.
         from autograder.grading.session import Session
         from autograder.marks import overrides
-        from autograder.marks.class_roster import roster_for
         from autograder.marks.history import History
+        from autograder.submissions import roster
         from autograder.submissions.reader_client import Reader
 
         # Reading takes this machine's cores, wherever submissions are graded.
@@ -57,9 +57,8 @@ def open_session(
         history = stack.enter_context(History(day.root, times)) if use_store else None
         if history:
             stack.enter_context(history.lock(day.name))
-        session = Session(day, secret, executor, reader, history, roster_for(day), on_error)
-        session.relabel()
-        yield session
+        students = roster.for_course(day.root)
+        yield Session(day, secret, executor, reader, history, students, on_error)
 
 
 def _start_executor(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from autograder.course.config import Day
-from autograder.course.renames import older_names
+from autograder.course.config import Day, older_names
 from autograder.marks.model import Statement
 from autograder.plain_text import sanitize
 from autograder.slicing.messages import Piece

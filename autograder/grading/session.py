@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.course import renames
+from autograder.course import config
 from autograder.course.config import CourseError, Day
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.executor import Executor
-from autograder.marks import class_list, overrides, regrade, resubmissions
-from autograder.marks.class_list import GroupRule
-from autograder.marks.current_marks import Replacement
-from autograder.marks.history import History
+from autograder.marks import class_list, class_notes, overrides, regrade, resubmissions
+from autograder.marks.class_list import GroupRule, StudentResult
+from autograder.marks.history import History, Replacement
 from autograder.marks.model import (
     CompressedMarks,
     SubmissionMarks,
@@ -26,7 +25,6 @@ from autograder.marks.model import (
 )
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
-from autograder.marks.row import Row
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
@@ -51,7 +49,7 @@ class GradedClass:
     """
 
     submissions: CompressedMarks
-    rows: list[Row]
+    rows: list[StudentResult]
     notes: list[str]
     replacements: list[Replacement]
     resubmissions: list[Resubmission]
@@ -59,7 +57,7 @@ class GradedClass:
     reused: int
     unstored: int
 
-    def with_tests(self) -> Iterator[Row]:
+    def with_tests(self) -> Iterator[StudentResult]:
         """Yield a row for each student who submitted, including individual test results."""
         places = {marks.path: number for number, marks in enumerate(self.submissions)}
         for row in self.rows:
@@ -132,9 +130,10 @@ class Session:
             map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
         )
         submissions.sort(run.places)
-        stored = self.relabel()
         light = [without_tests(marks) for marks in submissions]
-        rows, notes = class_list.rows(light, self.day, self.roster, None, group, stored)
+        rows = class_list.results(light, self.day, self.roster, group=group)
+        in_store = self.history.keys(self.day.name) if self.history else ()
+        notes = class_notes.notes(rows, self.day, self.roster, in_store)
         looked_through = [
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
@@ -147,23 +146,26 @@ class Session:
             [*to_check, *notes, *looked_through],
             run.replacements,
             again,
-            self._identical(light),
+            self._identical(rows),
             run.reused,
             run.unstored,
         )
 
-    def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
+    def _identical(self, rows: Sequence[StudentResult]) -> list[list[str]]:
         """Return groups of students with the same code, including students graded in earlier runs.
 
         Students who form a group on the roster are expected to share their code.
         """
+        names = {key: row.entry.student for row in rows for key in row.keys}
+        groups = {row.entry.student: row.entry.group for row in rows if row.entry.group}
+        stored = self.history.codes(self.day.name) if self.history else []
+        codes = [(keys.split("\n"), student, code) for keys, student, code in stored]
+        codes += [([*m.origin.keys], m.student, m.code) for row in rows if (m := row.marks)]
         by_code: dict[str, set[str]] = {}
-        for label, code in self.history.codes(self.day.name) if self.history else ():
-            by_code.setdefault(code, set()).add(label)
-        for own, one in zip(class_list.labels(class_, self.roster), class_, strict=True):
-            by_code.setdefault(one.code, set()).add(", ".join(own))
+        for keys, student, code in codes:
+            own = [names[key] for key in keys if key in names]
+            by_code.setdefault(code, set()).add(", ".join(own) or student)
         by_code.pop("", None)  # submissions in which nothing was attempted
-        groups = {entry.student: entry.group for entry in self.roster.entries if entry.group}
         return sorted(
             sorted(same)
             for same in by_code.values()
@@ -181,7 +183,7 @@ class Session:
         """
         assert self.history is not None
         day = self.day.name
-        stored = self.history.current_with_paths(day, renames.older_names(self.day))
+        stored = self.history.current_with_paths(day, config.older_names(self.day))
         if not stored:
             raise CourseError(
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."
@@ -189,7 +191,6 @@ class Session:
         found = self._timed(regrade.find_again(stored, self.day, self.reader, self.roster))
         run = self._run(is_current=is_current)
         changes, gone = regrade.compare(stored, run.grade(found))
-        self.relabel()
         changes = [changes[n] for n in sorted_indices(run.places)]
         return RegradedClass(changes, gone, run.unstored)
 
@@ -204,8 +205,8 @@ class Session:
         files = []
         for one in found:
             work = one.submission
-            handed_in = times.added_to(work.handed_in, work.sha256, corrects_times)
-            if handed_in and handed_in.participant and handed_in.time:
+            handed_in = times.added_to(work.origin, work.sha256, corrects_times)
+            if handed_in.participant and handed_in.time:
                 files.append((handed_in, work.sha256))
             yield replace(one, submission=replace(work, handed_in=handed_in))
         if files and self.history:
@@ -214,23 +215,6 @@ class Session:
                     store.add_file_times(self.day.name, files, corrects_times)
             except FileError as error:
                 self.on_store_error(error)
-
-    def relabel(self) -> set[str]:
-        """Relabel the students in the store with their roster names, except students who share a name.
-
-        Return the labels of all students in the store.
-        """
-        found: set[str] = set()
-
-        def labels(class_: Sequence[SubmissionMarks]) -> list[list[str]]:
-            self.roster.add_participants(marks.handed_in for marks in class_)
-            labels = class_list.labels(class_, self.roster)
-            found.update(label for group in labels for label in group)
-            return labels
-
-        if self.history:
-            self.history.relabel(self.day.name, labels)
-        return found
 
     def _run(
         self, seed: str | None = None, force: bool = False, is_current: bool = True

@@ -1,134 +1,113 @@
-"""Match submissions to the roster, and choose the submission that counts for each student. Entry points: `rows` and `labels`."""
+"""Choose the submission that counts for each student, and determine how late it is.
+
+Entry points: `results` and `lateness_of_each`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from autograder.course.config import Day
-from autograder.marks import class_notes, conflicts, lateness, roster_notes
-from autograder.marks.conflicts import handed_in
+from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.roster_notes import Unmatched
-from autograder.marks.row import Row
-from autograder.plain_text import format_number
-from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.roster import Roster
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions import platforms
+from autograder.submissions.origin import Origin, Person
+from autograder.submissions.roster import Entry, Roster
 
 GroupRule = Literal["latest", "best"]
 
 
-def rows(
+@dataclass(frozen=True)
+class StudentResult:
+    """A student, the submission that counts for them (or None), and how late that submission was.
+
+    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade. `person` is
+    the student as identified by the platform, or None if the student did not submit (another group member may have).
+    `keys` contains the keys under which the student submitted, and `others` the submissions that do not count.
+    """
+
+    entry: Entry
+    marks: SubmissionMarks | None = None
+    late: Lateness = ON_TIME
+    time: datetime | None = None
+    unreadable: float | None = None
+    person: Person | None = None
+    keys: Sequence[str] = ()
+    others: Sequence[SubmissionMarks] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the student's id from the roster or the platform, or "" if it is valid only within one download."""
+        return "" if platforms.is_local_id(self.entry.id) else self.entry.id
+
+    @property
+    def points(self) -> float | None:
+        """Return the points that remain after late penalties, or None if the student has no grade."""
+        if self.marks is None:
+            return None
+        return self.unreadable if self.marks.points is None else self.late.reduce(self.marks.points)
+
+    @property
+    def is_late_unknown(self) -> bool:
+        """Return whether the platform gives neither a time nor a late mark."""
+        origin = self.marks.origin if self.marks else None
+        return self.time is None and not (origin and (origin.late or origin.upload))
+
+    def id_on(self, source: str, day: str) -> str:
+        """Return the student's id in a source: from the submissions, or from the roster's column for this source."""
+        own = dict(key.split(" ", 1) for key in self.keys)
+        return own.get(source) or self.entry.id_on(source, day)
+
+
+def results(
     class_: Iterable[SubmissionMarks],
     day: Day,
     roster: Roster,
     unreadable: float | None = None,
     group: GroupRule = "latest",
-    stored: Collection[str] = (),
-) -> tuple[list[Row], list[str]]:
-    """Return one row per student, and notes for the TA.
-
-    Students on the roster come first, in roster order. All other students follow, sorted by name.
+) -> list[StudentResult]:
+    """Return one result per student: students on the roster in roster order, then all others, sorted by label.
 
     One submission counts for each student, or for all members of a group on the roster. By default, the latest submission
     counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
-    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. `stored` contains the
-    labels of students whose marks are in the store, even if these students are missing from `class_`.
+    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
-    people: dict[Entry, Person] = {}
-    class_ = list(class_)
-    contested = conflicts.contested(class_, roster)
+    people: dict[Entry, dict[str, Person]] = {}
     for marks in class_:
-        students = conflicts.find_students(handed_in(marks, roster), roster, contested)
-        people.update(students)
-        for entry in dict.fromkeys(m for e, _ in students for m in members.get(e, (e,))):
+        students = roster.students(marks.origin, day.name)
+        for entry, person, key in students:
+            people.setdefault(entry, {})[key] = person
+        for entry in dict.fromkeys(m for e, _, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
-    chosen = []
-    others = sorted(handed.keys() - members.keys(), key=lambda entry: entry.label)
+    others = sorted(handed.keys() - members.keys(), key=lambda entry: (entry.label, entry.key))
+    found = []
     for entry in [*members, *others]:
-        found = handed[entry]
-        marks_that_count = counting(found, [m.student for m in members.get(entry, ())], group)
-        source = handed_in(marks_that_count, roster) if marks_that_count else HandedIn(())
-        late = lateness.lateness_for(day, source, entry)
-        person = people.get(entry)
-        chosen.append(Row(entry, marks_that_count, late, source.time, unreadable, person))
-    notes = roster_problems(chosen, class_, day, roster, stored)
-    notes += roster_notes.differences(_unmatched(chosen, roster, contested, stored), roster, day)
-    notes += class_notes.choice_notes(chosen, handed)
-    notes += lateness.notes(chosen, day)
-    return chosen, notes
+        own = people.get(entry, {})
+        marks_that_count = counting(handed[entry], group)
+        result = StudentResult(entry, marks_that_count, unreadable=unreadable, keys=tuple(own))
+        if marks_that_count:
+            origin = roster.read(marks_that_count.origin, day.name)
+            result = replace(
+                result,
+                late=lateness_for(day, origin, entry),
+                time=origin.time,
+                person=next(reversed(own.values()), None),
+                others=[one for one in handed[entry] if one.path != marks_that_count.path],
+            )
+        found.append(result)
+    return found
 
 
-def roster_problems(
-    rows: Sequence[Row],
-    class_: Sequence[SubmissionMarks],
-    day: Day,
-    roster: Roster,
-    stored: Collection[str] = (),
-) -> list[str]:
-    """Return notes about roster rows that may not affect marks in the way that the TA expects. See also `rows`."""
-    contested = conflicts.contested(class_, roster)
-    notes = [conflicts.note(*one) for one in conflicts.unsettled(contested).items()]
-    unmatched = _unmatched(rows, roster, contested, stored)
-    notes += conflicts.id_mismatches(class_, roster)
-    notes += roster_notes.problems(unmatched, day)
-    return notes + [
-        f"{row.entry.student}: late_hours is {format_number(hours)} in roster.csv, but Canvas did not mark this "
-        "submission late. Check whether the hours are for a different submission"
-        for row in rows
-        if (hours := row.entry.hours_late(day.name))
-        and row.marks
-        and lateness.is_on_time(row.marks)
-    ]
-
-
-def _unmatched(
-    rows: Iterable[Row],
-    roster: Roster,
-    contested: Mapping[Entry, conflicts.People],
-    stored: Collection[str],
-) -> Unmatched:
-    conflicting = conflicts.unsettled(contested).values()
-    in_conflict = {label for people in conflicting for label in people.values()}
-    known = set(roster.entries)
-    absent: list[Entry] = []
-    strangers: dict[str, Person] = {}
-    for row in rows:
-        if row.marks is None:
-            in_store = any(member.student in stored for member in roster.group(row.entry))
-            absent += [row.entry] if not in_store and row.entry not in contested else []
-        elif row.person and row.entry not in known and row.entry.student not in in_conflict:
-            strangers[row.entry.student] = row.person
-    return Unmatched(absent, strangers if roster.entries else {})
-
-
-def labels(class_: Sequence[SubmissionMarks], roster: Roster) -> list[list[str]]:
-    """Return a unique label for each student of each submission.
-
-    The label is the roster's name for the student or, for students who are not on the roster, the name and id from the
-    platform.
-
-    A label is the student's name on the roster. For students who are not on the roster, it is the name and id from the
-    platform. If several people have the same name as a student on the roster, only the person with that student's id is
-    labelled with the name.
-    """
-    contested = conflicts.contested(class_, roster)
-    return [
-        [e.student for e, _ in conflicts.find_students(handed_in(one, roster), roster, contested)]
-        for one in class_
-    ]
-
-
-def counting(
-    found: Sequence[SubmissionMarks], names: Sequence[str], group: GroupRule
-) -> SubmissionMarks | None:
-    """Return the submission that counts for a student or group with these names on the roster, or None if there is none."""
+def counting(found: Sequence[SubmissionMarks], group: GroupRule) -> SubmissionMarks | None:
+    """Return the submission that counts for a student or group, or None if there is none."""
     if not found:
         return None
-    sources = [marks.handed_in or HandedIn(()) for marks in found]
+    sources = [marks.origin for marks in found]
     orders: list[float] = [0.0] * len(found)
     if all(source.time for source in sources):
         orders = [source.time.timestamp() for source in sources if source.time]
@@ -138,9 +117,24 @@ def counting(
     def rank(number: int) -> tuple[float, ...]:
         marks = found[number]
         points = -1.0 if marks.points is None else marks.points
-        # Marks stored before the roster was added may use a different name for the student.
-        is_own = float(any(name in names for name in marks.labels))
-        best_first = group == "best"
-        return (points, orders[number]) if best_first else (orders[number], is_own, points)
+        return (points, orders[number]) if group == "best" else (orders[number], points)
 
     return found[max(range(len(found)), key=rank)]
+
+
+def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
+    """Return how late each submission is. A group's submission gets its first student's extension."""
+    origins = [roster.read(marks.origin, day.name) for marks in class_]
+    return [lateness_for(day, one, roster.students(one, day.name)[0][0]) for one in origins]
+
+
+def lateness_for(day: Day, origin: Origin, entry: Entry) -> Lateness:
+    """Return how late a submission is. `entry` is the student's row on the roster."""
+    hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
+    extension = entry.extension_on(day.name)
+    return lateness(day.late, origin.time, origin.late, extension, hours, is_excused)
+
+
+def is_on_time(marks: SubmissionMarks) -> bool:
+    """Return whether a submission is from Canvas and its file is not marked late."""
+    return bool(marks.origin.upload and not marks.origin.late)

@@ -1,48 +1,104 @@
-"""Tell the TA which students' grades to check. Entry points: `choice_notes`, `missing_grades` and `unattempted_notes`."""
+"""Tell the TA about students, submissions and roster rows to check. Entry points: `notes`, `roster_notes` and `export_notes`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from autograder.course.config import Day
+from autograder.marks.class_list import StudentResult, is_on_time
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.row import Row
-from autograder.plain_text import counted, list_with_count
-from autograder.submissions.roster_entry import Entry
+from autograder.plain_text import counted, format_number, list_with_count
+from autograder.submissions.roster import Roster
+
+NEW_ROSTER = (
+    "roster.csv has no column with a platform's ids, so its column `id` is compared with the ids of every platform. "
+    "`autograder roster` writes a roster with the ids of each platform"
+)
 
 
-def choice_notes(
-    chosen: Iterable[Row], handed: Mapping[Entry, Sequence[SubmissionMarks]]
+def notes(
+    results: Sequence[StudentResult], day: Day, roster: Roster, stored: Collection[str] = ()
 ) -> Iterator[str]:
-    """Yield notes about students with several submissions, and about special cases of the late policy.
-
-    `handed` contains each student's submissions.
-    """
-    for row in chosen:
-        if row.marks is None:
+    """Yield all notes about a graded class. `stored` contains the keys of all students whose marks are in the store."""
+    yield from roster_notes(results, day, roster, stored)
+    absent = [
+        r.entry.label for r in _absent(results, roster, day, stored) if not _is_adjusted(r, day)
+    ]
+    strangers = not_on_roster(results, roster)
+    # If most students are not on the roster, it does not cover the whole class.
+    if strangers and len(strangers) <= len(roster.entries):
+        yield f"these students are not on the roster {list_with_count(strangers)}"
+    if absent:
+        yield f"these students on the roster have no submission {list_with_count(absent)}"
+    for result in results:
+        if result.marks is None:
             continue
-        yield from note_of_others(row.entry.student, row, handed[row.entry])
-        if row.late.note and row.marks.points is not None:
-            yield f"{row.entry.student}: {row.late.note}"
+        yield from note_of_others(result.entry.student, result, result.others)
+        if result.late.note and result.marks.points is not None:
+            yield f"{result.entry.student}: {result.late.note}"
+    yield from _late_notes(results, day)
 
 
-def note_of_others(student: str, row: Row, others: Iterable[SubmissionMarks]) -> Iterator[str]:
-    """Yield a note if the student has submissions that do not count. `row` contains the submission that counts."""
-    assert row.marks is not None
-    others = list(others)
-    paths = {marks.path for marks in others} - {row.marks.path}
-    if paths:
-        points = "no points" if row.points is None else counted(row.points, "point")
+def roster_notes(
+    results: Sequence[StudentResult], day: Day, roster: Roster, stored: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield notes about roster rows that may not affect marks in the way that the TA expects. See also `notes`."""
+    late = [r.entry.label for r in _absent(results, roster, day, stored) if _is_adjusted(r, day)]
+    if late:
         yield (
-            f"{student} has {len(paths) + 1} submissions; {row.marks.path} counts "
+            "these roster rows set extension, late_hours or excused, but match no submission "
+            f"{list_with_count(late)}. If one of these students submitted work, enter the id from "
+            f"`autograder list {day.name}`"
+        )
+    is_from_platform = any(r.entry.key and not r.entry.key.startswith("folder ") for r in results)
+    if roster.lacks_platform_ids and is_from_platform:
+        yield NEW_ROSTER
+    for result in results:
+        hours = result.entry.hours_late(day.name)
+        if hours and result.marks and is_on_time(result.marks):
+            yield (
+                f"{result.entry.student}: late_hours is {format_number(hours)} in roster.csv, but Canvas did not mark this "
+                "submission late. Check whether the hours are for a different submission"
+            )
+
+
+def not_on_roster(results: Iterable[StudentResult], roster: Roster) -> list[str]:
+    """Return the students who submitted, but are not on the roster. If there is no roster, return an empty list."""
+    found = [r.entry.student for r in results if r.marks and r.entry.key]
+    return found if roster.entries else []
+
+
+def _absent(
+    results: Iterable[StudentResult], roster: Roster, day: Day, stored: Collection[str]
+) -> list[StudentResult]:
+    """Return the students on the roster without a submission, neither in the class nor in the store."""
+    in_store = {one for one in roster.with_keys(stored, day.name) for one in roster.group(one)}
+    return [r for r in results if r.marks is None and r.entry not in in_store]
+
+
+def _is_adjusted(result: StudentResult, day: Day) -> bool:
+    return bool(day.late.percent_per_day) and result.entry.affects_lateness(day.name)
+
+
+def note_of_others(
+    student: str, result: StudentResult, others: Iterable[SubmissionMarks]
+) -> Iterator[str]:
+    """Yield a note if the student has submissions that do not count. `result` contains the submission that counts."""
+    assert result.marks is not None
+    others = list(others)
+    paths = {marks.path for marks in others} - {result.marks.path}
+    if paths:
+        points = "no points" if result.points is None else counted(result.points, "point")
+        yield (
+            f"{student} has {len(paths) + 1} submissions; {result.marks.path} counts "
             f"({points}), and these do not: {', '.join(sorted(paths))}"
-            f"{_differing_names([row.marks, *others])}"
+            f"{_differing_names([result.marks, *others])}"
         )
 
 
 def _differing_names(class_: Iterable[SubmissionMarks]) -> str:
     """Return a warning if these submissions from Canvas have the same student id, but different names."""
-    sources = [marks.handed_in for marks in class_ if marks.handed_in]
+    sources = [marks.origin for marks in class_]
     # The name is not certain if the file name is ambiguous.
     readings = [[reading.name for reading in source.readings] for source in sources]
     names = [found for found in readings if found]
@@ -53,23 +109,19 @@ def _differing_names(class_: Iterable[SubmissionMarks]) -> str:
     return f". Their names in Canvas differ: {listed}. Check whether they are from the same student"
 
 
-def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield a note for each student whose submission could not be graded."""
-    for row in rows:
-        if row.marks and row.marks.points is None:
-            grade = "no grade" if row.points is None else counted(row.points, "point")
-            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
-
-
-def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
-    """Yield a note about students who get 0 points because they attempted no exercises."""
+def export_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
+    """Yield notes about students without a grade, and about students who attempted nothing."""
+    for result in results:
+        if result.marks and result.marks.points is None:
+            grade = "no grade" if result.points is None else counted(result.points, "point")
+            yield f"{result.entry.label}: {grade}, because {result.marks.reason}"
     names = [
-        row.entry.label
-        for row in rows
-        if row.marks
-        and row.marks.exercises
-        and row.marks.points == 0
-        and all(exercise.status == "not_attempted" for exercise in row.marks.exercises)
+        result.entry.label
+        for result in results
+        if result.marks
+        and result.marks.exercises
+        and result.marks.points == 0
+        and all(exercise.status == "not_attempted" for exercise in result.marks.exercises)
     ]
     if names:
         yield (
@@ -77,3 +129,47 @@ def unattempted_notes(rows: Iterable[Row], day: Day) -> Iterator[str]:
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
         )
+
+
+def _late_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
+    """Yield a note if late submissions lose no points, and a note about submissions whose times are unknown."""
+    is_any_late = any(result.late.days and result.points is not None for result in results)
+    if is_any_late and not day.late.percent_per_day:
+        yield f"late submissions lose no points, because grading.toml sets no late policy for {day.name}"
+    if unknown := _without_time(results, day):
+        names = list_with_count([result.entry.student for result in unknown])
+        yield (
+            f"the late policy was not applied to submissions whose times are unknown {names}. "
+            f"{_source_of_times(unknown, day)}"
+        )
+
+
+def _without_time(results: Iterable[StudentResult], day: Day) -> list[StudentResult]:
+    """Return the students to whom the late policy was not applied, because their submission times are unknown."""
+    if day.late.due is None or not day.late.percent_per_day:
+        return []
+    return [
+        result
+        for result in results
+        if result.marks
+        and result.marks.points is not None
+        and result.is_late_unknown
+        and result.entry.hours_late(day.name) is None
+        and not result.entry.is_excused(day.name)
+    ]
+
+
+def _source_of_times(results: Iterable[StudentResult], day: Day) -> str:
+    """Return advice on how a TA can add the missing submission times."""
+    class_ = [result.marks for result in results if result.marks]
+    if any(marks.origin.participant for marks in class_):
+        return (
+            "Download Moodle's worksheet after downloading the submissions, and pass it with --worksheet, "
+            f"or enter late_hours_{day.name} in roster.csv"
+        )
+    if any(day.name in marks.path.split("/")[1:-1] for marks in class_):
+        return (
+            f"In nbgrader's folders, the times are in submitted/STUDENT/{day.name}/timestamp.txt, and the top folder must be "
+            f"named `submitted`. Otherwise, enter late_hours_{day.name} in roster.csv"
+        )
+    return f"Enter late_hours_{day.name} in roster.csv"

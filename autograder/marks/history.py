@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-from autograder.course.output_files import FileError
-from autograder.course.state_folder import course_folder, store_errors
-from autograder.marks import current_marks, schema
-from autograder.marks.current_marks import DECODER, Current, Replacement
+from autograder.course.files import FileError
+from autograder.course.state_folder import course_folder, login, store_errors
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, rename_exercises
+from autograder.marks.overrides import OVERRIDES_DB
 from autograder.marks.submission_times import SubmissionTimes
 from autograder.plain_text import one_line
 from autograder.submissions.cell import definitions
@@ -37,7 +36,27 @@ FILE = "marks.db"
 WAIT = 30.0  # seconds to wait while another process writes
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
 NO_NAMES: Mapping[str, str] = {}
+NO_TIMES = SubmissionTimes()
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
+DECODER = msgspec.json.Decoder(SubmissionMarks)
+VERSION = 3
+GRADING = """
+CREATE TABLE grading (
+    id INTEGER PRIMARY KEY,
+    day TEXT NOT NULL, code TEXT NOT NULL, course TEXT NOT NULL, autograder TEXT NOT NULL,
+    seed TEXT NOT NULL, isolation TEXT NOT NULL,
+    path TEXT NOT NULL, student TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
+    marks TEXT NOT NULL
+);
+CREATE INDEX grading_basis ON grading (day, code, course, autograder, seed, isolation);
+"""
+CURRENT = """
+CREATE TABLE current (
+    day TEXT NOT NULL, student TEXT NOT NULL, path TEXT NOT NULL,
+    grading INTEGER NOT NULL REFERENCES grading, found_under BLOB NOT NULL,
+    PRIMARY KEY (day, student)
+);
+"""
 
 
 @dataclass(frozen=True)
@@ -69,13 +88,34 @@ def basis_of(
     return Basis(day, code, course, engine_version(), seed, " ".join(isolation))
 
 
+@dataclass(frozen=True)
+class Current:
+    """The current marks of a submission, the submission's path, and the command-line path under which it was found."""
+
+    marks: SubmissionMarks
+    path: str
+    found_under: Path
+    grading: int  # the marks' number in the store; later marks have higher numbers
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A student's earlier marks and new marks. The new marks do not count if their submission is older (`is_older`)."""
+
+    key: str
+    before: SubmissionMarks
+    after: SubmissionMarks
+    is_older: bool
+
+
 class History:
     """A course's stored marks. One process can write at a time, and any number can read."""
 
-    def __init__(self, root: Path, times: SubmissionTimes | None = None) -> None:
+    def __init__(self, root: Path, times: SubmissionTimes = NO_TIMES) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
 
-        `times` contains the times from Moodle, which replace the times in the stored marks.
+        `times` contains the times from Moodle, which replace the times in the stored marks. A store that an older version
+        wrote is upgraded.
 
         Raises:
             FileError: The store cannot be opened or created, is damaged, or has a newer schema.
@@ -85,11 +125,11 @@ class History:
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
-            if not schema.version(self._database):
+            if _version(self._database) < VERSION:
                 with self._transaction() as database:
-                    schema.create(database)
-            version = schema.version(self._database)
-        if version > schema.VERSION:
+                    _upgrade(database, self.file.with_name(OVERRIDES_DB))
+            version = _version(self._database)
+        if version > VERSION:
             raise FileError(
                 f"{self.file} was written by a newer version of the autograder. Use that version."
             )
@@ -126,18 +166,36 @@ class History:
         """
         with self._errors("read"):
             return [
-                replace(one, marks=rename_exercises(one.marks, older_names))
-                for one in current_marks.select(self._database, day)
+                replace(one, marks=rename_exercises(self._times.of(one.marks), older_names))
+                for one in _select(self._database, day)
             ]
 
-    def codes(self, day: str) -> list[tuple[str, str]]:
-        """Return each submission's students and code hash. The hash is "" if nothing was attempted.
+    def codes(self, day: str) -> list[tuple[str, str, str]]:
+        """Return each current submission's students (their keys, separated by newlines), their names, and the hash of its code.
+
+        The hash is "" if nothing was attempted.
+
+        Raises:
+            FileError: The store cannot be read.
+        """
+        query = (
+            "SELECT group_concat(current.student, char(10)), json_extract(marks, '$.student'),"
+            " coalesce(json_extract(marks, '$.code'), '')"
+            " FROM current JOIN grading ON grading.id = current.grading"
+            " WHERE current.day = ? GROUP BY current.grading"
+        )
+        with self._errors("read"):
+            return self._database.execute(query, (day,)).fetchall()
+
+    def keys(self, day: str) -> set[str]:
+        """Return the keys of all students with current marks.
 
         Raises:
             FileError: The store cannot be read.
         """
         with self._errors("read"):
-            return current_marks.codes(self._database, day)
+            rows = self._database.execute("SELECT student FROM current WHERE day = ?", (day,))
+            return {key for (key,) in rows}
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
         """Return the latest stored marks with this `Basis`, or None if there are none.
@@ -189,7 +247,7 @@ class History:
             FileError: The marks could not be written. The store is unchanged.
         """
         path = os.path.abspath(marks.path)
-        same = (*astuple(basis), path, marks.label, marks.sha256)
+        same = (*astuple(basis), path, "\n".join(marks.origin.keys), marks.sha256)
         encoded = msgspec.json.encode(marks).decode()
         with self._errors("written"), self._transaction() as database:
             query = f"SELECT id FROM grading WHERE {SAME_BASIS} AND path = ? AND student = ? AND sha256 = ? AND marks = ?"
@@ -202,23 +260,9 @@ class History:
                 return []
             under = Path(os.path.abspath(found_under))
             new = Current(marks, path, under, row[0])
-            return current_marks.put(database, basis.day, new, self._times)
+            return _put(database, basis.day, new, self._times)
 
-    def relabel(
-        self, day: str, labels: Callable[[Sequence[SubmissionMarks]], Sequence[Sequence[str]]]
-    ) -> None:
-        """Rename the students in the current marks, for example after a roster was added.
-
-        Args:
-            labels: A function that returns the labels of each submission's students.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
-        with self._errors("written"), self._transaction() as database:
-            current_marks.relabel(database, day, labels, self._times)
-
-    def forget(self, day: str, student: str) -> None:
+    def forget(self, day: str, key: str) -> None:
         """Delete a student's marks for a day, including those of earlier submissions.
 
         A group submission's marks are kept if they still count for another student.
@@ -227,13 +271,12 @@ class History:
             FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
-            found = "FROM current WHERE day = ? AND student = ?"
-            # In a conflict, the label of the current marks differs from the student stored with the grading.
-            row = database.execute(f"SELECT grading {found}", (day, student)).fetchone()
-            database.execute(f"DELETE {found}", (day, student))
+            row = database.execute(
+                "DELETE FROM current WHERE day = ? AND student = ? RETURNING grading", (day, key)
+            ).fetchone()
             kept = "SELECT grading FROM current"
             query = f"DELETE FROM grading WHERE day = ? AND (student = ? OR id = ?) AND id NOT IN ({kept})"
-            database.execute(query, (day, student, row and row[0]))
+            database.execute(query, (day, key, row and row[0]))
 
     @contextlib.contextmanager
     def lock(self, day: str) -> Iterator[None]:
@@ -283,15 +326,137 @@ class History:
         return store_errors(self.file, action, ADVICE)
 
 
-def login() -> str:
-    """Return the name of this process's user, or the user's id if there is no name, which is common in containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
 def _owner() -> str:
     """Return a description of this process for the lock file: the user, the current time and the process ID."""
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
     return f"by {login()} at {now} (process {os.getpid()})"
+
+
+# ---- the tables
+
+
+def _version(database: sqlite3.Connection) -> int:
+    """Return the version of a store's tables, or 0 if they do not exist."""
+    found: int
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    return found
+
+
+def _upgrade(database: sqlite3.Connection, overrides: Path) -> None:
+    """Create the tables in the current transaction or, in version 2, replace names with keys.
+
+    `overrides` is the file with the overrides, which may not exist. Another process may have upgraded the store already.
+    """
+    found = _version(database)
+    if found == 0:
+        # `executescript` would commit the transaction.
+        for statement in filter(str.strip, (GRADING + CURRENT).split(";")):
+            database.execute(statement)
+    elif found == 2:
+        _replace_names(database, overrides)
+    if found < VERSION:
+        database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _replace_names(database: sqlite3.Connection, overrides: Path) -> None:
+    """Identify students by their keys instead of their names, in the store and in the overrides."""
+    keys: list[tuple[str, str, str]] = []
+    rows = database.execute("SELECT id, day, marks FROM grading").fetchall()
+    for number, day, marks in rows:
+        origin = DECODER.decode(marks).origin
+        database.execute(
+            "UPDATE grading SET student = ? WHERE id = ?", ("\n".join(origin.keys), number)
+        )
+        keys += [(key, day, id_) for key, id_ in zip(origin.keys, origin.ids, strict=True)]
+    current = database.execute(
+        "SELECT current.day, current.student, current.path, grading, found_under, marks FROM current"
+        " JOIN grading ON grading.id = current.grading ORDER BY grading"
+    ).fetchall()
+    database.execute("DELETE FROM current")
+    for day, student, path, grading, under, marks in current:
+        found = DECODER.decode(marks)
+        pairs = zip(found.origin.keys, found.labels, found.origin.labels, strict=True)
+        own = [key for key, *names in pairs if student in names]
+        for key in own or found.origin.keys:
+            database.execute(
+                "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)",
+                (day, key, path, grading, under),
+            )
+    if overrides.exists():
+        with contextlib.closing(sqlite3.connect(overrides)) as stored, stored:
+            query = "UPDATE OR REPLACE override SET key = ? WHERE day = ? AND key = ?"
+            stored.executemany(query, set(keys))
+
+
+# ---- the current marks: for each student (see `submissions/origin.py`), the marks of the newest submission
+
+
+def _put(
+    database: sqlite3.Connection, day: str, new: Current, times: SubmissionTimes
+) -> list[Replacement]:
+    """Make marks current for their students, except for students whose current submission is newer.
+
+    Return a `Replacement` for each student whose current marks were for a different submission.
+    """
+    keys = new.marks.origin.keys
+    # The file may have had a different owner in an earlier run.
+    places = ", ".join("?" * len(keys))
+    database.execute(
+        f"DELETE FROM current WHERE day = ? AND path = ? AND student NOT IN ({places})",
+        (day, new.path, *keys),
+    )
+    found = (_put_for(database, day, key, new, times) for key in keys)
+    return [replacement for replacement in found if replacement]
+
+
+def _put_for(
+    database: sqlite3.Connection, day: str, key: str, new: Current, times: SubmissionTimes
+) -> Replacement | None:
+    query = (
+        "SELECT marks FROM current JOIN grading ON grading.id = current.grading"
+        " WHERE current.day = ? AND current.student = ?"
+    )
+    row = database.execute(query, (day, key)).fetchone()
+    before = DECODER.decode(row[0]) if row else None
+    is_older = before is not None and _is_superseded(new.marks, times.of(before))
+    if not is_older:
+        values = day, key, new.path, new.grading, os.fsencode(new.found_under)
+        database.execute("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)", values)
+    if before is None or before.sha256 == new.marks.sha256:
+        return None
+    # The worksheet may contain only the time of the new file.
+    return Replacement(key, times.without_worksheet.of(before), new.marks, is_older)
+
+
+def _is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
+    """Return whether a submission was made before another one, according to the platform."""
+    is_same_file = marks.origin.participant and marks.sha256 == other.sha256
+    return not is_same_file and marks.origin.is_older(
+        other.origin
+    )  # the same file's time was corrected
+
+
+def _select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
+    """Yield a day's current marks, sorted by path. The marks of a submission list only the students for whom it is current."""
+    query = (
+        "SELECT current.path, grading, found_under, marks, current.student FROM current"
+        " JOIN grading ON grading.id = current.grading"
+        " WHERE current.day = ? ORDER BY current.path, grading, current.rowid"
+    )
+    rows = database.execute(query, (day,))
+    for (path, grading, under, marks), same in groupby(rows, key=lambda row: row[:4]):
+        counting = _for_students(DECODER.decode(marks), {row[4] for row in same})
+        yield Current(counting, path, Path(os.fsdecode(under)), grading)
+
+
+def _for_students(marks: SubmissionMarks, keys: set[str]) -> SubmissionMarks:
+    """Return marks for only the students with these keys."""
+    origin = marks.origin
+    if keys == set(origin.keys):
+        return marks
+    chosen = [n for n, key in enumerate(origin.keys) if key in keys]
+    own = msgspec.structs.replace(origin, people=tuple(origin.people[n] for n in chosen))
+    labels = marks.labels
+    are_named = labels != origin.labels and len(labels) == len(origin.people)  # by the roster
+    student = ", ".join(labels[n] for n in chosen) if are_named else own.student
+    return msgspec.structs.replace(marks, student=student, handed_in=own)

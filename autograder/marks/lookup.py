@@ -1,4 +1,7 @@
-"""Find a student's marks by name, id or email address. Entry points: `find` and `names_of`."""
+"""Find a student's marks by name, id or email address. Entry points: `find`, `find_stored` and `keys_of`.
+
+This is the only place where the names of students who submitted are compared, for names that a TA types.
+"""
 
 from __future__ import annotations
 
@@ -6,66 +9,74 @@ import difflib
 import re
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from autograder.course.config import CourseError, Day
-from autograder.submissions.people import HandedIn, Person, labels
+from autograder.marks.model import SubmissionMarks
+from autograder.plain_text import list_with_count
 from autograder.submissions.roster import Roster
+from autograder.submissions.submission import Submission
 
-MAX_LISTED = 20  # maximum number of students in an error message
 MAX_WORDS = 5  # names with more words are not compared in every word order
 
+T = TypeVar("T", SubmissionMarks, Submission)
 
-class HasStudent(Protocol):
-    """An object with students, such as marks or a submission."""
+
+class _Person(NamedTuple):
+    """A student's key, ids and names, casefolded. Students choose their names, but not their ids."""
+
+    key: str
+    ids: set[str]
+    names: set[str]
 
     @property
-    def student(self) -> str: ...
-    @property
-    def handed_in(self) -> HandedIn | None: ...
+    def joined(self) -> set[str]:
+        return {re.sub(r"[\W_]", "", name) for name in self.names}
 
 
-T = TypeVar("T", bound=HasStudent)
+def _people(item: SubmissionMarks | Submission, day: Day, roster: Roster) -> list[_Person]:
+    origin = roster.read(item.origin, day.name)
+    found = []
+    students = roster.students(origin, day.name)
+    for own, label, (entry, person, key) in zip(origin.ids, origin.labels, students, strict=True):
+        ids = {own, key, person.id, person.email, entry.id, entry.email}
+        ids |= {id_ for _, id_ in entry.platform_ids}
+        ids |= {label} - {person.name}
+        names = {person.name, entry.name} | (set() if entry.key else {entry.student})
+        found.append(_Person(key, _casefolded(ids), _casefolded(names)))
+    return found
 
 
-def names_of(item: HasStudent, roster: Roster) -> set[str]:
-    """Return the casefolded names, ids and email addresses of a submission's students."""
-    names = {item.student, *labels(item.student, item.handed_in)}
-    if item.handed_in:
-        names |= {item.handed_in.participant, *item.handed_in.without_roster().labels}
-    for person in item.handed_in.people if item.handed_in else ():
-        names |= {person.name, person.id, person.email}
-    source = item.handed_in or HandedIn((Person(item.student),))
-    for entry in filter(None, roster.find_all(source)):
-        names |= {entry.student, entry.id, entry.name, entry.email}
-    return {name.casefold() for name in names if name}
+def _casefolded(texts: set[str]) -> set[str]:
+    return {text.casefold() for text in texts if text}
 
 
-def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
+def find(text: str, class_: Sequence[T], day: Day, roster: Roster) -> list[T]:
     """Return a student's items, given a name, id or email address, or [] if no student matches.
 
-    An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly,
-    ignore spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
+    An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly, ignore
+    spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
 
     Raises:
-        CourseError: Several students match.
+        CourseError: Several students match. The message lists their ids.
     """
-    found = [item for item in class_ if text.casefold() in names_of(item, roster)]
-    if not found:
-        wanted = _joined_words(text)
-        found = [
-            item
-            for item in class_
-            if not wanted.isdisjoint(re.sub(r"[\W_]", "", name) for name in names_of(item, roster))
-        ]
-    # Students can choose a name on a platform, even one that is another student's id, email address or label.
-    if by_id := [item for item in found if text.casefold() in _all_ids(item, roster)]:
-        found = _with_own_id(text.casefold(), by_id, roster) or by_id
-    else:
-        found = [item for item in found if item.student == text] or found
-    if len({_identity(item) for item in found}) > 1:
-        raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
+    wanted = text.casefold()
+    people = [(item, _people(item, day, roster)) for item in class_]
+    joined = _joined_words(text)
+    found = [item for item, own in people if any(wanted in one.ids for one in own)]
+    found = found or [item for item, own in people if any(wanted in one.names for one in own)]
+    found = found or [item for item, own in people if any(joined & one.joined for one in own)]
+    if len({item.origin.keys for item in found}) > 1 and len(_entries(found, day, roster)) > 1:
+        labels = list_with_count(sorted({label(item) for item in found}))
+        raise CourseError(f"several students match {text!r} {labels}. Use an id.")
     return found
+
+
+def _entries(found: Sequence[T], day: Day, roster: Roster) -> set[tuple[str, ...]]:
+    return {
+        tuple(entry.key or entry.student for entry, _, _ in roster.students(item.origin, day.name))
+        for item in found
+    }
 
 
 def find_stored(text: str, stored: Sequence[T], day: Day, roster: Roster) -> T:
@@ -74,99 +85,49 @@ def find_stored(text: str, stored: Sequence[T], day: Day, roster: Roster) -> T:
     Raises:
         CourseError: No student matches, or several students do.
     """
-    found = find(text, stored, roster)
+    found = find(text, stored, day, roster)
     if not found:
-        near = closest(text, stored, roster)
+        near = closest(text, stored, day, roster)
         hint = f"; the closest name is {near}" if near else ""
         raise CourseError(f"the store has no marks for {text!r} in {day.name}{hint}")
     return found[0]
 
 
-def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the submission's students who have this id or email address.
+def keys_of(
+    text: str, item: SubmissionMarks | Submission, day: Day, roster: Roster
+) -> dict[str, str]:
+    """Map the keys of the submission's students with this id, email address or name to their labels.
 
-    If there are none, return the labels of its students with this name or, if no student matches, all labels.
+    If no student of a group matches, return all of them.
     """
-    found = labels(item.student, item.handed_in)
-    people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
-    if len(people) != len(found):
-        return found
-    plain = item.handed_in.without_roster().labels if item.handed_in else found
-    by_id: list[str] = []
-    by_name: list[str] = []
-    for label, person, own in zip(found, people, plain, strict=True):
-        ids, names = {person.id, person.email}, {label, own, person.name}
-        participant = item.handed_in.participant if item.handed_in else ""
-        if entry := roster.find(person, own, participant):
-            ids |= {entry.id, entry.email}
-            names |= {entry.student, entry.name}
-        for keys, matching in ((ids, by_id), (names, by_name)):
-            if text.casefold() in {key.casefold() for key in keys if key}:
-                matching.append(label)
-    return tuple(by_id or by_name) or found
+    labels = dict(zip(item.origin.keys, item.labels, strict=False))
+    people = _people(item, day, roster)
+    by_id = [one.key for one in people if text.casefold() in one.ids]
+    by_name = [one.key for one in people if text.casefold() in one.names]
+    return {key: labels.get(key, key) for key in by_id or by_name or item.origin.keys}
 
 
-def list_students(class_: Sequence[HasStudent]) -> str:
-    """Return the students' labels, separated by commas. A long list ends in "and 3 others"."""
-    found = list(dict.fromkeys(map(label, class_)))
-    more = f" and {len(found) - MAX_LISTED} others" if len(found) > MAX_LISTED else ""
-    return ", ".join(found[:MAX_LISTED]) + more
-
-
-def label(item: HasStudent) -> str:
+def label(item: SubmissionMarks | Submission) -> str:
     """Return the labels of a submission's students, separated by commas."""
-    return ", ".join(labels(item.student, item.handed_in))
+    return ", ".join(item.labels)
 
 
-def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
+def closest(text: str, class_: Sequence[T], day: Day, roster: Roster) -> str:
     """Return the student with the most similar name or, failing that, a student whose name contains every word of `text`.
 
     Return "" if no student matches. Numbers are not compared, because similar ids belong to unrelated students.
     """
     if text.isdigit():
         return ""
-    names = {name: item.student for item in class_ for name in names_of(item, roster)}
+    names: dict[str, str] = {}
+    for item in class_:
+        for person in _people(item, day, roster):
+            names |= dict.fromkeys(person.ids | person.names, item.student)
     near = difflib.get_close_matches(text.casefold(), names, 1)
     if not near:
         words = set(_words(text))
         near = [name for name in names if words and words <= set(_words(name))]
     return names[near[0]] if near else ""
-
-
-def _with_own_id(text: str, found: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items whose students have this id or email address on the platform.
-
-    Return [] if the roster assigns this id to the student of a different item.
-    """
-
-    def rows(items: Sequence[T]) -> set[str]:
-        sources = [item.handed_in or HandedIn((Person(item.student),)) for item in items]
-        entries = (entry for source in sources for entry in roster.find_all(source) if entry)
-        return {entry.id for entry in entries if entry.id.casefold() == text}
-
-    own = [item for item in found if text in _ids(item)]
-    return own if rows(found) == rows(own) else []
-
-
-def _ids(item: HasStudent) -> set[str]:
-    """Return the casefolded ids and email addresses that the platform gives for a submission's students."""
-    if item.handed_in is None:
-        return set()
-    ids = {item.handed_in.participant}.union(*({p.id, p.email} for p in item.handed_in.people))
-    return {one.casefold() for one in ids}
-
-
-def _all_ids(item: HasStudent, roster: Roster) -> set[str]:
-    """Return the casefolded ids and email addresses of a submission's students, both from the platform and from the roster.
-
-    Also include the students' labels that contain an id.
-    """
-    source = item.handed_in or HandedIn((Person(item.student),))
-    entries = filter(None, roster.find_all(source))
-    own = {key for entry in entries for key in (entry.id, entry.email)}
-    with_ids = {*labels(item.student, item.handed_in), *source.without_roster().labels}
-    own |= with_ids - {item.student, *(person.name for person in source.people)}
-    return ({key.casefold() for key in own} | _ids(item)) - {""}
 
 
 def _joined_words(name: str) -> set[str]:
@@ -179,7 +140,3 @@ def _joined_words(name: str) -> set[str]:
 
 def _words(name: str) -> list[str]:
     return re.findall(r"[^\W_]+", name.casefold())
-
-
-def _identity(item: HasStudent) -> tuple[str, ...]:
-    return labels(item.student, item.handed_in)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from autograder.plain_text import counted, format_number, one_line
-from autograder.submissions.people import HandedIn, labels
+from autograder.submissions.origin import Origin, from_folder, labels
 from autograder.submissions.submission import Submission
 
 FORMAT = 1
@@ -102,7 +102,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     tests: list[TestMarks]
     # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
     statements: list[Statement] = []
-    override: Override | None = None  # never stored with the marks; see adjustments.py
+    override: Override | None = None  # never stored with the marks; see overrides.py
     optional: bool = False  # whether the points do not count towards the total
 
     @property
@@ -138,13 +138,18 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
-    handed_in: HandedIn | None = None  # who submitted and when, if the platform records this
+    handed_in: Origin | None = None  # who submitted and when, if the platform records this
     code: str = ""  # a hash of the graded code that is equal for identical work, or "" if nothing was attempted
 
     @property
+    def origin(self) -> Origin:
+        """Return who made the submission, and when."""
+        return self.handed_in or from_folder(self.student)
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """Return a unique label for each student. Names that are not on the roster are followed by the platform's id, if any."""
-        return labels(self.student, self.handed_in)
+        """Return a label for each student, for reading: the name on the roster, or the platform's name and id."""
+        return labels(self.student, self.origin)
 
     @property
     def label(self) -> str:

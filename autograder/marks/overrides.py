@@ -1,24 +1,33 @@
-"""Store manual points and comments, and submission times from Moodle. Entry points: `OverrideStore` and `read_times`.
+"""Store, apply and validate overrides: points and comments by a TA. Also store submission times from Moodle.
 
-This data is stored separately from marks, so regrading never changes it. `adjustments` applies it to marks.
+This data is stored separately from marks, so regrading never changes it. Entry points: `OverrideStore`, `Adjustments`,
+`read_stored`, `resolve` and `read_times`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import os
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
-from autograder.course.config import Day
-from autograder.course.state_folder import course_folder, store_errors
-from autograder.marks import submission_times
-from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
+from msgspec.structs import replace
+
+from autograder.course.config import CourseError, Day, older_names
+from autograder.course.state_folder import course_folder, login, store_errors
+from autograder.marks import lookup, submission_times
+from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 from autograder.marks.submission_times import SubmissionTimes
-from autograder.submissions.people import HandedIn
+from autograder.plain_text import counted, format_number
+from autograder.submissions.origin import Origin
+from autograder.submissions.roster import Roster
 
 OVERRIDES_DB = "overrides.db"
 WAIT = 30.0  # seconds to wait while another process writes
@@ -37,7 +46,8 @@ PUT = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 class StudentOverride:
     """One student's override for one exercise.
 
-    `earned` is the number of points that the code had earned when the TA set the points, or None if unknown.
+    `key` identifies the student (see `submissions/origin.py`). `earned` is the number of points that the code had earned
+    when the TA set the points, or None if unknown.
     """
 
     key: str
@@ -46,22 +56,11 @@ class StudentOverride:
     override: Override
     earned: float | None = None
 
-    def is_outdone_by(self, exercise: ExerciseMarks) -> bool:
+    def is_surpassed_by(self, exercise: ExerciseMarks) -> bool:
         """Return whether the override raised the points, but the current submission earns even more without it."""
         points = self.override.points
         is_raise = points is not None and self.earned is not None and points > self.earned
         return is_raise and exercise.points > (points or 0.0)
-
-
-def keys(marks: SubmissionMarks) -> tuple[str, ...]:
-    """Return an identifier for each of a submission's students: the platform's id or, failing that, the student's name.
-
-    Students with the same name have different ids, and adding a roster does not change an id.
-    """
-    source = marks.handed_in
-    if source is None:
-        return (marks.student,)
-    return tuple(p.id or source.participant or p.email or p.name for p in source.people)
 
 
 class OverrideStore:
@@ -152,7 +151,7 @@ class OverrideStore:
             submission_times.put(self._database, day, times)
 
     def add_file_times(
-        self, day: str, files: Iterable[tuple[HandedIn | None, str]], corrects: bool = False
+        self, day: str, files: Iterable[tuple[Origin, str]], corrects: bool = False
     ) -> None:
         """Store the submission times of graded files.
 
@@ -204,3 +203,254 @@ def read_times(day: Day) -> SubmissionTimes:
         return SubmissionTimes(zone=zone)
     with OverrideStore(day.root) as store:
         return store.times(day.name, zone)
+
+
+FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
+
+# Maps exercise names to one student's overrides.
+Overrides = Mapping[str, Override]
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """All manual points and comments for a day.
+
+    `manual` maps folders in submitted/ to the points and comments from nbgrader's gradebook, which take precedence.
+    """
+
+    stored: Sequence[StudentOverride] = ()
+    manual: Mapping[Path, Overrides] = field(default_factory=dict)
+
+    def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
+        """Return marks with manual points and comments applied."""
+        folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
+        manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
+        return apply(marks, self.stored, manual)
+
+    def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides that have no effect. `class_` contains all marks, with or without overrides applied."""
+        return self.unmatched(class_) + self.surpassed(class_)
+
+    def unmatched(self, class_: Iterable[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides for students or exercises without marks. `class_` contains all students' marks."""
+        graded = {
+            key: {e.name for e in marks.exercises} for marks in class_ for key in marks.origin.keys
+        }
+        return [
+            f"the override of {one.exercise} for {one.student} has no effect: "
+            + ("the submission has no such exercise" if one.key in graded else _no_marks(one))
+            for one in self.stored
+            if one.exercise not in graded.get(one.key, ())
+        ]
+
+    def surpassed(self, class_: Iterable[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides that have no effect because the current submission earned more points without them."""
+        return [
+            f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, because "
+            f"the submission earned {counted(exercise.points, 'point')} without it"
+            for marks in class_
+            for one in stored_for(marks, self.stored).values()
+            for exercise in marks.exercises
+            if exercise.name == one.exercise and exercise.override is None
+            if one.is_surpassed_by(exercise)
+        ]
+
+
+def _no_marks(one: StudentOverride) -> str:
+    """Return a note about an override that matches no marks. Add advice if the student may have marks under a different id."""
+    if one.key.endswith(f" {one.student}"):
+        return f"there is no submission from {one.student}"
+    return (
+        f"there is no submission with the id {one.key.partition(' ')[2]}. If the student has marks under a different id, "
+        "enter the override again"
+    )
+
+
+def read_stored(day: Day) -> Adjustments:
+    """Return the overrides in the course's store. Replace older exercise names with the current ones.
+
+    Raises:
+        FileError: The store cannot be read.
+    """
+    if not (day.root / ".autograder" / OVERRIDES_DB).exists():
+        return Adjustments()
+    with OverrideStore(day.root) as store:
+        stored = store.read(day.name)
+    current = older_names(day)
+    stored = [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
+    return Adjustments(stored)
+
+
+def apply(
+    marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
+) -> SubmissionMarks:
+    """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence.
+
+    If an override raised the points, but the code now earns more without it, for example after a resubmission, the override
+    is ignored.
+    """
+    own = stored_for(marks, stored)
+    chosen = {
+        exercise.name: own[exercise.name].override
+        for exercise in marks.exercises
+        if exercise.name in own and not own[exercise.name].is_surpassed_by(exercise)
+    } | dict(manual or {})
+    if not any(exercise.name in chosen for exercise in marks.exercises):
+        return marks
+    exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
+    return replace(marks, exercises=exercises, points=total_points(exercises))
+
+
+def stored_for(
+    marks: SubmissionMarks, stored: Iterable[StudentOverride]
+) -> dict[str, StudentOverride]:
+    """Map exercises to the latest override stored for the submission. An override for one student applies to the whole group."""
+    own_keys = marks.origin.keys
+    own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
+    return {one.exercise: one for one in own}
+
+
+def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
+    points = exercise.points if override.points is None else override.points
+    return replace(exercise, points=points, override=replace(override, graded=exercise.points))
+
+
+def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
+    """Remove points and comments that came from nbgrader's gradebook, so that the marks can be copied back into it."""
+    exercises = [
+        replace(e, points=e.override.graded, override=None)
+        if e.override and e.override.by == FORMGRADER
+        else e
+        for e in marks.exercises
+    ]
+    if exercises == marks.exercises:
+        return marks
+    return replace(marks, exercises=exercises, points=total_points(exercises))
+
+
+def describe(exercise: ExerciseMarks) -> str:
+    """Return a description of an exercise's override for the TA, beginning with the exercise's name, or "" if there is none."""
+    override = exercise.override
+    return f"{exercise.name} {describe_override(override)}" if override else ""
+
+
+def describe_override(override: Override) -> str:
+    """Return the points, the author, the date and the comment of an override."""
+    by = " ".join(filter(None, [override.by, override.time[:10]]))
+    comment = f": {override.comment}" if override.comment else ""
+    return f"{override.change()} ({by}){comment}".lstrip()
+
+
+MAX_COMMENT = 2000  # characters
+NUMBER = re.compile(r"\d+[.,]?\d*|[.,]\d+")  # `float` also accepts 1_0 and 1e1
+SIGNS = ("+", "-", "−")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A TA's override. `student` is a name, id or email address. An empty `points` or `comment` keeps the stored value."""
+
+    student: str
+    exercise: str
+    points: str
+    comment: str
+    where: str = ""  # the file and row of the request, for error messages, or ""
+
+
+def resolve(
+    requests: Sequence[Request],
+    class_: Sequence[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+    by: str = "",
+    stored: Iterable[StudentOverride] = (),
+) -> list[StudentOverride]:
+    """Return the overrides to store. A request for a group submission becomes one override per student.
+
+    If `by` is empty, the overrides are stored under the login name. If a request omits the points or the comment,
+    the value is taken from the `stored` overrides or from earlier requests.
+
+    Raises:
+        CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
+    """
+    known = {(one.key, one.exercise): one for one in stored}
+    found: dict[tuple[str, str], StudentOverride] = {}
+    problems: list[str] = []
+    time = now()
+    for request in requests:
+        try:
+            marks = lookup.find_stored(request.student, class_, day, roster)
+            points, comment = _points(request, marks, day), _comment(request)
+        except CourseError as error:
+            problems.append(f"{request.where}{error}")
+            continue
+        exercise = next((e for e in marks.exercises if e.name == request.exercise), None)
+        earned = exercise.points if exercise else None
+        if earlier := stored_for(marks, known.values()).get(request.exercise):
+            if points is None and not (exercise and earlier.is_surpassed_by(exercise)):
+                points, earned = earlier.override.points, earlier.earned
+            comment = comment or earlier.override.comment
+        who = by or login()
+        override = Override(points, comment, who, time, is_login=not by)
+        for key in marks.origin.keys:
+            one = StudentOverride(key, marks.student, request.exercise, override, earned)
+            found[key, request.exercise] = known[key, request.exercise] = one
+    if problems:
+        raise CourseError("; ".join(problems))
+    return list(found.values())
+
+
+def find_keys(
+    student: str,
+    stored: Sequence[StudentOverride],
+    class_: Sequence[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+) -> set[str]:
+    """Return the keys of the student with this name, id or email address, and of the other members of their group.
+
+    If the student no longer has marks, match only the keys and names in the `stored` overrides.
+
+    Raises:
+        CourseError: No student matches, or several students do.
+    """
+    by_name = {
+        one.key for one in stored if student in (one.key, one.key.partition(" ")[2], one.student)
+    }
+    if by_name and not lookup.find(student, class_, day, roster):
+        return by_name
+    own = set(lookup.find_stored(student, class_, day, roster).origin.keys)
+    return own if any(one.key in own for one in stored) else by_name
+
+
+def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
+    day.check_exercise(request.exercise)
+    if not marks.exercises:
+        raise CourseError(
+            f"the submission of {marks.student} could not be graded, so it has no exercises"
+        )
+    text = request.points.strip()
+    if not text:
+        return None
+    most = next(e.points for e in day.exercises if e.name == request.exercise)
+    if text.startswith(SIGNS):
+        raise CourseError(
+            f"{request.points!r} has a sign. Enter the new points for {request.exercise}, from 0 to {format_number(most)}, "
+            "not the change in points. The late penalty is deducted afterwards"
+        )
+    points = round(float(text.replace(",", ".")), 2) if NUMBER.fullmatch(text) else math.nan
+    if not 0 <= points <= most:
+        raise CourseError(
+            f"{request.exercise} is worth {counted(most, 'point')}; {request.points!r} is not a number from 0 to "
+            f"{format_number(most)}"
+        )
+    return points
+
+
+def _comment(request: Request) -> str:
+    comment = request.comment.strip()
+    if not comment and not request.points.strip():
+        raise CourseError(f"{request.student}, {request.exercise}: enter points, a comment or both")
+    if len(comment) > MAX_COMMENT:
+        raise CourseError(f"the comment is longer than {MAX_COMMENT} characters")
+    return comment

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from autograder.course.config import Day
-from autograder.marks.current_marks import Current
+from autograder.marks.history import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.plain_text import format_number
 from autograder.submissions.class_source import FoundSubmission, find_submissions

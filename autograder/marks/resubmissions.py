@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Day
-from autograder.marks import lateness
-from autograder.marks.class_list import GroupRule
-from autograder.marks.current_marks import Replacement
+from autograder.marks.class_list import GroupRule, StudentResult, is_on_time, lateness_for
+from autograder.marks.history import Replacement
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.row import Row
 from autograder.plain_text import format_number, list_with_count
-from autograder.submissions.people import HandedIn
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Resubmission:
     student's row in the class.
     """
 
-    row: Row
+    row: StudentResult
     before: float | None
 
     def __str__(self) -> str:
@@ -32,7 +29,7 @@ class Resubmission:
 
 def compare(
     replacements: Iterable[Replacement],
-    rows: Iterable[Row],
+    rows: Iterable[StudentResult],
     day: Day,
     adjust: Callable[[SubmissionMarks], SubmissionMarks],
 ) -> list[Resubmission]:
@@ -44,20 +41,20 @@ def compare(
         day: The day, with its late policy.
         adjust: A function that applies manual points and comments.
     """
-    earlier = {one.student: adjust(one.before) for one in replacements if not one.is_older}
+    earlier = {one.key: adjust(one.before) for one in replacements if not one.is_older}
     return [
-        Resubmission(row, _final_points(earlier[row.entry.student], row, day))
+        Resubmission(row, _final_points(earlier[key], row, day))
         for row in rows
-        if row.entry.student in earlier
+        for key in row.keys
+        if key in earlier
     ]
 
 
-def _final_points(earlier: SubmissionMarks, row: Row, day: Day) -> float | None:
+def _final_points(earlier: SubmissionMarks, row: StudentResult, day: Day) -> float | None:
     # If Canvas did not mark the earlier submission late, the hours in the roster are for the new one.
-    if earlier.points is None or lateness.is_on_time(earlier):
+    if earlier.points is None or is_on_time(earlier):
         return earlier.points
-    source = earlier.handed_in or HandedIn(())
-    return lateness.lateness_for(day, source, row.entry).reduce(earlier.points)
+    return lateness_for(day, earlier.origin, row.entry).reduce(earlier.points)
 
 
 def notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator[str]:

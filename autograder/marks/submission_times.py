@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from msgspec.structs import replace
 
-from autograder.submissions.people import HandedIn
+from autograder.marks.model import SubmissionMarks
+from autograder.submissions.origin import Origin
 
 TABLES = (
     """
@@ -47,15 +48,24 @@ class SubmissionTimes:
     of_files: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     zone: tzinfo = UTC
 
-    def added_to(
-        self, source: HandedIn | None, sha256: str, corrects: bool = False
-    ) -> HandedIn | None:
+    @property
+    def without_worksheet(self) -> SubmissionTimes:
+        """Return only the times stored for graded files."""
+        return SubmissionTimes({}, self.of_files, self.zone)
+
+    def of(self, marks: SubmissionMarks) -> SubmissionMarks:
+        """Return marks with the submission time of their file."""
+        if not marks.origin.participant:
+            return marks
+        return replace(marks, handed_in=self.added_to(marks.origin, marks.sha256))
+
+    def added_to(self, source: Origin, sha256: str, corrects: bool = False) -> Origin:
         """If `source` has a participant number, return `source` with the submission time of the file with this hash.
 
         If the file's time is already known, the worksheet's time is used only if `corrects` is true.
         Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
         """
-        if source is None or not source.participant:
+        if not source.participant:
             return source
         known = self.of_files.get((source.participant, sha256)) or source.time
         worksheet = self._worksheet_time(source.participant, sha256)
@@ -70,10 +80,6 @@ class SubmissionTimes:
             for (who, file), when in self.of_files.items()
         )
         return None if is_of_another else time
-
-    def known_of(self, source: HandedIn | None, sha256: str) -> HandedIn | None:
-        """Return `source` with the submission time stored for the file with the hash `sha256`, ignoring the worksheet."""
-        return SubmissionTimes({}, self.of_files, self.zone).added_to(source, sha256)
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
@@ -122,7 +128,7 @@ def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -
 def put_files(
     database: sqlite3.Connection,
     day: str,
-    files: Iterable[tuple[HandedIn | None, str]],
+    files: Iterable[tuple[Origin, str]],
     corrects: bool,
 ) -> None:
     """Store the submission times of graded files.
@@ -133,7 +139,7 @@ def put_files(
     rows = [
         (day, source.participant, file, _text(source.time))
         for source, file in files
-        if source and source.participant and source.time and file
+        if source.participant and source.time and file
     ]
     conflict = "REPLACE" if corrects else "IGNORE"
     database.executemany(f"INSERT OR {conflict} INTO file_time VALUES (?, ?, ?, ?)", rows)

@@ -17,8 +17,8 @@ from rich.progress import track
 from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
-from autograder.marks.adjustments import without_manual
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.plain_text import one_line, printable
 from autograder.submissions import disk, platforms

@@ -11,8 +11,8 @@ from nbgrader.utils import parse_utc
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.late_policy import lateness
-from autograder.submissions import roster_file
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions import roster as rosters
+from autograder.submissions.origin import from_folder
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
@@ -24,13 +24,13 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
         """Return the points to deduct. The deadline is nbgrader's due date plus the student's extension from the roster."""
         root = courses.find_root(Path.cwd())
         day = courses.load(root).day(self.parent.assignment_id)
-        if not day.late.per_cent_a_day:
+        if not day.late.percent_per_day:
             penalty: float | None = super().late_submission_penalty(
                 student_id, score, total_seconds_late
             )
             return penalty
-        found = roster_file.for_course(root).students(student_id)
-        entry = found[0] if found else Entry("", student_id, "")
+        roster = rosters.for_course(root)
+        entry, _, _ = roster.students(from_folder(student_id), day.name)[0]
         hours = entry.hours_late(day.name)
         late = lateness(
             day.late,

@@ -19,11 +19,10 @@ from nbgrader.apps import NbGrader
 from sqlalchemy.exc import DatabaseError
 
 from autograder.course.chapters import CHECK_PREFIX
-from autograder.course.config import Day
-from autograder.course.output_files import FileError
-from autograder.course.renames import older_names
-from autograder.marks.adjustments import FORMGRADER, Overrides
+from autograder.course.config import Day, older_names
+from autograder.course.files import FileError
 from autograder.marks.model import Override
+from autograder.marks.overrides import FORMGRADER, Overrides
 from autograder.plain_text import one_line
 from autograder.release.gradebook import sqlite_file
 

@@ -15,6 +15,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,17 @@ from autograder.course import state_folder
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
-from autograder.feedback.exercise_feedback import to_feedback, unattempted_in
+from autograder.feedback.exercise_feedback import (
+    ExerciseFeedback,
+    as_html,
+    as_text,
+    to_feedback,
+    unattempted_in,
+)
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.late_penalty import set_due_date
-from autograder.nbgrader_plugin.notebook_nodes import (
-    feedback_output,
-    make_node,
-    points_output,
-    text_output,
-    verbatim,
-)
 from autograder.release.notebook import METADATA, nbgrader_cell, solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
@@ -116,7 +116,7 @@ class GradedExporter(NotebookExporter):
             self._course = prepare(server, self.day)
         with Slicer(server, self._course, self.submission.cells) as slicer:
             try:
-                return slicer.slice_all().homes
+                return slicer.slice_all().defining_cells
             except SlicingError:
                 return {}
 
@@ -321,3 +321,36 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
 def ungraded_message(marks: SubmissionMarks) -> str:
     """Return the message to show for every exercise in a submission that could not be graded."""
     return f"Nothing could be graded: {'; '.join(marks.problems)}\n"
+
+
+def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
+    """Call one of nbformat's constructors, which lack type hints."""
+    node: NotebookNode = make(*arguments, **keywords)
+    return node
+
+
+def verbatim(text: str) -> str:
+    """Wrap text in a fenced code block, because nbgrader's pages run HTML and scripts in markdown and raw cells."""
+    runs = (len(list(run)) for character, run in groupby(text) if character == "`")
+    longest = max(runs, default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}" if text.strip() else ""
+
+
+def text_output(text: str) -> NotebookNode:
+    """Return a plain-text output."""
+    return make_node(v4.new_output, "stream", name="stdout", text=text)
+
+
+def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
+    """Return an output with the feedback for an exercise, as HTML and as plain text for viewers that do not render HTML."""
+    data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
+    return make_node(v4.new_output, "display_data", data=data)
+
+
+def points_output(points: float) -> NotebookNode:
+    """Return the output from which nbgrader reads the points for a check cell.
+
+    The points must be a plain float: nbgrader gives full points for any other value, including NaN and NumPy numbers.
+    """
+    return make_node(v4.new_output, "execute_result", data={"text/plain": repr(float(points))})

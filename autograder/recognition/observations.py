@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autograder.protocol import messages as m
-from autograder.protocol.decoding import decode_tensors
+from autograder.protocol.encoding import decode_tensors
 
 # Relative and absolute tolerances. These are looser than the graders' tolerances, because two implementations of the
 # same mistake may round differently, especially the angles of distant positions.

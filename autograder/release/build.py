@@ -6,6 +6,7 @@ The chapters are combined into nbgrader's source notebook, from which nbgrader g
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import io
 import itertools
@@ -24,17 +25,16 @@ from nbformat import NotebookNode
 from nbgrader.apps import NbGrader
 from nbgrader.converters import GenerateAssignment
 
+from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
-from autograder.course.config import GRADING_TOML, CourseError, Day
-from autograder.course.files import read_text
+from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Include
+from autograder.course.files import read_text, write_atomically
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import gradebook, helper_cells, mistake_results, publication, student_files
-from autograder.release.colab import add_badge
-from autograder.release.demonstrations import with_short_training
-from autograder.release.notebook import day_texts, solution_notebook
+from autograder.release import gradebook, helper_cells, mistake_results, publication
+from autograder.release.notebook import day_texts, readme, requirements, solution_notebook
 from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 
@@ -96,9 +96,9 @@ def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
     """Write the files from which nbgrader generates the release."""
     folder.mkdir(parents=True)
     nbformat.write(notebook, folder / f"{day.name}.ipynb")
-    readme = day_texts(day).fill(student_files.readme(day), "README.md")
-    (folder / "README.md").write_text(readme, encoding="utf-8")
-    (folder / "requirements.txt").write_text(student_files.requirements(day), encoding="utf-8")
+    text = day_texts(day).fill(readme(day), "README.md")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "requirements.txt").write_text(requirements(day), encoding="utf-8")
 
 
 def _generate_assignment(day: Day, staged: Path) -> None:
@@ -291,3 +291,95 @@ def _failed_cell(notebook: NotebookNode) -> str:
         if any(output.output_type == "error" for output in cell.get("outputs", [])):
             return str(cell.id)
     return "?"
+
+
+COLAB = "https://colab.research.google.com"
+FOLDER = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)/(?:tree|blob)/([^\s?#()]+?)/*")
+
+
+def add_badge(notebook: NotebookNode, day: Day, public_url: str) -> None:
+    """Add the badge to the notebook's title cell.
+
+    Args:
+        notebook: The day's notebook.
+        day: The day.
+        public_url: The GitHub address of the folder that contains the release.
+
+    Raises:
+        CourseError: Colab cannot open notebooks at this address.
+    """
+    found = FOLDER.fullmatch(public_url.strip())
+    if not found:
+        raise CourseError(
+            f"--public-url: {public_url} is not the address of a folder on GitHub, such as "
+            "https://github.com/OWNER/REPOSITORY/tree/main/assignments"
+        )
+    repository, folder = found.groups()
+    page = f"{COLAB}/github/{repository}/blob/{folder}/{day.name}/{day.name}.ipynb"
+    image = f"{COLAB}/assets/colab-badge.svg"
+    notebook.cells[0].source += f"\n\n[![Open in Colab]({image})]({page})"
+
+
+@contextlib.contextmanager
+def including(root: Path, day: str, include: Include) -> Iterator[Course]:
+    """Set a day's `include` setting and yield the course. If the block raises an exception, restore the file.
+
+    Grading also reads `include`, so only the released exercises are graded.
+
+    Raises:
+        CourseError: The day is unknown, has no table in the file, or has no exercises left.
+    """
+    file = root / GRADING_TOML
+    before = file.read_bytes()
+    courses.load(root).day(day)
+    text = _with_include(before.decode("utf-8-sig"), day, include)
+    mode = file.stat().st_mode
+    try:
+        _write(file, text.encode(), mode)
+        yield courses.load(root)
+    except BaseException:
+        _write(file, before, mode)
+        raise
+
+
+def _write(file: Path, data: bytes, mode: int) -> None:
+    if file.read_bytes() != data:
+        write_atomically(file, data)
+        file.chmod(mode)
+
+
+def _with_include(text: str, day: str, include: str) -> str:
+    """Return the text of `grading.toml` with `include` set in the day's table. Add an `include` line if there is none."""
+    line = f'include = "{include}"'
+    header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(day)}[ \t]*\].*$", text, re.MULTILINE)
+    if not header:
+        raise CourseError(
+            f"{GRADING_TOML} has no line [{day}]. Add {line} to the settings for this day manually."
+        )
+    rest = text[header.end() :]
+    end = re.search(r"^[ \t]*\[", rest, re.MULTILINE)
+    table = rest[: end.start()] if end else rest
+    key = re.compile(r'^([ \t]*)include[ \t]*=[ \t]*("[^"\n]*"|\'[^\'\n]*\')', re.MULTILINE)
+    changed, count = key.subn(rf"\g<1>{line}", table, count=1)
+    changed = changed if count else f"\n{line}{table}"
+    return text[: header.end()] + changed + rest[len(table) :]
+
+
+def with_short_training(source: str, steps: int) -> str:
+    """Return the code with every constant whose name ends in `STEPS` set to `steps`."""
+    tree = ast.parse(source)
+    found = False
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            values = value.elts if isinstance(value, ast.Tuple) else [value]
+            for name, constant in zip(names, values, strict=False):
+                if (
+                    isinstance(name, ast.Name)
+                    and name.id.endswith("STEPS")
+                    and isinstance(constant, ast.Constant)
+                ):
+                    constant.value = steps
+                    found = True
+    return ast.unparse(tree) if found else source

@@ -33,8 +33,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.course.chapters import CHECK_PREFIX
-from autograder.course.config import CourseError, Day
-from autograder.course.renames import older_names
+from autograder.course.config import CourseError, Day, older_names
 
 GRADEBOOK_DB = "gradebook.db"
 # The fields that nbgrader stores for each kind of cell.

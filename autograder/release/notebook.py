@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import html
 import io
 import re
+import sys
 import tokenize
 import unicodedata
 from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from xml.etree import ElementTree
 
 from nbformat import NotebookNode, v4
 
 from autograder import in_notebook
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import CHECK_PREFIX, Chapter, ChapterCell
-from autograder.course.config import Day
-from autograder.release import figures, helper_cells, student_files, texts
+from autograder.course.config import CourseError, Day
+from autograder.course.files import read_text
+from autograder.release import helper_cells, texts
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -130,7 +136,7 @@ def _chapter_cell(
     points: dict[str, float],
 ) -> NotebookNode:
     if cell.role == "text":
-        return _cell("markdown", figures.embed(source, part.path), ids.new(section))
+        return _cell("markdown", embed(source, part.path), ids.new(section))
     if cell.role == "exercise":
         return nbgrader_cell(source, cell.name)
     if cell.role == "checks":
@@ -147,7 +153,7 @@ def _helper_cell(source: str, id_: str) -> NotebookNode:
 
 
 def _requirements(day: Day) -> list[str]:
-    lines = student_files.requirements(day).splitlines()
+    lines = requirements(day).splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -244,7 +250,117 @@ def without_chapter_imports(source: str) -> str:
     lines = source.split("\n")
     for node in ast.parse(source).body:
         package = (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else ""
-        if package in student_files.NOT_INSTALLED:
+        if package in NOT_INSTALLED:
             for number in range(node.lineno - 1, node.end_lineno or node.lineno):
                 lines[number] = ""
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
+
+
+LINK = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]*)\)")
+ELSEWHERE = ("http://", "https://", "data:")
+ROOT = "{http://www.w3.org/2000/svg}svg"
+MEDIA = {
+    ".svg": ("image/svg+xml", "an SVG image"),
+    ".gif": ("image/gif", "a GIF image"),
+    ".wav": ("audio/wav", "a WAV recording"),
+}
+
+
+def embed(markdown: str, chapter: Path) -> str:
+    """Return a markdown cell's text with each linked file embedded in an `<img>` or `<audio>` element.
+
+    Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
+
+    Raises:
+        CourseError: A file is missing or does not match its suffix, or a link has no alternative text.
+    """
+
+    def element(link: re.Match[str]) -> str:
+        alt, target = " ".join(link["alt"].split()), link["target"]
+        if target.startswith(ELSEWHERE):
+            return link[0]
+        if not alt:
+            raise CourseError(
+                f"{chapter}: the figure {target} has no alternative text. Describe it in the link: ![text]({target})"
+            )
+        data, media_type = _read(chapter.parent / target, chapter)
+        source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+        if media_type.startswith("audio/"):
+            return f'<audio controls src="{source}">{html.escape(alt)}</audio>'
+        return f'<img src="{source}" alt="{html.escape(alt)}">'
+
+    return LINK.sub(element, markdown)
+
+
+def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
+    """Return a file's content and media type."""
+    if file.suffix not in MEDIA:
+        raise CourseError(
+            f"{chapter}: the suffix of figure {file} must be one of {', '.join(MEDIA)}"
+        )
+    media_type, kind = MEDIA[file.suffix]
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise CourseError(
+            f"{chapter}: the figure {file} cannot be read: {error.strerror}"
+        ) from None
+    try:
+        valid = _is_valid(data, file.suffix)
+    except ElementTree.ParseError as error:
+        raise CourseError(f"{chapter}: the figure {file} is not {kind}: {error}") from None
+    if not valid:
+        raise CourseError(f"{chapter}: the figure {file} is not {kind}")
+    return data, media_type
+
+
+def _is_valid(data: bytes, suffix: str) -> bool:
+    """Return whether a file starts with the signature that its suffix implies."""
+    if suffix == ".svg":
+        return ElementTree.fromstring(data).tag == ROOT
+    if suffix == ".gif":
+        return data.startswith((b"GIF87a", b"GIF89a"))
+    return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
+
+
+README = """\
+# {title}
+
+    pip install jupyterlab -r requirements.txt
+    jupyter lab {name}.ipynb          # VS Code and Colab work as well
+
+Work from top to bottom. Replace each `raise NotImplementedError` with your code and run the checks below it. When you are
+done, submit `{name}.ipynb`.
+"""
+ALWAYS = ("torch",)  # packages that the given code in every notebook uses
+NOT_INSTALLED = ("autograder", "solutions")  # packages that students do not install
+
+
+def readme(day: Day) -> str:
+    """Return the day's README, or a default README with the day's title."""
+    file = day.root / "solutions" / day.name / "README.md"
+    if file.is_file():
+        return read_text(file)
+    return README.format(title=day.title, name=day.name)
+
+
+def requirements(day: Day) -> str:
+    """Return the day's requirements.txt or, by default, the packages that the chapters import."""
+    file = day.root / "solutions" / day.name / "requirements.txt"
+    if file.is_file():
+        return read_text(file)
+    known = packages_distributions()
+    imported = set(_imported(day)) - sys.stdlib_module_names - set(NOT_INSTALLED)
+    packages = {known.get(name, [name])[0] for name in (*ALWAYS, *imported)}
+    return "".join(f"{package}\n" for package in sorted(packages, key=str.lower))
+
+
+def _imported(day: Day) -> Iterator[str]:
+    """Yield the top-level package of each module that a day's chapters import."""
+    cells = (cell for chapter in day.chapters for cell in chapter.cells if cell.role != "text")
+    for cell in cells:
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]

@@ -5,9 +5,18 @@ Entry point: `try_exercises`. Other correct answers are optional and are read fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.consistency import check_day
 from autograder.execution.answer_key import AnswerKey
@@ -16,9 +25,11 @@ from autograder.execution.source import join_units
 from autograder.grading import trivial_answers
 from autograder.grading.fork_server import start_server
 from autograder.grading.runner import Runner, RunSettings
+from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
-from autograder.release import visible_checks
+from autograder.release.mistake_results import SECONDS, Notebook, TooSlow, time_limit
+from autograder.release.notebook import notebook_source
 from autograder.sandbox.client import Server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
@@ -77,7 +88,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
         answers = {exercise.name: attempts.answers(exercise) for exercise in exercises}
         slices = {name: [attempts.slice(name, a) for a in found] for name, found in answers.items()}
         codes = {name: [_own_code(code) for code in found] for name, found in slices.items()}
-        checks = visible_checks.messages(day, codes)
+        checks = messages(day, codes)
         for exercise in exercises:
             name = exercise.name
             tried = zip(answers[name], slices[name], checks[name], strict=True)
@@ -206,3 +217,99 @@ def _faults_of_mistake(
         yield "this mistake is not recognised: its results match either no known mistake or more than one"
     elif named != mistake.name:
         yield f"this mistake is recognised as a different one: {named!r}"
+
+
+def lines(trial: Trial) -> Iterator[str]:
+    """Yield the lines that `autograder try` prints about an exercise."""
+    exercise = trial.exercise
+    tests = counted(len(trial.sentences), "hidden test")
+    yield f"{exercise.name}: {counted(exercise.points, 'point')}, {tests}"
+    yield from (f"✗ {fault}" for fault in trial.faults)
+    for result in trial.results:
+        yield f"{'✗' if result.faults else '✓'} {_title(result)}"
+        yield from (f"    ✗ {fault}" for fault in result.faults)
+        if result.answer.mistake:
+            yield from (f"    {line}" for line in _feedback(trial, result))
+
+
+def _title(result: Result) -> str:
+    return f"mistake: {result.answer.name}" if result.answer.mistake else result.answer.name
+
+
+def _feedback(trial: Trial, result: Result) -> Iterator[str]:
+    """Yield the messages shown to a student who makes a known mistake."""
+    assert result.answer.mistake
+    message = next((line for line in result.check.splitlines() if line), "it passes")
+    yield f"visible check: {message}"
+    for test in list(result.failed)[:1]:
+        more = len(result.failed) - 1
+        yield f"{test}{f' and {more} more' if more else ''}: {trial.sentences[test]}"
+    yield f"feedback: {result.answer.mistake.sentence}"
+
+
+def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each answer, return the message shown if the visible checks fail, or "" if they pass.
+
+    Args:
+        day: The day.
+        answers: The code of each exercise's answers. An empty string represents the solution.
+
+    Raises:
+        CourseError: The day's code does not run.
+    """
+    command = [sys.executable, "-m", __name__, str(day.root), day.name]
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        command, env=environment, input=json.dumps(answers), capture_output=True, text=True
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise CourseError(
+            lines[-1] if lines else f"{day.name}: the process exited with code {done.returncode}"
+        )
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def _message(notebook: Notebook, check: str, answer: str) -> str:
+    """Run a check on an answer and return its message, then restore the notebook's state."""
+    module = vars(notebook.module)
+    before = dict(module)
+    try:
+        with time_limit():
+            notebook.run(answer, "the answer")
+            notebook.run(check, "the check")
+    except TooSlow:
+        return f"the check did not finish within {SECONDS} seconds"
+    except AssertionError as error:
+        return str(error) or "a check without a message failed"
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        module.clear()
+        module.update(before)
+    return ""
+
+
+def main(root: Path, name: str) -> None:
+    """Read answers as JSON from stdin and print the messages as JSON."""
+    day = courses.load(root).day(name)
+    answers: dict[str, list[str]] = json.load(sys.stdin)
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    checks = {cell.name: notebook_source(cell) for cell in cells if cell.role == "checks"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            notebook = Notebook(day, roles=("given", "exercise"))
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[0] == "<"]
+            where = f"{frames[-1].filename[1:-1]}, line {frames[-1].lineno}: " if frames else ""
+            sys.exit(f"{where}{type(error).__name__}: {error}")
+        found = {
+            exercise: [_message(notebook, checks[exercise], code) for code in codes]
+            for exercise, codes in answers.items()
+        }
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

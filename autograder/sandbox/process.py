@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from autograder.protocol import frames
 from autograder.protocol import messages as m
-from autograder.protocol.decoding import check
-from autograder.protocol.encoding import DTYPES, MAX_AXES, Outgoing
+from autograder.protocol.encoding import DTYPES, MAX_AXES, Outgoing, check
 from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied

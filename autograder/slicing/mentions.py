@@ -231,16 +231,16 @@ def _used_imports(
     read_at_end: set[str] = set()
     for source, new in zip(sources, imported, strict=True):
         unit, loaded = _unit(source)
-        for name in sorted(unit.at_once & paths.keys()):
+        for name in sorted(unit.reads_now & paths.keys()):
             yield from paths.pop(name)
-        read_at_end |= unit.reads - (unit.at_once & bound)
-        for name in unit.surely:
+        read_at_end |= unit.reads - (unit.reads_now & bound)
+        for name in unit.always_binds:
             paths.pop(name, None)
         for name, path in new:
             paths.setdefault(name, []).append(path)
             # `import a as b; f = b` reads the name after binding it, so `reads` does not contain the name.
             read_at_end |= {name} & loaded
-        bound |= unit.surely
+        bound |= unit.always_binds
     for name in sorted(read_at_end & paths.keys()):
         yield from paths[name]
 
@@ -259,7 +259,7 @@ def _unit(source: str) -> tuple[Unit, frozenset[str]]:
         loaded = frozenset(name.id for name in names if id(name) not in types)
         in_types = frozenset(name.id for name in names) - loaded
         unit = make_unit(source, statements, 1)
-        unit = replace(unit, reads=unit.reads - in_types, at_once=unit.at_once - in_types)
+        unit = replace(unit, reads=unit.reads - in_types, reads_now=unit.reads_now - in_types)
         return unit, loaded
 
 

@@ -102,9 +102,9 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
 
 
 class Slices(msgspec.Struct, frozen=True):
-    """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
+    """The slices of the requested exercises, the notebook's problems, and the number of the cell that defines each exercise."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
     slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
     problems: Sentences = ()
-    homes: dict[Sentence, Number] = {}
+    defining_cells: dict[Sentence, Number] = {}

@@ -89,7 +89,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
     """Return three sets of global names: those that a statement may read immediately, those it reads later and those it binds."""
     # Not all module-level symbols are read immediately. The caller uses `read_and_bound` to remove the others.
     symbols = _own_symbols(table)
-    at_once: set[str] = set(symbols)
+    reads_now: set[str] = set(symbols)
     later: set[str] = set()
     binds = {
         name
@@ -107,9 +107,9 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
                 # global.
                 later.add(name)
             elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
-                at_once.add(name)
+                reads_now.add(name)
         scopes += [(child, inside_function) for child in scope.children]
-    return at_once, later, binds
+    return reads_now, later, binds
 
 
 def _own_symbols(scope: Scope) -> dict[str, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
-from autograder.slicing.bindings import END, Bindings, index_bindings
 from autograder.slicing.side_effects import is_mutating
 from autograder.slicing.unit import Unit, without_main_guard
 
@@ -55,7 +56,7 @@ class NotebookIndex:
             if not u.is_demonstration and u.source not in released
             for n in u.binds
         }
-        self.always = [position for position, unit in enumerate(self.units) if unit.always]
+        self.always = [position for position, unit in enumerate(self.units) if unit.needed_by_all]
         self.defined_here = {
             n for u in own if u.source not in released for n in u.defines - u.imports
         }
@@ -135,7 +136,7 @@ class NotebookIndex:
         for position in sorted({*self.binders[name], *self.changers[name]}):
             unit = self.units[position]
             if name in unit.binds:
-                is_data = self._is_experiment(unit, name) or (is_data and name in unit.at_once)
+                is_data = self._is_experiment(unit, name) or (is_data and name in unit.reads_now)
             if not is_data:
                 kept.add(position)
         return kept
@@ -145,7 +146,7 @@ class NotebookIndex:
         if name in self.defined_here:
             if name in unit.defines:
                 return name in unit.imports
-            return name not in unit.at_once and not _is_made_from(unit, name, helpers)
+            return name not in unit.reads_now and not _is_made_from(unit, name, helpers)
         if name in unit.defines or _is_made_from(unit, name, helpers):
             return False
         return name in self.imported_here or name in BUILTINS
@@ -254,7 +255,7 @@ class NotebookIndex:
                 for n in unit.reads
                 if n in self.binders or n in self.changers or n in self.functions_changing
             }
-            self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
+            self._reads[position] = list(known & unit.reads_now), list(known - unit.reads_now)
         return self._reads[position]
 
 
@@ -268,3 +269,51 @@ def _redefined(own: Sequence[Unit], given: Sequence[Unit], student: Sequence[Uni
     optional = {u.source: u.defines - u.imports for u in given if u.is_replaceable}
     kept = set[str]().union(*(optional.get(u.source, ()) for u in student))
     return kept & {n for u in own if not u.is_demonstration for n in u.defines - u.imports}
+
+
+END = 1 << 60  # the moment when the grader calls the exercise, after all units
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """The units that bind or change one name, as sorted positions."""
+
+    first: int  # the first unit that binds the name without reading it
+    uses: Sequence[int]  # all units that bind or change the name
+    replacements: Sequence[int]  # units that always bind the name, which discards earlier changes
+    permanent: frozenset[int]  # units that `units_at` returns for every moment
+
+    def units_at(self, moment: int) -> Sequence[int]:
+        """Return the units that define the object that the name refers to at a given moment.
+
+        Of the units before that moment, the result contains the last one that is certain to bind the name, and any
+        later ones that bind or change it. If no earlier unit binds the name, the cells are out of order, so use the
+        object at the end of the notebook.
+        """
+        end = moment if moment > self.first else END
+        n_replacements = bisect_left(self.replacements, end)
+        start = self.replacements[n_replacements - 1] if n_replacements else 0
+        in_effect = self.uses[bisect_left(self.uses, start) : bisect_left(self.uses, end)]
+        return sorted(self.permanent.union(in_effect)) if self.permanent else in_effect
+
+
+def index_bindings(
+    name: str, binders: Sequence[int], changers: Sequence[int], units: Sequence[Unit]
+) -> Bindings:
+    """Index the positions of the units that bind or change a name."""
+    # A unit that also reads the name cannot be the first unit to bind it.
+    pure_binders = {p for p in binders if name not in units[p].reads_now}
+    first = min(pure_binders or binders, default=0)
+    changing = set(changers)
+    uses = sorted({*binders, *changers})
+    return Bindings(
+        first,
+        uses,
+        [p for p in sorted(binders) if p >= first and name in units[p].always_binds],
+        frozenset(
+            p
+            for p in uses
+            if (p < first and (p in changing or p not in pure_binders))
+            or (name in units[p].imports and p in changing)  # `import torch.fx` stays in effect
+        ),
+    )

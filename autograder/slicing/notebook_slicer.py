@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from autograder.course.chapters import is_unfilled
 from autograder.plain_text import bounded, printable
-from autograder.slicing.decorated import apply_decorators
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (
@@ -25,11 +26,6 @@ from autograder.slicing.messages import (
     ReleasedCourse,
     ReleasedExercise,
     Slices,
-)
-from autograder.slicing.older_names import (
-    define_older_names,
-    define_present_names,
-    rename_stub,
 )
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
@@ -72,7 +68,7 @@ def prepare(data: bytes) -> None:
 
 def _prepared(course: ReleasedCourse) -> PreparedCourse:
     given = [
-        replace(u, is_replaceable=not u.always and u.binds.isdisjoint(course.unassigned))
+        replace(u, is_replaceable=not u.needed_by_all and u.binds.isdisjoint(course.unassigned))
         for u in given_units(course.given, [exercise.stub for exercise in course.exercises])
     ]
     vocabulary = Vocabulary(
@@ -101,7 +97,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
         for name in unit.reads
     }
     return [
-        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
+        replace(unit, needed_by_all=True) if unit.binds & named and not unit.imports else unit
         for unit in parse_units(cells, given=True)[0]
         if not unit.source.lstrip().startswith("from solutions.")
     ]
@@ -275,7 +271,61 @@ def _reference(name: str) -> Unit:
         reads=frozenset(),
         binds=names,
         changes=frozenset(),
-        always=False,
-        surely=names,
+        needed_by_all=False,
+        always_binds=names,
         defines=names,
     )
+
+
+def apply_decorators(unit: Unit, replaced: Collection[str]) -> Unit:
+    """Return a unit that applies the decorators of a replaced exercise to the reference solution.
+
+    The decorators' result is not used. Return other units unchanged.
+    """
+    if unit.given or unit.binds.isdisjoint(replaced) or "@" not in unit.source:
+        return unit
+    statement = ast.parse(unit.source).body[0]
+    if not isinstance(statement, ast.FunctionDef | ast.ClassDef) or not statement.decorator_list:
+        return unit
+    call: ast.expr = ast.Name(statement.name)
+    for decorator in reversed(statement.decorator_list):
+        call = ast.Call(decorator, [call], [])
+    units, _ = parse_units([Cell(unit.cell, "code", ast.unparse(call))])
+    if len(units) != 1:
+        return unit
+    return replace(units[0], line=unit.line, receivers=unit.receivers)
+
+
+def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> Iterator[Unit]:
+    """Yield the statement `new = old` for each exercise that the notebook defines only under an older name.
+
+    `current` maps each older name to the current one. A function or class definition takes precedence over other
+    bindings, such as `double = partial(mul, 2)`, because these may be unrelated variables with the same name.
+    """
+    bound: dict[str, tuple[bool, int]] = {}
+    for unit in units:
+        for name in () if unit.main_only else unit.binds:
+            is_definition = name in unit.defines - unit.imports
+            bound[name] = max(bound.get(name, (False, 0)), (is_definition, unit.cell))
+    for older, name in current.items():
+        if older in bound and (name not in bound or bound[older][0] > bound[name][0]):
+            bound[name] = bound[older]
+            yield _alias(name, older, bound[older][1])
+
+
+def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
+    """Yield the statement `older = name` for each of the exercise's older names."""
+    for older, present in current.items():
+        if present == name:
+            yield _alias(older, name, 0)
+
+
+def rename_stub(stub: str, name: str, older: str) -> str:
+    """Return an exercise's stub with the function or class renamed to one of the exercise's older names."""
+    return re.sub(rf"\b{name}\b", older, stub)
+
+
+def _alias(name: str, other: str, cell: int) -> Unit:
+    """Return the unit `name = other`, which is treated as a definition that the course provides."""
+    (unit,), _ = parse_units([Cell(cell, "code", f"{name} = {other}")], given=True)
+    return replace(unit, defines=frozenset({name}))

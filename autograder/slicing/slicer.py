@@ -20,7 +20,7 @@ import msgspec
 from msgspec.msgpack import Decoder
 
 from autograder.course.config import Day
-from autograder.course.released_code import released_code
+from autograder.course.release_stamp import released_code
 from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.sandbox.client import Server
@@ -73,7 +73,7 @@ class NotebookSlices:
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]
-    homes: dict[str, int]
+    defining_cells: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ class Slicer:
             self._process = process = ReaderProcess(self._server)
             answer = process.decode(process.ask(SliceAll(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
-            if not answer.homes.keys() <= slices.keys():
+            if not answer.defining_cells.keys() <= slices.keys():
                 raise process.reject()
             problems = tuple(map(printable, answer.problems))
-            self._whole = NotebookSlices(slices, problems, answer.homes)
+            self._whole = NotebookSlices(slices, problems, answer.defining_cells)
         return self._process
 
     def _slices(

@@ -1,11 +1,12 @@
 """Represent a top-level statement as a unit with the names it reads, binds and changes. Entry point: `make_unit`."""
 
+from __future__ import annotations
+
 import ast
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from autograder.slicing.extensions import Extension, changes_arguments, find_extensions
 from autograder.slicing.names import (
     DEFINITIONS,
     SCOPES,
@@ -62,9 +63,11 @@ class Unit:
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
     changes: frozenset[str]  # names whose objects change, although the names are not rebound
-    always: bool  # whether every exercise needs this unit, e.g. a star import, a seed or a setting
-    at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
-    surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
+    needed_by_all: (
+        bool  # whether every exercise needs this unit, e.g. a star import, a seed or a setting
+    )
+    reads_now: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
+    always_binds: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
     # Part of `binds`: names bound to functions, classes or modules.
     defines: frozenset[str] = frozenset()
@@ -84,7 +87,7 @@ class Unit:
     hints: frozenset[str] = frozenset()  # identifiers in string annotations
     runs_code: bool = False  # whether the unit contains calls, which may run lambdas
     is_setting: bool = False  # whether the unit changes settings such as the default dtype
-    first: bool = False  # whether the unit is a star or __future__ import, which runs early
+    runs_first: bool = False  # whether the unit is a star or __future__ import, which runs early
     main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
     # Whether the course provides this unit, and a student's function or class with the same name may replace it.
     is_replaceable: bool = False
@@ -98,13 +101,13 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
-    read, surely = read_and_bound(group)
-    at_once, later, binds = _find_names(group, nodes, table, read)
+    read, always_binds = read_and_bound(group)
+    reads_now, later, binds = _find_names(group, nodes, table, read)
     mutations = find_mutations(nodes)
     if writes_globals(nodes):
         # `globals()["f"] = …` and `exec("def f…")` may bind any name in the text, and code in a string may read it.
         in_strings = set(_names_in_exec(nodes))
-        binds |= (set(NAME.findall(text)) | in_strings) - at_once
+        binds |= (set(NAME.findall(text)) | in_strings) - reads_now
         later |= in_strings
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
@@ -116,12 +119,12 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         cell=0,
         line=line,
         given=False,
-        reads=frozenset(at_once | later),
+        reads=frozenset(reads_now | later),
         binds=frozenset(binds),
         changes=frozenset(mutations.names),
-        always=first or is_process_wide,
-        at_once=frozenset(at_once),
-        surely=frozenset(surely & binds),
+        needed_by_all=first or is_process_wide,
+        reads_now=frozenset(reads_now),
+        always_binds=frozenset(always_binds & binds),
         imports=frozenset(imported_names(nodes) & binds),
         defines=frozenset(defines & binds),
         made_from=tuple(made_from),
@@ -132,7 +135,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         is_setting=is_process_wide and not all(_is_setting(s, SEEDING) for s in group),
-        first=first,
+        runs_first=first,
         main_only=all(_is_main(s) for s in group),
         is_demonstration=all(_is_demonstration(s) for s in group),
     )
@@ -180,16 +183,16 @@ def _find_names(
     `table` is None if the statements contain no inner scopes.
     """
     if table is None:
-        at_once, later, binds = read, set[str](), names_bound_by(nodes)
+        reads_now, later, binds = read, set[str](), names_bound_by(nodes)
     else:
-        at_once, later, binds = global_names(table)
-        at_once &= read
+        reads_now, later, binds = global_names(table)
+        reads_now &= read
     for statement in group:
         if isinstance(statement, ast.Delete) or (
             isinstance(statement, ast.AnnAssign) and statement.value is None
         ):
             binds -= stored_names(immediate_nodes([statement]))
-    return at_once, later, binds
+    return reads_now, later, binds
 
 
 def _definitions(
@@ -287,3 +290,61 @@ def _is_main(s: ast.AST) -> bool:
         return False
     test = ast.dump(s.test)
     return "'__name__'" in test and "'__main__'" in test and "Eq()" in test
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A statement that may add a method to a class. The names come from the syntax alone and have yet to be resolved."""
+
+    target: str  # the name of the class
+    attached: str = ""  # f in `add_to_class(C)(f)`; must be a function
+    by: str = ""  # extend in `extend(C, f)`; must be a function that changes its arguments
+
+
+def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
+    """Yield each way in which a statement may add a method to a class."""
+    for node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.decorator_list:
+                yield from map(Extension, _annotated_first(node.args))
+            for decorator in node.decorator_list:
+                yield from map(Extension, _arguments(decorator))
+        elif isinstance(node, ast.ClassDef):
+            for decorator in node.decorator_list:
+                yield from map(Extension, _arguments(decorator))
+        elif isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
+            call = node.value
+            if isinstance(call.func, ast.Call):
+                for function in _arguments(call):
+                    yield from (Extension(c, attached=function) for c in _arguments(call.func))
+            elif isinstance(call.func, ast.Name):
+                yield from (Extension(c, by=call.func.id) for c in _arguments(call))
+
+
+def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function changes one of its arguments."""
+    arguments = {a.arg for a in walk([function.args]) if isinstance(a, ast.arg)}
+    return not find_mutations(immediate_nodes(function.body)).names.isdisjoint(arguments)
+
+
+def _arguments(call: ast.expr) -> list[str]:
+    """Return the names passed to a call as arguments, either directly or in a list or tuple."""
+    if not isinstance(call, ast.Call):
+        return []
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    parts = (
+        part
+        for value in values
+        for part in (value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value])
+    )
+    return [part.id for part in parts if isinstance(part, ast.Name)]
+
+
+def _annotated_first(arguments: ast.arguments) -> Iterator[str]:
+    """Yield the names in the first argument's annotation, such as `self: C`, `self: "C"`, `self: (C, D)` or `self: C | D`."""
+    first = next(iter([*arguments.posonlyargs, *arguments.args]), None)
+    for node in walk([first.annotation]) if first and first.annotation else []:
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (w for w in node.value.replace("|", " ").split() if w.isidentifier())

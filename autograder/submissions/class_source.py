@@ -6,13 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from msgspec import structs
-
 from autograder.course import config as courses
-from autograder.course.config import Day
-from autograder.course.renames import known_names
+from autograder.course.config import Day, known_names
 from autograder.submissions.choice import choose, find_day
-from autograder.submissions.people import Person
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
 from autograder.submissions.submission import Submission, read_students
@@ -40,26 +36,23 @@ def find_submissions(
     """
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)
-    for path, of_student in read_students(paths, day.name, reader, roster.add_participants):
+    for path, of_student in read_students(paths, day.name, reader):
         chosen = choose(of_student, exercises[day.name])
         found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
         if found != day.name:
             problem = f"this is the notebook for {found}, not for {day.name}"
             chosen = replace(chosen, problems=(problem,), readable=False, release="")
-        yield FoundSubmission(apply_roster(chosen, roster), path)
+        yield FoundSubmission(apply_roster(chosen, roster, day.name), path)
 
 
-def apply_roster(submission: Submission, roster: Roster) -> Submission:
+def apply_roster(submission: Submission, roster: Roster, day: str) -> Submission:
     """Return a copy of the submission with student names from the roster. Keep names that are not on the roster."""
-    if submission.handed_in is None:
-        entry = roster.find(Person(submission.student))
-        return replace(submission, student=entry.student) if entry else submission
-    source = roster.read(submission.handed_in)
-    pairs = zip(source.people, roster.find_all(source), strict=True)
-    people = tuple(structs.replace(p, student=entry.student) if entry else p for p, entry in pairs)
-    source = structs.replace(source, people=people)
+    origin = roster.read(submission.origin, day)
+    found = zip(roster.find(origin, day), origin.people, strict=True)
+    names = [entry.student if entry else person.name or person.id for entry, person in found]
     problems = submission.problems
-    if source.readings:
-        ids = " or ".join(reading.id for reading in source.readings)
-        problems = (AMBIGUOUS.format(ids=ids, label=source.labels[0]), *problems)
-    return replace(submission, student=source.student, handed_in=source, problems=problems)
+    if origin.readings:
+        ids = " or ".join(reading.id for reading in origin.readings)
+        problems = (AMBIGUOUS.format(ids=ids, label=origin.labels[0]), *problems)
+    student = ", ".join(dict.fromkeys(names))
+    return replace(submission, student=student, handed_in=origin, problems=problems)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autograder.plain_text import printable
 from autograder.submissions import platforms
-from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.origin import Origin, Person
 from autograder.submissions.places import SUBMITTED, Metadata
 from autograder.submissions.reader_client import (
     NotRegularFile,
@@ -52,7 +52,7 @@ class DiskFolder:
                     files.append(entry.name)
         return files, folders
 
-    def nbgrader_owner(self, day: str) -> HandedIn | None:
+    def nbgrader_owner(self, day: str) -> Origin | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
         nbgrader collects submissions into `submitted/STUDENT/DAY`, but `nbgrader_config.py` may rename `submitted`. In any
@@ -67,7 +67,7 @@ class DiskFolder:
             return None
         person = Person(printable(os.path.basename(above)))
         time = platforms.parse_timestamp(read_small_file(self.path / platforms.TIMESTAMP))
-        return HandedIn((person,), time=time)
+        return Origin((person,), time=time)
 
     def read_metadata(self) -> Metadata:
         """Read Gradescope's metadata file in this folder."""
@@ -98,7 +98,7 @@ def read_small_file(path: Path, limit: int = platforms.MAX_TIMESTAMP) -> str:
     return ""
 
 
-def owner_from_path(path: Path, day: str, reader: Reader) -> HandedIn | None:
+def owner_from_path(path: Path, day: str, reader: Reader) -> Origin | None:
     """Return the student who owns all files under a path, or None if the path's folder names do not identify one."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:

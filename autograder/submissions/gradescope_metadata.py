@@ -15,7 +15,7 @@ import yaml
 
 from autograder.plain_text import LONGEST, printable
 from autograder.submissions import platforms
-from autograder.submissions.people import MAX_PEOPLE, HandedIn, Person
+from autograder.submissions.origin import MAX_PEOPLE, Origin, Person
 
 MAX_METADATA = 50_000_000  # bytes
 MAX_DEPTH = 8  # maximum nesting depth in the parsed parts of the YAML
@@ -25,7 +25,7 @@ class MetadataError(Exception):
     """Raised when a metadata file cannot be read. The message gives the reason."""
 
 
-def parse_metadata(data: bytes) -> dict[str, HandedIn]:
+def parse_metadata(data: bytes) -> dict[str, Origin]:
     """Parse the file. Return each submission's people and time, keyed by folder name.
 
     Raises:
@@ -49,7 +49,7 @@ def _nodes(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
             yield event
 
 
-def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]:
+def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, Origin]]:
     if not isinstance(next(events, None), yaml.MappingStartEvent):
         raise MetadataError("the file contains no submissions")
     for key in events:
@@ -59,7 +59,7 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
         _skip(key, events)
         folder = key.value[:LONGEST] if isinstance(key, yaml.ScalarEvent) else ""
         if folder and (people := _people(record.get(":submitters"))):
-            yield folder, HandedIn(people, time=_time(record.get(":created_at")))
+            yield folder, Origin(people, time=_time(record.get(":created_at")), source="gradescope")
 
 
 def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _people(listed: Any) -> tuple[Person, ...]:
     return tuple(people)
 
 
-def _with_ids(found: Mapping[str, HandedIn]) -> dict[str, HandedIn]:
+def _with_ids(found: Mapping[str, Origin]) -> dict[str, Origin]:
     """Give an id to people who have neither an id nor an email address.
 
     The id is the person's name, or the folder's name if several people have the same name. Each submission has a new folder,

@@ -20,7 +20,7 @@ from autograder.submissions.archives import (
 )
 from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
-from autograder.submissions.people import HandedIn
+from autograder.submissions.origin import Origin
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
 DAMAGED = "the file is damaged or compressed with an unsupported method"
@@ -48,7 +48,7 @@ class ArchiveFolder:
         """Return the sorted names of the files in this folder, and the sorted subfolders."""
         return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
 
-    def nbgrader_owner(self, _day: str) -> HandedIn | None:
+    def nbgrader_owner(self, _day: str) -> Origin | None:
         """Return None, because nbgrader does not create folders in archives."""
         return None
 

@@ -23,7 +23,7 @@ from autograder.submissions.filenames import (
     list_first,
     stem,
 )
-from autograder.submissions.people import HandedIn, labels
+from autograder.submissions.origin import Origin, from_folder
 
 MAX_NOTEBOOKS = 50  # files per student
 SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
@@ -35,7 +35,7 @@ TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives;
 class Metadata:
     """The people who submitted each folder in a download, or the reason why the metadata file is unreadable."""
 
-    people: Mapping[str, HandedIn] = field(default_factory=dict)
+    people: Mapping[str, Origin] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -54,7 +54,7 @@ class Folder(Protocol):
         """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError."""
         ...
 
-    def nbgrader_owner(self, day: str) -> HandedIn | None:
+    def nbgrader_owner(self, day: str) -> Origin | None:
         """If nbgrader created this folder, return the student and the submission time; otherwise, return None."""
         ...
 
@@ -73,11 +73,16 @@ class FoundFile:
 
     place: str
     student: str
-    handed_in: HandedIn | None = None
+    handed_in: Origin | None = None
     notes: tuple[str, ...] = ()
     problem: str = ""
     left_out: tuple[str, ...] = ()
     wrapper: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys of the students to whom the file belongs."""
+        return (self.handed_in or from_folder(self.student)).keys
 
 
 def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
@@ -87,7 +92,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
     """
     by_student: dict[tuple[str, ...], list[FoundFile]] = {}
     for file in _find_in_class(top, day, student):
-        by_student.setdefault(labels(file.student, file.handed_in), []).append(file)
+        by_student.setdefault(file.keys, []).append(file)
     found = [file for files in by_student.values() for file in _gradable(_in_one_class(files))]
     return found or [FoundFile(top.place, student, problem=_empty_message(top))]
 
@@ -237,7 +242,7 @@ def _find_in_folder(
 
 
 def find_for_student(
-    top: Folder, day: str, student: str, handed_in: HandedIn | None = None
+    top: Folder, day: str, student: str, handed_in: Origin | None = None
 ) -> list[FoundFile]:
     """Return one student's files for the day, or for other days if there are none.
 
@@ -246,7 +251,7 @@ def find_for_student(
     return _gradable(list(_walk(top, day, student, handed_in)))
 
 
-def _walk(top: Folder, day: str, student: str, handed_in: HandedIn | None) -> Iterator[FoundFile]:
+def _walk(top: Folder, day: str, student: str, handed_in: Origin | None) -> Iterator[FoundFile]:
     """Yield a student's files for the day. If there are none, yield the student's files for other days.
 
     If there are no files for any day, yield one entry with the names of any files that cannot be graded.

@@ -25,7 +25,7 @@ import msgspec
 
 from autograder.plain_text import LONGEST, printable
 from autograder.submissions.filenames import is_gradable
-from autograder.submissions.people import YEARS, HandedIn, NameReading, Person, ambiguous
+from autograder.submissions.origin import YEARS, NameReading, Origin, Person, ambiguous
 
 METADATA = "submission_metadata.yml"
 TIMESTAMP = "timestamp.txt"
@@ -49,12 +49,12 @@ ON_GRADESCOPE = " on Gradescope"
 EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
 
 
-def parse_canvas_name(name: str) -> HandedIn | None:
+def parse_canvas_name(name: str) -> Origin | None:
     """Parse a file name in Canvas's format. Return None if the name does not match this format."""
     return parse_canvas_names([name]).get(name)
 
 
-def parse_canvas_names(names: Iterable[str]) -> dict[str, HandedIn]:
+def parse_canvas_names(names: Iterable[str]) -> dict[str, Origin]:
     """Parse the file names of one download from Canvas. Omit names that do not match Canvas's format.
 
     Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
@@ -98,20 +98,20 @@ def _reading(name: str, found: re.Match[str]) -> NameReading:
 
 def _choose_reading(
     found: Sequence[NameReading], known: Mapping[str, str], claimed: Container[str]
-) -> HandedIn:
+) -> Origin:
     possible = [one for one in found if known.get(one.id, one.name) == one.name]
     if len(possible) == 1:
-        return possible[0].handed_in()
+        return possible[0].origin()
     # Students' own file names may start with digits. Canvas removes `_123_` from names, and other underscores are rare.
     usual = [one for one in possible if not re.search(r"_\d+_", one.name)]
     likely = usual if len(usual) == 1 else [one for one in possible[:1] if "_" not in one.name]
     if likely and not any(one.id in claimed for one in possible):
         late = any(one.late for one in found)
-        return msgspec.structs.replace(likely[0].handed_in(), late=late, readings=tuple(found))
+        return msgspec.structs.replace(likely[0].origin(), late=late, readings=tuple(found))
     return ambiguous(found)
 
 
-def parse_moodle_name(name: str) -> HandedIn | None:
+def parse_moodle_name(name: str) -> Origin | None:
     """Parse a folder or file name in Moodle's format. Return None if the name does not match this format.
 
     The name contains a participant number, not an id. If Moodle hides the students' names, the result's name is
@@ -122,7 +122,7 @@ def parse_moodle_name(name: str) -> HandedIn | None:
         return None
     number = found["id"] or ""
     name = f"{BLIND} {number}".strip() if found["name"] == BLIND else printable(found["name"])
-    return HandedIn((Person(name),), participant=number)
+    return Origin((Person(name),), participant=number, source="moodle")
 
 
 def _match_moodle(name: str) -> re.Match[str] | None:
@@ -131,7 +131,7 @@ def _match_moodle(name: str) -> re.Match[str] | None:
     return next(filter(None, (pattern.fullmatch(name) for pattern in MOODLE)), None)
 
 
-def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
+def parse_file_names(names: Sequence[str]) -> dict[str, Origin]:
     """Parse the top-level file names in a platform's download. Omit names in unknown formats.
 
     If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. However,
@@ -142,7 +142,7 @@ def parse_file_names(names: Sequence[str]) -> dict[str, HandedIn]:
     clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}
     for name, found in moodle.items():
         if name.count(MOODLE_MARK) > 1 and found.labels in clear:
-            moodle[name] = HandedIn((Person(printable(f"{found.labels[0]}?")),))
+            moodle[name] = Origin((Person(printable(f"{found.labels[0]}?")),), source="moodle")
     return parse_canvas_names(name for name in names if name not in moodle) | moodle
 
 

@@ -18,7 +18,7 @@ from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.command import READER
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import MAX_CELLS
-from autograder.submissions.people import HandedIn
+from autograder.submissions.origin import Origin
 from autograder.submissions.places import MAX_NOTEBOOKS
 from autograder.submissions.reader_process import (
     STUDENT_SECONDS,
@@ -171,7 +171,7 @@ class FileReader:
 
         return self._ask_new_process(ask, STUDENT_SECONDS, student)
 
-    def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
+    def read_metadata(self, file: ReadAt, size: int) -> dict[str, Origin]:
         """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError if it cannot be read."""
         people = self._ask_new_process(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),

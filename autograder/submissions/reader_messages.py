@@ -17,7 +17,7 @@ from msgspec.msgpack import Decoder
 from autograder.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.submissions.archives import MAX_ENTRIES
 from autograder.submissions.cell import MAX_CELLS, Cell
-from autograder.submissions.people import HandedIn
+from autograder.submissions.origin import Origin
 from autograder.submissions.places import MAX_NOTEBOOKS
 
 PIECE = 4 << 20  # maximum number of file bytes per message
@@ -131,7 +131,7 @@ class ListedFile(msgspec.Struct, frozen=True):
 
     place: Place
     student: Sentence
-    handed_in: HandedIn | None
+    handed_in: Origin | None
     notes: Sentences
     problem: Sentence
     number: int
@@ -142,5 +142,5 @@ FILES: Decoder[list[File]] = Decoder(Annotated[list[File], Meta(max_length=MAX_N
 LISTED: Decoder[list[ListedFile]] = Decoder(
     Annotated[list[ListedFile], Meta(max_length=MAX_ENTRIES)]
 )
-PEOPLE = Decoder(dict[Place, HandedIn])
+PEOPLE = Decoder(dict[Place, Origin])
 SIZE: Decoder[int] = Decoder(Annotated[int, Meta(ge=0)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from autograder.course.percent import split_cells, uncomment
+from autograder.course.chapters import split_cells, uncomment
 from autograder.submissions.cell import EMPTY_FILE, Cell, Kind, Unreadable, check_count
 
 MAX_SCRIPT = 2_000_000  # characters

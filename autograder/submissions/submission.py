@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,7 +21,7 @@ from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
 from autograder.submissions.disk import DiskFolder, owner_from_path
 from autograder.submissions.filenames import is_day_name, stem
-from autograder.submissions.people import HandedIn, Person, labels
+from autograder.submissions.origin import Origin, from_folder, labels
 from autograder.submissions.places import (
     FoundFile,
     describe_os_error,
@@ -38,7 +38,6 @@ from autograder.submissions.reader_client import (
 )
 from autograder.submissions.reader_process import ReadError, StudentBudget
 
-Listed = Callable[[Sequence[HandedIn | None]], None]
 # A student's file. If it is in a class archive, the second item identifies it there.
 File = tuple[FoundFile, m.ListedFile | None]
 
@@ -47,8 +46,8 @@ File = tuple[FoundFile, m.ListedFile | None]
 class Submission:
     """A notebook or script submitted by a student or group.
 
-    `sha256` is the hash of the file's bytes, or "" if the file was not read. `handed_in` contains the people and time
-    reported by a platform or nbgrader, or None if only `student` is known.
+    `sha256` is the hash of the file's bytes, or "" if the file was not read. `student` contains the students' names on the
+    roster or, if they are not on the roster, in the source. `handed_in` is None if only `student` is known.
     """
 
     path: str
@@ -58,29 +57,25 @@ class Submission:
     problems: tuple[str, ...]
     readable: bool
     release: str = ""  # the notebook's release stamp; see course/release_stamp.py
-    handed_in: HandedIn | None = None
+    handed_in: Origin | None = None
     wrapper: str = ""  # the folder that contains the class, if different from the TA's path
 
     @property
+    def origin(self) -> Origin:
+        """Return who made the submission, and when."""
+        return self.handed_in or from_folder(self.student)
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """Return a unique label for each student."""
-        return labels(self.student, self.handed_in)
+        """Return a unique label for each student, for reading."""
+        return labels(self.student, self.origin)
 
 
 def read_students(
-    paths: Sequence[Path], day: str, reader: Reader, on_listed: Listed = lambda sources: None
+    paths: Sequence[Path], day: str, reader: Reader
 ) -> Iterator[tuple[Path, list[Submission]]]:
-    """Lazily yield each student's or group's submissions, and the path under which they were found.
-
-    Before the first submission under a path is yielded, `on_listed` is called with every submission's `handed_in`.
-    """
-    tasks = (task for path in paths for task in _PathReader(path, day, reader).tasks())
-    last = None
-    for found, submissions in reader.map(tasks):
-        if found is not last:
-            on_listed(found.sources)
-            last = found
-        yield found.path, submissions
+    """Lazily yield each student's or group's submissions, and the path under which they were found."""
+    return reader.map(task for path in paths for task in _PathReader(path, day, reader).tasks())
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
@@ -94,14 +89,11 @@ class _PathReader:
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self.path, self._day, self._reader = path, day, reader
-        self.sources: list[HandedIn | None] = []
         self._student = _student_from_path(path, day)
 
-    def tasks(self) -> Iterator[Task[tuple[_PathReader, list[Submission]]]]:
+    def tasks(self) -> Iterator[Task[tuple[Path, list[Submission]]]]:
         """Yield a function for each student or group that reads the files."""
-        files = self._find()
-        self.sources = [found.handed_in for found, _ in files]
-        for _, own in groupby(files, key=lambda file: self._unreadable(file[0]).labels):
+        for _, own in groupby(self._find(), key=lambda file: file[0].keys):
             yield partial(self._read, list(own))
 
     def _find(self) -> list[File]:
@@ -136,9 +128,9 @@ class _PathReader:
 
     def _read(
         self, files: Sequence[File], reader: FileReader, budget: StudentBudget
-    ) -> tuple[_PathReader, list[Submission]]:
+    ) -> tuple[Path, list[Submission]]:
         """Read one student's files."""
-        return self, [one for file in files for one in self._read_file(file, reader, budget)]
+        return self.path, [one for file in files for one in self._read_file(file, reader, budget)]
 
     def _read_file(
         self, file: File, reader: FileReader, budget: StudentBudget
@@ -175,7 +167,6 @@ class _PathReader:
     def _submission(self, found: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
         path = os.path.join(os.fspath(self.path), *filter(None, [found.place.rstrip("/")]))
         path = f"{path}/{file.place}" if file.place else path
-        only_name = HandedIn((Person(printable(found.student)),))
         return Submission(
             escaped(path),  # not truncated, so that the file can be found again
             printable(found.student),
@@ -184,7 +175,7 @@ class _PathReader:
             tuple(bounded(map(printable, problems))),
             bool(file.cells),
             printable(file.release),
-            None if found.handed_in == only_name else found.handed_in,
+            found.handed_in or from_folder(printable(found.student)),
             escaped(os.path.join(os.fspath(self.path), found.wrapper)) if found.wrapper else "",
         )
 

@@ -22,12 +22,12 @@ from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
 from autograder.grading import trivial_answers
 from autograder.grading.grader import Grader
+from autograder.marks.class_list import StudentResult
 from autograder.marks.model import SubmissionMarks
-from autograder.marks.row import Row
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
 from autograder.submissions.cell import Cell
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.roster import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import CELLS, Attack
@@ -164,7 +164,7 @@ def displayed(marks: SubmissionMarks, texts: Sentences) -> Iterator[str]:
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
-    console.print(table([Row(Entry("", marks.label, marks.student), marks)]))
+    console.print(table([StudentResult(Entry("", marks.label, marks.student), marks)]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
     yield student_page.page(recipient(marks), texts)
     unattempted = unattempted_in(marks.exercises)

@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from autograder.course.output_files import FileError
+from autograder.course.files import FileError
 from autograder.feedback.terminal_table import table
+from autograder.marks.class_list import StudentResult
 from autograder.marks.history import Basis, History
 from autograder.marks.model import (
     ExerciseMarks,
@@ -26,8 +27,7 @@ from autograder.marks.model import (
     decode,
     encode,
 )
-from autograder.marks.row import Row
-from autograder.submissions.roster_entry import Entry
+from autograder.submissions.roster import Entry
 from tests.fuzz import mutate
 
 VALUES = Values("result", [2, 2], [], 0, 0, [[1.0, "NaN"]], [[1.0, 2.0]], [[False, True]])
@@ -87,7 +87,7 @@ def read_marks(data: bytes) -> None:
     except InvalidMarks:
         return
     b"".join(encode("day1", marks.submissions))
-    rows = [Row(Entry("", one.label, one.student), one) for one in marks.submissions]
+    rows = [StudentResult(Entry("", one.label, one.student), one) for one in marks.submissions]
     Console(file=io.StringIO()).print(table(rows))
 
 

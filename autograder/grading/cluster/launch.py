@@ -21,7 +21,7 @@ import distributed
 from distributed.security import Security
 
 from autograder.course import state_folder
-from autograder.course.output_files import write_atomically
+from autograder.course.files import write_atomically
 from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
 from autograder.grading.interrupts import SAFE_PATH, protected_start

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
-from autograder.protocol.decoding import decode_tensors, decode_value
-from autograder.protocol.encoding import Outgoing
+from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.describe import MODULE
 from autograder.sandbox.worker.functional import modules_at, places, tensor_at
 

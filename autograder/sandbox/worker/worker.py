@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import KeptGraph
-from autograder.protocol.decoding import decode_tensors, decode_value
-from autograder.protocol.encoding import DTYPES, Outgoing
+from autograder.protocol.encoding import DTYPES, Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.cost import CostCounter
 from autograder.sandbox.worker.describe import (
     MODULE,

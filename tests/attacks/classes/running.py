@@ -31,8 +31,8 @@ MOST_PROBLEMS = 200
 LONGEST_PROBLEMS = 100_000  # maximum total length of one submission's problems, in characters
 LATE = """
 [late]
-per_cent_a_day = 10
-at_most_per_cent = 50
+percent_per_day = 10
+max_percent = 50
 [day1.late]
 due = 2026-12-01T23:59:00+01:00
 """

@@ -1,37 +1,36 @@
-"""Represent who submitted a file and when. Reader processes send this data to the grader, which stores it in the marks."""
+"""Represent who submitted a file, when, and where. Reader processes send this data to the grader, which stores it in the marks.
+
+A student is an id: each source (a platform, or the folder's name) gives the student an id, and the student's *key* consists of
+the source and this id. Names are only for reading. Entry point: `Origin`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from autograder.plain_text import LONGEST, printable
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
+Source = Literal["canvas", "moodle", "gradescope", "folder"]
 MAX_PEOPLE = 100  # maximum number of people per submission
 MAX_UPLOAD = 1 << 62
 YEARS = range(2000, 2100)  # other years are implausible and could overflow in date arithmetic
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person as identified by a platform. Unknown fields are empty. `student` is the person's name on the roster."""
+    """A person as identified by a source. Unknown fields are empty."""
 
     name: Name = ""
     id: Name = ""
     email: Name = ""
-    student: Name = ""
 
     @property
     def label(self) -> str:
-        """Return the person's name on the roster if it is known, and otherwise the name and id from the platform.
-
-        The id distinguishes people with the same name.
-        """
-        if self.student:
-            return self.student
+        """Return the name and the id, which distinguishes people with the same name."""
         key = self.id or self.email
         if self.name and key.startswith(f"{self.name} "):
             return key
@@ -48,13 +47,14 @@ class NameReading(msgspec.Struct, frozen=True):
     late: bool = False
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
 
-    def handed_in(self) -> HandedIn:
+    def origin(self) -> Origin:
         """Return the person and submission according to this interpretation."""
-        return HandedIn((Person(self.name or self.id, self.id),), self.late, upload=self.upload)
+        person = Person(self.name or self.id, self.id)
+        return Origin((person,), self.late, upload=self.upload, source="canvas")
 
 
-class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The people who made a submission and the submission time, as reported by a platform or nbgrader.
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The people who made a submission, the submission time and the source that reported them.
 
     File modification times are never used. `late` is set if the platform marks the submission as late without giving a
     time. `participant` is the participant number in Moodle's grading worksheet. `upload` is Canvas's file number, which
@@ -67,65 +67,79 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
     participant: Name = ""
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
     readings: Annotated[tuple[NameReading, ...], msgspec.Meta(max_length=MAX_PEOPLE)] = ()
+    source: Source = "folder"
+
+    def __post_init__(self) -> None:
+        if self.source == "folder" and any(one.id or one.email for one in self.people):
+            # Marks from versions before 0.2 do not contain the source.
+            known = "canvas" if self.upload or self.readings else "gradescope"
+            msgspec.structs.force_setattr(self, "source", known)
+        elif self.source == "folder" and (self.participant or self.readings):
+            known = "moodle" if self.participant else "canvas"
+            msgspec.structs.force_setattr(self, "source", known)
 
     @property
     def student(self) -> str:
         """Return the people's names, separated by commas."""
-        names = (person.student or person.name or person.id for person in self.people)
-        return ", ".join(dict.fromkeys(names))
+        return ", ".join(dict.fromkeys(person.name or person.id for person in self.people))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Return each person's id in the source: an id, a participant number, an email address or a folder's name."""
+        return tuple(p.id or self.participant or p.email or p.name for p in self.people)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return each person's key, such as "canvas 4211". Ids of different sources are never compared."""
+        return tuple(f"{self.source} {id_}" for id_ in self.ids)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return a label for each person. No two people on the platform have the same label."""
+        """Return a label for each person. No two people in the source have the same label."""
         if not self.participant:
             return tuple(person.label for person in self.people)
         number = f" {self.participant}"  # a hidden name in Moodle ends with the participant number
         return tuple(
-            p.student or (p.name if p.name.endswith(number) else f"{p.name} ({self.participant})")
+            p.name if p.name.endswith(number) else f"{p.name} ({self.participant})"
             for p in self.people
         )
 
-    def without_roster(self) -> HandedIn:
-        """Return a copy without the names from the roster."""
-        people = tuple(msgspec.structs.replace(person, student="") for person in self.people)
-        return msgspec.structs.replace(self, people=people)
-
-    def sanitized(self) -> HandedIn:
+    def sanitized(self) -> Origin:
         """Return a copy with printable strings and a plausible time. Use this method for data from a reader process."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)
-        participant = printable(self.participant)
         readings = tuple(
             msgspec.structs.replace(r, name=printable(r.name), id=printable(r.id))
             for r in self.readings
         )
-        return HandedIn(persons, self.late, time, participant, self.upload, readings)
+        number = printable(self.participant)
+        return Origin(persons, self.late, time, number, self.upload, readings, self.source)
 
-    def is_older(self, other: HandedIn) -> bool:
+    def is_older(self, other: Origin) -> bool:
         """Return whether, according to the platform, this submission was made before `other`."""
         if self.time and other.time:
             return self.time < other.time
         return bool(self.upload and other.upload) and self.upload < other.upload
 
 
-def ambiguous(readings: Sequence[NameReading]) -> HandedIn:
+def ambiguous(readings: Sequence[NameReading]) -> Origin:
     """Return a submission whose student is unknown, because its file name is ambiguous."""
     first = readings[0]
     # The label must not contain the upload number, which changes with each submission.
     person = Person(f"{first.name} ({first.id}?)")
-    return HandedIn((person,), any(one.late for one in readings), readings=tuple(readings))
+    late = any(one.late for one in readings)
+    return Origin((person,), late, readings=tuple(readings), source="canvas")
 
 
-def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
-    """Return a unique label for each student who made a submission.
+def from_folder(name: str) -> Origin:
+    """Return the origin of a file whose student is known only by the name of its folder, or by its own name."""
+    return Origin((Person(name),))
 
-    A label is the student's name on the roster, which is unique. For students who are not on the roster, it is the name
-    and id from the platform.
-    """
-    if handed_in is None:
-        return (student,)
-    if printable(handed_in.student) == student:
-        return handed_in.labels
+
+def labels(student: str, origin: Origin) -> tuple[str, ...]:
+    """Return a label for each student: the names in `student`, unless they are the platform's, which need an id."""
+    if printable(origin.student) == student:
+        return origin.labels
     names = tuple(student.split(", "))
-    return names if len(names) == len(handed_in.people) else (student,)
+    return names if len(names) == len(origin.people) else (student,)

@@ -1,11 +1,11 @@
-"""Run a day's demonstrations outside a notebook, save the figures and tabulate the measurements. Entry point: `demonstrate`.
+"""Run a day's demonstrations, save the figures and print the measurements: `python -m bench.demonstrations DAY`.
 
 Each chapter runs in a separate process, forked from one that has already imported torch and matplotlib.
 """
 
 from __future__ import annotations
 
-import ast
+import argparse
 import contextlib
 import importlib
 import multiprocessing
@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
+from autograder.course import config as courses
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
-from autograder.course.output_files import make_folder, write_error
+from autograder.course.files import make_folder, write_error
 from autograder.plain_text import counted
+from autograder.release.build import with_short_training
 from autograder.sandbox.clock import cpu_count
 
 DEFAULT_OPENING = "autograder.in_notebook.opening"
@@ -79,26 +82,6 @@ def table(runs: Iterable[ChapterRun]) -> Table:
     return result
 
 
-def with_short_training(source: str, steps: int) -> str:
-    """Return the code with every constant whose name ends in `STEPS` set to `steps`."""
-    tree = ast.parse(source)
-    found = False
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            target, value = node.targets[0], node.value
-            names = target.elts if isinstance(target, ast.Tuple) else [target]
-            values = value.elts if isinstance(value, ast.Tuple) else [value]
-            for name, constant in zip(names, values, strict=False):
-                if (
-                    isinstance(name, ast.Name)
-                    and name.id.endswith("STEPS")
-                    and isinstance(constant, ast.Constant)
-                ):
-                    constant.value = steps
-                    found = True
-    return ast.unparse(tree) if found else source
-
-
 def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> ChapterRun:
     """Run a chapter in this process and redirect its printed output to a file."""
     import matplotlib.pyplot as plt
@@ -143,3 +126,20 @@ def _keep_final_lines(file: Path) -> None:
     """Remove what a terminal would have overwritten, such as earlier states of a progress bar."""
     lines = file.read_bytes().split(b"\n")
     file.write_bytes(b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines))
+
+
+def main() -> None:
+    """Run the demonstrations of one day."""
+    parser = argparse.ArgumentParser(prog="python -m bench.demonstrations", description=__doc__)
+    parser.add_argument("day", metavar="DAY")
+    parser.add_argument("--out", type=Path, help="output folder (default: demo/DAY in the course)")
+    parser.add_argument("--steps", type=int, help="limit each training loop to this many steps")
+    options = parser.parse_args()
+    day = courses.load(courses.find_root(Path.cwd())).day(options.day)
+    folder = options.out or day.root / "demo" / day.name
+    Console().print(table(list(demonstrate(day, folder, options.steps))))
+    print(f"figures and output were saved to {folder}")
+
+
+if __name__ == "__main__":
+    main()
