@@ -67,7 +67,7 @@ def main() -> None:
     """Run a command. Print expected errors on one line, without a traceback."""
     from autograder.course.config import CourseError
     from autograder.course.files import FileError
-    from autograder.grading.errors import ClusterError, WorkerKilled
+    from autograder.grading.internal_errors import ClusterError, WorkerKilled
 
     try:
         app(prog_name="autograder")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from autograder.grading.cluster.place import Place
+from autograder.grading.cluster.messages import Place
 
 
 class DaskCluster:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autograder.protocol.autograd import make_differentiable, vector_jacobian_product
+from autograder.protocol.encoding import make_differentiable, vector_jacobian_product
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])

@@ -26,10 +26,10 @@ from autograder import cli
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.grading import pool_process
+from autograder.grading.class_run import Executor
 from autograder.grading.cluster import launch, workers
 from autograder.grading.cluster.executor import Cluster
-from autograder.grading.cluster.place import Place
-from autograder.grading.executor import Executor
+from autograder.grading.cluster.messages import Place
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server

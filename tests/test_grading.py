@@ -15,16 +15,14 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.execution.answer_key import AnswerKey
-from autograder.grading.grader import Grader
+from autograder.grading.grader import Grader, StandInCopies
 from autograder.grading.runner import Runner
-from autograder.grading.seeds import seed_of
-from autograder.grading.stand_in_copies import StandInCopies
 from autograder.grading.trivial_answers import passed_by_exercise
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, SlicingError
 from autograder.submissions.cell import Cell
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, seed_of
 from tests import small_course
 from tests.conftest import SECRET, grade_one, handed_in, with_cells
 

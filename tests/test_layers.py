@@ -12,7 +12,7 @@ import pytest
 
 from autograder.cli import main
 from autograder.sandbox import doctor
-from autograder.sandbox.walls import child_process, landlock, privileges, supported
+from autograder.sandbox.walls import landlock, namespaces, privileges, wall
 
 pytestmark = pytest.mark.slow
 
@@ -77,13 +77,13 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
             with pytest.raises(PermissionError):
                 (folder / "autograder" / "code.py").read_text()
 
-    assert child_process.error_in_child(look) == ""
+    assert namespaces.error_in_child(look) == ""
 
 
 def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = {"namespaces": "not here"}
-    monkeypatch.setattr(supported, "_refusal", lambda layer: refusals.get(layer, ""))
+    monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
     monkeypatch.setattr(landlock, "version", lambda: 2)
-    assert set(supported.refused_layers()) == {"namespaces", "landlock"}
+    assert set(wall.refused_layers()) == {"namespaces", "landlock"}
     refusals.clear()
-    assert supported.refused_layers() == {}
+    assert wall.refused_layers() == {}

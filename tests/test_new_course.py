@@ -13,7 +13,7 @@ from autograder.course import config as courses
 from autograder.course import new_course
 from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
-from autograder.grading import own_solutions
+from autograder.grading import exercise_grader
 from autograder.grading.grader import Grader
 from autograder.release import trial
 from autograder.release.trial import Trial, lines, try_exercises
@@ -230,7 +230,7 @@ def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
     with pytest.raises(CourseError, match=message):
         Grader(day, server, b"secret")
     # Other inputs may make a test fail although it passed this check.
-    monkeypatch.setattr(own_solutions, "check", lambda runner: None)
+    monkeypatch.setattr(exercise_grader, "check_solutions", lambda runner: None)
     marks = Grader(day, server, b"secret").grade(answering("x - x.mean()"))
     assert (
         "the course's own solution to standardize fails a hidden test, so the points for standardize may be too low. "

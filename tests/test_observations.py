@@ -10,7 +10,7 @@ import torch
 
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import MAX_STRING, Outgoing, check
-from autograder.recognition import recording
+from autograder.recognition import signatures
 from autograder.recognition.observations import (
     FURTHER,
     MODEL_INPUTS,
@@ -18,8 +18,7 @@ from autograder.recognition.observations import (
     normalize,
     observe,
 )
-from autograder.recognition.recording import Recorder
-from autograder.recognition.signatures import find_match, make_signature
+from autograder.recognition.signatures import Recorder, find_match, make_signature
 from autograder.sandbox.process import AnswerQuestion
 
 KEY = "k" * MAX_STRING
@@ -84,7 +83,7 @@ class CallingModels:
 
 
 def test_descriptions_of_model_inputs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MAX_INPUTS", 1000)
+    monkeypatch.setattr(signatures, "MAX_INPUTS", 1000)
     recorder = Recorder(CallingModels())
     reply = m.Reply(m.Data(None, [])), Outgoing()
     recorder.request(m.Set(1, training=True), Outgoing(), lambda question, payload: reply)

@@ -14,14 +14,13 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
 from autograder.grading.grader import Grader
-from autograder.grading.seeds import seed_of
 from autograder.marks.history import History, basis_of
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import OverrideStore, StudentOverride, read_stored
 from autograder.marks.regrade import compare
 from autograder.sandbox.client import Server
 from autograder.submissions.choice import choose, find_day
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, seed_of
 from tests.conftest import SECRET, by_name, handed_in
 
 pytestmark = pytest.mark.slow

@@ -2,22 +2,139 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from autograder.execution.grader_models import GraderModels
 from autograder.execution.references import ReferenceProcess
-from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.plain_text import escaped
 from autograder.protocol import messages as m
-from autograder.protocol.autograd import make_differentiable
-from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
+from autograder.protocol.encoding import (
+    NAMES,
+    KeptGraph,
+    Outgoing,
+    decode_tensors,
+    decode_value,
+    make_differentiable,
+)
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.process import AnswerQuestion
+from autograder.sandbox.walls.rlimits import address_space, limited_memory
+
+
+class RemoteModule:
+    """A proxy for an `nn.Module` in the sandbox. Calls run in the sandbox but are differentiable in this process."""
+
+    def __init__(self, caller: Connection, id_: int, name: str) -> None:
+        self.id = id_
+        self._caller = caller
+        self._name = name
+        self._leaves: dict[str, Tensor] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._caller.call(self.id, "", (args, kwargs), self._name, self._leaves)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            name = f"{self._name}.{method}"
+            return self._caller.call(self.id, method, (args, kwargs), name, self._leaves)
+
+        return call
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Copy each tensor into the parameter with the same name."""
+        self._leaves = {}
+        out = Outgoing()
+        detached = {name: weight.detach() for name, weight in weights.items()}
+        self._request(m.Weights(self.id, self._caller.encode(detached, out)), out)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters by name, as leaf tensors. Later calls to the module propagate gradients to them."""
+        found = self._request(m.Read(self.id, "parameters"))
+        if not isinstance(found, dict):
+            raise m.WireError("the worker sent module parameters that are not a dict")
+        self._leaves = {
+            name: weight.requires_grad_(weight.is_floating_point())
+            for name, weight in found.items()
+            if isinstance(weight, Tensor)
+        }
+        return self._leaves
+
+    def state(self) -> Any:
+        """Return the module's `state_dict()`."""
+        return self._request(m.Read(self.id, "state"))
+
+    def get(self, path: str) -> Any:
+        """Return the value of the plain attribute at a dotted path."""
+        return self._request(m.Read(self.id, "attribute", path))
+
+    def length(self, path: str) -> int:
+        """Return the `len()` of the attribute at a dotted path."""
+        return _checked_length(self._request(m.Read(self.id, "length", path)))
+
+    def train(self, mode: bool = True) -> RemoteModule:
+        """Set training mode, as `nn.Module.train` does."""
+        self._request(m.Set(self.id, training=mode))
+        return self
+
+    def eval(self) -> RemoteModule:
+        """Set evaluation mode, as `nn.Module.eval` does."""
+        return self.train(False)
+
+    def to(self, target: torch.dtype | str) -> RemoteModule:
+        """Convert the parameters to a dtype or move them to a device, as `nn.Module.to` does."""
+        self._leaves = {}
+        if isinstance(target, str):
+            self._caller.call(self.id, "to", ((target,), {}), f"{self._name}.to")
+        else:
+            self._request(m.Set(self.id, dtype=NAMES[target]))
+        return self
+
+    def _request(self, request: m.Request, out: Outgoing | None = None) -> Any:
+        return self._caller.request(request, out or Outgoing(), self._name)
+
+
+class RemoteObject:
+    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a cache."""
+
+    def __init__(self, caller: Connection, id_: int, type_: str) -> None:
+        self.id = id_
+        self.type = type_
+        self._caller = caller
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._caller.call(self.id, method, (args, kwargs), f"{self.type}.{method}")
+
+        return call
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return _checked_length(
+            self._caller.request(m.Read(self.id, "length"), Outgoing(), self.type)
+        )
+
+
+def _checked_length(length: Any) -> int:
+    if not isinstance(length, int) or not 0 <= length < 1 << 31:
+        raise m.WireError("the worker sent a length that is not a non-negative int")
+    return length
+
 
 MAX_NAME = 200  # maximum length of a class's or operator's name
 
@@ -254,3 +371,141 @@ class Connection:
         if isinstance(item, nn.Module):
             return self.models.encode(item)
         raise TypeError(f"a grader cannot send a {type(item).__name__} to the student's code")
+
+
+# Maximum number of bytes that the models may use for all calls in one exercise, including kept graphs. Limits on a
+# call's inputs are not enough, because small inputs can broadcast to huge results.
+MAX_MEMORY = 1 << 30
+
+
+class GraderModels:
+    """The `nn.Module`s that a test passes to the student's code. Code in the sandbox calls them, but they run in this process."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[int, KeptGraph] = {}
+        # Keeps every model alive, so that no id is reused while the worker still refers to it.
+        self.by_id: dict[int, nn.Module] = {}
+        self.answering = False
+        self.failure: AssertionError | None = None  # an assertion that failed inside a model
+        self._memory: int | None = None  # the limit on this process's address space during calls
+
+    def encode(self, model: nn.Module) -> m.Model:
+        """Register a model and describe its public methods and plain attributes."""
+        self.by_id[id(model)] = model
+        attributes = [
+            (name, _plain(value))
+            for name, value in [*vars(model).items(), *model.named_children()]
+            if not name.startswith("_")
+            and name != "training"
+            and isinstance(value, bool | int | float | str | list | nn.ModuleList)
+        ]
+        return m.Model(id(model), _methods(model), attributes, model.training)
+
+    def set_modes(self, modes: list[tuple[int, bool, bool]]) -> None:
+        """Put each model and its submodules into the training or evaluation mode that the student's code last set."""
+        # A forged list may contain a model many times.
+        for id_, training, inner in {entry[0]: entry for entry in modes}.values():
+            model = self.by_id.get(id_)
+            # If nothing changed, submodules keep their modes, which may differ from the model's.
+            if model is None or training == inner == model.training:
+                continue
+            model.training = training
+            for child in model.children():
+                child.train(inner)
+
+    def forget_graphs(self) -> None:
+        """Free the autograd graphs of all calls to the models."""
+        self._graphs.clear()
+
+    def answer(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Connection
+    ) -> tuple[m.Reply, Outgoing]:
+        """Call a model, or compute the gradients for an earlier call.
+
+        An exception inside the model is re-raised in the student's code. An AssertionError is also stored in `failure`.
+        """
+        out = Outgoing()
+        self.answering = True
+        try:
+            with self._limited_memory():
+                return m.Reply(self._result(question, payload, codec, out)), out
+        except (m.WireError, LimitExceeded, WorkerDied, ServerLost):
+            raise
+        except AssertionError as error:
+            self.failure = error
+            return m.Reply(m.Data(None, []), "the grader rejected this call"), Outgoing()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
+            return m.Reply(m.Data(None, []), text), Outgoing()
+        finally:
+            self.answering = False
+
+    def _limited_memory(self) -> AbstractContextManager[None]:
+        """Limit this process's memory. The limit includes the memory that earlier calls still occupy."""
+        if self._memory is None and Path("/proc/self/statm").exists():
+            self._memory = address_space() + MAX_MEMORY
+        return nullcontext() if self._memory is None else limited_memory(self._memory)
+
+    def _result(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Connection, out: Outgoing
+    ) -> m.Data:
+        if isinstance(question, m.AskBackward):
+            return codec.encode(self._gradients(question, payload, codec), out)
+        outputs: list[Tensor] = []
+        result, inputs = self._call(question, payload, codec)
+        data = codec.encode(result, out, outputs)
+        if question.keep:
+            self._graphs[question.keep] = KeptGraph(inputs, outputs)
+        return data
+
+    def _call(
+        self, question: m.Ask, payload: bytearray, codec: Connection
+    ) -> tuple[Any, list[Tensor]]:
+        model = self.by_id.get(question.model)
+        if model is None or question.method not in _methods(model):
+            raise m.WireError("the worker called a model or method that the grader did not send")
+        tensors = decode_tensors(question.arguments, payload)
+        for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
+            if meta.requires_grad and tensor.is_floating_point():
+                tensor.requires_grad_()
+        decoded = codec.decode(question.arguments, tensors, question.method)
+        match decoded:
+            case [list(args), dict(kwargs)]:
+                pass
+            case _:
+                raise m.WireError("the worker sent call arguments that are not a list and a dict")
+        was_training = model.training
+        if was_training != question.training:
+            model.train(question.training)
+        with torch.set_grad_enabled(question.grad):
+            result = getattr(model, question.method)(*args, **kwargs)
+        if model.training != was_training:
+            model.train(was_training)
+        return result, tensors
+
+    def _gradients(
+        self, question: m.AskBackward, payload: bytearray, codec: Connection
+    ) -> list[Tensor | None]:
+        graph = self._graphs.get(question.keep)
+        upstream = codec.decode(question.upstream, decode_tensors(question.upstream, payload), "")
+        if graph is None or not isinstance(upstream, list) or len(upstream) != len(graph.outputs):
+            raise m.WireError("the worker sent gradients that do not match the call")
+        return graph.gradients(upstream)
+
+
+def _plain(value: Any) -> m.Value:
+    """Encode a plain attribute of a model. For a list, such as the model's blocks, send only its length."""
+    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
+
+
+def _methods(model: nn.Module) -> list[str]:
+    """Return the names of the public methods that the grader's model class defines."""
+    return sorted(
+        {
+            name
+            for class_ in type(model).__mro__
+            if class_ not in nn.Module.__mro__
+            for name, value in vars(class_).items()
+            if inspect.isfunction(value) and not name.startswith("_")
+        }
+    )

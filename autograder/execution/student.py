@@ -6,9 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from autograder.execution.connection import Channel, Connection, Cost, NotAllowed, StudentError
+from autograder.execution.connection import (
+    Channel,
+    Connection,
+    Cost,
+    NotAllowed,
+    RemoteModule,
+    RemoteObject,
+    StudentError,
+)
 from autograder.execution.references import ReferenceProcess
-from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.messages import Opaque

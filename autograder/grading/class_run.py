@@ -5,20 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from autograder.course.config import Day
 from autograder.course.files import FileError
 from autograder.course.fingerprint import course_version
 from autograder.grading import internal_errors
-from autograder.grading.errors import WorkerKilled
-from autograder.grading.executor import Executor
-from autograder.grading.seeds import seed_of
+from autograder.grading.internal_errors import WorkerKilled
 from autograder.marks.engine_version import engine_version
 from autograder.marks.history import Basis, History, Replacement, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.class_source import FoundSubmission
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, seed_of
+
+
+class Executor(Protocol):
+    """The processes that grade a day's submissions."""
+
+    @property
+    def jobs(self) -> int:
+        """Return how many submissions can be graded at the same time."""
+
+    def isolation(self) -> list[list[str]]:
+        """Wait until a process is ready to grade. Return the isolation layers for each machine type.
+
+        Raises:
+            NoIsolation: No machine can isolate student code.
+            CourseError: A chapter or grader is invalid.
+        """
+
+    def submit(
+        self, submission: Submission, seed: str, is_alone: bool = False
+    ) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks. Unless `is_alone` is set, it may raise MustRunAlone."""
+
+    def close(self) -> None:
+        """Stop all processes, even if they are still grading."""
+
 
 LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 

@@ -5,25 +5,34 @@ Entry point: `ExerciseGrader`.
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import msgspec
+import torch
 
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.state_folder import compute_once, read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, not_allowed_message
+from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
-from autograder.grading import internal_errors, own_solutions, trivial_answers
+from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
 from autograder.grading.runner import Runner, RunSettings
-from autograder.grading.scoring import no_points, score
 from autograder.grading.substitution import GradedExercise
 from autograder.grading.trivial_answers import Kind
-from autograder.marks.model import ExerciseMarks
+from autograder.marks.model import (
+    ExerciseMarks,
+    Status,
+    TestMarks,
+    exact_sum,
+    split_points,
+)
+from autograder.plain_text import sanitize
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import TOO_LONG, Slice
@@ -158,10 +167,101 @@ def _check_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
     root, name = runner.key.day.root, trivial_answers.cache_name(runner.key)
 
     def compute() -> dict[str, dict[str, Kind]]:
-        own_solutions.check(runner)
+        check_solutions(runner)
         found = trivial_answers.passed_tests(runner)
         write_cache(root, name, msgspec.json.encode(found))
         return found
 
     read = partial(read_json_cache, root, name, dict[str, dict[str, Kind]])
     return compute_once(root, name, read, compute)
+
+
+def score(
+    exercise: Exercise, tests: Sequence[Test], outcomes: Sequence[Outcome], earned: Collection[str]
+) -> ExerciseMarks:
+    """Return the marks for an exercise. Only the tests in `earned` earn points."""
+    shares = split_points(exercise.points, [test.weight for test in tests])
+    marks = [
+        TestMarks(
+            name=test.name,
+            points=share if test.name in earned else 0.0,
+            max_points=share,
+            passed=outcome.passed,
+            message=""
+            if outcome.passed
+            else sanitize(f"{test.sentence} {outcome.message}".strip()),
+            message_without_values="" if outcome.compared else sanitize(outcome.message),
+            values=outcome.values,
+        )
+        for test, outcome, share in zip(tests, outcomes, shares, strict=True)
+    ]
+    points = exact_sum([mark.points for mark in marks])
+    status = _status(outcomes, points)
+    message = next((mark.message for mark in marks if not mark.passed), "")
+    return _marks(exercise, points, status, message, marks)
+
+
+def no_points(
+    exercise: Exercise, tests: Sequence[Test], status: Status, message: str
+) -> ExerciseMarks:
+    """Return marks with 0 points and the same message for the exercise and each of its tests."""
+    text = sanitize(message)
+    shares = split_points(exercise.points, [test.weight for test in tests])
+    marks = [
+        TestMarks(test.name, 0.0, share, False, text, text)
+        for test, share in zip(tests, shares, strict=True)
+    ]
+    return _marks(exercise, 0.0, status, text, marks)
+
+
+def _marks(
+    exercise: Exercise, points: float, status: Status, message: str, tests: list[TestMarks]
+) -> ExerciseMarks:
+    return ExerciseMarks(
+        name=exercise.name,
+        points=points,
+        max_points=exercise.points,
+        status=status,
+        message=message,
+        mistake=None,
+        reference_for=[],
+        seconds=0.0,
+        tests=tests,
+        optional=exercise.optional,
+    )
+
+
+def _status(outcomes: Sequence[Outcome], points: float) -> Status:
+    for status in ("error", "timed_out", "crashed"):
+        if any(outcome.status == status and not outcome.passed for outcome in outcomes):
+            return status
+    if all(outcome.passed for outcome in outcomes):
+        return "passed"
+    return "partial" if points else "failed"
+
+
+def check_solutions(runner: Runner) -> None:
+    """Run all hidden tests on the course's own solutions.
+
+    Raises:
+        CourseError: A test failed. The test itself may be wrong, or may not work with the installed versions.
+    """
+    day = runner.key.day
+    failures = list(_failures(runner))
+    if failures:
+        versions = f"Python {platform.python_version()} and torch {torch.__version__}"
+        raise CourseError(
+            f"{day.name}: nothing can be graded, because with {versions}, the course's own solutions fail hidden tests: "
+            f"{'; '.join(failures)}. `autograder try {day.name} EXERCISE` shows the details"
+        )
+
+
+def _failures(runner: Runner) -> Iterator[str]:
+    for exercise in runner.key.day.exercises:
+        source = runner.key.solution_source(exercise.name)
+        outcomes = runner.outcomes(exercise, source, RunSettings("0"))
+        for test, outcome in zip(runner.key.tests[exercise.name], outcomes, strict=True):
+            if not outcome.passed:
+                place = f" in {outcome.test_line}" if outcome.test_line else ""
+                yield f"{exercise.name} fails {test.name}{place} ({outcome.message})"
+                break

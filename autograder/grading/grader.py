@@ -5,23 +5,23 @@ Entry point: `Grader`.
 
 from __future__ import annotations
 
+import ast
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from autograder.course import release_stamp
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
+from autograder.course.files import read_text
 from autograder.course.fingerprint import course_version
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading import internal_errors
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Observer, RunSettings
-from autograder.grading.seeds import seed_of
-from autograder.grading.stand_in_copies import StandInCopies
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     ExerciseMarks,
@@ -36,9 +36,9 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
 from autograder.sandbox.errors import MustRunAlone, NoIsolation
 from autograder.slicing import slicer as slicing
-from autograder.slicing.slicer import NotebookSlices, Slicer, SlicingError
+from autograder.slicing.slicer import NotebookSlices, Slice, Slicer, SlicingError
 from autograder.submissions.cell import Cell, definitions, hash_code
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, seed_of
 
 # Seconds that a submission may sleep or wait while others are being graded. If it needs more, it is graded again at the end.
 SHARED_IDLE = 5.0
@@ -229,3 +229,38 @@ def _nothing_attempted(day: Day, graded: Sequence[GradedExercise]) -> Iterator[s
             yield f"no exercises from {day.name} were found"
         else:
             yield f"no exercises from {day.name} were attempted: the stubs are unchanged"
+
+
+MIN_LENGTH = 200  # characters; independent solutions may be identical to a shorter stand-in
+
+
+class StandInCopies:
+    """Finds exercises whose code was copied from a day's stand-ins, which the released notebook contains."""
+
+    def __init__(self, day: Day) -> None:
+        """Read the day's stand-ins, if it has any.
+
+        Raises:
+            CourseError: The file cannot be read or is not valid Python.
+        """
+        text = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
+        try:
+            nodes = ast.parse(text).body
+        except SyntaxError as error:
+            raise CourseError(f"{day.stand_ins}, line {error.lineno}: {error.msg}") from None
+        sources = [(node, ast.get_source_segment(text, node) or "") for node in nodes]
+        self._names = {
+            hash_code([source]): node.name
+            for node, source in sources
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and len(source) >= MIN_LENGTH
+        }
+
+    def problems(self, slices: Mapping[str, Slice]) -> Iterator[str]:
+        """Yield a problem that lists the exercises with copied code, if there are any."""
+        pieces = {
+            piece.source for code in slices.values() for piece in code.pieces if not piece.given
+        }
+        copied = {self._names.get(hash_code([source]), "") for source in pieces} - {""}
+        if copied:
+            names = ", ".join(f"`{name}`" for name in slices if name in copied)
+            yield f"code copied from the stand-ins that the notebook contains: {names}"

@@ -35,3 +35,11 @@ def log(root: Path, activity: str, error: BaseException) -> str:
                 opened.write(head + text + b"\n")
         return f"{message}; the traceback is in {file.relative_to(root)}"
     return message
+
+
+class WorkerKilled(Exception):
+    """Raised when a worker process is killed. Marks that are already stored remain in the store."""
+
+
+class ClusterError(Exception):
+    """Raised when a cluster cannot be used. The message explains what to do."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from autograder.course import state_folder
 from autograder.course.config import Day
-from autograder.grading.cluster.place import MISSING, Place
-from autograder.grading.errors import ClusterError
-from autograder.grading.executor import Executor
+from autograder.grading.class_run import Executor
+from autograder.grading.cluster.messages import MISSING, Place
+from autograder.grading.internal_errors import ClusterError
 from autograder.grading.pool import Pool
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.clock import cpu_count

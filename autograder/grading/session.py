@@ -12,8 +12,7 @@ from pathlib import Path
 from autograder.course import config
 from autograder.course.config import CourseError, Day
 from autograder.course.files import FileError
-from autograder.grading.class_run import ClassRun
-from autograder.grading.executor import Executor
+from autograder.grading.class_run import ClassRun, Executor
 from autograder.marks import class_list, class_notes, overrides, regrade, resubmissions
 from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.history import History, Replacement

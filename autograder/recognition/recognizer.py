@@ -28,8 +28,10 @@ from autograder.protocol.encoding import raw_bytes
 from autograder.protocol.limits import Budget
 from autograder.recognition.catalogue import Mistake, combine, known_mistakes
 from autograder.recognition.observations import Observations, size_of
-from autograder.recognition.recording import MAX_SIZE, RecordedCall, Recorder, replay
 from autograder.recognition.signatures import (
+    MAX_SIZE,
+    RecordedCall,
+    Recorder,
     Signature,
     contains,
     contributes,
@@ -37,6 +39,7 @@ from autograder.recognition.signatures import (
     find_match,
     is_specific,
     make_signature,
+    replay,
 )
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost

@@ -52,7 +52,7 @@ def examine() -> list[Finding]:
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]
     refused = _run(
-        "import json; from autograder.sandbox.walls.supported import refused_layers; print(json.dumps(refused_layers()))"
+        "import json; from autograder.sandbox.walls.wall import refused_layers; print(json.dumps(refused_layers()))"
     )
     findings = []
     for layer in LAYERS:

@@ -16,6 +16,7 @@ from autograder.execution.checks import (
     Draw,
     backpropagate,
     close,
+    describe,
     equal,
     finite,
     leaf_gradient,
@@ -26,7 +27,6 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
-from autograder.execution.plain_values import describe
 from autograder.execution.student import StudentError
 from graders.day1.test_attention import check_dtype
 from graders.day1.test_layers import (

@@ -13,6 +13,7 @@ from autograder.execution.checks import (
     Draw,
     backpropagate,
     close,
+    describe,
     finite,
     leaf_gradient,
     on_meta,
@@ -20,7 +21,6 @@ from autograder.execution.checks import (
     unchanged,
     weight,
 )
-from autograder.execution.plain_values import describe
 from graders.equivalent_calls import first_supported, later_axes
 
 HALVES = ((torch.float16, 2e-2), (torch.bfloat16, 1e-1))

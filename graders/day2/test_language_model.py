@@ -12,6 +12,7 @@ from autograder.execution.checks import (
     Draw,
     backpropagate,
     close,
+    describe,
     equal,
     finite,
     leaf_gradient,
@@ -22,7 +23,6 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
-from autograder.execution.plain_values import describe
 from graders.equivalent_calls import leading_axes
 
 # All sizes differ, including the number of heads and the head size.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from autograder.execution import attempt, connection
-from autograder.grading import grader, scoring
+from autograder.grading import exercise_grader, grader
 from autograder.grading.fork_server import start_server
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
@@ -87,7 +87,7 @@ def without(layer: str) -> Iterator[None]:
     if layer == "escaping":
         with (
             mock.patch.object(connection, "escaped", lambda text, keep="": text),
-            mock.patch.object(scoring, "sanitize", str),
+            mock.patch.object(exercise_grader, "sanitize", str),
             mock.patch.object(grader, "one_line", str),
         ):
             yield

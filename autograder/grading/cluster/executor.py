@@ -20,11 +20,11 @@ from autograder.grading.cluster import launch
 from autograder.grading.cluster.messages import (
     CourseVersion,
     Graded,
+    Place,
     Postponed,
     RefusedWorker,
     Task,
 )
-from autograder.grading.cluster.place import Place
 from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
 from autograder.grading.pool import Pool, copy_outcome
 from autograder.marks.engine_version import engine_version

@@ -22,8 +22,8 @@ from distributed.security import Security
 
 from autograder.course import state_folder
 from autograder.course.files import write_atomically
-from autograder.grading.cluster.place import MISSING, Place
-from autograder.grading.errors import ClusterError
+from autograder.grading.cluster.messages import MISSING, Place
+from autograder.grading.internal_errors import ClusterError
 from autograder.grading.interrupts import SAFE_PATH, protected_start
 
 LIFETIME = 3600  # seconds before a worker is replaced

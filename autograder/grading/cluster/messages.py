@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -9,6 +11,26 @@ import msgspec
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.submissions.submission import Submission
+
+MISSING = (
+    "--cluster needs packages that are not installed. Run "
+    "`pip install cryptography dask-jobqueue distributed`."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the workers run: `local`, `slurm` or the address of a running scheduler, plus the scheduler's certificates."""
+
+    name: str
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether this is the address of a running scheduler."""
+        return self.name not in ("local", "slurm")
 
 
 class CourseVersion(msgspec.Struct, frozen=True):

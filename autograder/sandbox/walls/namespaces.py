@@ -7,13 +7,14 @@ root. Each forked process gets its own user, mount, PID and IPC namespaces and a
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import itertools
 import os
 import site
 import socket
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autograder.sandbox.walls import privileges, syscalls
@@ -195,3 +196,23 @@ def _read_only(folder: int, path: str, flags: int, recursive: bool = True) -> No
     how = _EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(attributes)
     syscalls.call("mount_setattr", folder, path, how, ctypes.byref(attributes), size)
+
+
+def error_in_child(work: Callable[[], None]) -> str:
+    """Call `work` in a child process. Return the message of any exception that it raises, or an empty string."""
+    ready, up = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ready)
+            up = fcntl.fcntl(up, fcntl.F_DUPFD, 3)
+            work()
+        except BaseException as error:
+            os.write(up, (str(error) or type(error).__name__).encode()[:1000])
+        finally:
+            os._exit(0)
+    os.close(up)
+    with open(ready, "rb") as file:
+        message = file.read()
+    os.waitpid(pid, 0)
+    return message.decode(errors="replace")

@@ -18,8 +18,14 @@ from pathlib import Path
 
 from autograder.sandbox import command
 from autograder.sandbox.walls import namespaces, syscalls
-from autograder.sandbox.walls.child_process import error_in_child
-from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOCATED, is_inside
+from autograder.sandbox.walls.namespaces import (
+    PACKAGES,
+    PROJECT,
+    PYTHON,
+    RELOCATED,
+    error_in_child,
+    is_inside,
+)
 
 START = "import sys; sys.path += {paths!r}; "
 OWN = "autograder"

@@ -6,7 +6,7 @@
     seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
 
-If the machine does not support a layer, only the others are used; see supported.py. `probes` checks whether the
+If the machine does not support a layer, only the others are used; see `refused_layers`. `probes` checks whether the
 layers in use are sufficient.
 """
 
@@ -27,6 +27,7 @@ from autograder.sandbox.walls import (
     rlimits,
     seccomp,
 )
+from autograder.sandbox.walls.namespaces import error_in_child
 
 WIRE = 3
 _UP = 4
@@ -271,3 +272,31 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
     os.dup2(wire, WIRE)
     os.dup2(up, _UP)
     os.closerange(_UP + 1, 1 << 16)
+
+
+def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
+    """Return the layers that this machine does not support, with reasons. Each layer is tried separately in a child process."""
+    found = {layer: _refusal(layer) for layer in layers}
+    refused = {layer: reason for layer, reason in found.items() if reason}
+    if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:
+        version = landlock.version()
+        if version < landlock.SUFFICIENT_SINCE:
+            refused["landlock"] = f"version {version} is too old to be used without namespaces"
+    return refused
+
+
+def _refusal(layer: str) -> str:
+    return error_in_child(lambda: _put_up(layer))
+
+
+def _put_up(layer: str) -> None:
+    wall = Wall([layer])
+    try:
+        wall.enclose_server()
+        pid = wall.fork(os.open(os.devnull, os.O_RDWR), 1 << 30, 60)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        wall.forget(pid)
+    finally:
+        wall.close()

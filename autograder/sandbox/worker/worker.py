@@ -22,9 +22,7 @@ from torch import Tensor, nn
 
 from autograder.protocol import frames
 from autograder.protocol import messages as m
-from autograder.protocol.autograd import KeptGraph
-from autograder.protocol.encoding import DTYPES, Outgoing, decode_tensors, decode_value
-from autograder.sandbox.worker.cost import CostCounter
+from autograder.protocol.encoding import DTYPES, KeptGraph, Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.describe import (
     MODULE,
     SUBMISSION_FILE,
@@ -36,7 +34,6 @@ from autograder.sandbox.worker.describe import (
     text_of,
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
-from autograder.sandbox.worker.functional import FunctionalModule, describe_module
 from autograder.sandbox.worker.loading import run_pieces, seed_everything, set_random_state
 from autograder.sandbox.worker.objects import (
     NotFound,
@@ -45,7 +42,13 @@ from autograder.sandbox.worker.objects import (
     load_weights,
     read,
 )
-from autograder.sandbox.worker.proxies import Proxies, SendQuestion
+from autograder.sandbox.worker.proxies import (
+    FunctionalModule,
+    Proxies,
+    SendQuestion,
+    describe_module,
+)
+from autograder.sandbox.worker.warm_up import CostCounter
 
 
 class Worker:
