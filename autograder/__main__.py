@@ -29,9 +29,9 @@ def main() -> None:
         if _will_grade(sys.argv[1:]):
             with contextlib.suppress(OSError):  # the pool will report what is wrong
                 STANDBY.launch()
-            from autograder.grading import pool_start
+            from autograder.grading import process_start
 
-            pool_start.context(_jobs(sys.argv[1:]))
+            process_start.context(_jobs(sys.argv[1:]))
         from autograder import cli
 
         cli.main()

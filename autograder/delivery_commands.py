@@ -44,7 +44,7 @@ def report(
 ) -> None:
     """Write a class report as an HTML page and CSV files."""
     from autograder.course.fingerprint import course_version
-    from autograder.feedback import class_analysis, class_page, sentences
+    from autograder.feedback import class_page, sentences
     from autograder.marks import model
     from autograder.marks.class_list import lateness_of_each
     from autograder.submissions import roster as rosters
@@ -57,7 +57,7 @@ def report(
     )
     late = lateness_of_each(marks.submissions, chosen, rosters.for_course(chosen.root))
     texts = sentences.read(chosen)
-    analysis = class_analysis.analyse(marks, texts, course_version(chosen), anonymous, late)
+    analysis = class_page.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
         print_text(written)
 

@@ -22,9 +22,9 @@ from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
 from autograder.execution.answer_key import load_solution, solution_units
 from autograder.execution.student import Student
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.release.notebook import solution_notebook
+from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 from bench import cluster, compared, load, marginal, side_by_side, thousand

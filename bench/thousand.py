@@ -28,10 +28,10 @@ from rich.console import Console
 from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 from bench.alone import processor_seconds

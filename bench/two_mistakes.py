@@ -19,12 +19,12 @@ from autograder.course import config as courses
 from autograder.course.config import Exercise
 from autograder.execution.source import Source
 from autograder.grading.exercise_grader import ExerciseGrader
-from autograder.grading.fork_server import start_server
 from autograder.grading.runner import RunSettings
 from autograder.marks.model import MISTAKE_SEPARATOR
 from autograder.recognition.catalogue import combine
 from autograder.recognition.recognizer import FAILURES
 from autograder.recognition.signatures import exact_matches
+from autograder.sandbox.client import start_server
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,12 +18,11 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.follow_up import FollowUp
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import Server, start_server
 from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.slicing.ipython import parse_cell
+from autograder.slicing.statements import parse_cell
 from autograder.submissions.cell import MAX_CELLS, Cell, Unreadable
 from autograder.submissions.cell_reader import MAX_BYTES, read_cells
 

@@ -23,7 +23,7 @@ from nbgrader.apps import CollectApp
 
 from autograder.nbgrader_plugin import collect as collecting
 from autograder.release import gradebook
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from tests.attacks.as_user import as_nobody
 from tests.before_opening import as_student, changes
 from tests.conftest import ROOT
@@ -467,7 +467,7 @@ def test_the_students_timestamp_does_not_matter(kind: str, exchange: Exchange) -
             file.symlink_to(exchange.root / "timestamp.txt")
     assert exchange.collect() == []
     text = (exchange.submitted / "eve/day1/timestamp.txt").read_text()
-    assert platforms.parse_timestamp(text) == datetime(2026, 11, 1, 10, tzinfo=UTC)
+    assert origin.parse_timestamp(text) == datetime(2026, 11, 1, 10, tzinfo=UTC)
 
 
 # ---- names and owners

@@ -15,9 +15,8 @@ from autograder.course import chapters
 from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.consistency import check_day, graded_exercises
-from autograder.course.fingerprint import course_version, fingerprint
+from autograder.course.fingerprint import course_version, fingerprint, released_code
 from autograder.course.late_policy import Policy
-from autograder.course.release_stamp import released_code
 from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT

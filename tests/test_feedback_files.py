@@ -16,7 +16,7 @@ from autograder.export.feedback_files import Delivery, deliver
 from autograder.feedback import sentences
 from autograder.feedback.sentences import Sentences
 from autograder.marks.model import SubmissionMarks
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import NO_ROSTER, Entry, Roster
 from tests.conftest import ROOT
@@ -58,7 +58,7 @@ def moodle_participant(name: str) -> tuple[str, str] | None:
 
 
 def from_canvas(texts: Sentences, file: str, *wrong: str) -> SubmissionMarks:
-    handed_in = platforms.parse_canvas_name(file)
+    handed_in = origin.parse_canvas_name(file)
     assert handed_in is not None
     changed = [exercise(texts, name, {0: "0"}) for name in wrong]
     path = f"/ta/submissions.zip/{file}"

@@ -17,7 +17,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
-from autograder.grading import internal_errors, pool, pool_process, pool_start
+from autograder.grading import internal_errors, pool, pool_process, process_start
 from autograder.grading.class_run import ClassRun
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
@@ -191,7 +191,7 @@ def test_a_submission_sent_to_a_broken_pool_waits_for_the_lost_ones(light_day: D
 def test_a_run_survives_the_process_that_its_processes_are_forked_from(light_day: Day) -> None:
     with pool.Pool(light_day, 2, "required") as running:
         assert running.isolation() == [light_pool.ISOLATION]
-        pool_start.stop()
+        process_start.stop()
         for _ in range(2):
             assert running.submit(handed_in("# 60"), "0").result(60).points == 60
 

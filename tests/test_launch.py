@@ -22,7 +22,7 @@ import pytest
 from autograder import __main__ as command_line
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading import pool, pool_process, pool_start
+from autograder.grading import pool, pool_process, process_start
 from autograder.sandbox import command as command_module
 from autograder.sandbox import launch
 from autograder.sandbox.client import Server
@@ -173,7 +173,7 @@ def test_the_processes_of_a_pool_share_a_server_and_the_imports(
     monkeypatch.setattr(pool, "STANDBY", standby)
     monkeypatch.setattr(pool_process, "start", receive_in_pool)
     monkeypatch.setattr(pool_process, "isolation", seen)
-    pool_start.stop()  # an earlier test may have started it with different imports
+    process_start.stop()  # an earlier test may have started it with different imports
     with pool.Pool(small_day, jobs, "required") as running:
         found: Any = running.isolation()
         assert found == [(True, jobs > 1, list(LAYERS))]
@@ -207,7 +207,7 @@ def test_a_pool_kills_only_its_own_processes(small_day: Day) -> None:
 
 @pytest.mark.slow
 def test_a_pool_that_is_still_starting_can_be_closed(small_day: Day) -> None:
-    pool_start.stop()
+    process_start.stop()
     with pool.Pool(small_day, 2, "required") as running:
         pass
     with pytest.raises(BrokenExecutor):
@@ -257,7 +257,7 @@ def test_only_commands_that_grade_launch_a_server(
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(Standby, "launch", lambda self: started.append("server"))
-    monkeypatch.setattr(pool_start, "context", lambda jobs: started.append(f"{jobs} processes"))
+    monkeypatch.setattr(process_start, "context", lambda jobs: started.append(f"{jobs} processes"))
     monkeypatch.setattr("autograder.sandbox.clock.cpu_count", lambda: 8)
     monkeypatch.setattr("autograder.cli.main", lambda: None)
     monkeypatch.setattr("sys.argv", ["autograder", *arguments])
@@ -275,7 +275,7 @@ def test_other_platforms_report_what_is_missing(
     assert ended.value.code == 2
     assert "no-such-day" in capsys.readouterr().err
     assert STANDBY._held is None
-    assert pool_start.context(2).get_start_method() == "spawn"
+    assert process_start.context(2).get_start_method() == "spawn"
 
 
 def test_output_in_any_encoding_gives_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from autograder.course.config import Day
 from autograder.course.files import FileError, open_output, write_output
 from autograder.export.feedback_files import deliver
 from autograder.export.write import export
-from autograder.feedback import class_analysis, class_page, sentences, student_page
+from autograder.feedback import class_page, sentences, student_page
 from autograder.marks import class_list
 from autograder.marks.model import FORMAT, Marks
 from autograder.submissions.roster import NO_ROSTER
@@ -50,7 +50,7 @@ def write_zip(day: Day, folder: Path) -> None:
 
 def write_report(day: Day, folder: Path) -> None:
     late = class_list.lateness_of_each(CLASS, day, NO_ROSTER)
-    found = class_analysis.analyse(
+    found = class_page.analyse(
         Marks(FORMAT, "day1", CLASS), sentences.read(day), "course", False, late
     )
     class_page.write(found, folder)

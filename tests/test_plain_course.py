@@ -16,7 +16,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
 from autograder.course.state_folder import course_folder
-from autograder.feedback import class_analysis, class_page, sentences, student_page
+from autograder.feedback import class_page, sentences, student_page
 from autograder.feedback.student_page import Recipient
 from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
@@ -168,9 +168,7 @@ def test_a_known_mistake_is_named_on_the_page(name: str, grader: Grader) -> None
 def test_the_report_has_the_language_of_the_course(grader: Grader) -> None:
     class_: list[SubmissionMarks] = [grader.grade(handed_in(wrong("decode")))]
     texts = sentences.read(grader.day)
-    analysis = class_analysis.analyse(
-        Marks(FORMAT, "day1", class_), texts, course_version(grader.day)
-    )
+    analysis = class_page.analyse(Marks(FORMAT, "day1", class_), texts, course_version(grader.day))
     page = class_page.html(analysis)
     assert '<html lang="zh-Hans">' in page
     assert "多余的空格" in page

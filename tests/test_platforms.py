@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from autograder.course import release_stamp
+from autograder.course import fingerprint
 from autograder.course.chapters import BEGIN, ChapterCell
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
-from autograder.submissions import gradescope_metadata, platforms
+from autograder.submissions import gradescope_metadata, origin
 from autograder.submissions.class_source import apply_roster
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import Entry, Roster
@@ -83,19 +83,19 @@ submission_72:
     ],
 )
 def test_canvas_file_name(name: str, person: Person, late: bool, original: str) -> None:
-    found = platforms.parse_canvas_name(name)
+    found = origin.parse_canvas_name(name)
     assert found is not None
     assert (found.people, found.late) == ((person,), late)
-    assert platforms.original_name(name) == original
+    assert origin.original_name(name) == original
 
 
 @pytest.mark.parametrize(
     "name", ["day1_2.ipynb", "ada_12_day1.ipynb", "Homework_2026_10234_x.py", "ws_2026_101_x.zip"]
 )
 def test_names_that_only_resemble_canvas(name: str) -> None:
-    assert platforms.parse_canvas_name(name) is None
-    assert platforms.original_name(name) == name
-    assert platforms.owner_key(name) == ""
+    assert origin.parse_canvas_name(name) is None
+    assert origin.original_name(name) == name
+    assert origin.owner_key(name) == ""
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_names_that_only_resemble_canvas(name: str) -> None:
     ],
 )
 def test_digits_and_marks_in_canvas_names(name: str, person: tuple[str, str], late: bool) -> None:
-    found = platforms.parse_canvas_name(name)
+    found = origin.parse_canvas_name(name)
     assert found is not None
     assert (found.people, found.late) == ((Person(*person),), late)
 
@@ -120,7 +120,7 @@ def test_a_canvas_name_with_several_readings_never_gives_an_id_that_is_taken() -
     own = "ada98765_99999999999_123456_7654321_day1.ipynb"
     copied = "ada_98765_99999999_x_123456_7654321_day1.ipynb"
     other = "mallory_98765_123456_7654322_day1.ipynb"
-    found = platforms.parse_canvas_names(["ada_98765_55555_day1.ipynb", own, copied, other])
+    found = origin.parse_canvas_names(["ada_98765_55555_day1.ipynb", own, copied, other])
     ids = [[one.people[0].id, *(r.id for r in one.readings)] for one in found.values()]
     unused = "99999999999"
     assert ids == [["98765"], [unused, unused, "123456"], ["", "98765", "123456"], ["123456"]]
@@ -146,7 +146,7 @@ def test_a_number_before_the_students_own_file_name_is_not_an_id() -> None:
     report = "smithjohn_4821_993811_report.pdf"
     files = ("smithjohn_4821_993812_1234567_day1", "smithjohn_4821_994000_1234567_day1-1")
     for download in ([f"{files[0]}.ipynb"], [report, f"{files[0]}.ipynb"], [f"{files[1]}.ipynb"]):
-        one = platforms.parse_canvas_names(download)[download[-1]]
+        one = origin.parse_canvas_names(download)[download[-1]]
         assert one.people == (Person("smithjohn", "4821"),)
         assert one.upload in (993812, 994000)
 
@@ -154,13 +154,13 @@ def test_a_number_before_the_students_own_file_name_is_not_an_id() -> None:
 def test_a_canvas_file_without_an_id_keeps_its_label_and_loses_no_lateness() -> None:
     labels = set()
     for upload in (993812, 994000):
-        one = platforms.parse_canvas_name(f"smith_jo_4821_{upload}_1234567_day1.ipynb")
+        one = origin.parse_canvas_name(f"smith_jo_4821_{upload}_1234567_day1.ipynb")
         assert one is not None
         labels.add(one.labels)
         folder = Entry("1", "smith_jo_4821", "")
         assert Roster((folder,)).find(Roster((folder,)).read(one, "day1"), "day1") == [None]
     assert labels == {("smith_jo (4821?)",)}
-    hidden = platforms.parse_canvas_name("mallory_55555_66666_LATE_123_7654321_x.py")
+    hidden = origin.parse_canvas_name("mallory_55555_66666_LATE_123_7654321_x.py")
     assert hidden is not None
     assert hidden.late
     for ids in ((), ("55555",), ("123",)):
@@ -172,25 +172,25 @@ def test_moodle_folder_name() -> None:
     ada = Origin((Person("Ada_Ünal Lovelace"),), participant="123456", source="moodle")
     for end in ("file_", "file", "onlinetext", "file_my work_2.ipynb"):
         name = f"Ada_Ünal Lovelace_123456_assignsubmission_{end}"
-        assert platforms.parse_moodle_name(name) == ada
-    assert platforms.parse_moodle_name("Ada") is None
-    blind = platforms.parse_moodle_name("Participant_42113_assignsubmission_file")
+        assert origin.parse_moodle_name(name) == ada
+    assert origin.parse_moodle_name("Ada") is None
+    blind = origin.parse_moodle_name("Participant_42113_assignsubmission_file")
     assert blind == Origin((Person("Participant 42113"),), participant="42113", source="moodle")
     assert blind.labels == ("Participant 42113",)
-    group = platforms.parse_moodle_name("Default group_assignsubmission_file")
+    group = origin.parse_moodle_name("Default group_assignsubmission_file")
     assert group == Origin((Person("Default group"),), source="moodle")
 
 
 def test_a_file_name_cannot_change_the_student_in_moodles_flat_layout() -> None:
     name = "Eve_14_assignsubmission_file_Bob_13_assignsubmission_file_day1.ipynb"
-    found = platforms.parse_moodle_name(name)
+    found = origin.parse_moodle_name(name)
     assert found == Origin((Person("Eve"),), participant="14")
 
 
 def test_a_name_cannot_change_the_student_in_moodle(tmp_path: Path) -> None:
     ada, eve = "Ada Lovelace_31", "Ada Lovelace_31_assignsubmission_file_x_42"
     for end in ("", "_"):
-        found = platforms.parse_moodle_name(f"{eve}_assignsubmission_file{end}")
+        found = origin.parse_moodle_name(f"{eve}_assignsubmission_file{end}")
         assert found is not None
         assert found.participant == "42"
     files = {f"{who}_assignsubmission_file/day1.ipynb": notebook() for who in (ada, eve)}
@@ -267,7 +267,7 @@ def test_yaml_tags_are_ignored(sid: str, time: str) -> None:
     ],
 )
 def test_timestamp(text: str, time: datetime | None) -> None:
-    assert platforms.parse_timestamp(text) == time
+    assert origin.parse_timestamp(text) == time
 
 
 # ---- downloads as submissions
@@ -422,22 +422,22 @@ def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
         changed.__dict__["chapters"] = (first, *day1.chapters[1:])
         return changed
 
-    now = release_stamp.stamp(day1)
+    now = fingerprint.stamp(day1)
     solution = cell.source.replace(BEGIN, f"{BEGIN}\n    pass")
-    assert release_stamp.stamp(with_cell(solution)) == now
-    assert release_stamp.stamp(with_cell("# Another text", text)) == now
-    assert release_stamp.stamp(with_cell(f"{cell.source}\n# new")) != now
+    assert fingerprint.stamp(with_cell(solution)) == now
+    assert fingerprint.stamp(with_cell("# Another text", text)) == now
+    assert fingerprint.stamp(with_cell(f"{cell.source}\n# new")) != now
     assert now.split()[0] == "day1"
 
 
 def test_release_has_a_stamp_and_a_script_has_none(day1: Day) -> None:
     file = ROOT / "assignments" / "day1" / "day1.ipynb"
     data = file.read_bytes()
-    assert release_stamp.find_stamp(data) == release_stamp.stamp(day1)
-    assert found(file)[0].release == release_stamp.stamp(day1)
-    quoted = json.dumps({"cells": [{"source": f'"{release_stamp.KEY}": "day9 0123456789ab"'}]})
-    assert release_stamp.find_stamp(quoted.encode()) == ""
-    assert release_stamp.find_stamp(b"x = 1") == ""
+    assert fingerprint.find_stamp(data) == fingerprint.stamp(day1)
+    assert found(file)[0].release == fingerprint.stamp(day1)
+    quoted = json.dumps({"cells": [{"source": f'"{fingerprint.KEY}": "day9 0123456789ab"'}]})
+    assert fingerprint.find_stamp(quoted.encode()) == ""
+    assert fingerprint.find_stamp(b"x = 1") == ""
 
 
 @pytest.mark.parametrize(
@@ -460,4 +460,4 @@ def test_other_notebooks_are_reported_and_graded(
         "no exercises from day1 were found",
     ]
     assert {e.status for e in marks.exercises} == {"not_attempted"}
-    assert release_stamp.stamp_problems(release_stamp.stamp(grader.day), grader.day) == []
+    assert fingerprint.stamp_problems(fingerprint.stamp(grader.day), grader.day) == []

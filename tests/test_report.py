@@ -13,8 +13,14 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback import sentences
-from autograder.feedback.class_analysis import Analysis, _Redaction, analyse, without_numbers
-from autograder.feedback.class_page import html, write
+from autograder.feedback.class_page import (
+    Analysis,
+    _Redaction,
+    analyse,
+    html,
+    without_numbers,
+    write,
+)
 from autograder.feedback.sentences import Sentences
 from autograder.marks import model as m
 from autograder.marks.model import Marks, SubmissionMarks

@@ -24,7 +24,7 @@ from autograder.feedback.sentences import Sentences
 from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.plain_text import format_number
-from autograder.submissions import platforms
+from autograder.submissions import origin
 
 # Every file in a zip has this date, so that identical pages produce identical archives.
 FIXED_DATE = (2000, 1, 1, 0, 0, 0)
@@ -152,7 +152,7 @@ def _canvas_names(
 
 
 def _reason_for_no_page(path: str) -> str:
-    if any(found["entry"] for found in platforms.canvas_matches(Path(path).name)):
+    if any(found["entry"] for found in origin.canvas_matches(Path(path).name)):
         return "this submission is a text entry or a link, and Canvas attaches pages only to files"
     return f"{path} does not have a Canvas file name, and Canvas attaches pages only to files from its own downloads"
 
@@ -163,7 +163,7 @@ def _canvas_name(path: str, upload: int, day: Day) -> str:
     Return "" if Canvas did not name the submitted file.
     """
     for part in path.split("/"):
-        for found in platforms.canvas_matches(part):
+        for found in origin.canvas_matches(part):
             if not found["upload"] or int(found["upload"]) != upload:
                 continue
             return f"{part[: found.start('original')]}{_page_name(day)}"

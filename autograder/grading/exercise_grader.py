@@ -21,8 +21,7 @@ from autograder.execution.attempt import Outcome, not_allowed_message
 from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
 from autograder.grading import internal_errors, trivial_answers
-from autograder.grading.forwarding import Forwarding
-from autograder.grading.runner import Runner, RunSettings
+from autograder.grading.runner import Forwarding, Runner, RunSettings
 from autograder.grading.substitution import GradedExercise
 from autograder.grading.trivial_answers import Kind
 from autograder.marks.model import (

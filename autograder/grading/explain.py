@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from autograder.course import config, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.grading import explain_text
-from autograder.grading.fork_server import start_server
 from autograder.marks import class_list, lookup
 from autograder.marks.history import Current, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.marks.overrides import read_times
 from autograder.marks.regrade import find_again
 from autograder.plain_text import list_with_count
+from autograder.sandbox.client import start_server
 from autograder.submissions import roster as rosters
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from autograder.course import release_stamp
+from autograder.course import fingerprint
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
 from autograder.course.fingerprint import course_version
@@ -94,7 +94,7 @@ class Grader:
         """
         started = time.monotonic()
         seed = seed or seed_of(self.day.name, self._secret, submission)
-        stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
+        stamp_problems = fingerprint.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
         graded: list[GradedExercise] = []
         code = ""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
-from autograder.grading import pool_process, pool_start
-from autograder.grading.interrupts import blocked_interrupts, protected_start
+from autograder.grading import pool_process, process_start
+from autograder.grading.process_start import blocked_interrupts, protected_start
 from autograder.marks.model import SubmissionMarks, ungraded
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.launch import STANDBY
@@ -91,7 +91,7 @@ class Pool:
         """Kill all processes."""
         self._kill_processes()
         while not self._lock.acquire(timeout=0.1):
-            pool_start.stop()  # a process is being started; make that fail
+            process_start.stop()  # a process is being started; make that fail
         try:
             self._closed = True
             self._kill_processes()
@@ -109,7 +109,7 @@ class Pool:
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
         course = self._day.root, self._day.name, self._sandbox, STANDBY
-        context = pool_start.context(self.jobs)
+        context = process_start.context(self.jobs)
         with protected_start():  # the executor starts multiprocessing's resource tracker
             return ProcessPoolExecutor(jobs, context, pool_process.start, course)
 

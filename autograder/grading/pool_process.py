@@ -13,8 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograder.grading.fork_server import start_server
-from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.client import Sandbox, Server, start_server
 from autograder.sandbox.errors import NoIsolation
 from autograder.sandbox.launch import STANDBY, Standby
 

@@ -13,7 +13,7 @@ from typing import Literal
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import Entry, Roster
 
@@ -41,7 +41,7 @@ class StudentResult:
     @property
     def id(self) -> str:
         """Return the student's id from the roster or the platform, or "" if it is valid only within one download."""
-        return "" if platforms.is_local_id(self.entry.id) else self.entry.id
+        return "" if origin.is_local_id(self.entry.id) else self.entry.id
 
     @property
     def points(self) -> float | None:

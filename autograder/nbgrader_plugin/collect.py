@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import pwd
 import re
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.exchange.default import ExchangeCollect
+from nbgrader.exchange.default import ExchangeCollect, ExchangeReleaseFeedback
 
 from autograder.plain_text import list_with_count, printable
 from autograder.submissions.disk import read_small_file
-from autograder.submissions.platforms import TIMESTAMP, parse_timestamp
+from autograder.submissions.origin import TIMESTAMP, parse_timestamp
 
 NO_TIME = datetime.min  # the time of a folder whose name contains no valid time
 # Matches hidden names and paths, nbgrader's wildcards, and names that formgrader's pages would run as HTML or as a script,
@@ -258,3 +259,26 @@ def _account(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return "unknown id"
+
+
+class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]
+    """A version of nbgrader's `ExchangeReleaseFeedback` that continues if it cannot release one student's feedback.
+
+    nbgrader needs two files that it writes when students submit. Submissions from elsewhere lack them, and students can
+    delete or change them.
+    """
+
+    src_path: str
+
+    def copy_files(self) -> None:
+        """Copy each student's feedback to the exchange."""
+        for folder in sorted(glob.glob(self.src_path)):
+            self.src_path = glob.escape(folder)
+            try:
+                super().copy_files()
+            except (OSError, ValueError) as error:
+                self.log.error(
+                    "The feedback in %s was not released: %s",
+                    printable(folder),
+                    printable(str(error)),
+                )

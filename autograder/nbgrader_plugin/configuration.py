@@ -24,9 +24,7 @@ def configure(c: Any, course_id: str) -> None:
 
     # These classes do not trust what students put into the exchange. A course with its own exchange overrides both options.
     c.ExchangeFactory.collect = "autograder.nbgrader_plugin.collect.Collect"
-    c.ExchangeFactory.release_feedback = (
-        "autograder.nbgrader_plugin.release_feedback.ReleaseFeedback"
-    )
+    c.ExchangeFactory.release_feedback = "autograder.nbgrader_plugin.collect.ReleaseFeedback"
     # This exporter also reads files that nbgrader's own exporter rejects.
     c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
@@ -38,7 +36,7 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
     # This plugin applies the late policy from grading.toml.
-    c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
+    c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.pipeline.LatePenalty"
     # This plugin rounds the points in the file that `nbgrader export` writes.
     c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
     c.Autograde.autograde_preprocessors = [

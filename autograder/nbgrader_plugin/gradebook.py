@@ -21,7 +21,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.plain_text import one_line, printable
-from autograder.submissions import disk, platforms
+from autograder.submissions import disk, origin
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
 
@@ -103,9 +103,9 @@ def _graded_submissions(
     """Yield the submission in each folder. Read each file again, to avoid keeping the whole class's cells in memory."""
     indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
-        time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))
-        if time is None and os.path.lexists(folder / platforms.TIMESTAMP):
-            file = printable(str(folder / platforms.TIMESTAMP))
+        time = origin.parse_timestamp(disk.read_small_file(folder / origin.TIMESTAMP))
+        if time is None and os.path.lexists(folder / origin.TIMESTAMP):
+            file = printable(str(folder / origin.TIMESTAMP))
             problems.append(f"{file} contains no valid time; the submission counts as on time")
         (found,) = find_submissions([folder], day, reader)
         submission = found.submission

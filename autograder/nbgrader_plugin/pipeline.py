@@ -24,12 +24,15 @@ from nbformat import NotebookNode, v4
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.coursedir import CourseDirectory
+from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+from nbgrader.utils import parse_utc
 
 from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
+from autograder.course.late_policy import lateness
 from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import (
     ExerciseFeedback,
@@ -38,18 +41,58 @@ from autograder.feedback.exercise_feedback import (
     to_feedback,
     unattempted_in,
 )
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
-from autograder.nbgrader_plugin.late_penalty import set_due_date
 from autograder.release.notebook import METADATA, nbgrader_cell, solution_notebook
+from autograder.sandbox.client import start_server
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.submissions import platforms
+from autograder.submissions import origin
+from autograder.submissions import roster as rosters
 from autograder.submissions.cell import Cell
 from autograder.submissions.disk import read_small_file
+from autograder.submissions.origin import from_folder
 from autograder.submissions.reader_client import NotRegularFile, Reader, open_regular
 from autograder.submissions.submission import Submission, read_submissions
+
+
+class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
+    """A plugin that deducts late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
+
+    def late_submission_penalty(
+        self, student_id: str, score: float, total_seconds_late: float
+    ) -> float | None:
+        """Return the points to deduct. The deadline is nbgrader's due date plus the student's extension from the roster."""
+        root = courses.find_root(Path.cwd())
+        day = courses.load(root).day(self.parent.assignment_id)
+        if not day.late.percent_per_day:
+            penalty: float | None = super().late_submission_penalty(
+                student_id, score, total_seconds_late
+            )
+            return penalty
+        roster = rosters.for_course(root)
+        entry, _, _ = roster.students(from_folder(student_id), day.name)[0]
+        hours = entry.hours_late(day.name)
+        late = lateness(
+            day.late,
+            time=None,  # nbgrader has already compared it with its own due date
+            marked_late=True,
+            extension=entry.extension_on(day.name),
+            hours=total_seconds_late / 3600 if hours is None else hours,
+            is_excused=entry.is_excused(day.name),
+        )
+        return late.penalty(score)
+
+
+def set_due_date(day: Day, gradebook_url: str) -> None:
+    """Copy the due date, if any, from `grading.toml` to nbgrader's gradebook."""
+    if day.late.due is None:
+        return
+    due = parse_utc(day.late.due)
+    with Gradebook(gradebook_url) as gradebook:
+        if gradebook.find_assignment(day.name).duedate != due:
+            gradebook.update_or_create_assignment(day.name, duedate=due)
+
 
 SECRET = "submission_secret.txt"  # written by `nbgrader submit`
 MAX_SECRET = 1000  # bytes
@@ -192,9 +235,9 @@ class SubmissionExporter(GradedExporter):
 def copy_receipt(submitted: Path, autograded: Path) -> None:
     """Copy a submission's time and the secret from which nbgrader derives the name of its feedback page in the exchange."""
     autograded.mkdir(parents=True, exist_ok=True)
-    time = platforms.parse_timestamp(read_small_file(submitted / platforms.TIMESTAMP))
+    time = origin.parse_timestamp(read_small_file(submitted / origin.TIMESTAMP))
     texts = {
-        platforms.TIMESTAMP: f"{time:%Y-%m-%d %H:%M:%S.%f} UTC" if time else "",
+        origin.TIMESTAMP: f"{time:%Y-%m-%d %H:%M:%S.%f} UTC" if time else "",
         SECRET: read_small_file(submitted / SECRET, MAX_SECRET),
     }
     for name, text in texts.items():
@@ -212,7 +255,7 @@ def leave_out_files(converter: Autograde) -> None:
         if os.path.islink(folder):
             raise NotRegularFile("links are not followed")
         with contextlib.suppress(FileNotFoundError):  # nbgrader would wait for a FIFO's writer
-            open_regular(Path(folder, platforms.TIMESTAMP)).close()
+            open_regular(Path(folder, origin.TIMESTAMP)).close()
         # nbgrader logs the names of notebooks that do not belong to the assignment, but does not escape them.
         converter.notebooks = [
             each for each in converter.notebooks if Path(each).name.isprintable()

@@ -30,11 +30,11 @@ from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Include
 from autograder.course.files import read_text, write_atomically
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import gradebook, helper_cells, mistake_results, publication
 from autograder.release.notebook import day_texts, readme, requirements, solution_notebook
+from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
 from autograder.submissions.submission import Submission
 

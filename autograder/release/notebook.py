@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from nbformat import NotebookNode, v4
 
 from autograder import in_notebook
-from autograder.course import chapters, release_stamp
+from autograder.course import chapters, fingerprint
 from autograder.course.chapters import CHECK_PREFIX, Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
@@ -68,7 +68,7 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
     cells = list(_cells(day, outputs))
     notebook: NotebookNode = v4.new_notebook(
         cells=cells,
-        metadata={**METADATA, "lang": day.language, release_stamp.KEY: release_stamp.stamp(day)},
+        metadata={**METADATA, "lang": day.language, fingerprint.KEY: fingerprint.stamp(day)},
     )
     notebook.nbformat_minor = 5
     return notebook

@@ -23,14 +23,13 @@ from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome
 from autograder.execution.source import join_units
 from autograder.grading import trivial_answers
-from autograder.grading.fork_server import start_server
 from autograder.grading.runner import Runner, RunSettings
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
 from autograder.release.mistake_results import SECONDS, Notebook, TooSlow, time_limit
 from autograder.release.notebook import notebook_source
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import Server, start_server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
 from autograder.submissions.cell import Cell

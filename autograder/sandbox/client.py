@@ -19,7 +19,7 @@ import msgspec
 from autograder.protocol.limits import Limits
 from autograder.sandbox import control
 from autograder.sandbox.clock import Clock
-from autograder.sandbox.command import LAYERS, WORKER
+from autograder.sandbox.command import GRADING, LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 from autograder.sandbox.launch import STANDBY, LaunchedServer, launch
 
@@ -287,3 +287,12 @@ def _isolation_problem(ready: control.Ready) -> str:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
         text += f" Layers that this machine does not support: {layers}."
     return f"{text} {ADVICE}"
+
+
+def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
+    """Start a fork server that can slice students' notebooks and run their code.
+
+    Raises:
+        NoIsolation: This machine does not run Linux.
+    """
+    return Server(sandbox, layers, GRADING)

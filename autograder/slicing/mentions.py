@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import DEFINITIONS, children, walk
 from autograder.slicing.side_effects import is_call_of
+from autograder.slicing.statements import gc_paused
 from autograder.slicing.unit import Unit, make_unit
 
 MAX_SHOWN = 20  # maximum number of functions reported per exercise

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from autograder.course import release_stamp
+from autograder.course import fingerprint
 from autograder.plain_text import bounded, printable
 from autograder.protocol import frames
 from autograder.slicing import notebook_slicer
@@ -208,7 +208,7 @@ def _read_notebook(
     except Unreadable as error:
         return m.File(where, digest, reason=printable(str(error)))
     shown = tuple(bounded(map(printable, (*notes, *problems))))
-    return m.File(where, digest, cells, shown, release_stamp.find_stamp(data))
+    return m.File(where, digest, cells, shown, fingerprint.find_stamp(data))
 
 
 def _buffered(remote: Remote) -> BinaryIO:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.msgpack import Decoder
 
 from autograder.course.config import Day
-from autograder.course.release_stamp import released_code
+from autograder.course.fingerprint import released_code
 from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.sandbox.client import Server

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from autograder.plain_text import printable
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.places import SUBMITTED, Metadata
 from autograder.submissions.reader_client import (
@@ -66,19 +66,19 @@ class DiskFolder:
         ):
             return None
         person = Person(printable(os.path.basename(above)))
-        time = platforms.parse_timestamp(read_small_file(self.path / platforms.TIMESTAMP))
+        time = origin.parse_timestamp(read_small_file(self.path / origin.TIMESTAMP))
         return Origin((person,), time=time)
 
     def read_metadata(self) -> Metadata:
         """Read Gradescope's metadata file in this folder."""
-        file = self.path / platforms.METADATA
+        file = self.path / origin.METADATA
         try:
             with open_regular(file) as open_file:
                 data, size = positional_reader(open_file)
                 with self._reader.borrow() as reader:
                     return Metadata(reader.read_metadata(data, size))
         except (OSError, NotRegularFile, ReadError) as error:
-            return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
+            return Metadata(problem=f"{origin.METADATA} could not be read: {error}")
 
 
 @cache
@@ -90,7 +90,7 @@ def _configured(course: str) -> str | None:
     return None
 
 
-def read_small_file(path: Path, limit: int = platforms.MAX_TIMESTAMP) -> str:
+def read_small_file(path: Path, limit: int = origin.MAX_TIMESTAMP) -> str:
     """Return a file's ASCII text, or "" if the file is unreadable or longer than `limit` bytes."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(path) as file:
         data = file.read(limit + 1)
@@ -102,15 +102,12 @@ def owner_from_path(path: Path, day: str, reader: Reader) -> Origin | None:
     """Return the student who owns all files under a path, or None if the path's folder names do not identify one."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:
-        if owner := platforms.parse_moodle_name(folder.name) or DiskFolder(
+        if owner := origin.parse_moodle_name(folder.name) or DiskFolder(
             folder, reader
         ).nbgrader_owner(day):
             return owner
-        if (
-            platforms.GRADESCOPE.fullmatch(folder.name)
-            and (folder.parent / platforms.METADATA).is_file()
-        ):
+        if origin.GRADESCOPE.fullmatch(folder.name) and (folder.parent / origin.METADATA).is_file():
             people = DiskFolder(folder.parent, reader).read_metadata().people
             if folder.name in people:
                 return people[folder.name]
-    return platforms.parse_canvas_name(absolute.name)
+    return origin.parse_canvas_name(absolute.name)

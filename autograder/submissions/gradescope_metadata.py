@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from autograder.plain_text import LONGEST, printable
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.origin import MAX_PEOPLE, Origin, Person
 
 MAX_METADATA = 50_000_000  # bytes
@@ -128,9 +128,7 @@ def _with_ids(found: Mapping[str, Origin]) -> dict[str, Origin]:
 
     def with_id(person: Person, folder: str) -> Person:
         id_ = (
-            folder
-            if names[person.name] > 1
-            else printable(f"{person.name}{platforms.ON_GRADESCOPE}")
+            folder if names[person.name] > 1 else printable(f"{person.name}{origin.ON_GRADESCOPE}")
         )
         has_id = person.id or person.email
         return person if has_id else msgspec.structs.replace(person, id=id_)
@@ -144,4 +142,4 @@ def _with_ids(found: Mapping[str, Origin]) -> dict[str, Origin]:
 def _time(value: Any) -> datetime | None:
     if isinstance(value, dict):  # a serialised instance of the TimeWithZone class in Rails
         value = value.get("utc")
-    return platforms.parse_timestamp(value) if isinstance(value, str) else None
+    return origin.parse_timestamp(value) if isinstance(value, str) else None

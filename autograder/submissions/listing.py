@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.archives import (
     OF_STUDENT,
     ArchiveEntry,
@@ -55,9 +55,9 @@ class ArchiveFolder:
     def read_metadata(self) -> Metadata:
         """Read Gradescope's metadata file in this folder."""
         try:
-            return Metadata(parse_metadata(read_entry(self.files[platforms.METADATA])))
+            return Metadata(parse_metadata(read_entry(self.files[origin.METADATA])))
         except (Refused, MetadataError) as error:
-            return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
+            return Metadata(problem=f"{origin.METADATA} could not be read: {error}")
 
 
 def read_tree(

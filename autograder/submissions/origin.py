@@ -6,13 +6,179 @@ the source and this id. Names are only for reading. Entry point: `Origin`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from autograder.plain_text import LONGEST, printable
+from autograder.submissions.filenames import is_gradable
+
+METADATA = "submission_metadata.yml"
+TIMESTAMP = "timestamp.txt"
+MAX_TIMESTAMP = 100  # bytes
+# Matches what follows the student's name in Canvas's file names. Canvas omits the names of anonymous students.
+CANVAS = re.compile(
+    r"(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
+    r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
+    re.DOTALL,
+)
+MOODLE_MARK = "_assignsubmission_"
+# Students may choose their names, so a name may itself contain `MOODLE_MARK`. In a folder name, nothing follows the last
+# mark. In a file name, the student's name is matched lazily, because the student's own file name follows the mark.
+MOODLE = [
+    re.compile(rf"(?P<name>.+?)(?:_(?P<id>\d+))?{MOODLE_MARK}[a-z]+{rest}", re.DOTALL)
+    for rest in ("_?(?P<original>)", "(?:_(?P<original>.*))?")
+]
+BLIND = "Participant"  # Moodle's name for every student if names are hidden
+GRADESCOPE = re.compile(r"submission_\d+")
+ON_GRADESCOPE = " on Gradescope"
+EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
+
+
+def parse_canvas_name(name: str) -> Origin | None:
+    """Parse a file name in Canvas's format. Return None if the name does not match this format."""
+    return parse_canvas_names([name]).get(name)
+
+
+def parse_canvas_names(names: Iterable[str]) -> dict[str, Origin]:
+    """Parse the file names of one download from Canvas. Omit names that do not match Canvas's format.
+
+    Students choose their own names, which may end in digits that look like an id. In a download, each id belongs to
+    one name, so file names that can be read in only one way help to resolve the others. If a name can still
+    be read in several ways, `readings` contains all of them. The person then has an id only if one reading is far more likely.
+    """
+    matches = {name: canvas_matches(name) for name in names}
+    readings = {
+        name: [_reading(name, found) for found in all_] for name, all_ in matches.items() if all_
+    }
+    known = {found[0].id: found[0].name for found in readings.values() if len(found) == 1}
+    claimed = {
+        all_[0].id for name, all_ in readings.items() if len(all_) == 1 and is_gradable(name)
+    }
+    return {name: _choose_reading(all_, known, claimed) for name, all_ in readings.items()}
+
+
+def canvas_matches(name: str) -> list[re.Match[str]]:
+    """Return all matches of `CANVAS`, one for each place where the student's name may end."""
+    if len(name) > LONGEST:
+        return []
+    found: dict[int, re.Match[str]] = {}
+    for start in (0, *(at.end() for at in re.finditer("_", name))):
+        before = name[: max(0, start - 1)]
+        match = CANVAS.fullmatch(name, start)
+        if match and _is_canvas_name(before) and not (start and match["id"].startswith("anon_")):
+            found.setdefault(match.end("id"), match)
+    return list(found.values())
+
+
+def _is_canvas_name(name: str) -> bool:
+    """Return whether Canvas could have generated this name: only lower-case letters, combining marks, digits and underscores."""
+    is_word = all(c.isalnum() or unicodedata.category(c)[0] == "M" or c == "_" for c in name)
+    return is_word and name == name.lower()
+
+
+def _reading(name: str, found: re.Match[str]) -> NameReading:
+    before = name[: max(0, found.start() - 1)]
+    return NameReading(before, found["id"], bool(found["late"]), int(found["upload"] or 0))
+
+
+def _choose_reading(
+    found: Sequence[NameReading], known: Mapping[str, str], claimed: Container[str]
+) -> Origin:
+    possible = [one for one in found if known.get(one.id, one.name) == one.name]
+    if len(possible) == 1:
+        return possible[0].origin()
+    # Students' own file names may start with digits. Canvas removes `_123_` from names, and other underscores are rare.
+    usual = [one for one in possible if not re.search(r"_\d+_", one.name)]
+    likely = usual if len(usual) == 1 else [one for one in possible[:1] if "_" not in one.name]
+    if likely and not any(one.id in claimed for one in possible):
+        late = any(one.late for one in found)
+        return msgspec.structs.replace(likely[0].origin(), late=late, readings=tuple(found))
+    return ambiguous(found)
+
+
+def parse_moodle_name(name: str) -> Origin | None:
+    """Parse a folder or file name in Moodle's format. Return None if the name does not match this format.
+
+    The name contains a participant number, not an id. If Moodle hides the students' names, the result's name is
+    "Participant" followed by this number.
+    """
+    found = _match_moodle(name)
+    if not found:
+        return None
+    number = found["id"] or ""
+    name = f"{BLIND} {number}".strip() if found["name"] == BLIND else printable(found["name"])
+    return Origin((Person(name),), participant=number, source="moodle")
+
+
+def _match_moodle(name: str) -> re.Match[str] | None:
+    if len(name) > LONGEST:
+        return None
+    return next(filter(None, (pattern.fullmatch(name) for pattern in MOODLE)), None)
+
+
+def parse_file_names(names: Sequence[str]) -> dict[str, Origin]:
+    """Parse the top-level file names in a platform's download. Omit names in unknown formats.
+
+    If a Moodle file name can be split into the student's name and the file's name in several ways, use the first way. However,
+    if the download also contains that student's files under unambiguous names, treat the student as unknown: a different
+    student may be using a misleading name.
+    """
+    moodle = {name: found for name in names if (found := parse_moodle_name(name))}
+    clear = {found.labels for name, found in moodle.items() if name.count(MOODLE_MARK) == 1}
+    for name, found in moodle.items():
+        if name.count(MOODLE_MARK) > 1 and found.labels in clear:
+            moodle[name] = Origin((Person(printable(f"{found.labels[0]}?")),), source="moodle")
+    return parse_canvas_names(name for name in names if name not in moodle) | moodle
+
+
+def owner_key(name: str) -> str:
+    """Return a key shared by all files and folders of one student in a download, or "" for names in unknown formats."""
+    if found := parse_moodle_name(name):
+        return f"moodle {found.labels[0]}"
+    if found := parse_canvas_name(name):
+        return f"canvas {found.labels[0]}"
+    return name if GRADESCOPE.fullmatch(name) else ""
+
+
+def original_name(name: str) -> str:
+    """Return the student's own file name, without the platform's prefix and Canvas's attempt number."""
+    if found := _match_moodle(name):
+        return found["original"] or name
+    matches = canvas_matches(name)
+    if not matches:
+        return name
+    return re.sub(r"-\d+(?=\.\w+$)", "", matches[0]["original"] or matches[0]["entry"])
+
+
+def is_local_id(id_: str) -> bool:
+    """Return whether `gradescope_metadata.py` created this id, which identifies a person only within one download."""
+    return bool(GRADESCOPE.fullmatch(id_)) or id_.endswith(ON_GRADESCOPE)
+
+
+def parse_timestamp(text: str) -> datetime | None:
+    """Parse a timestamp in nbgrader's format. Return None if it is malformed or implausible.
+
+    Examples are `2026-12-01 22:59:00.123456 UTC`, `… +0100` and `… Europe/Berlin`. Times without a time zone are UTC.
+    """
+    text = text.strip()[:MAX_TIMESTAMP]
+    moment, _, last = text.rpartition(" ")
+    zone = ""
+    if moment and last[:1].isalpha():
+        text, zone = moment, "" if last in ("Z", "UTC") else last
+    try:
+        found = datetime.fromisoformat(text.replace(" +", "+").replace(" -", "-"))
+        found = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
+        time = found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
+        return None
+    return time if time.year in YEARS else None
+
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 Source = Literal["canvas", "moodle", "gradescope", "folder"]

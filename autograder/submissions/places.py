@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from autograder.submissions import platforms
+from autograder.submissions import origin
 from autograder.submissions.filenames import (
     is_day_name,
     is_document,
@@ -139,7 +139,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
             yield FoundFile(here.place, student, problem=describe_os_error(error))
             return
         found = list(_loose_files(here, files, day, student, is_of_one=here is not top))
-        metadata = here.read_metadata() if is_top and platforms.METADATA in files else Metadata()
+        metadata = here.read_metadata() if is_top and origin.METADATA in files else Metadata()
         for folder in folders:
             if folder is not inner and not is_other_day(folder.name, day):
                 is_optional = inner is not None
@@ -149,7 +149,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
         yield from (replace(file, wrapper=wrapper) for file in found)
         if inner is None:
             return
-        is_top = is_top and platforms.EXPORT.fullmatch(inner.name) is not None
+        is_top = is_top and origin.EXPORT.fullmatch(inner.name) is not None
         student = student if is_day_name(inner.name, day) else inner.name
         here = inner
 
@@ -166,7 +166,7 @@ def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
 def _class_folder(files: Sequence[str], folders: Sequence[Folder], day: str) -> Folder | None:
     """Return the subfolder that contains one entry per student, or None if no subfolder does. Raises OSError."""
     of_day = next((folder for folder in folders if folder.name == day), None)
-    if of_day or len(folders) != 1 or any(is_gradable(n) or platforms.owner_key(n) for n in files):
+    if of_day or len(folders) != 1 or any(is_gradable(n) or origin.owner_key(n) for n in files):
         return of_day
     return folders[0] if _is_wrapper(folders[0], day) else None
 
@@ -177,13 +177,13 @@ def _is_wrapper(folder: Folder, day: str) -> bool:
     It contains a class if a platform named the folder or its entries, if the folder is named after the day, or if the
     folder has several entries and no notebook.
     """
-    if platforms.owner_key(folder.name):
+    if origin.owner_key(folder.name):
         return False
-    if folder.name == SUBMITTED or platforms.EXPORT.fullmatch(folder.name):
+    if folder.name == SUBMITTED or origin.EXPORT.fullmatch(folder.name):
         return True
     files, folders = _entries(folder)
     names = [*files, *(inner.name for inner in folders)]
-    if is_day_name(folder.name, day) or any(platforms.owner_key(name) for name in names):
+    if is_day_name(folder.name, day) or any(origin.owner_key(name) for name in names):
         return True
     work = [name for name in files if is_gradable(name) or is_document(name)]
     return len(work) + len(folders) > 1 and not any(map(is_notebook, files))
@@ -202,7 +202,7 @@ def _loose_files(
     work = [name for name in files if is_gradable(name)]
     notebooks = [name for name in work if ".ipynb" in name.lower()] or work
     is_of_one &= len(notebooks) == 1 and is_day_name(stem(notebooks[0]), day)
-    owners = platforms.parse_file_names(files)
+    owners = origin.parse_file_names(files)
     for name in files:
         handed_in = owners.get(name)
         own = stem(name)
@@ -215,7 +215,7 @@ def _loose_files(
         if is_gradable(name):
             yield found
         else:
-            yield replace(found, problem=NO_NOTEBOOK, left_out=(platforms.original_name(name),))
+            yield replace(found, problem=NO_NOTEBOOK, left_out=(origin.original_name(name),))
 
 
 def _has_day(folder: Folder, day: str) -> bool:
@@ -231,8 +231,8 @@ def _find_in_folder(
     folder: Folder, day: str, student: str, metadata: Metadata, is_optional: bool
 ) -> Iterator[FoundFile]:
     """Yield the files in one student's folder. If `is_optional` is set, skip a folder without files for the day."""
-    has_platform_name = bool(platforms.owner_key(folder.name))
-    handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
+    has_platform_name = bool(origin.owner_key(folder.name))
+    handed_in = origin.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = student if is_day_name(folder.name, day) else folder.name
     found = list(_walk(folder, day, handed_in.student if handed_in else name, handed_in))
     if is_optional and not has_platform_name and all(file.problem for file in found):
@@ -275,7 +275,7 @@ def _walk(top: Folder, day: str, student: str, handed_in: Origin | None) -> Iter
             file = FoundFile(here.place + name, student, handed_in)
             if not is_gradable(name):
                 left_out.append(name)
-            elif is_other or is_other_day(stem(platforms.original_name(name)), day):
+            elif is_other or is_other_day(stem(origin.original_name(name)), day):
                 of_other_days.append(file)
             else:
                 found.append(file)

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from autograder.grading.fork_server import start_server
 from autograder.protocol import limits
+from autograder.sandbox.client import start_server
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside

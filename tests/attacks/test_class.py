@@ -13,9 +13,9 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder.course.config import Day
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.sandbox.client import start_server
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside

@@ -26,10 +26,9 @@ from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading import trivial_answers
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.protocol.limits import Limits
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import Server, start_server
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from bench.processes import tree

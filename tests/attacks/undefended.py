@@ -14,8 +14,7 @@ from unittest import mock
 
 from autograder.execution import attempt, connection
 from autograder.grading import exercise_grader, grader
-from autograder.grading.fork_server import start_server
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import Server, start_server
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import NotebookSlices, Slicer

@@ -17,11 +17,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, sync_playwright
 
 from autograder.course import config as courses
-from autograder.feedback import class_analysis, class_page, sentences, student_page
+from autograder.feedback import class_page, sentences, student_page
 from autograder.feedback.sentences import Sentences
-from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
+from autograder.sandbox.client import start_server
 from autograder.submissions.submission import read_submissions
 from bench.simulated import make_class
 from tests.conftest import ROOT, SECRET, reader
@@ -63,7 +63,7 @@ def write_pages(folder: Path) -> list[Path]:
     files, problems = student_page.write(map(recipient, everyone), texts, folder / "feedback")
     assert not problems, problems
     for anonymous in (False, True):
-        analysis = class_analysis.analyse(
+        analysis = class_page.analyse(
             Marks(FORMAT, day.name, everyone), texts, grader.key.fingerprint, anonymous
         )
         files.append(class_page.write(analysis, folder / f"report-{anonymous}")[0])

@@ -24,7 +24,7 @@ from autograder.course import state_folder
 from autograder.course.files import write_atomically
 from autograder.grading.cluster.messages import MISSING, Place
 from autograder.grading.internal_errors import ClusterError
-from autograder.grading.interrupts import SAFE_PATH, protected_start
+from autograder.grading.process_start import SAFE_PATH, protected_start
 
 LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds

@@ -27,8 +27,8 @@ from autograder.grading.cluster.messages import (
     RefusedWorker,
     Reply,
 )
-from autograder.grading.fork_server import start_server
 from autograder.marks.engine_version import engine_version
+from autograder.sandbox.client import start_server
 from autograder.sandbox.errors import MustRunAlone, NoIsolation
 
 if TYPE_CHECKING:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import io
 import linecache
 import math
+import random
 import socket
+import struct
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autograder.plain_text import escape_surrogates
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import DTYPES, KeptGraph, Outgoing, decode_tensors, decode_value
@@ -34,14 +39,6 @@ from autograder.sandbox.worker.describe import (
     text_of,
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
-from autograder.sandbox.worker.loading import run_pieces, seed_everything, set_random_state
-from autograder.sandbox.worker.objects import (
-    NotFound,
-    attribute,
-    changed_arguments,
-    load_weights,
-    read,
-)
 from autograder.sandbox.worker.proxies import (
     FunctionalModule,
     Proxies,
@@ -49,6 +46,183 @@ from autograder.sandbox.worker.proxies import (
     describe_module,
 )
 from autograder.sandbox.worker.warm_up import CostCounter
+
+# The first four fields of the state of torch's Mersenne Twister. They are the seed, the number of words left before new
+# words are generated (plus 1), whether the generator is seeded, and the position of the next word.
+STATE = struct.Struct("=QiiQ")
+MAX_POSITION = 625  # `left + next` after the first number is drawn; there are 624 words
+
+
+def run_pieces(
+    module: types.ModuleType,
+    lines: Sequence[str],
+    pieces: Sequence[tuple[int, int]],
+    flags: int,
+    announce: Callable[[int], None],
+) -> list[tuple[int, BaseException]]:
+    """Run pieces of a source file in a module. Pieces that raise NameError are rerun after the others.
+
+    Args:
+        module: The module whose namespace the pieces share.
+        lines: The lines of the source file.
+        pieces: The first and last line numbers of each piece, counted from 1.
+        flags: The compiler flags for the source.
+        announce: A function to call with a piece's first line number before each run of that piece.
+
+    Returns:
+        The exceptions raised by pieces that never succeeded, each with the piece's first line number.
+    """
+    pending = [
+        (first, "\n" * (first - 1) + "".join(lines[first - 1 : last])) for first, last in pieces
+    ]
+    errors: list[tuple[int, BaseException]] = []
+    while pending:
+        postponed: list[tuple[int, str]] = []
+        missing: list[tuple[int, BaseException]] = []
+        for first, source in pending:
+            announce(first)
+            try:
+                code = compile(source, SUBMISSION_FILE, "exec", flags, dont_inherit=True)
+                exec(code, module.__dict__)
+                _use_available_device()
+            except NameError as error:
+                postponed.append((first, source))
+                missing.append((first, error))
+            except BaseException as error:
+                errors.append((first, error))
+        if len(postponed) == len(pending):
+            errors += missing
+            break
+        pending = postponed
+    return errors
+
+
+def _use_available_device() -> None:
+    """Reset torch's default device if this machine lacks it. The student may have selected a GPU."""
+    try:
+        torch.empty(0)
+    except Exception:
+        torch.set_default_device(None)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global random number generator that student code may use."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # `torch.manual_seed` searches for other devices on each call.
+    torch.default_generator.manual_seed(seed)
+
+
+def set_random_state(state: torch.Tensor) -> None:
+    """Set torch's random state to a state received from another process.
+
+    Raises:
+        ValueError: The state is invalid. torch does not check this and would read past the end of the state.
+    """
+    _, left, seeded, position = STATE.unpack_from(state.contiguous().numpy().tobytes())
+    if seeded != 1 or left < 1 or left + position > MAX_POSITION:
+        raise ValueError("the random state is invalid")
+    torch.set_rng_state(state)
+
+
+class NotFound(Exception):
+    """Raised when an object that the grader requested does not exist. The message states what is missing."""
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy tensors into a module's parameters by name.
+
+    Raises:
+        NotFound: There is no parameter with that name and shape.
+    """
+    named = _parameters(module)
+    for name, weight in weights.items():
+        if name not in named:
+            found = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
+            more = ", …" if len(named) > 12 else ""
+            raise NotFound(f"there is no parameter `{name}`; the parameters are: {found}{more}")
+        shape = tuple(named[name].shape)
+        if shape != tuple(weight.shape):
+            raise NotFound(
+                f"the parameter `{name}` should have shape {tuple(weight.shape)}, not {shape}"
+            )
+    with torch.no_grad():
+        for name, weight in weights.items():
+            named[name].copy_(weight)
+
+
+def read(module: nn.Module, request: m.Read) -> Any:
+    """Return a module's parameters, its state dict, the attribute at a dotted path, or that attribute's length."""
+    match request.what:
+        case "parameters":
+            return {name: value.detach() for name, value in _parameters(module).items()}
+        case "state":
+            return dict(module.state_dict())
+        case "attribute":
+            return attribute(module, request.path)
+        case "length":
+            part = attribute(module, request.path)
+            try:
+                return len(part)
+            except TypeError:
+                raise NotFound(f"`{request.path}` has no length") from None
+    raise m.WireError("the grader sent a read request of an unknown kind")
+
+
+def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return a module's parameters, keyed by name.
+
+    Raises:
+        NotFound: A parameter has no shape yet.
+    """
+    named = dict(module.named_parameters(remove_duplicate=False))
+    for name, value in named.items():
+        if isinstance(value, nn.parameter.UninitializedParameter):
+            raise NotFound(
+                f"the parameter `{name}` has no shape before the first call: replace the lazy layer, such as "
+                "`nn.LazyLinear`, with one that takes both sizes, such as `nn.Linear`"
+            )
+    return named
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """Return the attribute at a dotted path. Numbers in the path are indices.
+
+    Raises:
+        NotFound: The attribute does not exist.
+    """
+    target: Any = module
+    for name in filter(None, path.split(".")):
+        try:
+            target = target[int(name)] if name.isdigit() else getattr(target, name)
+        except (AttributeError, IndexError, TypeError, KeyError):
+            raise NotFound(f"there is no attribute `{path}`") from None
+    return target
+
+
+def changed_arguments(
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    tensors: list[Tensor],
+    before: list[Tensor | None],
+) -> list[str]:
+    """Return the names of arguments whose tensors the call changed in place."""
+    changed = {
+        id(tensor)
+        for tensor, old in zip(tensors, before, strict=True)
+        if old is not None and not torch.equal(old, tensor.detach())
+    }
+    if not changed:
+        return []
+    try:
+        called = function.forward if isinstance(function, nn.Module) else function
+        names = list(inspect.signature(called).parameters)
+    except (TypeError, ValueError):
+        names = []
+    names += [f"argument {i + 1}" for i in range(len(names), len(args))]
+    given = [*zip(names, args, strict=False), *kwargs.items()]
+    return [escape_surrogates(str(name)[:200]) for name, value in given if id(value) in changed]
 
 
 class Worker:
