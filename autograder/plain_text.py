@@ -22,6 +22,8 @@ def printable(text: str) -> str:
 
 def escaped(text: str, keep: str = "") -> str:
     """Escape control, bidi and undecodable characters, except those in `keep`."""
+    if text.isprintable():
+        return text
     return "".join(
         character
         if character.isprintable() or character in keep

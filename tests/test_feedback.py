@@ -19,7 +19,6 @@ from torch import Tensor
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness
-from autograder.execution.answer_key import AnswerKey
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
 from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
@@ -46,7 +45,7 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 @pytest.fixture(scope="module")
 def texts(day1: Day) -> Sentences:
-    return sentences.read(day1, AnswerKey.read(day1).tests)
+    return sentences.read(day1)
 
 
 def page_of(marks: SubmissionMarks, texts: Sentences, late: Lateness = ON_TIME) -> str:

@@ -72,6 +72,8 @@ class Lateness:
 
     def reduce(self, points: float) -> float:
         """Return the points that remain after the late penalty."""
+        if not self.percent:
+            return points
         return float(Fraction(str(points)) - Fraction(str(self.penalty(points))))
 
 

@@ -8,7 +8,7 @@ import random
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.csv_cells import escape_formula
-from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks
+from autograder.marks.model import ExerciseMarks, Marks, SubmissionMarks
 from autograder.plain_text import one_line
 
 BINS = 10  # number of bars in the histogram, which covers 0 to 100%
@@ -76,13 +76,34 @@ class ReportRow:
     """A row in the table of submissions."""
 
     label: str
-    points: float | None  # after late penalties; None if the submission could not be graded
-    points_before: float | None
-    max_points: float
+    marks: SubmissionMarks
     late: Lateness
     problems: Sequence[str]
-    statuses: Mapping[str, Status]  # the status of each exercise that counts towards the total
-    exercises: Mapping[str, float]
+
+    @property
+    def points(self) -> float | None:
+        """Return the points after late penalties, or None if the submission could not be graded."""
+        return None if self.marks.points is None else self.late.reduce(self.marks.points)
+
+    @property
+    def exercises(self) -> Mapping[str, float]:
+        return {exercise.name: exercise.points for exercise in self.marks.exercises}
+
+    @property
+    def required(self) -> Sequence[ExerciseMarks]:
+        return [exercise for exercise in self.marks.exercises if not exercise.optional]
+
+    @property
+    def lost(self) -> str:
+        """List the exercises that lost points, and the number of those that were not attempted."""
+        names = [
+            f"`{e.name}`" + ("" if e.status == "partial" else f" ({STATUS[e.status]})")
+            for e in self.required
+            if e.status not in ("passed", "not_attempted")
+        ]
+        count = sum(e.status == "not_attempted" for e in self.required)
+        parts = [", ".join(names), f"{count} not attempted" if count else ""]
+        return "; ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -121,19 +142,10 @@ def analyse(
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
-        ReportRow(
-            label,
-            None if s.points is None else one.reduce(s.points),
-            s.points,
-            s.max_points,
-            one,
-            [hide(problem) for problem in s.problems],
-            {e.name: e.status for e in s.exercises if not e.optional},
-            {e.name: e.points for e in s.exercises},
-        )
+        ReportRow(label, s, one, [hide(problem) for problem in s.problems])
         for s, label, one in zip(marks.submissions, labels, late, strict=True)
     ]
-    graded = [(row.points, row.max_points) for row in rows if row.points is not None]
+    graded = [(p, row.marks.max_points) for row in rows if (p := row.points) is not None]
     order = sorted(rows, key=lambda row: int(row.label)) if anonymous else rows
     return Analysis(
         day=marks.day,
@@ -195,23 +207,19 @@ def _bins(shares: Sequence[float]) -> list[int]:
 
 
 def _exercises(submissions: Sequence[SubmissionMarks], texts: Sentences) -> list[ExerciseStats]:
-    stats = []
-    for exercise in texts.day.exercises:
-        marked = [
-            (e, s.earned - e.credit)
-            for s in submissions
-            for e in s.exercises
-            if e.name == exercise.name
-        ]
-        if marked:
-            stats.append(_stats([e for e, _ in marked], [rest for _, rest in marked], texts))
-    return stats
+    marked: dict[str, list[ExerciseMarks]] = defaultdict(list)
+    rest: dict[str, list[float]] = defaultdict(list)  # each submission's points for all others
+    for submission in submissions:
+        for e in submission.exercises:
+            marked[e.name].append(e)
+            rest[e.name].append(submission.earned - e.credit)
+    names = [exercise.name for exercise in texts.day.exercises if exercise.name in marked]
+    return [_stats(marked[name], rest[name], texts) for name in names]
 
 
 def _stats(
     marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Sentences
 ) -> ExerciseStats:
-    """Compute the statistics for one exercise. `rest` contains each submission's points for all other exercises."""
     first = marked[0]
     attempts = [e for e in marked if e.status != "not_attempted"]
     seconds = [e.seconds for e in attempts] or [0.0]
@@ -247,28 +255,28 @@ def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 
 def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences) -> list[FailureGroup]:
-    """Group the submissions by known mistake, with the largest group first."""
+    """Group the submissions by known mistake."""
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
             for mistake in e.mistakes:
                 members[e.name, mistake].append(label)
-    groups = [
+    return _largest_first(
         FailureGroup(
             exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels
         )
         for (exercise, name), labels in members.items()
-    ]
+    )
+
+
+def _largest_first(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
     return sorted(groups, key=lambda group: -len(group.submissions))
 
 
 def _other_failures(
     read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences, hide: Callable[[str], str]
 ) -> list[FailureGroup]:
-    """Group the failures that match no known mistake.
-
-    Failures are in the same group if they have the same exercise, first failed test and message (ignoring numbers).
-    """
+    """Group the failures that match no known mistake by exercise, first failed test and message (ignoring numbers)."""
     members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
@@ -277,12 +285,13 @@ def _other_failures(
                 continue
             sentence = texts.tests.get(e.name, {}).get(failed.name, failed.name)
             seen = _without_code(failed.message.removeprefix(sentence).strip())
-            members[e.name, sentence, without_numbers(seen)].append((label, hide(seen)))
-    groups = [
-        FailureGroup(exercise, sentence, hide(pattern), seen[0][1], [label for label, _ in seen])
+            members[e.name, sentence, without_numbers(seen)].append((label, seen))
+    return _largest_first(
+        FailureGroup(
+            exercise, sentence, hide(pattern), hide(seen[0][1]), [label for label, _ in seen]
+        )
         for (exercise, sentence, pattern), seen in members.items()
-    ]
-    return sorted(groups, key=lambda group: -len(group.submissions))
+    )
 
 
 def _without_code(message: str) -> str:
@@ -296,26 +305,11 @@ def without_numbers(message: str) -> str:
 
 
 Cell = str | float | None
-
 # The columns of exercises.csv, each of which is an attribute of `ExerciseStats`.
 EXERCISE_COLUMNS = (
-    "max_points",
-    "mean_score",
-    "not_attempted",
-    "submissions",
-    "discrimination",
-    "substituted",
-    "median_seconds",
-    "longest_seconds",
+    *("max_points", "mean_score", "not_attempted", "submissions", "discrimination"),
+    *("substituted", "median_seconds", "longest_seconds"),
 )
-# Each of these maps CSV headings to attributes of `FailureGroup`.
-MISTAKE_COLUMNS = {"exercise": "exercise", "mistake": "name", "explanation": "text"}
-FAILURE_COLUMNS = {
-    "exercise": "exercise",
-    "first_failed_test": "name",
-    "message": "text",
-    "example": "example",
-}
 
 
 def write(analysis: Analysis, folder: Path) -> list[Path]:
@@ -355,53 +349,45 @@ def html(analysis: Analysis) -> str:
         mean=statistics.fmean(analysis.points) if analysis.points else 0.0,
         median=statistics.median(analysis.points) if analysis.points else 0.0,
         deviation=statistics.pstdev(analysis.points) if analysis.points else 0.0,
-        status=STATUS,
     )
 
 
 def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
     """Return a dictionary that maps each CSV file's name to its rows. The first row contains the headings."""
-    return {
-        "submissions": _submission_rows(analysis),
-        "exercises": _exercise_rows(analysis),
-        "tests": _test_rows(analysis),
-        "known_mistakes": _groups(analysis.mistakes, MISTAKE_COLUMNS),
-        "other_failures": _groups(analysis.other_failures, FAILURE_COLUMNS),
-    }
-
-
-def _submission_rows(analysis: Analysis) -> list[list[Cell]]:
     names = [e.name for e in analysis.exercises]
-    labels = [f"{e.name} (optional)" if e.optional else e.name for e in analysis.exercises]
-    head: list[Cell] = ["student", "points", "late_days", "late_per_cent", "points_before"]
-    head += ["max_points", *labels, "problems"]
-    rows: list[list[Cell]] = []
+    submissions: list[list[Cell]] = [
+        [
+            *("student", "points", "late_days", "late_per_cent", "points_before", "max_points"),
+            *(f"{e.name} (optional)" if e.optional else e.name for e in analysis.exercises),
+            "problems",
+        ]
+    ]
     for row in analysis.rows:
-        total = [row.points, row.late.days, row.late.percent, row.points_before, row.max_points]
-        by_exercise = [row.exercises.get(name) for name in names]
-        rows.append([row.label, *total, *by_exercise, "; ".join(row.problems)])
-    return [head, *rows]
-
-
-def _exercise_rows(analysis: Analysis) -> list[list[Cell]]:
-    rows: list[list[Cell]] = [["exercise", *EXERCISE_COLUMNS]]
+        total = [row.points, row.late.days, row.late.percent, row.marks.points]
+        earned = row.exercises
+        by_exercise = [earned.get(name) for name in names]
+        problems = "; ".join(row.problems)
+        submissions.append([row.label, *total, row.marks.max_points, *by_exercise, problems])
+    exercises: list[list[Cell]] = [["exercise", *EXERCISE_COLUMNS]]
+    tests: list[list[Cell]] = [["exercise", "test", "sentence", "passed", "attempts"]]
     for e in analysis.exercises:
         values = (getattr(e, attribute) for attribute in EXERCISE_COLUMNS)
-        rows.append([e.name, *(v if v is None else round(v, 4) for v in values)])
-    return rows
-
-
-def _test_rows(analysis: Analysis) -> list[list[Cell]]:
-    rows: list[list[Cell]] = [["exercise", "test", "sentence", "passed", "attempts"]]
-    for e in analysis.exercises:
-        rows += [[e.name, t.name, t.sentence, t.passed, t.attempts] for t in e.tests]
-    return rows
-
-
-def _groups(groups: Sequence[FailureGroup], columns: Mapping[str, str]) -> list[list[Cell]]:
-    """Return a table of groups. `columns` maps headings to attributes of `FailureGroup`."""
-    rows: list[list[Cell]] = [[*columns, "count", "students"]]
-    for group in groups:
-        cells = [getattr(group, attribute) for attribute in columns.values()]
-        rows.append([*cells, len(group.submissions), ", ".join(group.submissions)])
-    return rows
+        exercises.append([e.name, *(v if v is None else round(v, 4) for v in values)])
+        tests += [[e.name, t.name, t.sentence, t.passed, t.attempts] for t in e.tests]
+    mistakes: list[list[Cell]] = [["exercise", "mistake", "explanation", "count", "students"]]
+    for m in analysis.mistakes:
+        mistakes.append([m.exercise, m.name, m.text, len(m.submissions), ", ".join(m.submissions)])
+    failures: list[list[Cell]] = [
+        ["exercise", "first_failed_test", "message", "example", "count", "students"]
+    ]
+    for m in analysis.other_failures:
+        students = ", ".join(m.submissions)
+        cells = (m.exercise, m.name, m.text, m.example, len(m.submissions), students)
+        failures.append([*cells])
+    return {
+        "submissions": submissions,
+        "exercises": exercises,
+        "tests": tests,
+        "known_mistakes": mistakes,
+        "other_failures": failures,
+    }

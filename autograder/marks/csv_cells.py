@@ -11,6 +11,7 @@ FORMULA = re.compile(f"{INVISIBLE}[{STARTS}]")
 # A spreadsheet may use a different separator, so a cell may begin after any of these.
 SEPARATORS = ",;\t|"
 LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+PLAIN = re.compile(r"\w[\w .:()]*")
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # Moodle writes "-" for "no grade"
 # Maximum number of characters; Excel's limit is 32,767, and the csv module's is 131,072.
@@ -24,6 +25,8 @@ def escape_formula(cell: str, separator: str = ",", keep_numbers: bool = True) -
     inserted after `separator`, because the csv module quotes cells that contain the separator.
     """
     if keep_numbers and NUMBER.fullmatch(cell):
+        return cell
+    if len(cell) <= MAX_CELL and PLAIN.fullmatch(cell):
         return cell
     cell = CONTROL.sub("\ufffd", cell)
     cell = cell if len(cell) <= MAX_CELL else f"{cell[:MAX_CELL]}…"

@@ -62,7 +62,7 @@ class Lab:
         self.descriptors = 0
         self._day = day
         self._prepared: dict[tuple[Server, str], SlicingCourse] = {}
-        self._texts = read_texts(day, self.grader.key.tests)
+        self._texts = read_texts(day)
         self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
         self.finder = (CELLS / "finder.py").read_text()
 
