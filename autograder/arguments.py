@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from autograder.course.config import Course, Day
-    from autograder.marks.model import Marks, SubmissionMarks
+    from autograder.marks.model import SubmissionMarks
 
 
 import re
@@ -107,29 +107,6 @@ def _is_notebook(path: Path) -> bool:
     except OSError:
         return True  # grading will report that the file cannot be read
     return not path.suffix and (beginning.startswith(b"{") or beginning == b"PK")
-
-
-def read_marks(file: Path, day: Day) -> Marks:
-    """Read marks written by `grade --json`, and replace older exercise names with the current ones.
-
-    Raises:
-        CourseError: The file cannot be read, or does not contain marks for this day.
-    """
-    from autograder.course.config import CourseError, older_names
-    from autograder.marks import model
-    from autograder.marks.submission_times import SubmissionTimes
-
-    try:
-        marks = model.decode(file.read_bytes(), day.name)
-    except OSError as error:
-        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
-    except model.InvalidMarks as error:
-        raise CourseError(f"{file} {error}") from None
-    current = older_names(day)
-    renamed = [model.rename_exercises(one, current) for one in marks.submissions]
-    # Moodle's times are interpreted in the time zone that grading.toml sets now.
-    times = SubmissionTimes(zone=day.late.moodle_zone)
-    return model.Marks(marks.format, marks.day, list(map(times.of, renamed)))
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:

@@ -13,12 +13,11 @@ from autograder.arguments import (
     check_file,
     check_folder,
     load_day,
-    read_marks,
 )
 from autograder.console import print_error, print_note, print_text
 from autograder.export import Format, Target
 from autograder.plain_text import counted
-from autograder.stored_marks import stored_class, update_times
+from autograder.stored_marks import read_class
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",
@@ -52,10 +51,9 @@ def report(
     chosen = load_day(day)
     folder = out or Path(f"report-{day}")
     check_folder(folder)
-    marks = (
-        read_marks(file, chosen) if file else model.Marks(model.FORMAT, day, stored_class(chosen))
-    )
-    late = lateness_of_each(marks.submissions, chosen, rosters.for_course(chosen.root))
+    class_ = read_class(chosen, file)
+    late = lateness_of_each(class_, chosen, rosters.for_course(chosen.root))
+    marks = model.Marks(model.FORMAT, day, class_)
     texts = sentences.read(chosen)
     analysis = class_page.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
@@ -96,15 +94,25 @@ def export(
     group: GroupOption = "latest",
 ) -> None:
     """Export marks for another system. Late penalties are applied."""
+    from autograder.course.config import CourseError
     from autograder.export import write
+    from autograder.marks import class_list, class_notes
 
     chosen = load_day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
-    class_ = read_marks(marks, chosen).submissions if marks else stored_class(chosen)
-    if into and to == "moodle":
-        class_ = update_times(chosen, into, class_, are_stored=marks is None)
+    if into and to not in ("canvas", "moodle"):
+        raise CourseError(f"--into works only with canvas and moodle, not with {to}")
+    if column and not (into and to == "canvas"):
+        raise CourseError("--column works only with --to canvas and --into")
+    if into and out.exists() and out.samefile(into):
+        raise CourseError(f"--out would overwrite {into}, the --into file. Choose a different name")
+    class_ = read_class(chosen, marks, into if to == "moodle" else None)
+    students = write.choose_roster(class_, chosen, roster, into if to == "canvas" else None)
     points = 0.0 if unreadable == "zero" else None
-    for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
+    results = class_list.results(class_, chosen, students, points, group)
+    notes = [*class_notes.export_notes(results, chosen, students)]
+    notes += write.export(results, chosen, to, out, into, column, group)
+    for note in notes:
         print_note(note)
     print_text(out)
 
@@ -154,7 +162,7 @@ def feedback(
             f"{place} would be overwritten. Choose a different file with --out"
         )
     roster = rosters.for_course(chosen.root)
-    rows = class_list.results(stored_class(chosen), chosen, roster, group=group)
+    rows = class_list.results(read_class(chosen), chosen, roster, group=group)
     for note in class_notes.roster_notes(rows, chosen, roster):
         print_note(note)
     done = feedback_files.deliver(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from autograder.arguments import (
     CaFileOption,
@@ -29,6 +31,7 @@ from autograder.arguments import (
     write_marks,
 )
 from autograder.console import (
+    output,
     plain_console,
     print_error,
     print_errors_once,
@@ -36,32 +39,16 @@ from autograder.console import (
     print_text,
     print_warning,
 )
-from autograder.plain_text import counted, format_number
+from autograder.plain_text import counted, escaped, format_number
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.clock import cpu_count
-from autograder.stored_marks import adjustments_or_warning, remember_times
+from autograder.stored_marks import print_overrides, read_overrides, remember_times
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
     from autograder.grading.session import GradedClass
     from autograder.marks.model import SubmissionMarks
-    from autograder.marks.overrides import Adjustments
-
-
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.text import Text
-
-from autograder.console import output
-from autograder.plain_text import escaped
-from autograder.stored_marks import print_overrides
-
-if TYPE_CHECKING:
-    from autograder.grading.session import GradedClass
-    from autograder.marks.model import SubmissionMarks
-    from autograder.marks.overrides import Adjustments
+    from autograder.marks.overrides import Overrides
 
 
 CORES = cpu_count()
@@ -130,20 +117,21 @@ def grade(
         _exit_on_interrupt(is_stored=use_store),
         open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
-        by_hand = adjustments_or_warning(chosen, quiet=not paths)
+        # Without PATH, copying the marks into the gradebook will report the error.
+        overrides = read_overrides(chosen, print_warning if paths else lambda error: None)
         graded = session.grade(
-            class_paths, seed, force, watch, group, by_hand.apply, corrects_times=bool(worksheet)
+            class_paths, seed, force, watch, group, overrides.apply, corrects_times=bool(worksheet)
         )
-        if session.history and by_hand.stored:
+        if session.history and overrides.stored:
             class_ = session.history.current(chosen.name, older_names(chosen))
-            for note in by_hand.unmatched(class_):
+            for note in overrides.unmatched(class_):
                 print_note(note)
         copied = None
         if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
-    problems = _deliver(graded, by_hand, chosen, json, feedback)
+    problems = _deliver(graded, overrides, chosen, json, feedback)
     if copied:
         print_text(
             f"nbgrader's gradebook: {counted(copied.copied, 'submission')} copied, {copied.unchanged} unchanged"
@@ -221,7 +209,7 @@ def _exit_on_interrupt(is_stored: bool) -> Iterator[None]:
 
 
 def _deliver(
-    graded: GradedClass, by_hand: Adjustments, day: Day, json: Path | None, feedback: Path | None
+    graded: GradedClass, overrides: Overrides, day: Day, json: Path | None, feedback: Path | None
 ) -> list[str]:
     """Write the marks to `json` and feedback pages to `feedback`, and print the marks.
 
@@ -241,14 +229,14 @@ def _deliver(
             students = student_page.recipients(graded.with_tests())
             pages, problems = student_page.write(students, sentences.read(day), feedback)
     finally:
-        print_marks(graded, by_hand, json)
+        print_marks(graded, overrides, json)
     if feedback:
         print_text(f"wrote {counted(len(pages), 'feedback page')} to {feedback}")
     return problems
 
 
-def print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) -> None:
-    """Print the table of marks, the problems, the points that TAs gave by hand, and the summary."""
+def print_marks(graded: GradedClass, overrides: Overrides, json: Path | None) -> None:
+    """Print the table of marks, the problems, the overrides, and the summary."""
     from autograder.feedback import terminal_table
 
     console = output()
@@ -257,7 +245,7 @@ def print_marks(graded: GradedClass, by_hand: Adjustments, json: Path | None) ->
     console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
     for line in terminal_table.problem_lines(graded.rows):
         print_text(line)
-    print_overrides(graded.submissions, by_hand)
+    print_overrides(graded.submissions, overrides)
     print_summary(console, graded, json)
 
 

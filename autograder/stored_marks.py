@@ -1,114 +1,126 @@
-"""Read marks from the store and apply the changes that TAs made by hand. Entry point: `stored_class`."""
+"""Read a class's marks, with Moodle's submission times and overrides. Entry point: `read_class`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograder.console import print_note, print_text, print_warning
+from autograder.console import print_note, print_text
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
+    from autograder.course.files import FileError
     from autograder.marks.model import SubmissionMarks
-    from autograder.marks.overrides import Adjustments
+    from autograder.marks.overrides import Overrides
 
 
-def adjustments(day: Day) -> Adjustments:
-    """Return the manual points and comments, including those from nbgrader's gradebook.
+def read_overrides(day: Day, on_error: Callable[[FileError], None] | None = None) -> Overrides:
+    """Return the overrides in the store and in nbgrader's gradebook.
 
-    Raises:
-        FileError: The overrides or the gradebook cannot be read.
+    If the gradebook cannot be read, call `on_error` and ignore the gradebook. Without `on_error`, raise a FileError.
     """
-    from autograder.marks.overrides import Adjustments, read_stored
+    from autograder.course.files import FileError
+    from autograder.marks.overrides import Overrides, read_stored
 
     stored = read_stored(day)
     if not any((day.root / "submitted").glob(f"*/{day.name}")):
         return stored
-    from autograder.nbgrader_plugin import manual_grades
-
-    return Adjustments(stored.stored, manual_grades.read(day))
-
-
-def remember_times(day: Day, worksheet: Path) -> None:
-    """Store the submission times from Moodle's worksheet, and print how many were read and in which time zone.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-        FileError: The times cannot be stored.
-    """
-    from autograder.export import moodle
-
-    message, notes = moodle.store_times(day, worksheet)
-    for note in notes:
-        print_note(note)
-    print_text(message)
-
-
-def update_times(
-    day: Day, worksheet: Path, class_: Iterable[SubmissionMarks], are_stored: bool
-) -> list[SubmissionMarks]:
-    """Return the class with the times from Moodle's worksheet. Print how many were read and in which time zone.
-
-    If these marks are in the store, the times are stored as well.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-        FileError: The times cannot be stored.
-    """
-    from autograder.export import moodle
-
-    change = moodle.update_times if are_stored else moodle.add_times
-    updated, message, notes = change(day, worksheet, class_)
-    for note in notes:
-        print_note(note)
-    print_text(message)
-    return updated
-
-
-def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
-    """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet` is true."""
-    from autograder.course.files import FileError
-    from autograder.marks.overrides import read_stored
+    from autograder.nbgrader_plugin import gradebook
 
     try:
-        return adjustments(day)
+        return Overrides(stored.stored, gradebook.read_overrides(day))
     except FileError as error:
-        if not quiet:
-            print_warning(error)
-        return read_stored(day)
+        if on_error is None:
+            raise
+        on_error(error)
+        return stored
 
 
-def stored_class(day: Day) -> list[SubmissionMarks]:
-    """Return the current marks in the store, with manual points and comments applied.
+def read_class(
+    day: Day, file: Path | None = None, worksheet: Path | None = None
+) -> list[SubmissionMarks]:
+    """Return the marks in the store or, if `file` is given, in a file written by `grade --json`.
+
+    Marks from the store include overrides. Moodle's submission times come from the store and from `worksheet`, and are stored
+    if the marks are.
 
     Raises:
-        FileError: The store cannot be read.
-        CourseError: The store has no marks for the day.
+        FileError: The store or nbgrader's gradebook cannot be read, or the times cannot be stored.
+        CourseError: The store has no marks for the day, or a file is invalid.
     """
+    from autograder.export import moodle
+    from autograder.marks import overrides
+    from autograder.marks.submission_times import SubmissionTimes
+
+    gc.disable()  # a large class has millions of objects, none of which become garbage
+    try:
+        graded = _read_file(day, file) if file else _read_store(day)
+    finally:
+        gc.freeze()
+        gc.enable()
+    if worksheet:
+        times, message, notes = moodle.update_times(day, worksheet, graded, are_stored=not file)
+        _print_all(message, notes)
+    else:
+        zone = day.late.moodle_zone
+        times = SubmissionTimes(zone=zone) if file else overrides.read_times(day)
+    own = overrides.Overrides() if file else read_overrides(day)
+    class_ = [own.apply(times.of(marks)) for marks in graded]
+    for note in own.unmatched(class_) + own.surpassed(class_):
+        print_note(note)
+    return class_
+
+
+def _read_store(day: Day) -> list[SubmissionMarks]:
     from autograder.course.config import CourseError, older_names
     from autograder.marks.history import History
-    from autograder.marks.overrides import read_times
 
-    with History(day.root, read_times(day)) as history:
+    with History(day.root) as history:
         class_ = history.current(day.name, older_names(day))
     if not class_:
         raise CourseError(
             f"there are no marks for {day.name}. Run `autograder grade {day.name} PATH` first."
         )
-    by_hand = adjustments(day)
-    for note in by_hand.unused(class_):
+    return class_
+
+
+def _read_file(day: Day, file: Path) -> list[SubmissionMarks]:
+    """Read marks written by `grade --json`, and replace older exercise names with the current ones."""
+    from autograder.course.config import CourseError, older_names
+    from autograder.marks import model
+
+    try:
+        marks = model.decode(file.read_bytes(), day.name)
+    except OSError as error:
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
+    except model.InvalidMarks as error:
+        raise CourseError(f"{file} {error}") from None
+    current = older_names(day)
+    return [model.rename_exercises(one, current) for one in marks.submissions]
+
+
+def remember_times(day: Day, worksheet: Path) -> None:
+    """Store the submission times from Moodle's worksheet, and print how many were read and in which time zone."""
+    from autograder.export import moodle
+
+    _print_all(*moodle.store_times(day, worksheet))
+
+
+def _print_all(message: str, notes: Iterable[str]) -> None:
+    for note in notes:
         print_note(note)
-    return [by_hand.apply(marks) for marks in class_]
+    print_text(message)
 
 
-def print_overrides(class_: Iterable[SubmissionMarks], by_hand: Adjustments) -> None:
-    """Print the manual points and comments in these marks, and report those that have no effect."""
+def print_overrides(class_: Iterable[SubmissionMarks], overrides: Overrides) -> None:
+    """Print the overrides in these marks, and report those that have no effect."""
     from autograder.marks.overrides import describe
 
-    for note in by_hand.surpassed(class_):
+    for note in overrides.surpassed(class_):
         print_note(note)
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print_text(f"by hand: {marks.label}: {describe(exercise)}")
+                print_text(f"override: {marks.label}: {describe(exercise)}")

@@ -10,7 +10,7 @@ import typer
 from autograder.arguments import DayArgument, SeedOption, load_day
 from autograder.console import print_text
 from autograder.plain_text import format_number
-from autograder.stored_marks import adjustments, stored_class
+from autograder.stored_marks import read_class, read_overrides
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
@@ -52,8 +52,8 @@ def explain(
     from autograder.grading.explain import explain as explain_lines
 
     chosen = load_day(day)
-    adjust = adjustments(chosen).apply
-    for line in explain_lines(chosen, who, exercise, student, seed, adjust):
+    override = read_overrides(chosen).apply
+    for line in explain_lines(chosen, who, exercise, student, seed, override):
         print_text(line)
 
 
@@ -164,7 +164,7 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
     from autograder.marks import overrides
     from autograder.marks.overrides import describe
 
-    class_ = stored_class(day)
+    class_ = read_class(day)
     with overrides.OverrideStore(day.root) as store:
         if not store.read(day.name):
             print_text(f"{day.name} has no overrides")
@@ -190,7 +190,7 @@ def list_students(day: DayArgument) -> None:
     from autograder.submissions import roster as rosters
 
     chosen = load_day(day)
-    class_, roster = stored_class(chosen), rosters.for_course(chosen.root)
+    class_, roster = read_class(chosen), rosters.for_course(chosen.root)
     results = class_list.results(class_, chosen, roster)
     submitted = [result for result in results if result.marks]
     output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))

@@ -16,6 +16,7 @@ from typing import Any
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
+from autograder.export import Format, write
 from autograder.grading.session import GradedClass, Session
 from autograder.marks import class_list, class_notes
 from autograder.marks.class_list import StudentResult
@@ -137,3 +138,19 @@ def results_and_notes(
 def paths_of(marks: Sequence[SubmissionMarks]) -> list[str]:
     """Return the file name of each graded submission."""
     return [Path(one.path).name for one in marks]
+
+
+def export(
+    day: Day,
+    to: Format,
+    class_: Sequence[SubmissionMarks],
+    out: Path,
+    into: Path | None = None,
+    column: str = "",
+    unreadable: float | None = None,
+) -> list[str]:
+    """Export a class as `autograder export` does, and return the notes."""
+    roster = write.choose_roster(class_, day, None, into if to == "canvas" else None)
+    results = class_list.results(class_, day, roster, unreadable)
+    notes = [*class_notes.export_notes(results, day, roster)]
+    return notes + write.export(results, day, to, out, into, column)

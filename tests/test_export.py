@@ -16,7 +16,6 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Policy
 from autograder.export import Format, csv_table
-from autograder.export.write import export
 from autograder.marks import model as given
 from autograder.marks.class_notes import NEW_ROSTER
 from autograder.marks.history import Basis, History
@@ -25,7 +24,7 @@ from autograder.submissions import roster as rosters
 from autograder.submissions.disk import owner_from_path
 from autograder.submissions.roster import NO_ROSTER, Entry, Roster
 from tests.conftest import Run, reader
-from tests.fake_grading import results_and_notes
+from tests.fake_grading import export, results_and_notes
 from tests.small_course import RIGHT, WRONG, make
 from tests.test_platforms import METADATA
 from tests.test_submission import write, zipped

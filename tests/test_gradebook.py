@@ -20,8 +20,7 @@ from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.utils import notebook_hash
 
 from autograder.course.state_folder import VARIABLE
-from autograder.nbgrader_plugin.autograde import MarksCopier
-from autograder.nbgrader_plugin.gradebook import CopyResult
+from autograder.nbgrader_plugin.gradebook import CopyResult, MarksCopier
 from autograder.sandbox.client import Server
 from tests.conftest import Run
 from tests.released_course import BROKEN, Class, generate, nbgrader, release, run_app

@@ -17,13 +17,12 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.files import FileError, open_output, write_output
 from autograder.export.feedback_files import deliver
-from autograder.export.write import export
 from autograder.feedback import class_page, sentences, student_page
 from autograder.marks import class_list
 from autograder.marks.model import FORMAT, Marks
 from autograder.submissions.roster import NO_ROSTER
 from tests import small_course
-from tests.fake_grading import results_and_notes
+from tests.fake_grading import export, results_and_notes
 from tests.test_export import CLASS
 
 

@@ -18,14 +18,14 @@ from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import to_feedback
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import (
-    Adjustments,
+    Overrides,
     OverrideStore,
     Request,
     StudentOverride,
     find_keys,
     resolve,
 )
-from autograder.nbgrader_plugin.rounded_export import round_numbers
+from autograder.nbgrader_plugin.configuration import round_numbers
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import NO_ROSTER
 from tests import fake_grading
@@ -133,7 +133,7 @@ def test_grade_reports_an_override_of_a_student_who_now_has_another_id(
     assert run(root, "grade", "day1", "class").returncode == 0
     assert run(root, "override", "day1", "dana", "padding_mask", "--points", "20").returncode == 0
     done = run(root, "grade", "day1", "class")
-    assert (done.stdout.count("by hand: dana"), done.stderr.count("no effect")) == (1, 0)
+    assert (done.stdout.count("override: dana"), done.stderr.count("no effect")) == (1, 0)
     done = run(root, "grade", "day1", "mail")
     assert done.returncode == 0
     listed = run(root, "list", "day1")
@@ -148,13 +148,13 @@ def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
     texts = sentences.read(day)
     class_ = [of(submission(texts, student="Ada Lovelace"), id_) for id_ in ("11", "22")]
     new = resolve([Request("22", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
-    first, second = (Adjustments(new).apply(marks) for marks in class_)
+    first, second = (Overrides(new).apply(marks) for marks in class_)
     assert (first.points, second.points) == (100, 97)
     with pytest.raises(CourseError, match="several students match"):
         resolve([Request("Ada Lovelace", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
     renamed = replace(class_[1], student="ada")  # as if a roster had been added
-    assert Adjustments(new).apply(renamed).points == 97
-    assert Adjustments(new).unused([class_[0]]) == [
+    assert Overrides(new).apply(renamed).points == 97
+    assert Overrides(new).unmatched([class_[0]]) == [
         "the override of softmax for Ada Lovelace has no effect: there is no submission with the id 22. "
         "If the student has marks under a different id, enter the override again"
     ]
@@ -166,9 +166,9 @@ def test_a_group_shares_an_override(day: Day) -> None:
     group = replace(submission(texts, student="Ada, Bob"), handed_in=people)
     new = resolve([Request("Bob", "softmax", "0", "")], [group], day, NO_ROSTER, "kim")
     assert [one.key for one in new] == ["gradescope 1", "gradescope 2"]
-    assert Adjustments(new).apply(group).points == 96
+    assert Overrides(new).apply(group).points == 96
     alone = of(submission(texts, student="Ada"), "1")
-    assert Adjustments(new).apply(alone).points == 96
+    assert Overrides(new).apply(alone).points == 96
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_students_see_a_name_only_if_the_ta_chose_one(day: Day) -> None:
     request = Request("ada", "softmax", "1", "")
     for by, expected in (("", "given by your TA on"), ("kim", "given by kim on")):
         new = resolve([request], [submission(texts)], day, NO_ROSTER, by)
-        marks = Adjustments(new).apply(submission(texts))
+        marks = Overrides(new).apply(submission(texts))
         shown = next(to_feedback(e, texts).by_hand for e in marks.exercises if e.override)
         assert expected in shown
     assert new[0].override.by == "kim"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from autograder.arguments import read_marks, write_marks
+from autograder.arguments import write_marks
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
@@ -210,20 +210,20 @@ def stored(before: Grader, tmp_path: Path) -> tuple[Day, SubmissionMarks]:
 
 
 def test_stored_marks_and_overrides_get_the_new_names(stored: tuple[Day, SubmissionMarks]) -> None:
-    from autograder.stored_marks import stored_class
+    from autograder.stored_marks import read_class
 
     day, marks = stored
-    (found,) = stored_class(day)
+    (found,) = read_class(day)
     assert [exercise.name for exercise in found.exercises] == list(day.names)
     exercises = by_name(found)
     assert (exercises["twice"].points, exercises["quadruple"].points) == (33, 30)
     assert exercises["quadruple"].reference_for == ["twice"]
-    assert read_stored(day).unused([found]) == []
+    assert read_stored(day).unmatched([found]) == []
     with pytest.raises(CourseError, match="'double' is an old name for 'twice'"):
         day.check_exercise("double")
     file = day.root / "marks.json"
     write_marks(file, "day1", [marks])
-    (read,) = read_marks(file, day).submissions
+    (read,) = read_class(day, file)
     assert [exercise.name for exercise in read.exercises] == list(day.names)
 
 

@@ -23,7 +23,7 @@ from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import read_times
 from autograder.marks.submission_times import corrections
-from autograder.stored_marks import stored_class
+from autograder.stored_marks import read_class
 from autograder.submissions.roster import Entry, Roster
 from tests import downloads
 from tests.downloads import HandIn, hand_in
@@ -71,13 +71,13 @@ class Course:
     def export(self, sheet: int) -> str:
         """Read the times in a worksheet, as `autograder export day1 --into M.csv` does. Return the messages."""
         _, messages, notes = moodle.update_times(
-            self.day, self.sheets[sheet], stored_class(self.day)
+            self.day, self.sheets[sheet], read_class(self.day), are_stored=True
         )
         return "\n".join([messages, *notes])
 
     def sam(self) -> tuple[float | None, float | None, str]:
         """Return Sam's points before and after the late policy, and the notes for the TA."""
-        rows, notes = results_and_notes(stored_class(self.day), self.day)
+        rows, notes = results_and_notes(read_class(self.day), self.day)
         (row,) = (row for row in rows if "Sam" in row.entry.label)
         assert row.marks
         return row.marks.points, row.points, "\n".join(notes)
@@ -168,7 +168,7 @@ def test_an_export_corrects_the_times_if_moodle_shows_them_in_another_zone(
     course.sheets[1].write_text(downloads.worksheet(moved))
     assert "corrects the submission times of 2 graded files" in course.export(1)
     for _ in range(2):
-        sources = [marks.handed_in for marks in stored_class(course.day)]
+        sources = [marks.handed_in for marks in read_class(course.day)]
         assert {one.time for one in sources if one} == {one.time for one in moved}
         course.grade(1)
 
@@ -215,7 +215,7 @@ def test_the_time_zone_also_decides_which_of_two_platforms_has_the_newer_submiss
     course.grade(1, sheet=1)
     course.set_policy(POLICY + "2026-12-04T05:00:00-05:00\n")
     entry = Entry("", "s1", "Sam Lee", platform_ids=(("moodle_day1", "42002"),))
-    rows, _ = results_and_notes(stored_class(course.day), course.day, Roster((entry,)))
+    rows, _ = results_and_notes(read_class(course.day), course.day, Roster((entry,)))
     assert [row.points for row in rows if row.entry == entry] == [80]
 
 
@@ -232,7 +232,7 @@ def test_a_corrected_offset_of_the_due_date_counts_for_stored_times(course: Cour
         course.set_policy(f"{POLICY}2026-12-02T{due}\n")
         assert course.sam()[:2] == (80, points)
     course.set_policy(POLICY + "2026-12-02T05:00:00-05:00\n")
-    (row,) = (row for row in stored_class(course.day) if "Sam" in row.student)
+    (row,) = (row for row in read_class(course.day) if "Sam" in row.student)
     assert row.handed_in
     assert row.handed_in.time == datetime.fromisoformat("2026-12-03T05:00:00-05:00")
 
@@ -332,7 +332,7 @@ def test_a_change_of_the_due_date_counts_in_every_command(
 
     course.set_policy(POLICY + "2026-12-02T04:30:00Z\n")
     course.grade(1, sheet=1)
-    write_marks(course.root / "m.json", "day1", stored_class(course.day))
+    write_marks(course.root / "m.json", "day1", read_class(course.day))
     assert exported() == exported("--marks", "m.json") == 64
     for due, days, points in (
         ("2026-12-02T04:30:00-05:00", "2 days (−20%)", 64),
@@ -353,7 +353,7 @@ def test_times_count_for_marks_from_a_file_and_are_not_stored(
 ) -> None:
     course.set_policy(POLICY + "2026-12-02T04:30:00Z\n")
     course.grade(1)
-    write_marks(course.root / "m.json", "day1", stored_class(course.day))
+    write_marks(course.root / "m.json", "day1", read_class(course.day))
     export = "export", "day1", "--to", "moodle", "--marks", "m.json", "--into", "1.csv"
     code, _, err = run(course.root, monkeypatch, capsys, *export, "--out", "out.csv")
     assert code == 0, err

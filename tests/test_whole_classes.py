@@ -25,14 +25,13 @@ from hypothesis import strategies as st
 
 from autograder.course import config as courses
 from autograder.export import Format
-from autograder.export.write import export
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.submission import Submission
 from tests import downloads
 from tests.conftest import reader
 from tests.downloads import KINDS, NAMES, HandIn, hand_in, whole_class
-from tests.fake_grading import FakePool, grade, session
+from tests.fake_grading import FakePool, export, grade, session
 from tests.small_course import make
 
 Points = dict[str, float | None]

@@ -1,7 +1,6 @@
 """Write marks for Moodle, and read submission times from its worksheets.
 
-Entry points: `fill_in` for its offline grading worksheet, `grade_import`, `store_times`, `update_times`, and `add_times` for
-marks that are not in the store.
+Entry points: `fill_in` for its offline grading worksheet, `grade_import`, `store_times` and `update_times`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -216,76 +215,60 @@ def store_times(day: Day, file: Path) -> tuple[str, list[str]]:
         CourseError: The file is not a worksheet.
         FileError: The times cannot be stored.
     """
-    times, notes = Worksheet.read(file).submission_times()
-    with OverrideStore(day.root) as opened:
-        opened.add_times(day.name, times)
-    return _describe_times(day, file, len(times)), notes
-
-
-def add_times(
-    day: Day, file: Path, class_: Iterable[SubmissionMarks]
-) -> tuple[list[SubmissionMarks], str, list[str]]:
-    """Add the worksheet's times to files without a time, but do not store them.
-
-    Return the class with these times, and the same message and notes as `store_times`.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-    """
     found, notes = Worksheet.read(file).submission_times()
-    times = SubmissionTimes(found, zone=day.late.moodle_zone)
-    return list(map(times.of, class_)), _describe_times(day, file, len(found)), notes
+    with OverrideStore(day.root) as opened:
+        opened.add_times(day.name, found, {})
+    return _describe_times(day, file, len(found)), notes
 
 
 def update_times(
-    day: Day, file: Path, class_: Iterable[SubmissionMarks]
-) -> tuple[list[SubmissionMarks], str, list[str]]:
-    """Store the submission times from a worksheet that may be newer or older than the graded files.
+    day: Day, file: Path, class_: Iterable[SubmissionMarks], are_stored: bool
+) -> tuple[SubmissionTimes, str, list[str]]:
+    """Return a class's submission times, and the message and notes from `store_times`.
 
-    A graded file without a time gets the worksheet's time. A file with a time keeps it, unless the worksheet shows all
-    times in a different time zone. Return the class with these times, and the message and notes from `store_times`.
+    The worksheet may be newer or older than the graded files. A graded file without a time gets the worksheet's time. A
+    file with a time keeps it, unless the worksheet shows all times in a different time zone. Store the times of all graded
+    files, because the next worksheet contains only the newest file's time. If the marks are not in the store, neither read
+    nor store times.
 
     Raises:
         CourseError: The file is not a worksheet.
         FileError: The times cannot be stored.
     """
+    found, notes = Worksheet.read(file).submission_times()
+    message = _describe_times(day, file, len(found))
+    if not are_stored:
+        return SubmissionTimes(found, zone=day.late.moodle_zone), message, notes
     class_ = list(class_)
-    _store_files(day, class_)
-    message, notes = store_times(day, file)
-    times = read_times(day)
-    known = {
-        source.participant: source.time.replace(tzinfo=None)
-        for source in (marks.origin for marks in class_)
-        if source.participant and source.time
+    before = read_times(day)
+    known = before.local_times(class_)
+    sheet = {**before.in_worksheet, **found}
+    of_students = {participant: time for (participant, _), time in known.items()}
+    shifts = corrections(of_students, sheet)
+    files = {
+        (participant, hash_): time + shifts.get(participant, timedelta())
+        for (participant, hash_), time in {**known, **before.of_files}.items()
     }
-    shifts = corrections(known, times.in_worksheet)
+    times = SubmissionTimes(sheet, files, before.zone)
+    times = SubmissionTimes(sheet, {**files, **times.local_times(class_)}, before.zone)
     with OverrideStore(day.root) as opened:
-        opened.shift_file_times(day.name, shifts)
-    times = read_times(day)
-    updated, different = [], []
-    for marks in class_:
-        participant = marks.origin.participant
-        updated.append(times.of(marks))
-        if participant in known and participant not in shifts:
-            is_same = times.in_worksheet.get(participant, known[participant]) == known[participant]
-            different += [] if is_same else [marks.label]
-    _store_files(day, updated)
+        opened.add_times(day.name, found, times.of_files)
+    different = [
+        marks.label
+        for marks in class_
+        if (who := marks.origin.participant) in of_students and who not in shifts
+        if sheet.get(who, of_students[who]) != of_students[who]
+    ]
     if shifts:
-        files = counted(len(shifts), "graded file")
-        notes.append(f"{file} corrects the submission times of {files}")
+        corrected = counted(len(shifts), "graded file")
+        notes.append(f"{file} corrects the submission times of {corrected}")
     if different:
         notes.append(
             f"the submission times in {file} differ from those of the graded files {list_with_count(different)}. "
             "The times of the graded files count. If the students submitted again, grade a new download. If the times "
             f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
         )
-    return updated, message, notes
-
-
-def _store_files(day: Day, class_: Sequence[SubmissionMarks]) -> None:
-    """Store when the graded files were submitted, because the next worksheet contains only the newest file's time."""
-    with OverrideStore(day.root) as opened:
-        opened.add_file_times(day.name, [(marks.origin, marks.sha256) for marks in class_])
+    return times, message, notes
 
 
 def _describe_times(day: Day, file: Path, count: int) -> str:

@@ -57,7 +57,7 @@ def explain(
         exercise: The exercise to show in detail. If empty, all exercises are summarised.
         student: The student whose marks to explain, if the path `who` contains several students' submissions.
         seed: The seed for the test inputs, if they should differ from those of the original grading.
-        adjust: A function that applies manual points and comments.
+        adjust: A function that applies overrides.
 
     Raises:
         CourseError: The student, path or exercise does not exist, or the student is ambiguous.

@@ -13,8 +13,9 @@ from autograder.course import config
 from autograder.course.config import CourseError, Day
 from autograder.course.files import FileError
 from autograder.grading.class_run import ClassRun, Executor
-from autograder.marks import class_list, class_notes, overrides, regrade, resubmissions
+from autograder.marks import class_list, class_notes, overrides, regrade
 from autograder.marks.class_list import GroupRule, StudentResult
+from autograder.marks.class_notes import Resubmission
 from autograder.marks.history import History, Replacement
 from autograder.marks.model import (
     CompressedMarks,
@@ -23,7 +24,6 @@ from autograder.marks.model import (
     without_tests,
 )
 from autograder.marks.regrade import Change
-from autograder.marks.resubmissions import Resubmission
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
@@ -118,7 +118,7 @@ class Session:
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
-            adjust: A function that applies manual points and comments, which are not stored.
+            adjust: A function that applies overrides, which are not stored.
             corrects_times: Whether Moodle's worksheet belongs to these submissions. If so, its times replace known times.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
@@ -137,8 +137,8 @@ class Session:
             f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
         ]
-        again = resubmissions.compare(run.replacements, rows, self.day, adjust)
-        to_check = resubmissions.notes(again, group, self.day)
+        again = class_notes.compare(run.replacements, rows, self.day, adjust)
+        to_check = class_notes.resubmission_notes(again, group, self.day)
         return GradedClass(
             submissions,
             [row for row in rows if row.marks],
@@ -201,17 +201,18 @@ class Session:
         They are stored for each file, because the next worksheet contains only the newest file's time.
         """
         times = overrides.read_times(self.day)
-        files = []
+        files = {}
         for one in found:
             work = one.submission
             handed_in = times.added_to(work.origin, work.sha256, corrects_times)
-            if handed_in.participant and handed_in.time:
-                files.append((handed_in, work.sha256))
+            if handed_in.participant and handed_in.time and work.sha256:
+                local = handed_in.time.replace(tzinfo=None)
+                files[handed_in.participant, work.sha256] = local
             yield replace(one, submission=replace(work, handed_in=handed_in))
         if files and self.history:
             try:
                 with overrides.OverrideStore(self.day.root) as store:
-                    store.add_file_times(self.day.name, files, corrects_times)
+                    store.add_times(self.day.name, {}, files, replaces=corrects_times)
             except FileError as error:
                 self.on_store_error(error)
 

@@ -6,15 +6,16 @@ Entry points: `results` and `lateness_of_each`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from autograder.course.config import Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import origin
-from autograder.submissions.origin import Origin, Person
+from autograder.submissions.origin import Origin
 from autograder.submissions.roster import Entry, Roster
 
 GroupRule = Literal["latest", "best"]
@@ -24,8 +25,7 @@ GroupRule = Literal["latest", "best"]
 class StudentResult:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
-    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade. `person` is
-    the student as identified by the platform, or None if the student did not submit (another group member may have).
+    If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade.
     `keys` contains the keys under which the student submitted, and `others` the submissions that do not count.
     """
 
@@ -34,7 +34,6 @@ class StudentResult:
     late: Lateness = ON_TIME
     time: datetime | None = None
     unreadable: float | None = None
-    person: Person | None = None
     keys: Sequence[str] = ()
     others: Sequence[SubmissionMarks] = ()
 
@@ -43,7 +42,7 @@ class StudentResult:
         """Return the student's id from the roster or the platform, or "" if it is valid only within one download."""
         return "" if origin.is_local_id(self.entry.id) else self.entry.id
 
-    @property
+    @cached_property
     def points(self) -> float | None:
         """Return the points that remain after late penalties, or None if the student has no grade."""
         if self.marks is None:
@@ -75,38 +74,34 @@ def results(
     counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
     submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None.
     """
-    members = {entry: roster.group(entry) for entry in roster.entries}
+    members = {entry: roster.group(entry) if entry.group else (entry,) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
-    people: dict[Entry, dict[str, Person]] = {}
+    keys: dict[Entry, dict[str, None]] = {}
     for marks in class_:
         students = roster.students(marks.origin, day.name)
-        for entry, person, key in students:
-            people.setdefault(entry, {})[key] = person
+        for entry, _, key in students:
+            keys.setdefault(entry, {})[key] = None
         for entry in dict.fromkeys(m for e, _, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
     others = sorted(handed.keys() - members.keys(), key=lambda entry: (entry.label, entry.key))
     found = []
     for entry in [*members, *others]:
-        own = people.get(entry, {})
-        marks_that_count = counting(handed[entry], group)
-        result = StudentResult(entry, marks_that_count, unreadable=unreadable, keys=tuple(own))
-        if marks_that_count:
-            origin = roster.read(marks_that_count.origin, day.name)
-            result = replace(
-                result,
-                late=lateness_for(day, origin, entry),
-                time=origin.time,
-                person=next(reversed(own.values()), None),
-                others=[one for one in handed[entry] if one.path != marks_that_count.path],
-            )
-        found.append(result)
+        own = tuple(keys.get(entry, ()))
+        counts = counting(handed[entry], group)
+        if counts is None:
+            found.append(StudentResult(entry, keys=own))
+            continue
+        origin = roster.read(counts.origin, day.name)
+        late = lateness_for(day, origin, entry)
+        not_counting = [one for one in handed[entry] if one.path != counts.path]
+        found.append(StudentResult(entry, counts, late, origin.time, unreadable, own, not_counting))
     return found
 
 
 def counting(found: Sequence[SubmissionMarks], group: GroupRule) -> SubmissionMarks | None:
     """Return the submission that counts for a student or group, or None if there is none."""
-    if not found:
-        return None
+    if len(found) < 2:
+        return found[0] if found else None
     sources = [marks.origin for marks in found]
     orders: list[float] = [0.0] * len(found)
     if all(source.time for source in sources):
@@ -128,11 +123,20 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     return [lateness_for(day, one, roster.students(one, day.name)[0][0]) for one in origins]
 
 
-def lateness_for(day: Day, origin: Origin, entry: Entry) -> Lateness:
-    """Return how late a submission is. `entry` is the student's row on the roster."""
-    hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
-    extension = entry.extension_on(day.name)
-    return lateness(day.late, origin.time, origin.late, extension, hours, is_excused)
+def lateness_for(day: Day, origin: Origin, entry: Entry, hours: float | None = None) -> Lateness:
+    """Return how late a submission is. `entry` is the student's row on the roster.
+
+    `hours` is the number of hours after the due date, if nbgrader has computed it. The roster's `late_hours` override it.
+    """
+    late_hours = entry.hours_late(day.name)
+    return lateness(
+        day.late,
+        origin.time,
+        origin.late,
+        entry.extension_on(day.name),
+        hours if late_hours is None else late_hours,
+        entry.is_excused(day.name),
+    )
 
 
 def is_on_time(marks: SubmissionMarks) -> bool:

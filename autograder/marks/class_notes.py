@@ -1,12 +1,19 @@
-"""Tell the TA about students, submissions and roster rows to check. Entry points: `notes`, `roster_notes` and `export_notes`."""
+"""Tell the TA about students, submissions and roster rows to check.
+
+Entry points: `notes`, `roster_notes`, `export_notes` and, for students who submitted again, `compare` and
+`resubmission_notes`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from autograder.course.config import Day
-from autograder.marks.class_list import StudentResult, is_on_time
+from autograder.marks.class_list import GroupRule, StudentResult, is_on_time, lateness_for
+from autograder.marks.history import Replacement
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import describe
 from autograder.plain_text import counted, format_number, list_with_count
 from autograder.submissions.roster import Roster
 
@@ -109,8 +116,9 @@ def _differing_names(class_: Iterable[SubmissionMarks]) -> str:
     return f". Their names in Canvas differ: {listed}. Check whether they are from the same student"
 
 
-def export_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
-    """Yield notes about students without a grade, and about students who attempted nothing."""
+def export_notes(results: Sequence[StudentResult], day: Day, roster: Roster) -> Iterator[str]:
+    """Yield all notes about a class, plus notes about missing grades, students who attempted nothing, and overrides."""
+    yield from notes(results, day, roster)
     for result in results:
         if result.marks and result.marks.points is None:
             grade = "no grade" if result.points is None else counted(result.points, "point")
@@ -129,6 +137,10 @@ def export_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
         )
+    for result in results:
+        for exercise in result.marks.exercises if result.marks else ():
+            if exercise.override:
+                yield f"override: {result.entry.student}: {describe(exercise)}"
 
 
 def _late_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
@@ -173,3 +185,69 @@ def _source_of_times(results: Iterable[StudentResult], day: Day) -> str:
             f"named `submitted`. Otherwise, enter late_hours_{day.name} in roster.csv"
         )
     return f"Enter late_hours_{day.name} in roster.csv"
+
+
+# ---- resubmissions
+
+
+@dataclass(frozen=True)
+class Resubmission:
+    """A student's final points before and after a resubmission, or None if there is no grade."""
+
+    result: StudentResult
+    before: float | None
+
+    def __str__(self) -> str:
+        points = [
+            "no grade" if one is None else format_number(one)
+            for one in (self.before, self.result.points)
+        ]
+        return f"{self.result.entry.student}: {' → '.join(points)}"
+
+
+def compare(
+    replacements: Iterable[Replacement],
+    results: Iterable[StudentResult],
+    day: Day,
+    override: Callable[[SubmissionMarks], SubmissionMarks],
+) -> list[Resubmission]:
+    """Return each student's final points before and after resubmission, if the new submission counts.
+
+    `override` applies overrides to the earlier marks.
+    """
+    earlier = {one.key: override(one.before) for one in replacements if not one.is_older}
+    return [
+        Resubmission(result, _final_points(earlier[key], result, day))
+        for result in results
+        for key in result.keys
+        if key in earlier
+    ]
+
+
+def _final_points(earlier: SubmissionMarks, result: StudentResult, day: Day) -> float | None:
+    # If Canvas did not mark the earlier submission late, the hours in the roster are for the new one.
+    if earlier.points is None or is_on_time(earlier):
+        return earlier.points
+    return lateness_for(day, earlier.origin, result.entry).reduce(earlier.points)
+
+
+def resubmission_notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator[str]:
+    """Yield notes about resubmissions that the TA should check."""
+    worse = [
+        one for one in again if one.before is not None and (one.result.points or 0.0) < one.before
+    ]
+    if worse:
+        names = list_with_count([str(one) for one in worse])
+        newest = "The newest submission counts. " if group == "latest" else ""
+        yield (
+            f"these resubmissions lower the final points {names}. {newest}To make an earlier one count, run "
+            f"`autograder forget {day.name} STUDENT`, and grade the earlier download again"
+        )
+    timed = [
+        one.result.entry.label for one in again if one.result.entry.hours_late(day.name) is not None
+    ]
+    if timed:
+        yield (
+            f"these students resubmitted and have late_hours in roster.csv {list_with_count(timed)}. If you have not "
+            "done so, enter how many hours late the new submissions are"
+        )

@@ -425,7 +425,8 @@ def _put_for(
     if before is None or before.sha256 == new.marks.sha256:
         return None
     # The worksheet may contain only the time of the new file.
-    return Replacement(key, times.without_worksheet.of(before), new.marks, is_older)
+    of_files = SubmissionTimes(of_files=times.of_files, zone=times.zone)
+    return Replacement(key, of_files.of(before), new.marks, is_older)
 
 
 def _is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:

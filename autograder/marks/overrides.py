@@ -1,6 +1,6 @@
 """Store, apply and validate overrides: points and comments by a TA. Also store submission times from Moodle.
 
-This data is stored separately from marks, so regrading never changes it. Entry points: `OverrideStore`, `Adjustments`,
+This data is stored separately from marks, so regrading never changes it. Entry points: `OverrideStore`, `Overrides`,
 `read_stored`, `resolve` and `read_times`.
 """
 
@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Self
 
@@ -22,24 +22,29 @@ from msgspec.structs import replace
 
 from autograder.course.config import CourseError, Day, older_names
 from autograder.course.state_folder import course_folder, login, store_errors
-from autograder.marks import lookup, submission_times
+from autograder.marks import lookup
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
-from autograder.marks.submission_times import SubmissionTimes
+from autograder.marks.submission_times import FileTimes, SubmissionTimes
 from autograder.plain_text import counted, format_number
-from autograder.submissions.origin import Origin
 from autograder.submissions.roster import Roster
 
 OVERRIDES_DB = "overrides.db"
 WAIT = 30.0  # seconds to wait while another process writes
-TABLE = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS override (
     day TEXT NOT NULL, key TEXT NOT NULL, student TEXT NOT NULL, exercise TEXT NOT NULL,
     points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
     is_login INTEGER NOT NULL, earned REAL,
     PRIMARY KEY (day, key, exercise)
-)
+);
+CREATE TABLE IF NOT EXISTS submission_time (
+    day TEXT NOT NULL, participant TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (day, participant)
+);
+CREATE TABLE IF NOT EXISTS file_time (
+    day TEXT NOT NULL, participant TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
+    PRIMARY KEY (day, participant, sha256)
+);
 """
-PUT = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,17 @@ class StudentOverride:
 
 
 class OverrideStore:
-    """A course's overrides, in `.autograder/overrides.db`."""
+    """A course's overrides and Moodle's submission times, in `.autograder/overrides.db`. Each method is one transaction.
+
+    All methods raise FileError if the store is damaged, or cannot be opened, read or written.
+    """
 
     def __init__(self, root: Path) -> None:
-        """Open the store, creating it if it does not exist.
-
-        Raises:
-            FileError: The store cannot be opened or created, or is damaged.
-        """
+        """Open the store, creating it if it does not exist."""
         self.file = course_folder(root) / OVERRIDES_DB
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT)
-            for table in (TABLE, *submission_times.TABLES):
-                self._database.execute(table)
+            self._database.executescript(TABLES)
 
     def __enter__(self) -> Self:
         return self
@@ -85,119 +88,77 @@ class OverrideStore:
         self._database.close()
 
     def read(self, day: str) -> list[StudentOverride]:
-        """Return all overrides for a day, sorted by student and exercise.
-
-        Raises:
-            FileError: The store cannot be read.
-        """
+        """Return all overrides for a day, sorted by student and exercise."""
         query = (
             "SELECT key, student, exercise, points, comment, by, time, is_login, earned FROM override"
             " WHERE day = ? ORDER BY student, key, exercise"
         )
         with self._errors("read"):
             rows = self._database.execute(query, (day,)).fetchall()
-        return [
-            StudentOverride(
-                key,
-                student,
-                exercise,
-                Override(points, comment, by, time, is_login=bool(is_login)),
-                earned,
-            )
-            for key, student, exercise, points, comment, by, time, is_login, earned in rows
-        ]
+        found = []
+        for key, student, exercise, points, comment, by, time, is_login, earned in rows:
+            override = Override(points, comment, by, time, is_login=bool(is_login))
+            found.append(StudentOverride(key, student, exercise, override, earned))
+        return found
 
     def add(self, day: str, new: Sequence[StudentOverride]) -> None:
-        """Store overrides in one transaction. Each replaces any earlier override for the same student and exercise.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
-        rows = [
-            (
-                day,
-                n.key,
-                n.student,
-                n.exercise,
-                o.points,
-                o.comment,
-                o.by,
-                o.time,
-                o.is_login,
-                n.earned,
-            )
-            for n in new
-            for o in (n.override,)
-        ]
+        """Store overrides. Each replaces any earlier override for the same student and exercise."""
+        rows = []
+        for one in new:
+            o = one.override
+            who = (day, one.key, one.student, one.exercise)
+            rows.append((*who, o.points, o.comment, o.by, o.time, o.is_login, one.earned))
         with self._errors("written"), self._database:
-            self._database.executemany(PUT, rows)
-
-    def times(self, day: str, zone: tzinfo) -> SubmissionTimes:
-        """Return a day's submission times. `zone` is Moodle's time zone.
-
-        Raises:
-            FileError: The store cannot be read.
-        """
-        with self._errors("read"):
-            return submission_times.read(self._database, day, zone)
-
-    def add_times(self, day: str, times: Mapping[str, datetime]) -> None:
-        """Store local submission times from Moodle's worksheet, by participant number.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
-        with self._errors("written"), self._database:
-            submission_times.put(self._database, day, times)
-
-    def add_file_times(
-        self, day: str, files: Iterable[tuple[Origin, str]], corrects: bool = False
-    ) -> None:
-        """Store the submission times of graded files.
-
-        Each item of `files` is a pair: who submitted the file and when, and the file's hash. Times that are already stored
-        change only if `corrects` is true.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
-        with self._errors("written"), self._database:
-            submission_times.put_files(self._database, day, files, corrects)
-
-    def shift_file_times(self, day: str, shifts: Mapping[str, timedelta]) -> None:
-        """Shift the submission times of graded files. `shifts` maps participant numbers to the time to add.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
-        with self._errors("written"), self._database:
-            submission_times.shift_files(self._database, day, shifts)
+            self._database.executemany(f"INSERT OR REPLACE INTO override {_values(10)}", rows)
 
     def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
-        """Remove the overrides for the students with these keys, and return how many were removed.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
-        """
+        """Remove the overrides for the students with these keys, and return how many were removed."""
         query = "DELETE FROM override WHERE day = ? AND key = ? AND exercise = ?"
         with self._errors("written"), self._database:
             return sum(self._database.execute(query, (day, key, exercise)).rowcount for key in keys)
+
+    def times(self, day: str, zone: tzinfo) -> SubmissionTimes:
+        """Return a day's submission times. `zone` is Moodle's time zone."""
+        sheet = "SELECT participant, time FROM submission_time WHERE day = ?"
+        files = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
+        parse = datetime.fromisoformat
+        with self._errors("read"):
+            return SubmissionTimes(
+                {who: parse(time) for who, time in self._database.execute(sheet, (day,))},
+                {
+                    (who, file): parse(time)
+                    for who, file, time in self._database.execute(files, (day,))
+                },
+                zone,
+            )
+
+    def add_times(
+        self,
+        day: str,
+        in_worksheet: Mapping[str, datetime],
+        of_files: FileTimes,
+        replaces: bool = True,
+    ) -> None:
+        """Store local submission times. The stored times of files change only if `replaces` is true."""
+        sheet = [(day, who, time.isoformat()) for who, time in in_worksheet.items()]
+        files = [(day, who, file, time.isoformat()) for (who, file), time in of_files.items()]
+        conflict = "REPLACE" if replaces else "IGNORE"
+        with self._errors("written"), self._database:
+            self._database.executemany(
+                f"INSERT OR REPLACE INTO submission_time {_values(3)}", sheet
+            )
+            self._database.executemany(f"INSERT OR {conflict} INTO file_time {_values(4)}", files)
 
     def _errors(self, action: str) -> AbstractContextManager[None]:
         return store_errors(self.file, action)
 
 
-def now() -> str:
-    """Return the current time in the format used in stored overrides."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _values(count: int) -> str:
+    return f"VALUES ({', '.join('?' * count)})"
 
 
 def read_times(day: Day) -> SubmissionTimes:
-    """Return the submission times in the course's store, in the time zone that `grading.toml` sets.
-
-    Raises:
-        FileError: The store cannot be read.
-    """
+    """Return the submission times in the course's store, in the time zone that `grading.toml` sets."""
     zone = day.late.moodle_zone
     if not (day.root / ".autograder" / OVERRIDES_DB).exists():
         return SubmissionTimes(zone=zone)
@@ -205,31 +166,43 @@ def read_times(day: Day) -> SubmissionTimes:
         return store.times(day.name, zone)
 
 
-FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
-
-# Maps exercise names to one student's overrides.
-Overrides = Mapping[str, Override]
+FORMGRADER = "formgrader"  # value of `by` for overrides from nbgrader's gradebook
 
 
 @dataclass(frozen=True)
-class Adjustments:
-    """All manual points and comments for a day.
+class Overrides:
+    """All overrides for a day.
 
-    `manual` maps folders in submitted/ to the points and comments from nbgrader's gradebook, which take precedence.
+    `from_nbgrader` maps folders in submitted/ to the points and comments in nbgrader's gradebook, by exercise. They take
+    precedence over those in the store.
     """
 
     stored: Sequence[StudentOverride] = ()
-    manual: Mapping[Path, Overrides] = field(default_factory=dict)
+    from_nbgrader: Mapping[Path, Mapping[str, Override]] = field(default_factory=dict)
 
     def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
-        """Return marks with manual points and comments applied."""
-        folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
-        manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
-        return apply(marks, self.stored, manual)
+        """Return marks with their students' overrides applied.
 
-    def unused(self, class_: Sequence[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides that have no effect. `class_` contains all marks, with or without overrides applied."""
-        return self.unmatched(class_) + self.surpassed(class_)
+        If an override raised the points, but the code now earns more without it, for example after a resubmission, the
+        override is ignored.
+        """
+        own = self.of(marks)
+        exercises = {exercise.name: exercise for exercise in marks.exercises}
+        chosen = {
+            name: one.override
+            for name, one in own.items()
+            if name in exercises and not one.is_surpassed_by(exercises[name])
+        }
+        for folder in Path(os.path.abspath(marks.path)).parents if self.from_nbgrader else ():
+            chosen |= self.from_nbgrader.get(folder, {})
+        new = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
+        return _with_exercises(marks, new)
+
+    def of(self, marks: SubmissionMarks) -> dict[str, StudentOverride]:
+        """Map exercises to the latest override stored for a submission. One student's override applies to the whole group."""
+        keys = marks.origin.keys if self.stored else ()
+        own = sorted((o for o in self.stored if o.key in keys), key=lambda o: o.override.time)
+        return {one.exercise: one for one in own}
 
     def unmatched(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides for students or exercises without marks. `class_` contains all students' marks."""
@@ -249,7 +222,7 @@ class Adjustments:
             f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, because "
             f"the submission earned {counted(exercise.points, 'point')} without it"
             for marks in class_
-            for one in stored_for(marks, self.stored).values()
+            for one in self.of(marks).values()
             for exercise in marks.exercises
             if exercise.name == one.exercise and exercise.override is None
             if one.is_surpassed_by(exercise)
@@ -266,48 +239,16 @@ def _no_marks(one: StudentOverride) -> str:
     )
 
 
-def read_stored(day: Day) -> Adjustments:
-    """Return the overrides in the course's store. Replace older exercise names with the current ones.
-
-    Raises:
-        FileError: The store cannot be read.
-    """
+def read_stored(day: Day) -> Overrides:
+    """Return the overrides in the course's store. Replace older exercise names with the current ones."""
     if not (day.root / ".autograder" / OVERRIDES_DB).exists():
-        return Adjustments()
+        return Overrides()
     with OverrideStore(day.root) as store:
         stored = store.read(day.name)
     current = older_names(day)
-    stored = [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
-    return Adjustments(stored)
-
-
-def apply(
-    marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
-) -> SubmissionMarks:
-    """Return marks with their students' overrides applied. `manual` contains the marks from nbgrader, which take precedence.
-
-    If an override raised the points, but the code now earns more without it, for example after a resubmission, the override
-    is ignored.
-    """
-    own = stored_for(marks, stored)
-    chosen = {
-        exercise.name: own[exercise.name].override
-        for exercise in marks.exercises
-        if exercise.name in own and not own[exercise.name].is_surpassed_by(exercise)
-    } | dict(manual or {})
-    if not any(exercise.name in chosen for exercise in marks.exercises):
-        return marks
-    exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
-    return replace(marks, exercises=exercises, points=total_points(exercises))
-
-
-def stored_for(
-    marks: SubmissionMarks, stored: Iterable[StudentOverride]
-) -> dict[str, StudentOverride]:
-    """Map exercises to the latest override stored for the submission. An override for one student applies to the whole group."""
-    own_keys = marks.origin.keys
-    own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
-    return {one.exercise: one for one in own}
+    return Overrides(
+        [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
+    )
 
 
 def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
@@ -315,7 +256,7 @@ def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
     return replace(exercise, points=points, override=replace(override, graded=exercise.points))
 
 
-def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
+def without_nbgrader(marks: SubmissionMarks) -> SubmissionMarks:
     """Remove points and comments that came from nbgrader's gradebook, so that the marks can be copied back into it."""
     exercises = [
         replace(e, points=e.override.graded, override=None)
@@ -323,6 +264,10 @@ def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
         else e
         for e in marks.exercises
     ]
+    return _with_exercises(marks, exercises)
+
+
+def _with_exercises(marks: SubmissionMarks, exercises: list[ExerciseMarks]) -> SubmissionMarks:
     if exercises == marks.exercises:
         return marks
     return replace(marks, exercises=exercises, points=total_points(exercises))
@@ -363,7 +308,7 @@ def resolve(
     day: Day,
     roster: Roster,
     by: str = "",
-    stored: Iterable[StudentOverride] = (),
+    stored: Sequence[StudentOverride] = (),
 ) -> list[StudentOverride]:
     """Return the overrides to store. A request for a group submission becomes one override per student.
 
@@ -376,7 +321,7 @@ def resolve(
     known = {(one.key, one.exercise): one for one in stored}
     found: dict[tuple[str, str], StudentOverride] = {}
     problems: list[str] = []
-    time = now()
+    time = datetime.now(UTC).isoformat(timespec="seconds")
     for request in requests:
         try:
             marks = lookup.find_stored(request.student, class_, day, roster)
@@ -386,7 +331,7 @@ def resolve(
             continue
         exercise = next((e for e in marks.exercises if e.name == request.exercise), None)
         earned = exercise.points if exercise else None
-        if earlier := stored_for(marks, known.values()).get(request.exercise):
+        if earlier := Overrides([*known.values()]).of(marks).get(request.exercise):
             if points is None and not (exercise and earlier.is_surpassed_by(exercise)):
                 points, earned = earlier.override.points, earlier.earned
             comment = comment or earlier.override.comment

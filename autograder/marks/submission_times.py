@@ -1,4 +1,4 @@
-"""Store submission times from Moodle's worksheets, because the submissions that Moodle exports contain no times.
+"""Add the submission times from Moodle's worksheets, because the submissions that Moodle exports contain no times.
 
 A worksheet has only one time per participant, the time of the newest file. The time of each graded file is therefore also
 stored, so that a file never gets the time of a different file. Times are stored as Moodle writes them: as local times
@@ -8,32 +8,20 @@ times. Entry point: `SubmissionTimes`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import cached_property
 
 from msgspec.structs import replace
 
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.origin import Origin
 
-TABLES = (
-    """
-    CREATE TABLE IF NOT EXISTS submission_time (
-        day TEXT NOT NULL, participant TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (day, participant)
-    )
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS file_time (
-        day TEXT NOT NULL, participant TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
-        PRIMARY KEY (day, participant, sha256)
-    )
-    """,
-)
 ZONE_STEP = timedelta(minutes=15)  # offsets from UTC are multiples of this
 SUMMER = timedelta(hours=1)  # the amount by which daylight saving time changes an offset
+FileTimes = Mapping[tuple[str, str], datetime]
 
 
 @dataclass(frozen=True)
@@ -45,13 +33,8 @@ class SubmissionTimes:
     """
 
     in_worksheet: Mapping[str, datetime] = field(default_factory=dict)
-    of_files: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    of_files: FileTimes = field(default_factory=dict)
     zone: tzinfo = UTC
-
-    @property
-    def without_worksheet(self) -> SubmissionTimes:
-        """Return only the times stored for graded files."""
-        return SubmissionTimes({}, self.of_files, self.zone)
 
     def of(self, marks: SubmissionMarks) -> SubmissionMarks:
         """Return marks with the submission time of their file."""
@@ -68,18 +51,29 @@ class SubmissionTimes:
         if not source.participant:
             return source
         known = self.of_files.get((source.participant, sha256)) or source.time
-        worksheet = self._worksheet_time(source.participant, sha256)
+        worksheet = self.in_worksheet.get(source.participant)
+        files = self._files_at.get((source.participant, worksheet), {sha256})
+        if files - {sha256}:
+            worksheet = None  # the time belongs to a different file
         local = worksheet or known if corrects else known or worksheet
         return replace(source, time=local and _with_offset(local, self.zone))
 
-    def _worksheet_time(self, participant: str, sha256: str) -> datetime | None:
-        """Return a participant's local time in the worksheet, or None if it is missing or belongs to a different file."""
-        time = self.in_worksheet.get(participant)
-        is_of_another = any(
-            who == participant and file != sha256 and when == time
-            for (who, file), when in self.of_files.items()
-        )
-        return None if is_of_another else time
+    @cached_property
+    def _files_at(self) -> Mapping[tuple[str, datetime | None], set[str]]:
+        """Map participants and times to the hashes of the files submitted then."""
+        found: dict[tuple[str, datetime | None], set[str]] = {}
+        for (participant, file), time in self.of_files.items():
+            found.setdefault((participant, time), set()).add(file)
+        return found
+
+    def local_times(self, class_: Iterable[SubmissionMarks]) -> dict[tuple[str, str], datetime]:
+        """Return the local submission times of a class's files that have a participant number and a known time."""
+        sources = [(self.added_to(one.origin, one.sha256), one.sha256) for one in class_]
+        return {
+            (source.participant, file): source.time.replace(tzinfo=None)
+            for source, file in sources
+            if source.participant and source.time and file
+        }
 
 
 def _with_offset(local: datetime, zone: tzinfo) -> datetime:
@@ -104,58 +98,3 @@ def corrections(known: Mapping[str, datetime], new: Mapping[str, datetime]) -> d
         if shift and abs(shift - usual) in (timedelta(), SUMMER)
     }
     return found if len(found) > max(1, len(shifts) / 2) else {}
-
-
-def read(database: sqlite3.Connection, day: str, zone: tzinfo) -> SubmissionTimes:
-    """Return a day's stored times. `zone` is Moodle's time zone."""
-    query = "SELECT participant, time FROM submission_time WHERE day = ?"
-    rows = database.execute(query, (day,)).fetchall()
-    query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
-    files = database.execute(query, (day,)).fetchall()
-    return SubmissionTimes(
-        {participant: datetime.fromisoformat(time) for participant, time in rows},
-        {(participant, file): datetime.fromisoformat(time) for participant, file, time in files},
-        zone,
-    )
-
-
-def put(database: sqlite3.Connection, day: str, times: Mapping[str, datetime]) -> None:
-    """Store the local times from a worksheet, keyed by participant number."""
-    rows = [(day, participant, _text(time)) for participant, time in times.items()]
-    database.executemany("INSERT OR REPLACE INTO submission_time VALUES (?, ?, ?)", rows)
-
-
-def put_files(
-    database: sqlite3.Connection,
-    day: str,
-    files: Iterable[tuple[Origin, str]],
-    corrects: bool,
-) -> None:
-    """Store the submission times of graded files.
-
-    Each item of `files` is a pair: who submitted the file and when, and the file's hash. Times that are already stored
-    change only if `corrects` is true.
-    """
-    rows = [
-        (day, source.participant, file, _text(source.time))
-        for source, file in files
-        if source.participant and source.time and file
-    ]
-    conflict = "REPLACE" if corrects else "IGNORE"
-    database.executemany(f"INSERT OR {conflict} INTO file_time VALUES (?, ?, ?, ?)", rows)
-
-
-def shift_files(database: sqlite3.Connection, day: str, shifts: Mapping[str, timedelta]) -> None:
-    """Shift graded files' times. `shifts` maps participant numbers to the time to add."""
-    query = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
-    rows = [
-        (_text(datetime.fromisoformat(time) + shifts[participant]), day, participant, file)
-        for participant, file, time in database.execute(query, (day,)).fetchall()
-        if participant in shifts
-    ]
-    update = "UPDATE file_time SET time = ? WHERE day = ? AND participant = ? AND sha256 = ?"
-    database.executemany(update, rows)
-
-
-def _text(time: datetime) -> str:
-    return time.replace(tzinfo=None).isoformat()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
+
+from nbgrader.api import Gradebook
+from nbgrader.plugins import CsvExportPlugin
 
 
 def configure(c: Any, course_id: str) -> None:
@@ -37,8 +42,7 @@ def configure(c: Any, course_id: str) -> None:
     ]
     # This plugin applies the late policy from grading.toml.
     c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.pipeline.LatePenalty"
-    # This plugin rounds the points in the file that `nbgrader export` writes.
-    c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
+    c.ExportApp.plugin_class = "autograder.nbgrader_plugin.configuration.RoundedExport"
     c.Autograde.autograde_preprocessors = [
         "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
         "nbgrader.preprocessors.IgnorePattern",
@@ -48,3 +52,23 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
+
+
+DEFAULT = "grades.csv"
+# Match whole cells, so times with fractional seconds are unchanged.
+LONG_NUMBER = re.compile(r"(?<=,)-?\d+\.\d{3,}(?:e-?\d+)?(?=,|$)", re.MULTILINE)
+
+
+class RoundedExport(CsvExportPlugin):  # type: ignore[misc]
+    """A version of nbgrader's export that rounds numbers, to avoid floating-point sums such as 43.839999999999996."""
+
+    def export(self, gradebook: Gradebook) -> None:
+        """Write the exported file with numbers rounded to two decimal places."""
+        super().export(gradebook)
+        file = Path(self.to or DEFAULT)
+        file.write_text(round_numbers(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def round_numbers(text: str) -> str:
+    """Round each cell that is a number with more than two decimal places."""
+    return LONG_NUMBER.sub(lambda found: str(round(float(found[0]), 2)), text)

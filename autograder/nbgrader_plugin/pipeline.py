@@ -220,7 +220,7 @@ class SubmissionExporter(GradedExporter):
         self.log.info("Sandbox layers: %s", ", ".join(server.isolation))
         self._grader = Grader(self.day, server, state_folder.secret(self.day.root))
         leave_out_files(self.parent)
-        return sentences.read(self.day, self._grader.key.tests)
+        return sentences.read(self.day)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
         """Read and grade the notebook at `path`."""

@@ -1,4 +1,4 @@
-"""Update nbgrader's gradebook after a build in a single transaction. Entry point: `update`.
+"""Update nbgrader's gradebook after a build in a single transaction. Entry points: `update` and `load_nbgrader`.
 
 While nbgrader generates a release, it saves each cell in a separate transaction. It refuses to add or remove cells once
 there are submissions. A build therefore lets nbgrader write to an empty gradebook and then copies the cells to the
@@ -34,6 +34,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day, older_names
+from autograder.course.files import FileError
+from autograder.plain_text import one_line
 
 GRADEBOOK_DB = "gradebook.db"
 # The fields that nbgrader stores for each kind of cell.
@@ -70,11 +72,8 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
         CourseError: The gradebook cannot be written, or cells would be added or removed without `new_version`. The
             gradebook is unchanged.
     """
-    # Otherwise, nbgrader would log every exception that it raises, with a traceback.
-    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
-    app = NbGrader(log_level=logging.CRITICAL)
-    app.initialize([], root=str(day.root))
-    url, course = app.coursedir.db_url, app.coursedir.course_id
+    directory = load_nbgrader(day).coursedir
+    url, course = directory.db_url, directory.course_id
     file = sqlite_file(url)
     if file is not None and not file.exists():
         os.replace(staged, file)
@@ -96,6 +95,23 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
             "If formgrader is running, wait a moment and build again."
         ) from None
     return notes
+
+
+def load_nbgrader(day: Day) -> NbGrader:
+    """Return nbgrader's application, configured by the course's nbgrader_config.py.
+
+    Raises:
+        FileError: The configuration is faulty.
+    """
+    # Otherwise, nbgrader would log every exception that it raises, with a traceback.
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
+    app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
+    try:
+        app.initialize([], root=str(day.root))
+    except Exception as error:  # the configuration is Python code
+        problem = one_line(f"{type(error).__name__}: {error}")
+        raise FileError(f"nbgrader_config.py cannot be read: {problem}") from error
+    return app
 
 
 def sqlite_file(url: str) -> Path | None:
