@@ -109,16 +109,17 @@ class Replacement:
 
 
 class History:
-    """A course's stored marks. One process can write at a time, and any number can read."""
+    """A course's stored marks. One process can write at a time, and any number can read.
+
+    All methods raise FileError if the store is damaged, or cannot be opened, read or written. A method that fails does not
+    change it.
+    """
 
     def __init__(self, root: Path, times: SubmissionTimes = NO_TIMES) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
 
         `times` contains the times from Moodle, which replace the times in the stored marks. A store that an older version
         wrote is upgraded.
-
-        Raises:
-            FileError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file, self._times = course_folder(root) / FILE, times
         self._newest = 0  # number of the last grading that an earlier run stored
@@ -150,20 +151,13 @@ class History:
         """Return the current marks of each student, sorted by path. A group's marks are returned once.
 
         `older_names` maps older exercise names, which may be in the store, to current names.
-
-        Raises:
-            FileError: The store cannot be read.
         """
         return [entry.marks for entry in self.current_with_paths(day, older_names)]
 
     def current_with_paths(
         self, day: str, older_names: Mapping[str, str] = NO_NAMES
     ) -> list[Current]:
-        """Return the same marks as `current`, each with its submission's location.
-
-        Raises:
-            FileError: The store cannot be read.
-        """
+        """Return the same marks as `current`, each with its submission's location."""
         with self._errors("read"):
             return [
                 replace(one, marks=rename_exercises(self._times.of(one.marks), older_names))
@@ -174,9 +168,6 @@ class History:
         """Return each current submission's students (their keys, separated by newlines), their names, and the hash of its code.
 
         The hash is "" if nothing was attempted.
-
-        Raises:
-            FileError: The store cannot be read.
         """
         query = (
             "SELECT group_concat(current.student, char(10)), json_extract(marks, '$.student'),"
@@ -188,11 +179,7 @@ class History:
             return self._database.execute(query, (day,)).fetchall()
 
     def keys(self, day: str) -> set[str]:
-        """Return the keys of all students with current marks.
-
-        Raises:
-            FileError: The store cannot be read.
-        """
+        """Return the keys of all students with current marks."""
         with self._errors("read"):
             rows = self._database.execute("SELECT student FROM current WHERE day = ?", (day,))
             return {key for (key,) in rows}
@@ -201,9 +188,6 @@ class History:
         """Return the latest stored marks with this `Basis`, or None if there are none.
 
         Their path, students and file hash are replaced with those of `submission`.
-
-        Raises:
-            FileError: The store cannot be read.
         """
         query = f"SELECT marks FROM grading WHERE {SAME_BASIS} ORDER BY id DESC LIMIT 1"
         with self._errors("read"):
@@ -219,11 +203,7 @@ class History:
             )
 
     def is_from_earlier_run(self, basis: Basis) -> bool:
-        """Return whether marks with this basis were stored before this run locked the day.
-
-        Raises:
-            FileError: The store cannot be read.
-        """
+        """Return whether marks with this basis were stored before this run locked the day."""
         query = f"SELECT 1 FROM grading WHERE {SAME_BASIS} AND id <= ?"
         with self._errors("read"):
             found = self._database.execute(query, (*astuple(basis), self._newest)).fetchone()
@@ -242,9 +222,6 @@ class History:
 
         Returns:
             A `Replacement` for each student whose current marks were for a different submission.
-
-        Raises:
-            FileError: The marks could not be written. The store is unchanged.
         """
         path = os.path.abspath(marks.path)
         same = (*astuple(basis), path, "\n".join(marks.origin.keys), marks.sha256)
@@ -266,9 +243,6 @@ class History:
         """Delete a student's marks for a day, including those of earlier submissions.
 
         A group submission's marks are kept if they still count for another student.
-
-        Raises:
-            FileError: The store cannot be written. It is unchanged.
         """
         with self._errors("written"), self._transaction() as database:
             row = database.execute(
@@ -280,11 +254,7 @@ class History:
 
     @contextlib.contextmanager
     def lock(self, day: str) -> Iterator[None]:
-        """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
-
-        Raises:
-            FileError: Another run holds the lock, the store is damaged, or its folder is read-only.
-        """
+        """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed."""
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
             newest = self._database.execute("SELECT max(id) FROM grading").fetchone()
@@ -440,13 +410,15 @@ def _is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
 def _select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
     """Yield a day's current marks, sorted by path. The marks of a submission list only the students for whom it is current."""
     query = (
-        "SELECT current.path, grading, found_under, marks, current.student FROM current"
-        " JOIN grading ON grading.id = current.grading"
-        " WHERE current.day = ? ORDER BY current.path, grading, current.rowid"
+        "SELECT current.path, grading, current.rowid, found_under, current.student, CAST(marks AS BLOB) FROM current"
+        " JOIN grading ON grading.id = current.grading WHERE current.day = ?"
     )
-    rows = database.execute(query, (day,))
-    for (path, grading, under, marks), same in groupby(rows, key=lambda row: row[:4]):
-        counting = _for_students(DECODER.decode(marks), {row[4] for row in same})
+    # SQLite is slow at sorting long texts.
+    rows = sorted(database.execute(query, (day,)), key=lambda row: row[:3])
+    for (path, grading), same in groupby(rows, key=lambda row: row[:2]):
+        group = [*same]
+        _, _, _, under, _, encoded = group[0]
+        counting = _for_students(DECODER.decode(encoded), {row[4] for row in group})
         yield Current(counting, path, Path(os.fsdecode(under)), grading)
 
 
