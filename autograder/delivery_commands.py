@@ -12,6 +12,7 @@ from autograder.arguments import (
     GroupOption,
     check_file,
     check_folder,
+    load_course,
     load_day,
 )
 from autograder.console import print_error, print_note, print_text
@@ -204,30 +205,26 @@ def roster(
 
     An existing roster.csv keeps its rows and columns. People who share no id or email address are joined by name, and listed.
     """
-    from autograder.course import config as courses
     from autograder.course.files import write_output
     from autograder.export import csv_table
     from autograder.export import roster as rosters
     from autograder.submissions.roster import FILE
 
-    root = courses.find_root(Path.cwd())
-    course = courses.load(root)
-    file = root / FILE
-    sources = [("roster.csv", rosters.read_existing(file))] if file.exists() else []
-    sources += [("Canvas", rosters.read_canvas(canvas))] if canvas else []
-    for text in moodle or ():
-        day, equals, worksheet = text.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--moodle {text}: write DAY=FILE, such as day1={text}")
-        sources.append(
-            (f"Moodle, {day}", rosters.read_moodle(Path(worksheet), course.day(day).name))
-        )
-    sources += [("Gradescope", rosters.read_gradescope(gradescope))] if gradescope else []
-    sources += [("nbgrader", rosters.read_nbgrader(nbgrader))] if nbgrader else []
     if not (canvas or moodle or gradescope or nbgrader):
         raise typer.BadParameter(
             "pass at least one of --canvas, --moodle, --gradescope and --nbgrader"
         )
+    course = load_course()
+    file = course.root / FILE
+    sources = [("roster.csv", rosters.read_existing(file))] if file.exists() else []
+    sources += [("Canvas", rosters.read_canvas(canvas))] if canvas else []
+    for text in moodle or ():
+        day, equals, sheet = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--moodle {text}: write DAY=FILE, such as day1={text}")
+        sources.append((f"Moodle, {day}", rosters.read_moodle(Path(sheet), course.day(day).name)))
+    sources += [("Gradescope", rosters.read_gradescope(gradescope))] if gradescope else []
+    sources += [("nbgrader", rosters.read_nbgrader(nbgrader))] if nbgrader else []
     joined = rosters.join(sources)
     write_output(file, csv_table.to_csv(joined.table).encode())
     for note in joined.notes:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from autograder.arguments import (
     CaFileOption,
@@ -39,7 +37,7 @@ from autograder.console import (
     print_text,
     print_warning,
 )
-from autograder.plain_text import counted, escaped, format_number
+from autograder.plain_text import counted, format_number
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.clock import cpu_count
 from autograder.stored_marks import print_overrides, read_overrides, remember_times
@@ -214,9 +212,6 @@ def _deliver(
     """Write the marks to `json` and feedback pages to `feedback`, and print the marks.
 
     Return a message for each page that could not be written because of an internal error.
-
-    Raises:
-        FileError: A file cannot be written. The marks are printed anyway.
     """
     pages: list[Path] = []
     problems: list[str] = []
@@ -246,63 +241,54 @@ def print_marks(graded: GradedClass, overrides: Overrides, json: Path | None) ->
     for line in terminal_table.problem_lines(graded.rows):
         print_text(line)
     print_overrides(graded.submissions, overrides)
-    print_summary(console, graded, json)
+    print_summary(graded, json)
 
 
-def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
+def print_summary(graded: GradedClass, json: Path | None) -> None:
     """Print how many submissions kept their stored marks, and any problems that the TA should check."""
     if graded.reused:
         of = f"{graded.reused} of {counted(len(graded.submissions), 'submission')}"
-        console.print(
+        print_text(
             f"{of} has not changed since it was graded; --force grades it again"
             if graded.reused == 1
-            else f"{of} have not changed since they were graded; --force grades them again",
-            highlight=False,
+            else f"{of} have not changed since they were graded; --force grades them again"
         )
     if graded.unstored:
-        where = (
-            f"They appear only in this output and in {json}."
-            if json
-            else "Save them with --json FILE."
-        )
+        file = f"They appear only in this output and in {json}." if json else ""
         print_error(
-            f"the marks of {counted(graded.unstored, 'submission')} could not be stored. {where}"
+            f"the marks of {counted(graded.unstored, 'submission')} could not be stored. "
+            f"{file or 'Save them with --json FILE.'}"
         )
     if graded.resubmissions:
         changes = "; ".join(map(str, graded.resubmissions))
         number = len(graded.resubmissions)
-        console.print(
-            Text(escaped(f"students who resubmitted ({number}), with final points: {changes}"))
-        )
+        print_text(f"students who resubmitted ({number}), with final points: {changes}")
     for one in graded.replacements:
         if one.is_older:
+            points = "none" if one.before.points is None else format_number(one.before.points)
             print_note(
                 f"{one.after.label}: {one.after.path} is older than {one.before.path}, "
-                f"which still counts ({_points(one.before)} points)"
+                f"which still counts ({points} points)"
             )
     for students in graded.identical:
         same = ", ".join(students)
-        note = (
+        print_text(
             f"these students submitted identical code, apart from comments and whitespace: {same}"
         )
-        console.print(Text(escaped(note)))
     for note in graded.notes:
         print_note(note)
-    print_ungraded(graded.ungraded)
+    ungraded = graded.ungraded
+    print_ungraded(ungraded)
     with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
-    number = len(graded.submissions) - len(graded.ungraded)
+    number = len(graded.submissions) - len(ungraded)
     counts = [f"{counted(number, 'submission')} graded"]
     if with_problems:
         counts.append("with problems" if number == 1 else f"{with_problems} of them with problems")
-    counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
-    console.print(", ".join(counts), highlight=False)
+    counts += [f"{len(ungraded)} could not be graded"] if ungraded else []
+    print_text(", ".join(counts))
 
 
 def print_ungraded(class_: Iterable[SubmissionMarks]) -> None:
     """Print why each of these submissions could not be graded."""
     for marks in class_:
         print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
-
-
-def _points(marks: SubmissionMarks) -> str:
-    return "none" if marks.points is None else format_number(marks.points)

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autograder.arguments import DayArgument, SeedOption, load_day
-from autograder.console import print_text
+from autograder.console import output, print_note, print_text
 from autograder.plain_text import format_number
 from autograder.stored_marks import read_class, read_overrides
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
     from autograder.marks.overrides import Request
-
-
-from autograder.console import output, print_note
 
 
 def explain(
@@ -87,7 +84,7 @@ def override(
         ),
     ] = "",
 ) -> None:
-    """Set an exercise's points or comment by hand. If you set only one, the other is unchanged. Regrading keeps both.
+    """Override an exercise's points or comment. If you set only one, the other is unchanged. Regrading keeps both.
 
     Without STUDENT, list all overrides.
     """
@@ -143,14 +140,13 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
 
 def _remove(day: Day, student: str, exercise: str) -> None:
     from autograder.course.config import CourseError, older_names
-    from autograder.marks import overrides
     from autograder.marks.history import History
-    from autograder.marks.overrides import find_keys
+    from autograder.marks.overrides import OverrideStore, find_keys
     from autograder.submissions import roster as rosters
 
     with History(day.root) as history:
         class_ = history.current(day.name)
-    with overrides.OverrideStore(day.root) as store:
+    with OverrideStore(day.root) as store:
         keys = find_keys(student, store.read(day.name), class_, day, rosters.for_course(day.root))
         present = older_names(day).get(exercise, exercise)
         names = [present, *(older for older, name in older_names(day).items() if name == present)]
@@ -160,22 +156,21 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 
 
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
-    """Print each exercise that has manual points or a manual comment, and the student's total points."""
-    from autograder.marks import overrides
-    from autograder.marks.overrides import describe
+    """Print each override, and the student's total points. `only` contains keys and exercises."""
+    from autograder.marks.overrides import describe, read_stored
 
     class_ = read_class(day)
-    with overrides.OverrideStore(day.root) as store:
-        if not store.read(day.name):
-            print_text(f"{day.name} has no overrides")
+    is_any = any(exercise.override for marks in class_ for exercise in marks.exercises)
+    if not is_any and not read_stored(day).stored:
+        print_text(f"{day.name} has no overrides")
     for marks in class_:
-        changed = [e for e in marks.exercises if e.override]
-        if only is not None:
-            own = marks.origin.keys
-            changed = [e for e in changed if any((key, e.name) in only for key in own)]
-        for exercise in changed:
-            total = f"{format_number(marks.earned)} of {format_number(marks.max_points)} points in total"
-            print_text(f"{marks.label}: {describe(exercise)}; {total}")
+        total = (
+            f"{format_number(marks.earned)} of {format_number(marks.max_points)} points in total"
+        )
+        for exercise in marks.exercises:
+            keys = {(key, exercise.name) for key in marks.origin.keys}
+            if exercise.override and (only is None or keys & only):
+                print_text(f"{marks.label}: {describe(exercise)}; {total}")
 
 
 StudentArgument = Annotated[

@@ -1,4 +1,4 @@
-"""Test that manual points and comments survive regrades, appear in all outputs and agree with nbgrader's gradebook."""
+"""Test that overrides survive regrades, appear in all outputs and agree with nbgrader's gradebook."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_csv(root: Path, run: Run) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path, run: Run) -> None:
+def test_overrides_appear_everywhere_and_survive_regrades(tmp_path: Path, run: Run) -> None:
     root = make(tmp_path / "course")
     (root / "class").mkdir()
     (root / "class/ada.py").write_text(WRONG)
@@ -275,7 +275,7 @@ def test_students_see_a_name_only_if_the_ta_chose_one(day: Day) -> None:
     for by, expected in (("", "given by your TA on"), ("kim", "given by kim on")):
         new = resolve([request], [submission(texts)], day, NO_ROSTER, by)
         marks = Overrides(new).apply(submission(texts))
-        shown = next(to_feedback(e, texts).by_hand for e in marks.exercises if e.override)
+        shown = next(to_feedback(e, texts).override for e in marks.exercises if e.override)
         assert expected in shown
     assert new[0].override.by == "kim"
 

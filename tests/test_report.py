@@ -15,7 +15,7 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback import sentences
 from autograder.feedback.class_page import (
     Analysis,
-    _Redaction,
+    _redaction,
     analyse,
     html,
     without_numbers,
@@ -176,7 +176,7 @@ def test_names_are_removed_from_long_messages_of_a_large_class() -> None:
         "ada",
         *(f"Student{n} Family{n * n}" for n in range(1000)),
     ]
-    hide = _Redaction([unread(name) for name in names])
+    hide = _redaction([unread(name) for name in names])
     assert (
         hide("ask BO LI, Ada lovelace or ADA about boat 7, family4")
         == "ask …, … or … about boat 7, …"

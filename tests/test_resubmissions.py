@@ -1,4 +1,4 @@
-"""Test how a resubmission affects manual points and lateness, and what the notes tell the TA."""
+"""Test how a resubmission affects overrides and lateness, and what the notes tell the TA."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def override(root: Path, points: float) -> None:
 
 
 def graded(root: Path, download: Path) -> GradedClass:
-    by_hand = read_stored(courses.load(root).day("day1"))
-    return grade(root, download, adjust=by_hand.apply)
+    overrides = read_stored(courses.load(root).day("day1"))
+    return grade(root, download, adjust=overrides.apply)
 
 
 def test_points_that_were_added_do_not_lower_a_better_submission(

@@ -374,7 +374,7 @@ def test_each_problem_is_printed_once_and_the_summary_counts_problems(
     files = {"ada_11_50001_day1.ipynb": book(10), "bob_LATE_12_50002_a.docx": b"x"}
     files |= {"cyd_13_50003_a.ipynb": book(0), "cyd_13_50004_b.ipynb": book(20)}
     graded = grade(root, written(root / "a.zip", files))
-    print_summary(Console(), graded, None)
+    print_summary(graded, None)
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == (
         "2 submissions graded, 1 of them with problems, 1 could not be graded"
@@ -389,7 +389,7 @@ def test_the_summary_of_one_submission_is_in_the_singular(
 ) -> None:
     files = {"cyd_13_50003_a.ipynb": book(0), "cyd_13_50004_b.ipynb": book(20)}
     for _ in range(2):
-        print_summary(Console(), grade(root, written(root / "a.zip", files)), None)
+        print_summary(grade(root, written(root / "a.zip", files)), None)
     first, *again = capsys.readouterr().out.splitlines()
     assert first == "1 submission graded, with problems"
     assert again == [

@@ -46,9 +46,6 @@ def fill_in(
 
     The result contains only the student columns and the day's assignment, so Canvas leaves other assignments unchanged.
     Students without a submission keep their existing marks.
-
-    Raises:
-        CourseError: The file is not a gradebook, or the day's column is missing or ambiguous.
     """
     table = csv_table.read(file, KIND)
     section = table.column("Section")
@@ -96,12 +93,11 @@ def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
 
 
 def _match(
-    rows: Sequence[StudentResult], table: Table, day: Day, group: GroupRule
+    results: Sequence[StudentResult], table: Table, day: Day, group: GroupRule
 ) -> tuple[dict[int, StudentResult], list[str]]:
-    """Return the marks for each gradebook row, and notes about students who are only in the gradebook or only in
-    `rows`.
+    """Return the result for each gradebook row, and notes about students who are only in the gradebook or only in `results`.
 
-    The notes omit students in `rows` without marks, because the caller reports them.
+    The notes omit students in `results` without marks, because the caller reports them.
     """
     listed = list(_students(table))
     by_id = {
@@ -109,24 +105,16 @@ def _match(
         for column in IDS
         if column in table.head
     }
+    lines = {result.entry: _line(result, by_id, day) for result in results}
     name = table.column("Student")
-    absent = {number: line[name] for number, line in listed if line[name] != TEST_STUDENT}
-    matches = []
-    notes = []
-    for row in rows:
-        number = _line(row, by_id, day)
-        if number is not None:
-            absent.pop(number, None)
-            if row.marks:
-                matches.append((number, row))
-        elif row.marks:
-            notes += csv_table.not_entered(row, table.file)
-    matched, more = csv_table.choose(matches, [line[name] for line in table.rows], group)
-    notes += more
+    names = [line[name] for line in table.rows]
+    notes = csv_table.not_entered(results, lambda result: lines[result.entry], table.file)
+    matched, more = csv_table.choose(results, lambda result: lines[result.entry], names, group)
+    known = {*lines.values()}
+    absent = [names[n] for n, _ in listed if n not in known and names[n] != TEST_STUDENT]
     if absent:
-        names = list_with_count([*absent.values()])
-        notes.append(f"these students in {table.file} have no submission {names}")
-    return matched, notes
+        more.append(f"these students in {table.file} have no submission {list_with_count(absent)}")
+    return matched, notes + more
 
 
 def _line(row: StudentResult, by_id: Mapping[str, Mapping[str, int]], day: Day) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +29,7 @@ class Table:
     delimiter: str
 
     def column(self, name: str) -> int:
-        """Return the index of a column.
-
-        Raises:
-            CourseError: The table has no column with this name.
-        """
+        """Return the index of a column."""
         if name not in self.head:
             raise CourseError(
                 f"{self.file} is not {self.kind}: it has no column {name!r}. Its columns are {', '.join(self.head)}"
@@ -45,9 +41,6 @@ def read(file: Path, kind: str) -> Table:
     """Read a CSV file whose first row contains the column names. Short rows are padded with empty cells.
 
     `kind` describes the file that a user should pass, such as "a Canvas gradebook".
-
-    Raises:
-        CourseError: The file cannot be read or is not a CSV file in UTF-8.
     """
     # Moodle's worksheet may contain texts that students entered online, which can exceed the module's default limit.
     csv.field_size_limit(sys.maxsize)
@@ -113,33 +106,35 @@ def _format_cell(cell: str | float, delimiter: str) -> str:
 
 
 def choose(
-    matches: Iterable[tuple[int, StudentResult]], names: Sequence[str], group: GroupRule
+    results: Iterable[StudentResult],
+    line_of: Callable[[StudentResult], int | None],
+    names: Sequence[str],
+    group: GroupRule,
 ) -> tuple[dict[int, StudentResult], list[str]]:
-    """Return the row that counts for each line, and a note for each line that matches several submissions.
+    """Return the result that counts for each line of a table, and a note for each line that matches several submissions.
 
-    The choice is the same as in `class_list.results`.
-
-    Args:
-        matches: Pairs of a line and a result that belongs to it.
-        names: The student's name on each line, for the notes.
+    The choice is the same as in `class_list.results`. `names` contains the student's name on each line, for the notes.
     """
     by_line: dict[int, list[StudentResult]] = {}
-    for line, row in matches:
-        by_line.setdefault(line, []).append(row)
+    for result in results:
+        if result.marks and (line := line_of(result)) is not None:
+            by_line.setdefault(line, []).append(result)
     chosen: dict[int, StudentResult] = {}
     notes: list[str] = []
-    for line, rows in by_line.items():
-        others = [row.marks for row in rows if row.marks]
+    for line, same in by_line.items():
+        others = [result.marks for result in same if result.marks]
         marks = class_list.counting(others, group)
-        chosen[line] = next(row for row in rows if row.marks is marks)
+        chosen[line] = next(result for result in same if result.marks is marks)
         notes += note_of_others(names[line], chosen[line], others)
     return chosen, notes
 
 
-def not_entered(row: StudentResult, file: Path) -> list[str]:
-    """Return a list with a note that a student's points could not be entered. It is empty if the student has no grade."""
-    if row.points is None:
-        return []
+def not_entered(
+    results: Iterable[StudentResult], line_of: Callable[[StudentResult], int | None], file: Path
+) -> list[str]:
+    """Return a note for each student whose points could not be entered in a table."""
     return [
-        f"{row.entry.label} is not in {file}: {format_number(row.points)} points were not entered"
+        f"{result.entry.label} is not in {file}: {format_number(result.points)} points were not entered"
+        for result in results
+        if result.points is not None and line_of(result) is None
     ]

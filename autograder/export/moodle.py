@@ -29,11 +29,8 @@ TIME_FORMATS = [
     for date in ("%A, %d %B %Y", "%A, %B %d, %Y", "%d %B %Y", "%B %d, %Y")
     for clock in ("%I:%M %p", "%H:%M")
 ]
-REQUIRED = (
-    "Identifier",
-    "Grade",
-    "Last modified (grade)",
-)  # Moodle rejects worksheets without these columns
+# Moodle rejects worksheets without these columns.
+REQUIRED = ("Identifier", "Grade", "Last modified (grade)")
 
 
 def grade_import(rows: Sequence[StudentResult], day: Day) -> tuple[str, list[str]]:
@@ -67,11 +64,7 @@ class Worksheet:
 
     @classmethod
     def read(cls, file: Path) -> Worksheet:
-        """Read a worksheet.
-
-        Raises:
-            CourseError: The file is not a worksheet.
-        """
+        """Read a worksheet."""
         table = csv_table.read(file, "a Moodle grading worksheet")
         for name in REQUIRED:
             table.column(name)
@@ -86,10 +79,8 @@ class Worksheet:
         self, rows: Iterable[StudentResult], day: str, group: GroupRule
     ) -> tuple[dict[int, StudentResult], list[str]]:
         """Return the submission that counts for each line, and notes about lines that match several submissions."""
-        lines = [(self.line(row, day), row) for row in rows if row.marks]
-        matches = [(line, row) for line, row in lines if line is not None]
         labels = [self._label(number) for number in range(len(self.table.rows))]
-        return csv_table.choose(matches, labels, group)
+        return csv_table.choose(rows, lambda row: self.line(row, day), labels, group)
 
     def cell(self, number: int, column: str) -> str:
         """Return the cell in the column with this name, or "" if there is no such column."""
@@ -103,15 +94,10 @@ class Worksheet:
 
         `graded` and `listed` contain worksheet line numbers. The second note omits the students in `listed`.
         """
-        missing: list[str] = []
-        absent: list[str] = []
-        for number in range(len(self.table.rows)):
-            if number not in graded:
-                label = self._label(number)
-                if self.cell(number, "Status").startswith(SUBMITTED):
-                    missing.append(label)
-                elif number not in listed:
-                    absent.append(label)
+        others = [number for number in range(len(self.table.rows)) if number not in graded]
+        submitted = {n for n in others if self.cell(n, "Status").startswith(SUBMITTED)}
+        missing = [self._label(n) for n in others if n in submitted]
+        absent = [self._label(n) for n in others if n not in submitted and n not in listed]
         notes = []
         if missing:
             notes.append(
@@ -170,18 +156,13 @@ def fill_in(
     """Enter the day's marks in an offline grading worksheet. Return the new worksheet and notes for the TA.
 
     All other cells are unchanged, and students without a submission keep their existing grades.
-
-    Raises:
-        CourseError: The file is not a worksheet.
     """
     sheet = Worksheet.read(file)
     grade = sheet.table.column("Grade")
     lines = [list(line) for line in sheet.table.rows]
     chosen, notes = sheet.choose(rows, day.name, group)
     grades: list[tuple[str, str, float | None]] = []
-    for row in rows:
-        if row.marks and sheet.line(row, day.name) is None:
-            notes += csv_table.not_entered(row, file)
+    notes += csv_table.not_entered(rows, lambda row: sheet.line(row, day.name), file)
     for number, row in chosen.items():
         if sheet.cell(number, "Grade can be changed") == "No":
             notes.append(
@@ -209,12 +190,7 @@ def _parse_time(text: str) -> datetime | None:
 
 
 def store_times(day: Day, file: Path) -> tuple[str, list[str]]:
-    """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA.
-
-    Raises:
-        CourseError: The file is not a worksheet.
-        FileError: The times cannot be stored.
-    """
+    """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA."""
     found, notes = Worksheet.read(file).submission_times()
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, found, {})

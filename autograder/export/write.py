@@ -79,11 +79,7 @@ def _utc(time: datetime | None) -> str:
 def choose_roster(
     class_: Iterable[SubmissionMarks], day: Day, file: Path | None, gradebook: Path | None
 ) -> Roster:
-    """Return the given roster or the course's. Without one, a class from Canvas has the students in Canvas's gradebook.
-
-    Raises:
-        CourseError: A file is invalid.
-    """
+    """Return the given roster or the course's. Without one, a class from Canvas has the students in Canvas's gradebook."""
     roster = rosters.for_course(day.root, file)
     is_from_canvas = any(marks.origin.source == "canvas" for marks in class_)
     if gradebook and is_from_canvas and not roster.entries:

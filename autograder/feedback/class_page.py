@@ -139,7 +139,7 @@ def analyse(
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
-    hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
+    hide = _redaction(marks.submissions) if anonymous else one_line
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
         ReportRow(label, s, one, [hide(problem) for problem in s.problems])
@@ -179,26 +179,22 @@ def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
     return numbers
 
 
-class _Redaction:
-    """A function that removes names, paths and addresses from messages produced by students' code."""
-
-    def __init__(self, submissions: Sequence[SubmissionMarks]) -> None:
-        stems = [re.split(r"[/\\]", s.path)[-1].split(".")[0] for s in submissions]
-        full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
-        parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
-        names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
-        # Trying thousands of names at each position is slow, so the pattern groups names by their first letter.
-        by_letter: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            lower = name[0].lower()
-            by_letter[lower if len(lower) == 1 else name[0]].append(re.escape(name[1:]))
-        any_name = "|".join(rf"{re.escape(k)}(?:{'|'.join(own)})" for k, own in by_letter.items())
-        # The pattern matches a path, an address, or any of the names.
-        pattern = rf"\S*[/\\@]\S*|(?<!\w)(?:{any_name or '(?!)'})(?!\w)"
-        self._pattern = re.compile(pattern, re.IGNORECASE)
-
-    def __call__(self, text: str) -> str:
-        return one_line(self._pattern.sub("…", text))
+def _redaction(submissions: Sequence[SubmissionMarks]) -> Callable[[str], str]:
+    """Return a function that removes names, paths and addresses from messages produced by students' code."""
+    stems = [re.split(r"[/\\]", s.path)[-1].split(".")[0] for s in submissions]
+    full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
+    parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
+    names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
+    # Trying thousands of names at each position is slow, so the pattern groups names by their first letter.
+    by_letter: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        lower = name[0].lower()
+        by_letter[lower if len(lower) == 1 else name[0]].append(re.escape(name[1:]))
+    any_name = "|".join(rf"{re.escape(k)}(?:{'|'.join(own)})" for k, own in by_letter.items())
+    # The pattern matches a path, an address, or any of the names.
+    text = rf"\S*[/\\@]\S*|(?<!\w)(?:{any_name or '(?!)'})(?!\w)"
+    pattern = re.compile(text, re.IGNORECASE)
+    return lambda message: one_line(pattern.sub("…", message))
 
 
 def _bins(shares: Sequence[float]) -> list[int]:
@@ -313,11 +309,7 @@ EXERCISE_COLUMNS = (
 
 
 def write(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` and the CSV files to a folder, and return their paths.
-
-    Raises:
-        FileError: The folder or a file cannot be written.
-    """
+    """Write `report.html` and the CSV files to a folder, and return their paths."""
     make_folder(folder)
     page = folder / "report.html"
     write_output(page, html(analysis).encode())

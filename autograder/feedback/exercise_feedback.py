@@ -42,19 +42,6 @@ class FailedTest:
 
 
 @dataclass(frozen=True)
-class CodeBlock:
-    """Consecutive lines of the student's code, and the first line's number in its cell."""
-
-    cell: int
-    first: int
-    lines: Sequence[str]
-
-    @property
-    def length(self) -> int:
-        return len(self.lines)
-
-
-@dataclass(frozen=True)
 class ExerciseFeedback:
     """The feedback for one exercise."""
 
@@ -69,8 +56,8 @@ class ExerciseFeedback:
     reference_for: Sequence[str]
     unattempted: Sequence[str]  # the unattempted exercises in `reference_for`
     missing: bool  # whether the exercise is not defined in the submission
-    by_hand: str  # how a TA changed the points, and the TA's comment
-    code: Sequence[CodeBlock]  # the student's code, if the exercise lost points
+    override: str  # how a TA changed the points, and the TA's comment
+    code: Sequence[Statement]  # the student's code, if the exercise lost points
     optional: bool
 
     @property
@@ -89,7 +76,7 @@ class ExerciseFeedback:
     @property
     def has_section(self) -> bool:
         """Return whether the page has a section about this exercise."""
-        return self.needs_work or bool(self.by_hand)
+        return self.needs_work or bool(self.override)
 
     @property
     def status_text(self) -> str:
@@ -201,8 +188,8 @@ def to_feedback(
         reference_for=marks.reference_for,
         unattempted=unattempted,
         missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
-        by_hand=_by_hand(marks),
-        code=[_code_block(statement) for statement in marks.statements],
+        override=_override(marks),
+        code=marks.statements,
         optional=marks.optional,
     )
 
@@ -212,11 +199,7 @@ def unattempted_in(exercises: Iterable[ExerciseMarks]) -> list[str]:
     return [exercise.name for exercise in exercises if exercise.status == "not_attempted"]
 
 
-def _code_block(statement: Statement) -> CodeBlock:
-    return CodeBlock(statement.cell, statement.line, statement.source.split("\n"))
-
-
-def _by_hand(marks: ExerciseMarks) -> str:
+def _override(marks: ExerciseMarks) -> str:
     override = marks.override
     if override is None:
         return ""
@@ -266,8 +249,8 @@ def as_text(exercise: ExerciseFeedback) -> str:
 
 
 def _notes(exercise: ExerciseFeedback) -> Iterator[str]:
-    if exercise.by_hand:
-        yield exercise.by_hand
+    if exercise.override:
+        yield exercise.override
     yield from exercise.mistakes
     if exercise.reason and not exercise.own_versions:
         yield exercise.reason

@@ -121,26 +121,26 @@ def _fix_steps(
 
 def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
     names = list_names([e.name for e in missing])
-    points = exact_sum([e.max_points for e in missing])
     if len(missing) == 1:
         return (
-            f"{names} was not found ({counted(points, 'point')}). "
+            f"{names} was not found ({_worth(missing)}). "
             "If you wrote it, check that its name is spelled exactly like this and that its cell runs."
         )
     return (
-        f"{names} were not found ({counted(points, 'point')} in total). "
+        f"{names} were not found ({_worth(missing)}). "
         "If you wrote them, check that their names are spelled exactly like this and that their cells run."
     )
 
 
 def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
-    points = exact_sum([e.max_points for e in empty])
     if len(empty) == 1:
-        return f"1 exercise has not been attempted yet ({counted(points, 'point')}): `{empty[0].name}`."
-    return (
-        f"{len(empty)} exercises have not been attempted yet ({counted(points, 'point')} in total). "
-        f"The first is `{empty[0].name}`."
-    )
+        return f"1 exercise has not been attempted yet ({_worth(empty)}): `{empty[0].name}`."
+    return f"{len(empty)} exercises have not been attempted yet ({_worth(empty)}). The first is `{empty[0].name}`."
+
+
+def _worth(exercises: Sequence[ExerciseFeedback]) -> str:
+    points = counted(exact_sum([e.max_points for e in exercises]), "point")
+    return points if len(exercises) == 1 else f"{points} in total"
 
 
 def write(
@@ -149,9 +149,6 @@ def write(
     """Write each student's page to a folder, in a file named after the student.
 
     Return the files, and a message for each page that could not be written because of an internal error.
-
-    Raises:
-        FileError: The folder or a file cannot be written.
     """
     make_folder(folder)
     taken: set[str] = set()

@@ -25,7 +25,7 @@ SIGNS = {
     "crashed": ("C", "red"),
     "not_allowed": ("N", "magenta"),
 }
-BY_HAND = ("H", "cyan")
+OVERRIDDEN = ("O", "cyan")
 LONGEST = 400  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
 NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
@@ -114,7 +114,7 @@ def _join(problems: Sequence[str]) -> str:
 def legend(rows: Sequence[StudentResult]) -> str:
     """Explain the symbols in the table."""
     signs = [f"{sign} {status.replace('_', ' ')}" for status, (sign, _) in SIGNS.items()]
-    signs.append(f"{BY_HAND[0]} points by hand")
+    signs.append(f"{OVERRIDDEN[0]} overridden")
     if any(e.optional for row in rows if row.marks for e in row.marks.exercises):
         signs.append("+ optional exercises")
     return "  ".join(signs)
@@ -167,4 +167,4 @@ def _signs(exercises: list[ExerciseMarks]) -> Text:
 
 def _sign(exercise: ExerciseMarks) -> tuple[str, str]:
     has_points = exercise.override is not None and exercise.override.points is not None
-    return BY_HAND if has_points else SIGNS[exercise.status]
+    return OVERRIDDEN if has_points else SIGNS[exercise.status]

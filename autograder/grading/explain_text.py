@@ -56,7 +56,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
         yield f"graded with the course's own code for {', '.join(exercise.reference_for)}"
     yield from (f"known mistake: {name}" for name in exercise.mistakes)
     if exercise.override:
-        yield f"by hand: {describe_override(exercise.override)}"
+        yield f"override: {describe_override(exercise.override)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 # "raised" precedes an exception from the code. "got:" precedes an exception raised instead of the expected one.
 RAISED = re.compile(
@@ -17,32 +16,27 @@ MISSING = re.compile(r"there is no \w+ `[^`]*`", re.IGNORECASE)
 DTYPE = re.compile(r"should have dtype \w+; yours has dtype \w+")
 
 
-@dataclass(frozen=True)
-class Cause:
-    """The cause of a failure. Equal causes have the same `key`. If a cause repeats, `repeat_note` replaces the message."""
+def find_cause(message: str) -> tuple[str, str]:
+    """Return a key for a failure's cause, and a note that replaces the message if the cause repeats.
 
-    key: str
-    repeat_note: str
-
-
-def find_cause(message: str) -> Cause:
-    """Return the cause of a failure. Exceptions whose messages differ only in numbers have the same cause."""
+    Exceptions whose messages differ only in numbers have the same cause.
+    """
     if raised := RAISED.search(message):
         text = message[raised.end() :]
         text = (text.rpartition(" (cell ")[0] or text).strip(": .")
-        return Cause(f"{raised[2]}: {re.sub('[0-9]+', '#', text)}", f"Same {raised[2]} as above.")
+        return f"{raised[2]}: {re.sub('[0-9]+', '#', text)}", f"Same {raised[2]} as above."
     if "should be a tensor" in message:
-        return Cause("no tensor", "Also not a tensor.")
+        return "no tensor", "Also not a tensor."
     if missing := MISSING.search(message):
-        return Cause(missing[0].lower(), "The same name is missing.")
+        return missing[0].lower(), "The same name is missing."
     if dtype := DTYPE.search(message):
-        return Cause(dtype[0], "Same wrong dtype as above.")
-    return Cause(message, "Same as above.")
+        return dtype[0], "Same wrong dtype as above."
+    return message, "Same as above."
 
 
 def shared_message(messages: Sequence[str]) -> str:
     """Return one message if several failures all have the same cause, otherwise ""."""
-    if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
+    if len(messages) < 2 or len({find_cause(text)[0] for text in messages}) > 1:
         return ""
     # Prefer the message that shows where the code raised the exception.
     return next(
@@ -59,14 +53,14 @@ def order_by_cause(
     """
     first: dict[str, int] = {}
     for n, text in enumerate(messages):
-        first.setdefault(find_cause(text).key, n)
+        first.setdefault(find_cause(text)[0], n)
     begin = list(first.values())[:visible]
     order = [*begin, *(n for n in range(len(messages)) if n not in begin)]
 
     def shorten(n: int) -> str:
         if not messages[n] or n in first.values():
             return messages[n]
-        return find_cause(messages[n]).repeat_note if mark_repeats else ""
+        return find_cause(messages[n])[1] if mark_repeats else ""
 
     return [(n, shorten(n)) for n in order]
 

@@ -22,11 +22,7 @@ ROOT = Path(__file__).parents[2]  # the folder that contains the package `autogr
 
 @cache
 def engine_version() -> str:
-    """Return a hash of the versions of Python and torch and of every module in this package that can affect marks.
-
-    Raises:
-        FileNotFoundError: An imported module has no file, so the hash would not cover the module's code.
-    """
+    """Return a hash of the versions of Python and torch and of every module in this package that can affect marks."""
     digest = hashlib.sha256(f"{platform.python_version()} {version('torch')}".encode())
     for file in engine_files():
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
@@ -34,22 +30,14 @@ def engine_version() -> str:
 
 
 def engine_files() -> list[Path]:
-    """Return a sorted list of the files in this package that can affect marks.
-
-    Raises:
-        FileNotFoundError: An imported module has no file.
-    """
+    """Return a sorted list of the files in this package that can affect marks."""
     # The fork server starts its services by name, so the grader does not import them.
     sandbox = (ROOT / "autograder" / "sandbox").rglob("*.py")
     return sorted({*imported_files(GRADER, CHECKS, READER), *sandbox})
 
 
 def imported_files(*modules: str) -> list[Path]:
-    """Return a sorted list of the files in this package that the modules import, directly or indirectly.
-
-    Raises:
-        FileNotFoundError: An imported module has no file.
-    """
+    """Return a sorted list of the files in this package that the modules import, directly or indirectly."""
     found: set[Path] = set()
     pending = list(modules)
     while pending:

@@ -56,9 +56,6 @@ def find(text: str, class_: Sequence[T], day: Day, roster: Roster) -> list[T]:
 
     An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly, ignore
     spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
-
-    Raises:
-        CourseError: Several students match. The message lists their ids.
     """
     wanted = text.casefold()
     people = [(item, _people(item, day, roster)) for item in class_]
@@ -80,11 +77,7 @@ def _entries(found: Sequence[T], day: Day, roster: Roster) -> set[tuple[str, ...
 
 
 def find_stored(text: str, stored: Sequence[T], day: Day, roster: Roster) -> T:
-    """Return a student's item in the store, given a name, id or email address; see `find`.
-
-    Raises:
-        CourseError: No student matches, or several students do.
-    """
+    """Return a student's item in the store, given a name, id or email address; see `find`."""
     found = find(text, stored, day, roster)
     if not found:
         near = closest(text, stored, day, roster)

@@ -262,11 +262,7 @@ def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
 
 
 def decode(data: bytes, day: str) -> Marks:
-    """Decode a day's marks from JSON.
-
-    Raises:
-        InvalidMarks: The data is not JSON, does not contain marks, or is for a different format or day.
-    """
+    """Decode a day's marks from JSON."""
     try:
         header = msgspec.json.decode(data, type=_Header)
         if header.format != FORMAT:

@@ -355,9 +355,6 @@ def find_keys(
     """Return the keys of the student with this name, id or email address, and of the other members of their group.
 
     If the student no longer has marks, match only the keys and names in the `stored` overrides.
-
-    Raises:
-        CourseError: No student matches, or several students do.
     """
     by_name = {
         one.key for one in stored if student in (one.key, one.key.partition(" ")[2], one.student)

@@ -187,12 +187,7 @@ class _Copy:
         self._bytes_left = 1000 * course.max_dir_size
 
     def add_folder(self, source: int, target: Path, place: str = "") -> None:
-        """Copy an open folder. `place` is its path in the submission, ending in a slash, or "" for the submission itself.
-
-        Raises:
-            NotCollected: The submission is too large.
-            OSError: A file or folder cannot be read or written.
-        """
+        """Copy an open folder. `place` is its path in the submission, ending in a slash, or "" for the submission itself."""
         if place.count("/") > MAX_LEVELS:
             raise NotCollected(f"has more than {MAX_LEVELS} levels of folders")
         target.mkdir(0o750)

@@ -44,7 +44,6 @@ from sqlalchemy.orm.attributes import flag_modified
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import Day, older_names
 from autograder.course.files import FileError
-from autograder.feedback import sentences
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import FORMGRADER, without_nbgrader
 from autograder.nbgrader_plugin.pipeline import GradedExporter
@@ -247,24 +246,6 @@ class GradebookEntry:
     is_late: bool
 
 
-class StoredExporter(GradedExporter):
-    """An exporter that takes the marks from its `MarksCopier` instead of grading."""
-
-    def prepare(self) -> sentences.Sentences:
-        """Return the day's feedback sentences."""
-        return sentences.read(self.day)
-
-    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission whose marks are being copied, along with its marks."""
-        assert isinstance(self.parent, MarksCopier)
-        return self.parent.current.submission, self.parent.current.marks
-
-    def reader(self) -> Reader:
-        """Return the `Reader` that read the submission."""
-        assert isinstance(self.parent, MarksCopier)
-        return self.parent.reader
-
-
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
     """A preprocessor that adds the marks' fingerprint to the notebook. It runs last, so an incomplete copy has no fingerprint."""
 
@@ -302,10 +283,11 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         if file and not file.exists():
             raise NbGraderException(f"there is no gradebook.db. Run `autograder build {day.name}`")
         self.day = day
-        self.reader = reader
         self.autograde_preprocessors = [*self.autograde_preprocessors, Stamp]
         self.writer = FilesWriter(parent=self, config=self.config)
-        self.exporter = StoredExporter(parent=self, config=self.config)
+        self.exporter = GradedExporter(parent=self, config=self.config)
+        self.exporter.grade = lambda path: (self.current.submission, self.current.marks)
+        self.exporter.reader = reader
 
     def entries(self) -> dict[str, GradebookEntry]:
         """Return each student's gradebook entry for the day."""

@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
-from autograder.course.late_policy import lateness
 from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import (
     ExerciseFeedback,
@@ -42,6 +41,7 @@ from autograder.feedback.exercise_feedback import (
     unattempted_in,
 )
 from autograder.grading.grader import Grader
+from autograder.marks.class_list import lateness_for
 from autograder.marks.model import SubmissionMarks
 from autograder.release.notebook import METADATA, nbgrader_cell, solution_notebook
 from autograder.sandbox.client import start_server
@@ -70,18 +70,9 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
                 student_id, score, total_seconds_late
             )
             return penalty
-        roster = rosters.for_course(root)
-        entry, _, _ = roster.students(from_folder(student_id), day.name)[0]
-        hours = entry.hours_late(day.name)
-        late = lateness(
-            day.late,
-            time=None,  # nbgrader has already compared it with its own due date
-            marked_late=True,
-            extension=entry.extension_on(day.name),
-            hours=total_seconds_late / 3600 if hours is None else hours,
-            is_excused=entry.is_excused(day.name),
-        )
-        return late.penalty(score)
+        roster, origin = rosters.for_course(root), from_folder(student_id)
+        entry, _, _ = roster.students(origin, day.name)[0]
+        return lateness_for(day, origin, entry, total_seconds_late / 3600).penalty(score)
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:
@@ -113,48 +104,41 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
 
 
 class GradedExporter(NotebookExporter):
-    """An exporter that reads a submission, even a damaged one, and adds marks from a subclass's `grade` method."""
+    """An exporter that reads a submission, even a damaged one, and adds marks.
+
+    Its creator sets `grade`, which returns the submission at a path and its marks, and the `reader` that reads it.
+    """
 
     submission: Submission
     marks: SubmissionMarks
+    grade: Callable[[Path], tuple[Submission, SubmissionMarks]]
+    reader: Reader
 
     def __init__(self, **kw: Any) -> None:
-        """Read the course and check it against nbgrader's gradebook.
-
-        Raises:
-            NbGraderException: The course and the gradebook do not match, or the sandbox is unavailable. This exception
-                stops nbgrader.
-        """
+        """Read the course and check it against nbgrader's gradebook. An NbGraderException stops nbgrader."""
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         self._course: SlicingCourse | None = None
         try:
-            self.day = self._day()
+            root = courses.find_root(Path(self._directory.root))
+            self.day = courses.load(root).day(self._directory.assignment_id)
             self.checks = check_cells(self.day, self._directory.db_url)
             set_due_date(self.day, self._directory.db_url)
-            self.texts = self.prepare()
+            self.texts = sentences.read(self.day)
+            self.prepare()
         except (CourseError, NoIsolation) as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
         cells = solution_notebook(self.day).cells
         self._course_texts = {c.source.strip() for c in cells if c.cell_type == "markdown"}
 
-    def prepare(self) -> sentences.Sentences:
-        """Prepare for calls to `grade` and return the day's feedback sentences."""
-        raise NotImplementedError
-
-    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission at `path` and its marks."""
-        raise NotImplementedError
-
-    def reader(self) -> Reader:
-        """Return the `Reader`, which parses submissions in a sandbox."""
-        raise NotImplementedError
+    def prepare(self) -> None:
+        """Start what `grade` needs."""
 
     def defining_cells(self) -> dict[str, int]:
         """Map each defined exercise to the number of its last defining cell. Return {} if slicing fails."""
         if not self.submission.cells:
             return {}
-        server = self.reader().server
+        server = self.reader.server
         if self._course is None:
             self._course = prepare(server, self.day)
         with Slicer(server, self._course, self.submission.cells) as slicer:
@@ -203,33 +187,26 @@ class GradedExporter(NotebookExporter):
         source = cell.source if is_course_text else verbatim(cell.source)
         return make_node(v4.new_markdown_cell, source, id=id_)
 
-    def _day(self) -> Day:
-        root = courses.find_root(Path(self._directory.root))
-        return courses.load(root).day(self._directory.assignment_id)
-
 
 class SubmissionExporter(GradedExporter):
     """An exporter that grades each submission. The grader and its fork server run until the exporter is garbage-collected."""
 
-    def prepare(self) -> sentences.Sentences:
-        """Start the grader and return the day's feedback sentences."""
+    def prepare(self) -> None:
+        """Start the grader."""
         server = start_server()
         weakref.finalize(self, server.close)
-        self._reader = Reader()
-        weakref.finalize(self, self._reader.close)
+        self.reader = Reader()
+        weakref.finalize(self, self.reader.close)
         self.log.info("Sandbox layers: %s", ", ".join(server.isolation))
-        self._grader = Grader(self.day, server, state_folder.secret(self.day.root))
+        grader = Grader(self.day, server, state_folder.secret(self.day.root))
+        reader = self.reader
+
+        def grade(path: Path) -> tuple[Submission, SubmissionMarks]:
+            submission = next(read_submissions([path], grader.day.name, reader))
+            return submission, grader.grade(submission)
+
+        self.grade = grade
         leave_out_files(self.parent)
-        return sentences.read(self.day)
-
-    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Read and grade the notebook at `path`."""
-        submission = next(read_submissions([path], self.day.name, self._reader))
-        return submission, self._grader.grade(submission)
-
-    def reader(self) -> Reader:
-        """Return this exporter's own `Reader`."""
-        return self._reader
 
 
 def copy_receipt(submitted: Path, autograded: Path) -> None:
@@ -270,11 +247,7 @@ def leave_out_files(converter: Autograde) -> None:
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
-    """Return each exercise's check cell from nbgrader's gradebook.
-
-    Raises:
-        CourseError: The gradebook has no assignment for the day, or its exercises or points differ from grading.toml.
-    """
+    """Return each exercise's check cell from nbgrader's gradebook, which must match grading.toml."""
     points: dict[str, float] = {}
     with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
         notebook = gradebook.find_notebook(day.name, day.name)
@@ -350,7 +323,8 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
                 continue
             exercise = exercises.get(metadata["grade_id"])
             if exercise is None:
-                cell.outputs = [text_output(ungraded_message(marks)), points_output(0.0)]
+                message = f"Nothing could be graded: {'; '.join(marks.problems)}\n"
+                cell.outputs = [text_output(message), points_output(0.0)]
             else:
                 feedback = feedback_output(to_feedback(exercise, self.parent.texts, unattempted))
                 cell.outputs = [feedback, points_output(exercise.credit)]
@@ -359,11 +333,6 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
             notes.outputs = [text_output("\n".join(marks.problems) + "\n")]
             nb.cells.insert(0, notes)
         return nb, resources
-
-
-def ungraded_message(marks: SubmissionMarks) -> str:
-    """Return the message to show for every exercise in a submission that could not be graded."""
-    return f"Nothing could be graded: {'; '.join(marks.problems)}\n"
 
 
 def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:

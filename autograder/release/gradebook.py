@@ -98,11 +98,7 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
 
 
 def load_nbgrader(day: Day) -> NbGrader:
-    """Return nbgrader's application, configured by the course's nbgrader_config.py.
-
-    Raises:
-        FileError: The configuration is faulty.
-    """
+    """Return nbgrader's application, configured by the course's nbgrader_config.py."""
     # Otherwise, nbgrader would log every exception that it raises, with a traceback.
     logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
     app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
