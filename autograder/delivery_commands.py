@@ -225,8 +225,8 @@ def roster(
         sources.append((f"Moodle, {day}", rosters.read_moodle(Path(sheet), course.day(day).name)))
     sources += [("Gradescope", rosters.read_gradescope(gradescope))] if gradescope else []
     sources += [("nbgrader", rosters.read_nbgrader(nbgrader))] if nbgrader else []
-    joined = rosters.join(sources)
-    write_output(file, csv_table.to_csv(joined.table).encode())
-    for note in joined.notes:
+    table, notes = rosters.join(sources)
+    write_output(file, csv_table.to_csv(table).encode())
+    for note in notes:
         print_note(note)
-    print_text(f"wrote {counted(len(joined.table) - 1, 'student')} to {file}")
+    print_text(f"wrote {counted(len(table) - 1, 'student')} to {file}")

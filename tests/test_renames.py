@@ -205,7 +205,7 @@ def stored(before: Grader, tmp_path: Path) -> tuple[Day, SubmissionMarks]:
         history.add(basis, marks, tmp_path)
     override = Override(33, "Well tried", "tom", "2026-11-27T12:00:00+00:00")
     with OverrideStore(tmp_path) as store:
-        store.add("day1", [StudentOverride("ada", "ada", "double", override)])
+        store.add("day1", [StudentOverride(marks.origin.keys[0], "ada", "double", override)])
     return write(tmp_path, RENAMED), marks
 
 

@@ -139,7 +139,7 @@ def _canvas_names(
             f"{row.entry.label}: the group's page is attached to the submission that counts. Canvas shows it to this student "
             "only if the students are also a group in Canvas"
             for row in group
-            if row.keys and not _is_submitter(row)
+            if row.marks and row.keys and {*row.keys}.isdisjoint(row.marks.origin.keys)
         ]
         if len({row.points for row in group}) > 1:
             points = ", ".join(
@@ -176,39 +176,27 @@ def _canvas_name(path: str, upload: int, day: Day) -> str:
 def _moodle_names(
     rows: Sequence[StudentResult], day: Day, worksheet: Path | None, group: GroupRule
 ) -> tuple[dict[str, Recipient], list[str]]:
+    """Map each page's file name to its recipient."""
+    submitted = [row for row in rows if row.marks]
+    notes: list[str] = []
+    hint = ""
+    if worksheet:
+        sheet = moodle.Worksheet.read(worksheet)
+        chosen, notes = sheet.choose(submitted, day.name, group)
+        participants = [(row, sheet.participant(line)) for line, row in chosen.items()]
+        participants += [(row, "") for row in submitted if sheet.line(row, day.name) is None]
+    else:
+        participants = [(row, row.id_on("moodle", day.name)) for row in submitted]
+        hint = ". Add Moodle's grading worksheet with --worksheet"
     named = {}
-    participants, notes = _participants(rows, day, worksheet, group)
     for row, participant in participants:
         (student,) = student_page.recipients([row])
         if participant:
-            name = _moodle_person(student.name)
+            # Moodle ignores the name.
+            name = re.sub(r"[^\w -]|_", "", student.name).strip() or "student"
             named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student
         else:
-            hint = "" if worksheet else ". Add Moodle's grading worksheet with --worksheet"
             notes.append(
                 f"{row.entry.label}: no page, because the participant number is unknown{hint}"
             )
     return named, notes
-
-
-def _participants(
-    rows: Sequence[StudentResult], day: Day, worksheet: Path | None, group: GroupRule
-) -> tuple[list[tuple[StudentResult, str]], list[str]]:
-    """Return the rows that get a page, each with its participant number or "", and notes about the rows left out."""
-    submitted = [row for row in rows if row.marks]
-    if worksheet is None:
-        return [(row, row.id_on("moodle", day.name)) for row in submitted], []
-    sheet = moodle.Worksheet.read(worksheet)
-    chosen, notes = sheet.choose(submitted, day.name, group)
-    found = [(row, sheet.participant(line)) for line, row in chosen.items()]
-    return found + [(row, "") for row in submitted if sheet.line(row, day.name) is None], notes
-
-
-def _is_submitter(row: StudentResult) -> bool:
-    """Return whether the platform lists this row's student among the people who submitted the graded file."""
-    return row.marks is not None and not {*row.keys}.isdisjoint(row.marks.origin.keys)
-
-
-def _moodle_person(name: str) -> str:
-    """Remove special characters from a student's name, for use in a file name. Moodle ignores this part of the file name."""
-    return re.sub(r"[^\w -]|_", "", name).strip() or "student"

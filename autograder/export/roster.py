@@ -47,14 +47,6 @@ class Person:
         return f"{self.cells.get('name') or '?'} ({', '.join(ids)})"
 
 
-@dataclass(frozen=True)
-class Joined:
-    """A new roster as a table, and notes about people who were joined by name or could not be joined."""
-
-    table: list[list[str | float]]
-    notes: list[str]
-
-
 def read_canvas(file: Path) -> Iterator[Record]:
     """Yield the students in a Canvas gradebook."""
     table = csv_table.read(file, canvas.KIND)
@@ -121,8 +113,13 @@ def read_existing(file: Path) -> Iterator[Record]:
         yield {key.casefold(): text for key, text in line.items()}
 
 
-def join(sources: Iterable[tuple[str, Iterable[Record]]]) -> Joined:
-    """Join the records of several sources to one row per person. Each source is a pair: its name and its records."""
+def join(
+    sources: Iterable[tuple[str, Iterable[Record]]],
+) -> tuple[list[list[str | float]], list[str]]:
+    """Join the records of several sources to one row per person. Each source is a pair: its name and its records.
+
+    Return a table, and notes about people who were joined by name or could not be joined.
+    """
     people: list[Person] = []
     for source, records in sources:
         for record in records:
@@ -154,7 +151,7 @@ def join(sources: Iterable[tuple[str, Iterable[Record]]]) -> Joined:
                 f"not joined, because several people have the same name: {labels}. Enter the ids that belong together in one "
                 "row, and delete the other row"
             )
-    return Joined(_table(people), notes)
+    return _table(people), notes
 
 
 def _are_disjoint(people: Sequence[Person]) -> bool:
