@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
@@ -33,12 +34,16 @@ LISTED = 4  # maximum number of names in a list before "and 3 others"
 
 @dataclass(frozen=True)
 class FailedTest:
-    """A failed test: the expected and observed behaviour, and the two results as matrices if they can be drawn."""
+    """A failed test: the expected and observed behaviour, and the two results if feedback shows them."""
 
     sentence: str
     observed: str
-    points: float
-    grid: Grid | None
+    values: Values | None
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Return the two results as matrices, if they can be drawn."""
+        return make_grid(self.values) if self.values else None
 
 
 @dataclass(frozen=True)
@@ -216,8 +221,8 @@ def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Sentences
     observed = (
         test.message.removeprefix(sentence).strip() if show_values else test.message_without_values
     )
-    grid = make_grid(test.values) if test.values and show_values else None
-    return FailedTest(sentence, _to_sentence(simplify(observed)), test.max_points, grid)
+    values = test.values if show_values else None
+    return FailedTest(sentence, _to_sentence(simplify(observed)), values)
 
 
 def _to_sentence(text: str) -> str:

@@ -29,7 +29,9 @@ def notes(
     """Yield all notes about a graded class. `stored` contains the keys of all students whose marks are in the store."""
     yield from roster_notes(results, day, roster, stored)
     absent = [
-        r.entry.label for r in _absent(results, roster, day, stored) if not _is_adjusted(r, day)
+        r.entry.label
+        for r in _absent(results, roster, day, stored)
+        if not _affects_lateness(r, day)
     ]
     strangers = not_on_roster(results, roster)
     # If most students are not on the roster, it does not cover the whole class.
@@ -50,7 +52,9 @@ def roster_notes(
     results: Sequence[StudentResult], day: Day, roster: Roster, stored: Collection[str] = ()
 ) -> Iterator[str]:
     """Yield notes about roster rows that may not affect marks in the way that the TA expects. See also `notes`."""
-    late = [r.entry.label for r in _absent(results, roster, day, stored) if _is_adjusted(r, day)]
+    late = [
+        r.entry.label for r in _absent(results, roster, day, stored) if _affects_lateness(r, day)
+    ]
     if late:
         yield (
             "these roster rows set extension, late_hours or excused, but match no submission "
@@ -83,7 +87,7 @@ def _absent(
     return [r for r in results if r.marks is None and r.entry not in in_store]
 
 
-def _is_adjusted(result: StudentResult, day: Day) -> bool:
+def _affects_lateness(result: StudentResult, day: Day) -> bool:
     return bool(day.late.percent_per_day) and result.entry.affects_lateness(day.name)
 
 

@@ -173,12 +173,11 @@ def _copy_file(file: Path, day: str) -> Path:
     number = 1
     while (copy := file.with_name(f"{file.name}.before-{day}-{number}")).exists():
         number += 1
-    original, target = sqlite3.connect(file), sqlite3.connect(copy)
-    try:
+    with (
+        contextlib.closing(sqlite3.connect(file)) as original,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
         original.backup(target)
-    finally:
-        original.close()
-        target.close()
     return copy
 
 
