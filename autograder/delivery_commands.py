@@ -108,7 +108,9 @@ def export(
     if into and out.exists() and out.samefile(into):
         raise CourseError(f"--out would overwrite {into}, the --into file. Choose a different name")
     class_ = read_class(chosen, marks, into if to == "moodle" else None)
-    students = write.choose_roster(class_, chosen, roster, into if to == "canvas" else None)
+    is_from_canvas = any(one.origin.source == "canvas" for one in class_)
+    gradebook = into if to == "canvas" and is_from_canvas else None
+    students = write.choose_roster(chosen, roster, gradebook)
     points = 0.0 if unreadable == "zero" else None
     results = class_list.results(class_, chosen, students, points, group)
     notes = [*class_notes.export_notes(results, chosen, students)]

@@ -150,7 +150,9 @@ def export(
     unreadable: float | None = None,
 ) -> list[str]:
     """Export a class as `autograder export` does, and return the notes."""
-    roster = write.choose_roster(class_, day, None, into if to == "canvas" else None)
+    is_from_canvas = any(one.origin.source == "canvas" for one in class_)
+    gradebook = into if to == "canvas" and is_from_canvas else None
+    roster = write.choose_roster(day, None, gradebook)
     results = class_list.results(class_, day, roster, unreadable)
     notes = [*class_notes.export_notes(results, day, roster)]
     return notes + write.export(results, day, to, out, into, column)

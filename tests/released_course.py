@@ -1,4 +1,4 @@
-"""Test helpers that run a small course in nbgrader: release the course, submit and grade work, and change marks by hand."""
+"""Test helpers that run a small course in nbgrader: release the course, submit and grade work, and override marks."""
 
 from __future__ import annotations
 

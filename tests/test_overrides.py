@@ -66,7 +66,7 @@ def test_overrides_appear_everywhere_and_survive_regrades(tmp_path: Path, run: R
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(3)"))
     assert run(root, "regrade", "day1", "--write").returncode == 0
     done = run(root, *grade)
-    assert "90.5 / 100  H✓" in done.stdout
+    assert "90.5 / 100  O✓" in done.stdout
     what = "padding_mask 50.5 instead of 15 points (kim 20"
     assert what in done.stdout
     ada = next(

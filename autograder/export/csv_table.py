@@ -122,10 +122,12 @@ def choose(
     chosen: dict[int, StudentResult] = {}
     notes: list[str] = []
     for line, same in by_line.items():
-        others = [result.marks for result in same if result.marks]
-        marks = class_list.counting(others, group)
-        chosen[line] = next(result for result in same if result.marks is marks)
-        notes += note_of_others(names[line], chosen[line], others)
+        chosen[line] = same[0]
+        if len(same) > 1:
+            others = [result.marks for result in same if result.marks]
+            marks = class_list.counting(others, group)
+            chosen[line] = next(result for result in same if result.marks is marks)
+            notes += note_of_others(names[line], chosen[line], others)
     return chosen, notes
 
 

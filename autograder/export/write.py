@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from autograder.course.files import write_output
 from autograder.export import Format, canvas, csv_table, moodle
 from autograder.export.csv_table import or_empty
 from autograder.marks.class_list import GroupRule, StudentResult
-from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import describe
 from autograder.submissions import roster as rosters
 from autograder.submissions.roster import Roster
@@ -76,15 +75,10 @@ def _utc(time: datetime | None) -> str:
     return str(time.astimezone(UTC).replace(tzinfo=None)) if time else ""
 
 
-def choose_roster(
-    class_: Iterable[SubmissionMarks], day: Day, file: Path | None, gradebook: Path | None
-) -> Roster:
-    """Return the given roster or the course's. Without one, a class from Canvas has the students in Canvas's gradebook."""
+def choose_roster(day: Day, file: Path | None, gradebook: Path | None) -> Roster:
+    """Return the given roster or the course's. If there is none, return the students in Canvas's gradebook, if given."""
     roster = rosters.for_course(day.root, file)
-    is_from_canvas = any(marks.origin.source == "canvas" for marks in class_)
-    if gradebook and is_from_canvas and not roster.entries:
-        return canvas.read_roster(gradebook)
-    return roster
+    return canvas.read_roster(gradebook) if gradebook and not roster.entries else roster
 
 
 def export(

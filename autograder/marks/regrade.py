@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -30,6 +30,9 @@ class Reason:
     test: str
     change: str
     message: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.test, self.change]))
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _untimed(marks: SubmissionMarks) -> list[ExerciseMarks]:
 def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[Reason]:
     if before is None or after is None:
         return [Reason("", "is no longer an exercise" if before else "is a new exercise")]
-    old, new = _tests(before), _tests(after)
+    old, new = ({test.name: test for test in one.tests} for one in (before, after))
     reasons = []
     if before.optional != after.optional:
         reasons.append(Reason("", "is optional now" if after.optional else "is no longer optional"))
@@ -120,10 +123,6 @@ def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[
     ]
     same_tests = "passes the same tests, but trivial answers now pass different tests"
     return reasons or [Reason("", same_tests)]
-
-
-def _tests(exercise: ExerciseMarks) -> Mapping[str, TestMarks]:
-    return {test.name: test for test in exercise.tests}
 
 
 def _new_worth(before: float, after: float) -> str:
@@ -159,13 +158,13 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
     if reworded:
         yield f"submissions in which only messages change: {reworded}"
     counts = Counter(
-        (exercise.name, reason.test, reason.change)
+        f"{exercise.name} {reason}"
         for _, exercises in changed
         for exercise in exercises
         for reason in exercise.reasons
     )
-    for (name, test, change), count in counts.most_common():
-        yield f"  {count} × {' '.join(filter(None, [name, test]))} {change}"
+    for change, count in counts.most_common():
+        yield f"  {count} × {change}"
     for submission, exercises in changed:
         yield from _submission_lines(submission, exercises)
 
@@ -181,6 +180,6 @@ def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> It
     for exercise in exercises:
         yield f"  {exercise.name}: {format_number(exercise.before)} → {format_number(exercise.after)}"
         for reason in exercise.reasons:
-            yield f"    {' '.join(filter(None, [reason.test, reason.change]))}"
+            yield f"    {reason}"
             if reason.message:
                 yield f"      {reason.message.replace(chr(10), chr(10) + '      ')}"
