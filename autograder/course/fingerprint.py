@@ -7,17 +7,10 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from autograder.course.config import CourseError, Day
-
-if TYPE_CHECKING:
-    from autograder.course.config import Day
-
 
 import msgspec
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 
 KEY = "notebook_autograder"
 # The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
@@ -113,7 +106,9 @@ def fingerprint(day: Day) -> str:
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
     for exercise in day.unassigned:
         digest.update(f"{exercise.name} {exercise.given}".encode())
-    if own := [(e.name, e.forbidden) for e in day.exercises if e.own_entries]:
+    if own := [
+        (e.name, e.forbidden) for e in day.exercises if e.own_entries.keys() & e.not_allowed
+    ]:
         digest.update(repr(own).encode())
     digest.update("".join(f"{name}\0" for e in day.exercises for name in e.renamed_from).encode())
     try:

@@ -1,4 +1,4 @@
-"""Compute how late a submission is and how many points to deduct. Entry points: `Policy`, `lateness` and `read`.
+"""Compute how late a submission is and how many points to deduct. Entry points: `Policy` and `lateness`.
 
 The policy comes from the `late` tables in `grading.toml`, and extensions come from the roster. Stored marks never include
 penalties.
@@ -7,39 +7,43 @@ penalties.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
-from typing import Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from autograder.course.tables import Tables
-from autograder.plain_text import counted, format_number
+import msgspec
+from msgspec import Meta
+
+from autograder.plain_text import counted
 
 DAY = timedelta(days=1)
+Time = Annotated[datetime, Meta(tz=True)]
+DUE = "a date and time with a UTC offset, such as 2026-12-01T23:59:00+01:00"
+Minutes = Annotated[float, Meta(ge=0, le=100_000, description="a number between 0 and 100,000")]
+Percentage = Annotated[float, Meta(ge=0, le=100, description="a number between 0 and 100")]
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
     A submission within the grace period is on time. The lateness of any later submission is measured from `due`.
-    `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if Moodle uses the offset of `due`.
+    `moodle_time_zone` is the zone in which Moodle shows times, or None if Moodle uses the offset of `due`.
     """
 
-    due: datetime | None = None
-    grace_minutes: float = 0.0
-    percent_per_day: float = 0.0
-    max_percent: float = 100.0
-    moodle_time_zone: str = ""
+    due: Annotated[Time | None, Meta(description=DUE)] = None
+    grace_minutes: Minutes = 0.0
+    percent_per_day: Percentage = 0.0
+    max_percent: Percentage = 100.0
+    moodle_time_zone: Annotated[
+        ZoneInfo | None, Meta(description='an IANA time zone such as "America/New_York"')
+    ] = None
 
     @property
     def moodle_zone(self) -> tzinfo:
         """Return the time zone of Moodle's worksheet, which contains times without offsets. The default is UTC."""
-        if self.moodle_time_zone:
-            return ZoneInfo(self.moodle_time_zone)
-        return (self.due.tzinfo if self.due else None) or UTC
+        return self.moodle_time_zone or (self.due.tzinfo if self.due else None) or UTC
 
     def days_late(self, delay: timedelta) -> int:
         """Return how many days late a submission is if it was made `delay` after the due date."""
@@ -122,45 +126,3 @@ def lateness(
         "marked late, but the time is unknown; counted as one day late. "
         "If it arrived later, set late_hours in roster.csv to the number of hours after the due date",
     )
-
-
-def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any]) -> Policy:
-    """Read a day's late policy. Missing keys default to the course's policy."""
-    values = {**course, **check(tables, where, table)}
-    if "due" in values and "percent_per_day" not in values:
-        problem = "percent_per_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
-        raise tables.error(where, "", problem)
-    return Policy(**values)
-
-
-def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
-    """Check the keys and values of a `late` table, and return the values."""
-    tables.check_keys(where, table, {field.name for field in fields(Policy)})
-    values: dict[str, Any] = {}
-    for key in table:
-        if key == "due":
-            due = tables.value(where, table, key, datetime, "a date and time")
-            if due.tzinfo is None:
-                raise tables.error(where, key, "needs a UTC offset, such as +01:00")
-            values[key] = due
-        elif key == "moodle_time_zone":
-            values[key] = _time_zone(tables, where, table, key)
-        else:
-            number = float(tables.value(where, table, key, (int, float), "a number"))
-            most = 100 if "percent" in key else 100_000
-            if not 0 <= number <= most:
-                raise tables.error(
-                    where, key, f"{format_number(number)} is not between 0 and {most}"
-                )
-            values[key] = number
-    return values
-
-
-def _time_zone(tables: Tables, where: str, table: Any, key: str) -> str:
-    example = 'an IANA time zone such as "America/New_York"'
-    name = str(tables.value(where, table, key, str, example))
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # for example, "America" is a folder
-        raise tables.error(where, key, f"{name!r} should be {example}") from None
-    return name
