@@ -36,7 +36,7 @@ from autograder.course.config import Day
 from autograder.feedback import sentences
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.pipeline import GradedExporter
-from autograder.plain_text import one_line
+from autograder.plain_text import printable
 from autograder.release.gradebook import sqlite_file
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import Submission
@@ -130,7 +130,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         try:
             app.initialize([], root=str(day.root))
         except Exception as error:  # the configuration is Python code
-            problem = one_line(f"{type(error).__name__}: {error}")
+            problem = printable(f"{type(error).__name__}: {error}")
             raise NbGraderException(f"nbgrader_config.py cannot be read: {problem}") from error
         app.coursedir.assignment_id = day.name
         super().__init__(coursedir=app.coursedir, parent=app)

@@ -20,7 +20,7 @@ from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
-from autograder.plain_text import one_line, printable
+from autograder.plain_text import printable
 from autograder.submissions import disk, origin
 from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
@@ -130,7 +130,7 @@ def _database_error(error: BaseException | None) -> DatabaseError | None:
 
 def _describe(error: Exception) -> str:
     if not isinstance(error, DatabaseError):
-        return one_line(str(error) or type(error).__name__)
+        return printable(str(error) or type(error).__name__)
     if "locked" in str(error.orig):
         return "gradebook.db is locked: another process, such as formgrader, is writing to it"
-    return f"gradebook.db cannot be read or written: {one_line(str(error.orig))}"
+    return f"gradebook.db cannot be read or written: {printable(str(error.orig))}"

@@ -23,7 +23,7 @@ from autograder.course.config import Day, older_names
 from autograder.course.files import FileError
 from autograder.marks.model import Override
 from autograder.marks.overrides import FORMGRADER, Overrides
-from autograder.plain_text import one_line
+from autograder.plain_text import printable
 from autograder.release.gradebook import sqlite_file
 
 
@@ -52,7 +52,7 @@ def read(day: Day) -> dict[Path, Overrides]:
             for (student, name), comment in comments.items():
                 found[student][name] = Override(None, comment, FORMGRADER, "", is_login=True)
     except DatabaseError as error:
-        raise FileError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
+        raise FileError(f"gradebook.db cannot be read: {printable(str(error.orig))}") from None
     format_path = app.coursedir.format_path
     return {
         Path(format_path(app.coursedir.submitted_directory, student, day.name)): own
