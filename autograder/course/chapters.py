@@ -1,8 +1,6 @@
 """Parse the chapters in `solutions/` into cells, classify each cell, and select the cells that students get.
 
-Entry points: `read`, `select` and `is_unfilled`.
-
-solutions/README.md describes how to write a chapter.
+solutions/README.md describes how to write a chapter. Entry points: `read`, `select` and `is_unfilled`.
 """
 
 from __future__ import annotations
@@ -65,11 +63,7 @@ class Chapter:
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
-        """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks.
-
-        Raises:
-            CourseError: The message names the first exercise that fails the check.
-        """
+        """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks."""
         for name in exercises:
             cells = [c for c in self.cells if c.role == "exercise" and c.name == name]
             checks = [c for c in self.cells if c.role == "checks" and c.name == name]
@@ -209,13 +203,8 @@ def select(
 ) -> tuple[Chapter, ...]:
     """Return the chapters, keeping only the content that students get.
 
-    Args:
-        chapters: The complete chapters.
-        assigned: The exercises that students fill in.
-        others: All other exercises. True means that students get the reference solution even if nothing uses it.
-
-    Raises:
-        CourseError: An exercise in `others` is not in any chapter.
+    `assigned` contains the exercises that students fill in, and `others` all other exercises. Students get the reference
+    solution to one of these if its value is true or if something uses it.
     """
     if not others:
         return tuple(chapters)
@@ -242,7 +231,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
     kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
     while True:
         read = {name for chapter in kept for name in _names_from_others(chapter)}
-        more = [c for c in chapters if c not in kept and not read.isdisjoint(_defined(c))]
+        more = [c for c in chapters if c not in kept and _defines(c, read)]
         if not more:
             return [chapter for chapter in chapters if chapter in kept]
         kept += more
@@ -284,8 +273,8 @@ def _names_from_others(chapter: Chapter) -> set[str]:
     return imported | (read - bound)
 
 
-def _defined(chapter: Chapter) -> set[str]:
-    return {name for cell in chapter.cells for node in _nodes(cell) for name in _bound(node)}
+def _defines(chapter: Chapter, names: set[str]) -> bool:
+    return any(_bound(node) & names for cell in chapter.cells for node in _nodes(cell))
 
 
 def _bound(node: ast.AST) -> set[str]:

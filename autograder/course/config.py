@@ -106,11 +106,7 @@ class Day:
         return tuple(exercise.name for exercise in self.exercises)
 
     def check_exercise(self, name: str) -> None:
-        """Check that students fill in an exercise with this name.
-
-        Raises:
-            CourseError: None of the exercises that students fill in has this name.
-        """
+        """Raise CourseError if none of the exercises that students fill in has this name."""
         for exercise in self.exercises:
             if name in exercise.renamed_from:
                 raise CourseError(f"{name!r} is an old name for {exercise.name!r}")
@@ -158,11 +154,7 @@ class Course:
     days: Mapping[str, Day]
 
     def day(self, name: str) -> Day:
-        """Return the day with this name.
-
-        Raises:
-            CourseError: The course has no day with this name.
-        """
+        """Return the day with this name. Raises CourseError if there is none."""
         if name not in self.days:
             raise CourseError(f"there is no day {name!r}; the course has {', '.join(self.days)}")
         return self.days[name]

@@ -17,10 +17,7 @@ CELL_ID = re.compile(
 
 def check_day(day: Day) -> None:
     """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader tests an
-    exercise.
-
-    Raises:
-        CourseError: The message names the first exercise or grader that fails the check.
+    exercise. Raises CourseError for the first one that fails the check.
     """
     for name in day.names:
         if not CELL_ID.fullmatch(name):
@@ -47,11 +44,7 @@ def check_day(day: Day) -> None:
 
 
 def graded_exercises(day: Day) -> dict[str, Path]:
-    """Map each exercise that the day's graders test to the grader's file.
-
-    Raises:
-        CourseError: Two graders test the same exercise, or a grader is not valid Python.
-    """
+    """Map each exercise that the day's graders test to the grader's file."""
     found: dict[str, Path] = {}
     for file in sorted(day.graders.glob("test_*.py")):
         for name in _named_exercises(file):

@@ -45,18 +45,14 @@ class Policy(msgspec.Struct, frozen=True):
         """Return the time zone of Moodle's worksheet, which contains times without offsets. The default is UTC."""
         return self.moodle_time_zone or (self.due.tzinfo if self.due else None) or UTC
 
-    def days_late(self, delay: timedelta) -> int:
-        """Return how many days late a submission is if it was made `delay` after the due date."""
-        return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
-
-    def lateness(self, delay: timedelta) -> Lateness:
+    def after(self, delay: timedelta) -> Lateness:
         """Return the lateness of a submission that was made `delay` after the due date."""
-        days = self.days_late(delay)
-        return Lateness(days, self.percentage(days))
+        is_late = delay > timedelta(minutes=self.grace_minutes)
+        return self.days_late(math.ceil(delay / DAY) if is_late else 0)
 
-    def percentage(self, days: int) -> float:
-        """Return the percentage of points to deduct for a given number of days late."""
-        return float(min(self.percent_per_day * days, self.max_percent))
+    def days_late(self, days: int, note: str = "") -> Lateness:
+        """Return the lateness of a submission that is this many days late."""
+        return Lateness(days, float(min(self.percent_per_day * days, self.max_percent)), note)
 
 
 NO_POLICY = Policy()
@@ -93,24 +89,16 @@ def lateness(
     """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
     Canvas marks a submission as late without showing how late it is. Such a submission counts as one day late, or
-    as on time if the student has an extension. An extension postpones the student's due date.
-
-    Args:
-        policy: The late policy.
-        time: The submission time, or None if it is unknown.
-        marked_late: Whether the platform marked the submission late.
-        extension: The student's extension in hours.
-        hours: How many hours after the course's due date the submission arrived, as entered by a TA, or None. It
-            overrides `time`.
-        is_excused: Whether a TA excused the lateness, so that it costs no points.
+    as on time if the student has an extension. An extension of some hours postpones the student's due date. `hours` after the
+    course's due date, as entered by a TA, override `time`. If a TA excused the lateness, it costs no points.
     """
     if is_excused:
         days = lateness(policy, time, marked_late, extension, hours).days
         return Lateness(note=f"{counted(days, 'day')} late, but excused" if days else "")
     if hours is not None:
-        return policy.lateness(timedelta(hours=hours - extension))
+        return policy.after(timedelta(hours=hours - extension))
     if time and policy.due:
-        return policy.lateness(time - policy.due - timedelta(hours=extension))
+        return policy.after(time - policy.due - timedelta(hours=extension))
     if not marked_late:
         return ON_TIME
     if extension:
@@ -118,11 +106,8 @@ def lateness(
             note="marked late, but the student has an extension; counted as on time. "
             "If it arrived after the extended deadline, set late_hours in roster.csv to the number of hours after the due date"
         )
-    if not policy.percent_per_day:
-        return Lateness(days=1)
-    return Lateness(
-        1,
-        policy.percentage(1),
+    note = (
         "marked late, but the time is unknown; counted as one day late. "
-        "If it arrived later, set late_hours in roster.csv to the number of hours after the due date",
+        "If it arrived later, set late_hours in roster.csv to the number of hours after the due date"
     )
+    return policy.days_late(1, note if policy.percent_per_day else "")
