@@ -13,8 +13,7 @@ import pytest
 
 from autograder.course import chapters
 from autograder.course import config as courses
-from autograder.course.config import CourseError
-from autograder.course.consistency import check_day, graded_exercises
+from autograder.course.config import CourseError, check_day, graded_exercises
 from autograder.course.fingerprint import course_version, fingerprint, released_code
 from autograder.course.late_policy import Policy
 from autograder.execution.collect import collect

@@ -1,13 +1,14 @@
 """Parse `grading.toml` into `Course`, `Day` and `Exercise` objects.
 
-Entry points: `find_root` and `load`.
+Entry points: `find_root`, `load` and `check_day`.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -27,7 +28,16 @@ from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.plain_text import format_number
 from autograder.protocol.limits import Allowance, Limits
 
-__all__ = ["GRADING_TOML", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
+__all__ = [
+    "GRADING_TOML",
+    "Course",
+    "CourseError",
+    "Day",
+    "Exercise",
+    "check_day",
+    "find_root",
+    "load",
+]
 
 S = TypeVar("S", bound=msgspec.Struct)
 MAX_POINTS = 100_000
@@ -431,3 +441,63 @@ def original_name_of(exercise: Exercise) -> str:
 def _exact(number: float) -> Fraction:
     """Return the exact decimal value of a number, as a fraction."""
     return Fraction(str(number))
+
+
+# ---- consistency with the chapters and graders
+
+# nbformat allows 64 characters, and the ID of a cell with checks is check_NAME.
+CELL_ID = re.compile(r"[A-Za-z0-9_]{1,58}")
+
+
+def check_day(day: Day) -> None:
+    """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader tests an
+    exercise. Raises CourseError for the first one that fails the check.
+    """
+    for name in day.names:
+        if not CELL_ID.fullmatch(name):
+            raise CourseError(
+                f"{GRADING_TOML}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 characters: "
+                "letters from A to Z, digits and underscores."
+            )
+    for chapter in day.chapters:
+        chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
+    graded = graded_exercises(day)
+    for exercise in day.exercises:
+        if exercise.name not in graded:
+            file = day.graders / f"test_{exercise.chapter}.py"
+            raise CourseError(
+                f"{day.name}: {exercise.name} has no grader. Add a class with "
+                f'exercise = "{exercise.name}" to {file}.'
+            )
+    for name, file in graded.items():
+        if name not in (*day.names, *(e.name for e in day.unassigned)):
+            raise CourseError(
+                f"{file}: {name!r} has a grader here, but is not an exercise in {GRADING_TOML}. "
+                "To give students its solution, list it there with given = true."
+            )
+
+
+def graded_exercises(day: Day) -> dict[str, Path]:
+    """Map each exercise that the day's graders test to the grader's file."""
+    found: dict[str, Path] = {}
+    for file in sorted(day.graders.glob("test_*.py")):
+        for name in _named_exercises(file):
+            if name in found:
+                raise CourseError(f"{file}: {name!r} already has a grader in {found[name]}")
+            found[name] = file
+    return found
+
+
+def _named_exercises(file: Path) -> Iterator[str]:
+    """Yield the string assigned to `exercise` in each of a grader's classes."""
+    try:
+        tree = ast.parse(read_text(file), file.name)
+    except (SyntaxError, ValueError) as error:  # ValueError: the file contains null bytes
+        raise CourseError(f"{file} cannot be imported: {error}") from None
+    for test_class in ast.walk(tree):
+        for statement in test_class.body if isinstance(test_class, ast.ClassDef) else []:
+            match statement:
+                case ast.Assign(
+                    [ast.Name("exercise")], ast.Constant(str() as name)
+                ) | ast.AnnAssign(ast.Name("exercise"), _, ast.Constant(str() as name)):
+                    yield name
