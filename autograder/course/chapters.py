@@ -208,95 +208,77 @@ def select(
     """
     if not others:
         return tuple(chapters)
-    for name in others.keys() - {cell.name for cell in _exercises(chapters)}:
+    for name in others.keys() - _exercises(chapters):
         raise CourseError(
             f"no chapter contains the exercise {name}, so its solution cannot be given to students"
         )
-    given = [name for name, is_given in others.items() if is_given]
-    kept = _used_chapters(chapters, {*assigned, *given})
-    needed = _needed_exercises(kept, {*assigned, *given})
+    wanted = {*assigned, *(name for name, is_given in others.items() if is_given)}
+    kept = _used_chapters(chapters, wanted)
+    needed = _needed_exercises(kept, wanted)
     return tuple(replace(c, cells=tuple(_cells(c, assigned, needed))) for c in kept)
 
 
-def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
-    for chapter in chapters:
-        yield from (cell for cell in chapter.cells if cell.role == "exercise")
+def _exercises(chapters: Iterable[Chapter]) -> set[str]:
+    return {cell.name for c in chapters for cell in c.cells if cell.role == "exercise"}
 
 
 # ---- used chapters and exercises
 
 
-def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
-    """Return the chapters that contain an exercise in `wanted`, and all chapters that they depend on."""
-    kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
+def _used_chapters(chapters: Sequence[Chapter], wanted: set[str]) -> list[Chapter]:
+    """Return the chapters that contain an exercise in `wanted`, and all chapters whose names they use."""
+    kept = [chapter for chapter in chapters if _exercises([chapter]) & wanted]
     while True:
-        read = {name for chapter in kept for name in _names_from_others(chapter)}
-        more = [c for c in chapters if c not in kept and _defines(c, read)]
+        used = {name for chapter in kept for name in _read(chapter.cells) - _bound(chapter.cells)}
+        more = [c for c in chapters if c not in kept and _bound(c.cells) & used]
         if not more:
             return [chapter for chapter in chapters if chapter in kept]
         kept += more
 
 
-def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
+def _needed_exercises(chapters: Sequence[Chapter], wanted: set[str]) -> set[str]:
     """Return `wanted`, plus the exercises that demonstrations or provided code use, and all exercises on which these depend.
 
     An exercise depends on the exercises that its solution and its checks use.
     """
     needed = set(wanted)
     while True:
-        read = {
-            name
-            for chapter in chapters
-            for cell in chapter.cells
-            if cell.role not in ("exercise", "checks") or cell.name in needed
-            for name in _read(cell)
-            if name != cell.name
-        }
-        more = {cell.name for cell in _exercises(chapters)} & read - needed
-        if not more:
+        used = set[str]()
+        for cell in (cell for chapter in chapters for cell in chapter.cells):
+            if cell.role not in ("exercise", "checks") or cell.name in needed:
+                used |= _read([cell]) - {cell.name}
+        if _exercises(chapters) & used <= needed:
             return needed
-        needed |= more
+        needed |= _exercises(chapters) & used
 
 
-def _names_from_others(chapter: Chapter) -> set[str]:
-    """Return the names that a chapter imports from other chapters, or uses without defining them."""
-    imported, read, bound = set(), set(), set()
-    for cell in chapter.cells:
-        read |= _read(cell)
-        for node in _nodes(cell):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solutions."):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                bound |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-            else:
-                bound |= _bound(node)
-    return imported | (read - bound)
-
-
-def _defines(chapter: Chapter, names: set[str]) -> bool:
-    return any(_bound(node) & names for cell in chapter.cells for node in _nodes(cell))
-
-
-def _bound(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.arg):
-        return {node.arg}
-    return {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
-
-
-def _read(cell: ChapterCell) -> set[str]:
-    names = (node for node in _nodes(cell) if isinstance(node, ast.Name))
+def _read(cells: Iterable[ChapterCell]) -> set[str]:
+    names = (node for cell in cells for node in _nodes(cell) if isinstance(node, ast.Name))
     return {node.id for node in names if isinstance(node.ctx, ast.Load)}
 
 
-def _nodes(cell: ChapterCell) -> tuple[ast.AST, ...]:
-    return () if cell.role == "text" else _parsed(cell.source)
+def _bound(cells: Iterable[ChapterCell]) -> set[str]:
+    """Return the names that cells bind, except those that they import from other chapters."""
+    bound = set[str]()
+    for node in (node for cell in cells for node in _nodes(cell)):
+        match node:
+            case ast.ImportFrom(module=str(module)) if module.startswith("solutions."):
+                pass
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                bound |= {alias.asname or alias.name.split(".")[0] for alias in names}
+            case (
+                ast.FunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.arg(arg=name)
+                | ast.Name(id=name, ctx=ast.Store())
+            ):
+                bound.add(name)
+    return bound
 
 
 @lru_cache(maxsize=1024)
-def _parsed(source: str) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(source)))
+def _nodes(cell: ChapterCell) -> tuple[ast.AST, ...]:
+    return () if cell.role == "text" else tuple(ast.walk(ast.parse(cell.source)))
 
 
 # ---- remaining cells
