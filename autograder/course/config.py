@@ -24,7 +24,7 @@ from autograder.course import chapters, forbidden
 from autograder.course.chapters import Chapter
 from autograder.course.files import GRADING_TOML, CourseError, read_text
 from autograder.course.forbidden import BUILT_IN_ENTRIES, ForbiddenNames, Names
-from autograder.course.late_policy import NO_POLICY, Policy
+from autograder.course.late_policy import Policy
 from autograder.plain_text import format_number
 from autograder.protocol.limits import Allowance, Limits
 
@@ -99,7 +99,7 @@ class Day:
     title: str
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
-    late: Policy = NO_POLICY
+    late: Policy = field(default_factory=Policy)
     budget: Allowance = SUBMISSION  # limits on all code run for one submission
     language: str = "en"  # language of the chapters, as in HTML's `lang`
     unassigned: tuple[Exercise, ...] = ()
@@ -108,7 +108,7 @@ class Day:
     @property
     def points(self) -> float:
         """Return the total points for all exercises that are not optional."""
-        return float(sum(Fraction(str(e.points)) for e in self.exercises if not e.optional))
+        return float(sum(_exact(exercise.credit) for exercise in self.exercises))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,10 +128,9 @@ class Day:
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
         """Read the chapters in `grading.toml` order, and keep only the content that students get."""
-        order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]
-        whole = [chapters.read(folder / f"{name}.py", names) for name in order]
+        whole = [chapters.read(folder / f"{name}.py", names) for name in self.chapter_order]
         others = {exercise.name: exercise.given for exercise in self.unassigned}
         return chapters.select(whole, self.names, others)
 

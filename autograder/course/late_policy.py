@@ -55,9 +55,6 @@ class Policy(msgspec.Struct, frozen=True):
         return Lateness(days, float(min(self.percent_per_day * days, self.max_percent)), note)
 
 
-NO_POLICY = Policy()
-
-
 @dataclass(frozen=True)
 class Lateness:
     """How many days late a submission is, the percentage to deduct, and a note for the TA."""
