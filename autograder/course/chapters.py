@@ -89,11 +89,7 @@ class Chapter:
 
 
 def read(path: Path, exercises: Collection[str]) -> Chapter:
-    """Read a chapter. A cell that defines one of `exercises` is an exercise cell.
-
-    Raises:
-        CourseError: The file cannot be read, or a cell is not valid Python.
-    """
+    """Read a chapter. A cell that defines one of `exercises` is an exercise cell."""
     cells: list[ChapterCell] = []
     _, parts = split_cells(read_text(path))
     for number, (options, body) in enumerate(parts, 1):
@@ -112,27 +108,15 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
 
 
 def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:
-    if len(tree.body) == 1:
-        statement = tree.body[0]
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name in exercises:
-            return "exercise", statement.name
-        if is_main_guard(statement):
-            assert isinstance(statement, ast.If)
-            for inner in statement.body:
+    match tree.body:
+        case [ast.FunctionDef(name=name) | ast.ClassDef(name=name)] if name in exercises:
+            return "exercise", name
+        case [ast.If(test=ast.Compare(left=ast.Name(id="__name__")), body=body)]:
+            for inner in body:
                 if isinstance(inner, ast.FunctionDef) and inner.name.startswith(CHECK_PREFIX):
                     return "checks", inner.name.removeprefix(CHECK_PREFIX)
             return "demonstration", ""
     return "given", ""
-
-
-def is_main_guard(statement: ast.stmt) -> bool:
-    """Return whether a statement is `if __name__ == "__main__":`."""
-    return (
-        isinstance(statement, ast.If)
-        and isinstance(statement.test, ast.Compare)
-        and isinstance(statement.test.left, ast.Name)
-        and statement.test.left.id == "__name__"
-    )
 
 
 def is_unfilled(source: str, stub: str) -> bool:
