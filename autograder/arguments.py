@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
     from autograder.course.config import Course, Day
     from autograder.marks.model import SubmissionMarks
-
-
-import re
-from typing import Annotated, Literal
-
-from autograder.sandbox.client import Sandbox
 
 
 def load_course() -> Course:
@@ -33,11 +30,7 @@ def load_course() -> Course:
 
 
 def load_day(name: str) -> Day:
-    """Load the course in the working directory and return the day with this name.
-
-    Raises:
-        CourseError: The course has no day with this name, or the course is invalid.
-    """
+    """Load the course in the working directory and return the day with this name."""
     from autograder.course.config import CourseError
 
     course = load_course()
@@ -51,11 +44,7 @@ def load_day(name: str) -> Day:
 
 
 def check_submissions(paths: Sequence[Path]) -> None:
-    """Check that each path could contain submissions, so that a mistyped path is reported before grading starts.
-
-    Raises:
-        typer.BadParameter: A path does not exist, is an empty folder or a course, or has an unsupported file type.
-    """
+    """Check that each path could contain submissions, so that a mistyped path is reported before grading starts."""
     from autograder.course.config import GRADING_TOML
     from autograder.submissions.filenames import is_gradable
 
@@ -66,28 +55,21 @@ def check_submissions(paths: Sequence[Path]) -> None:
             raise typer.BadParameter(
                 f"{str(path)!r} is not a notebook, a script, a folder or an archive"
             )
-        if path.is_dir() and _is_empty(path):
+        try:
+            is_empty = path.is_dir() and not os.listdir(path)
+        except OSError as error:
+            raise typer.BadParameter(
+                f"the folder {str(path)!r} cannot be read: {error.strerror}"
+            ) from None
+        if is_empty:
             raise typer.BadParameter(f"the folder {str(path)!r} is empty")
         # An empty argument, such as an unset "$ZIP", means the working directory.
         if (path / GRADING_TOML).is_file():
             raise typer.BadParameter(f"the folder {str(path)!r} contains a course, not submissions")
 
 
-def _is_empty(folder: Path) -> bool:
-    try:
-        return not os.listdir(folder)
-    except OSError as error:
-        raise typer.BadParameter(
-            f"the folder {str(folder)!r} cannot be read: {error.strerror}"
-        ) from None
-
-
 def submitted_folders(day: Day) -> list[Path]:
-    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`.
-
-    Raises:
-        CourseError: There are no submissions.
-    """
+    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`."""
     from autograder.course.config import CourseError
 
     folders = sorted((day.root / "submitted").glob(f"*/{day.name}"))
@@ -110,11 +92,7 @@ def _is_notebook(path: Path) -> bool:
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
-    """Write marks as JSON.
-
-    Raises:
-        FileError: The file cannot be written.
-    """
+    """Write marks as JSON."""
     from autograder.course.files import open_output
     from autograder.marks import model
 
@@ -123,30 +101,18 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
 
 
 def check_file(file: Path | None) -> None:
-    """Check that a file can be written, so that a wrong path is reported before any work is done.
-
-    Raises:
-        typer.BadParameter: The path is a folder, or its parent is not a folder.
-    """
-    if file is None:
-        return
-    if file.is_dir():
+    """Check that a file can be written, so that a wrong path is reported before any work is done."""
+    if file and file.is_dir():
         raise typer.BadParameter(f"{file} cannot be written: it is a folder")
-    if not file.parent.is_dir():
+    if file and not file.parent.is_dir():
         raise typer.BadParameter(f"{file} cannot be written: there is no folder {file.parent}")
 
 
 def check_folder(folder: Path | None) -> None:
-    """Check that a folder exists or can be created, so that a wrong path is reported before any work is done.
-
-    Raises:
-        typer.BadParameter: The path is a file, or its parent is not a folder.
-    """
-    if folder is None:
-        return
-    if folder.is_file():
+    """Check that a folder exists or can be created, so that a wrong path is reported before any work is done."""
+    if folder and folder.is_file():
         raise typer.BadParameter(f"{folder} cannot be created: it is a file")
-    if not folder.parent.is_dir():
+    if folder and not folder.parent.is_dir():
         raise typer.BadParameter(f"{folder} cannot be created: there is no folder {folder.parent}")
 
 

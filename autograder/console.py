@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import TextIO
 
 from rich.console import Console
@@ -46,11 +47,5 @@ def print_note(message: object) -> None:
 
 def print_errors_once() -> Callable[[Exception], None]:
     """Return a function that prints an error unless it has printed the same message before."""
-    printed: set[str] = set()
-
-    def print_once(error: Exception) -> None:
-        if str(error) not in printed:
-            printed.add(str(error))
-            print_error(error)
-
-    return print_once
+    print_once = cache(print_error)
+    return lambda error: print_once(str(error))

@@ -59,7 +59,7 @@ def build(
     ] = "",
 ) -> None:
     """Build and check the release in assignments/. If a day's build fails, its existing files are kept."""
-    from autograder.course.consistency import check_day
+    from autograder.course.config import check_day
     from autograder.course.new_course import add_nbgrader_config
     from autograder.release import build as builder
     from autograder.release.build import including

@@ -1,11 +1,12 @@
-"""Make text safe to display, and format numbers for use in sentences. Entry points: `printable`, `sanitize`, `bounded`,
-`counted`, `list_with_count` and `format_number`.
+"""Make text safe to display, and format names and numbers for use in sentences.
+
+Use `printable` for a name or a sentence, `sanitize` for a message with several lines, and `escaped` for text of any length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 LONGEST = 300  # maximum characters in a name or sentence
 MAX_PROBLEMS = 50  # problems per submission
@@ -40,14 +41,26 @@ def sanitize(text: str) -> str:
     return escaped(text, keep="\n")
 
 
-def one_line(text: str) -> str:
-    """Sanitize text and replace line breaks with spaces."""
-    return sanitize(text).replace("\n", " ")
+def printable_problems(problems: Iterable[str]) -> tuple[str, ...]:
+    """Return at most `MAX_PROBLEMS` distinct problems, made printable. If any are omitted, the last entry gives their number."""
+    found = list(dict.fromkeys(map(printable, problems)))
+    if len(found) > MAX_PROBLEMS:
+        more = len(found) - MAX_PROBLEMS + 1
+        found = [*found[: MAX_PROBLEMS - 1], f"and {more:,} more problems"]
+    return tuple(found)
 
 
 def counted(number: float, noun: str) -> str:
     """Return a number and its noun, such as "1 page" or "2 pages"."""
     return f"{format_number(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def list_names(names: Iterable[str], most: int = 4) -> str:
+    """Join the distinct names, for example "a, b and c". A long list ends in "and 3 others"."""
+    found = list(dict.fromkeys(names))
+    if len(found) > most + 1:
+        found = [*found[:most], f"{len(found) - most} others"]
+    return " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
 
 
 def list_with_count(names: Sequence[str]) -> str:
@@ -63,24 +76,11 @@ def format_number(number: float) -> str:
 
 
 def utc_offset(time: datetime) -> str:
-    """Return a time's UTC offset, such as "UTC−05:00", or "UTC" if the offset is 0."""
-    minutes = round((time.utcoffset() or timedelta()) / timedelta(minutes=1))
-    hours, rest = divmod(abs(minutes), 60)
-    return f"UTC{'−' if minutes < 0 else '+'}{hours:02}:{rest:02}" if minutes else "UTC"
+    """Return the UTC offset of an aware time, such as "UTC−05:00", or "UTC" if the offset is 0."""
+    offset = time.isoformat()[-len("+00:00") :].replace("-", "−")
+    return "UTC" if offset == "+00:00" else f"UTC{offset}"
 
 
 def escape_surrogates(text: str) -> str:
     """Return the text with lone surrogates (such as "\\ud800") escaped, because UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def bounded(problems: Iterable[str]) -> list[str]:
-    """Return at most `MAX_PROBLEMS` distinct problems, each truncated.
-
-    If any are omitted, the last entry gives their number.
-    """
-    found = list(dict.fromkeys(problems))
-    if len(found) > MAX_PROBLEMS:
-        more = len(found) - MAX_PROBLEMS + 1
-        found = [*found[: MAX_PROBLEMS - 1], f"and {more:,} more problems"]
-    return [p if len(p) <= LONGEST else f"{p[: LONGEST - 1]}…" for p in found]

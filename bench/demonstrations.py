@@ -26,7 +26,7 @@ from rich.table import Table
 from autograder.course import config as courses
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
-from autograder.course.files import make_folder, write_error
+from autograder.course.files import FileError, make_folder
 from autograder.plain_text import counted
 from autograder.release.build import with_short_training
 from autograder.sandbox.clock import cpu_count
@@ -68,7 +68,9 @@ def demonstrate(day: Day, folder: Path, steps: int | None) -> Iterator[ChapterRu
                 f"{day.name}: a demonstration's process was killed; the machine may be low on memory"
             ) from None
         except OSError as error:
-            raise write_error(Path(error.filename or folder), error) from None
+            raise FileError(
+                f"{error.filename or folder} cannot be written: {error.strerror}"
+            ) from None
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:

@@ -13,8 +13,7 @@ import pytest
 
 from autograder.course import chapters
 from autograder.course import config as courses
-from autograder.course.config import CourseError
-from autograder.course.consistency import check_day, graded_exercises
+from autograder.course.config import CourseError, check_day, graded_exercises
 from autograder.course.fingerprint import course_version, fingerprint, released_code
 from autograder.course.late_policy import Policy
 from autograder.execution.collect import collect
@@ -42,7 +41,7 @@ INVALID = {
     "a total with three decimals": (
         'title = "One"',
         'title = "One"\ntotal_points = 77.125',
-        "line 5: day1.total_points: 77.125 should be greater than 0 and at most 100,000",
+        "line 5: day1.total_points: 77.125 should be a number greater than 0 and at most 100,000, with at most two decimals",
     ),
     "a total of 0": (
         'title = "One"',
@@ -77,32 +76,48 @@ INVALID = {
     "older names that are not a list": (
         "points = 60",
         'points = 60\nrenamed_from = "h"',
-        "line 8: day1.exercises.f.renamed_from: should be a list of names",
+        "line 8: day1.exercises.f.renamed_from: 'h' should be a list of names",
     ),
     "points as a string": (
         "points = 60",
         'points = "60"',
-        "line 7: day1.exercises.f.points: '60'",
+        "line 7: day1.exercises.f.points: '60' should be a number greater than 0 and at most 100,000",
     ),
-    "zero points": ("points = 60", "points = 0", "0 should be greater than 0"),
-    "a size without a unit": ('"1.5 GB"', '"1.5"', "line 8: day1.exercises.f.memory: '1.5'"),
-    "names that are not strings": ('["softmax"]', "[1]", "line 12: day1.exercises.g.not_allowed"),
+    "zero points": ("points = 60", "points = 0", "0 should be a number greater than 0"),
+    "a size without a unit": (
+        '"1.5 GB"',
+        '"1.5"',
+        "line 8: day1.exercises.f.memory: '1.5' should be a size such as",
+    ),
+    "names that are not strings": (
+        '["softmax"]',
+        "[1]",
+        "line 12: day1.exercises.g.not_allowed: [1] should be a list of names",
+    ),
     "an unknown forbidden name": (
         '["softmax"]',
         '["sofmax"]',
-        "line 12: day1.exercises.g.not_allowed",
+        "line 12: day1.exercises.g.not_allowed: unknown name 'sofmax'. To define it, add",
     ),
     "an entry of not_allowed with an unknown key": (
         "[defaults]",
         '[not_allowed.sorted]\nname = ["sorted"]\n[defaults]',
         "line 2: not_allowed.sorted.name: unknown key",
     ),
-    "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
-    "no seconds": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
+    "a missing chapter": (
+        'chapter = "first"\npoints = 60',
+        "points = 60",
+        "line 5: day1.exercises.f: chapter is missing; it should be a chapter name",
+    ),
+    "no seconds": (
+        "cpu_seconds = 2",
+        "cpu_seconds = 0",
+        "line 2: defaults.cpu_seconds: 0 should be a number of",
+    ),
     "no budget": (
         "cpu_seconds = 2",
         "submission_idle_seconds = 0",
-        "line 2: defaults.submission_idle_seconds: 0 seconds",
+        "line 2: defaults.submission_idle_seconds: 0 should be a number of seconds",
     ),
     "a budget of one exercise": (
         "points = 60",
@@ -133,12 +148,38 @@ INVALID = {
     "a date without its offset": (
         "[day1.exercises.f]",
         "[day1.late]\ndue = 2026-12-01T23:59:00\n[day1.exercises.f]",
-        "line 6: day1.late.due: needs a UTC offset",
+        "line 6: day1.late.due: 2026-12-01 23:59:00 should be a date and time with a UTC offset",
     ),
     "a late policy that deducts nothing": (
         "[day1.exercises.f]",
         "[day1.late]\ndue = 2026-12-01T23:59:00Z\n[day1.exercises.f]",
         "line 5: day1.late: percent_per_day is missing",
+    ),
+    "a late policy that is not a table": (
+        'title = "One"',
+        'title = "One"\nlate = 10',
+        "line 5: day1.late: 10 should be a table",
+    ),
+    "points that are true": (
+        "points = 60",
+        "points = true",
+        "line 7: day1.exercises.f.points: True should be a number",
+    ),
+    "no number": ("points = 60", "points = nan", "line 7: day1.exercises.f.points: nan should be"),
+    "defaults that are not a table": (
+        "[defaults]\ncpu_seconds = 2",
+        "defaults = 2",
+        "grading.toml: defaults: should be a table",
+    ),
+    "a day that is not a table": (
+        "[defaults]",
+        "day2 = 5\n[defaults]",
+        "grading.toml: day2: unknown key. To define a day, add a table: [day2]",
+    ),
+    "an exercise that is not a table": (
+        "[day1.exercises.f]",
+        "[day1.exercises]\nh = 5\n[day1.exercises.f]",
+        "day1.exercises.h: should be a table named after a function or class",
     ),
     "a date as a string": (
         "[defaults]",
@@ -168,7 +209,7 @@ INVALID = {
     "more than 100 %": (
         "[defaults]",
         "[late]\npercent_per_day = 110\n[defaults]",
-        "line 2: late.percent_per_day: 110",
+        "line 2: late.percent_per_day: 110 should be a number between 0 and 100",
     ),
 }
 

@@ -11,7 +11,7 @@ import jupytext
 import pytest
 
 from autograder.course import config as courses
-from autograder.course.consistency import check_day
+from autograder.course.config import check_day
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol.limits import Limits

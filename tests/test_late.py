@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -62,8 +63,8 @@ def test_moodles_time_zone_is_by_default_that_of_the_due_date() -> None:
     for policy, hour in (
         (Policy(due), 28),
         (Policy(), 23),
-        (Policy(due, moodle_time_zone="Europe/Berlin"), 22),
-        (Policy(moodle_time_zone="Europe/Berlin"), 22),
+        (Policy(due, moodle_time_zone=ZoneInfo("Europe/Berlin")), 22),
+        (Policy(moodle_time_zone=ZoneInfo("Europe/Berlin")), 22),
     ):
         time = local.replace(tzinfo=policy.moodle_zone)
         assert time - datetime(2026, 11, 20, tzinfo=UTC) == timedelta(hours=hour)

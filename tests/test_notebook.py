@@ -115,7 +115,7 @@ def day_of(folder: Path, chapter: str) -> Day:
         (folder / "solutions" / name).write_text(text, encoding="utf-8")
     (folder / "solutions" / "day1" / "halves.py").write_text(chapter, encoding="utf-8")
     exercise = Exercise("half", "halves", 3, (), Limits(1, 1, 10**9))
-    return Day(folder, "day1", "A day", (exercise,))
+    return Day(folder, "day1", "A day", (exercise,), chapter_order=("halves",))
 
 
 # ---- cells

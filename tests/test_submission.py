@@ -203,7 +203,7 @@ def test_notebook_of_the_day_is_preferred(tmp_path: Path) -> None:
     assert submission.path.endswith("ada/day1.ipynb")
     assert submission.problems == (
         "3 files were submitted; graded: day1.ipynb (0 exercises filled in); not graded: "
-        "draft.ipynb (0 exercises filled in), tools.py (0 exercises filled in)",
+        "draft.ipynb (0 exercises filled in) and tools.py (0 exercises filled in)",
     )
 
 
@@ -274,7 +274,7 @@ def test_problems_name_the_file_if_there_are_several(tmp_path: Path) -> None:
     write(tmp_path / "ada", {"day1.ipynb": script, "scratch.ipynb": b'{"cells": []}', "z.py": b""})
     (submission,) = chosen(tmp_path)
     several, kind = submission.problems
-    assert several.endswith("not graded: scratch.ipynb (empty), z.py (empty)")
+    assert several.endswith("not graded: scratch.ipynb (empty) and z.py (empty)")
     assert kind == "day1.ipynb: the file is not a notebook; it was read as a Python script"
 
 

@@ -1,14 +1,14 @@
-"""Parse the chapters in `solutions/` into cells, and classify each cell. Entry points: `read` and `is_unfilled`.
+"""Parse the chapters in `solutions/` into cells, classify each cell, and select the cells that students get.
 
-solutions/README.md describes how to write a chapter.
+solutions/README.md describes how to write a chapter. Entry points: `read`, `select` and `is_unfilled`.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -63,11 +63,7 @@ class Chapter:
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
-        """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks.
-
-        Raises:
-            CourseError: The message names the first exercise that fails the check.
-        """
+        """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks."""
         for name in exercises:
             cells = [c for c in self.cells if c.role == "exercise" and c.name == name]
             checks = [c for c in self.cells if c.role == "checks" and c.name == name]
@@ -93,11 +89,7 @@ class Chapter:
 
 
 def read(path: Path, exercises: Collection[str]) -> Chapter:
-    """Read a chapter. A cell that defines one of `exercises` is an exercise cell.
-
-    Raises:
-        CourseError: The file cannot be read, or a cell is not valid Python.
-    """
+    """Read a chapter. A cell that defines one of `exercises` is an exercise cell."""
     cells: list[ChapterCell] = []
     _, parts = split_cells(read_text(path))
     for number, (options, body) in enumerate(parts, 1):
@@ -116,27 +108,15 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
 
 
 def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:
-    if len(tree.body) == 1:
-        statement = tree.body[0]
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name in exercises:
-            return "exercise", statement.name
-        if is_main_guard(statement):
-            assert isinstance(statement, ast.If)
-            for inner in statement.body:
+    match tree.body:
+        case [ast.FunctionDef(name=name) | ast.ClassDef(name=name)] if name in exercises:
+            return "exercise", name
+        case [ast.If(test=ast.Compare(left=ast.Name(id="__name__")), body=body)]:
+            for inner in body:
                 if isinstance(inner, ast.FunctionDef) and inner.name.startswith(CHECK_PREFIX):
                     return "checks", inner.name.removeprefix(CHECK_PREFIX)
             return "demonstration", ""
     return "given", ""
-
-
-def is_main_guard(statement: ast.stmt) -> bool:
-    """Return whether a statement is `if __name__ == "__main__":`."""
-    return (
-        isinstance(statement, ast.If)
-        and isinstance(statement.test, ast.Compare)
-        and isinstance(statement.test.left, ast.Name)
-        and statement.test.left.id == "__name__"
-    )
 
 
 def is_unfilled(source: str, stub: str) -> bool:
@@ -195,3 +175,125 @@ def split_cells(text: str) -> tuple[str, list[tuple[str, str]]]:
 def uncomment(body: str) -> str:
     """Remove the leading `# ` from each line of a markdown cell."""
     return COMMENT.sub("", body)
+
+
+HEADING = re.compile(r"#{1,6} ")
+# A hint cell begins with a `<details>` block. Answers to questions do not match, because they follow their questions.
+HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
+
+
+def select(
+    chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
+) -> tuple[Chapter, ...]:
+    """Return the chapters, keeping only the content that students get.
+
+    `assigned` contains the exercises that students fill in, and `others` all other exercises. Students get the reference
+    solution to one of these if its value is true or if something uses it.
+    """
+    if not others:
+        return tuple(chapters)
+    for name in others.keys() - _exercises(chapters):
+        raise CourseError(
+            f"no chapter contains the exercise {name}, so its solution cannot be given to students"
+        )
+    wanted = {*assigned, *(name for name, is_given in others.items() if is_given)}
+    kept = _used_chapters(chapters, wanted)
+    needed = _needed_exercises(kept, wanted)
+    return tuple(replace(c, cells=tuple(_cells(c, assigned, needed))) for c in kept)
+
+
+def _exercises(chapters: Iterable[Chapter]) -> set[str]:
+    return {cell.name for c in chapters for cell in c.cells if cell.role == "exercise"}
+
+
+# ---- used chapters and exercises
+
+
+def _used_chapters(chapters: Sequence[Chapter], wanted: set[str]) -> list[Chapter]:
+    """Return the chapters that contain an exercise in `wanted`, and all chapters whose names they use."""
+    kept = [chapter for chapter in chapters if _exercises([chapter]) & wanted]
+    while True:
+        used = {name for chapter in kept for name in _read(chapter.cells) - _bound(chapter.cells)}
+        more = [c for c in chapters if c not in kept and _bound(c.cells) & used]
+        if not more:
+            return [chapter for chapter in chapters if chapter in kept]
+        kept += more
+
+
+def _needed_exercises(chapters: Sequence[Chapter], wanted: set[str]) -> set[str]:
+    """Return `wanted`, plus the exercises that demonstrations or provided code use, and all exercises on which these depend.
+
+    An exercise depends on the exercises that its solution and its checks use.
+    """
+    needed = set(wanted)
+    while True:
+        used = set[str]()
+        for cell in (cell for chapter in chapters for cell in chapter.cells):
+            if cell.role not in ("exercise", "checks") or cell.name in needed:
+                used |= _read([cell]) - {cell.name}
+        if _exercises(chapters) & used <= needed:
+            return needed
+        needed |= _exercises(chapters) & used
+
+
+def _read(cells: Iterable[ChapterCell]) -> set[str]:
+    names = (node for cell in cells for node in _nodes(cell) if isinstance(node, ast.Name))
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+
+def _bound(cells: Iterable[ChapterCell]) -> set[str]:
+    """Return the names that cells bind, except those that they import from other chapters."""
+    bound = set[str]()
+    for node in (node for cell in cells for node in _nodes(cell)):
+        match node:
+            case ast.ImportFrom(module=str(module)) if module.startswith("solutions."):
+                pass
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                bound |= {alias.asname or alias.name.split(".")[0] for alias in names}
+            case (
+                ast.FunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.arg(arg=name)
+                | ast.Name(id=name, ctx=ast.Store())
+            ):
+                bound.add(name)
+    return bound
+
+
+@lru_cache(maxsize=1024)
+def _nodes(cell: ChapterCell) -> tuple[ast.AST, ...]:
+    return () if cell.role == "text" else tuple(ast.walk(ast.parse(cell.source)))
+
+
+# ---- remaining cells
+
+
+def _cells(
+    chapter: Chapter, assigned: Collection[str], needed: Collection[str]
+) -> Iterator[ChapterCell]:
+    """Yield a chapter's cells. For exercises that students do not get, omit the solution, checks, hints and text."""
+    for section in _sections(chapter.cells):
+        inside = [cell.name for cell in section if cell.role == "exercise"]
+        if inside and not any(name in needed for name in inside):
+            section = [cell for cell in section if cell.role != "text"]
+        exercise = ""
+        for cell in section:
+            exercise = cell.name if cell.role == "exercise" else exercise
+            if cell.role in ("exercise", "checks") and cell.name not in assigned:
+                if cell.role == "exercise" and cell.name in needed:
+                    yield replace(cell, role="given", source=cell.solution)
+            elif cell.role == "text" and exercise and exercise not in assigned:
+                if text := HINTS.sub("", cell.source).strip():
+                    yield replace(cell, source=text)
+            else:
+                yield cell
+
+
+def _sections(cells: Sequence[ChapterCell]) -> list[list[ChapterCell]]:
+    """Split cells into sections. A section begins at a text cell with a heading."""
+    sections: list[list[ChapterCell]] = [[]]
+    for cell in cells:
+        if cell.role == "text" and HEADING.match(cell.source):
+            sections.append([])
+        sections[-1].append(cell)
+    return sections

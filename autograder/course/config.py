@@ -1,6 +1,6 @@
 """Parse `grading.toml` into `Course`, `Day` and `Exercise` objects.
 
-Entry points: `find_root` and `load`.
+Entry points: `find_root`, `load` and `check_day`.
 """
 
 from __future__ import annotations
@@ -8,43 +8,44 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from fractions import Fraction
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from zoneinfo import ZoneInfo
 
-from autograder.course import chapters, forbidden, late_policy
-from autograder.course.chapters import Chapter, ChapterCell
+import msgspec
+from msgspec import Meta
+
+from autograder.course import chapters, forbidden
+from autograder.course.chapters import Chapter
 from autograder.course.files import GRADING_TOML, CourseError, read_text
-from autograder.course.forbidden import ForbiddenNames
-from autograder.course.late_policy import NO_POLICY, Policy
-from autograder.course.tables import Tables
+from autograder.course.forbidden import BUILT_IN_ENTRIES, ForbiddenNames, Names
+from autograder.course.late_policy import Policy
 from autograder.plain_text import format_number
 from autograder.protocol.limits import Allowance, Limits
 
-__all__ = ["GRADING_TOML", "Course", "CourseError", "Day", "Exercise", "find_root", "load"]
+__all__ = [
+    "GRADING_TOML",
+    "Course",
+    "CourseError",
+    "Day",
+    "Exercise",
+    "check_day",
+    "find_root",
+    "load",
+]
 
+S = TypeVar("S", bound=msgspec.Struct)
 MAX_POINTS = 100_000
-TOTAL_POINTS = 100
-DAY_KEYS = {"title", "feedback", "late", "total_points", "include", "exercises"}
-LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "idle_seconds", "memory"}
-FLAGS = ("core", "optional", "given")
-EXERCISE_KEYS = {"chapter", "points", "not_allowed", "renamed_from", *FLAGS, *LIMIT_KEYS}
-SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
+UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # When a test fails, students see its description and the observed values ("values"), or only its description ("words").
 Feedback = Literal["values", "words"]
 Include = Literal["all", "core"]  # which exercises students fill in
-SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=60)
-DEFAULTS = {
-    "cpu_seconds": 5,
-    "total_cpu_seconds": 30,
-    "idle_seconds": 30,
-    "memory": "2 GB",
-    "submission_cpu_seconds": SUBMISSION.cpu_seconds,
-    "submission_idle_seconds": SUBMISSION.idle_seconds,
-}
+SUBMISSION = Allowance(cpu_seconds=300.0, idle_seconds=60.0)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Day:
     title: str
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
-    late: Policy = NO_POLICY
+    late: Policy = field(default_factory=Policy)
     budget: Allowance = SUBMISSION  # limits on all code run for one submission
     language: str = "en"  # language of the chapters, as in HTML's `lang`
     unassigned: tuple[Exercise, ...] = ()
@@ -107,7 +108,7 @@ class Day:
     @property
     def points(self) -> float:
         """Return the total points for all exercises that are not optional."""
-        return float(sum(Fraction(str(e.points)) for e in self.exercises if not e.optional))
+        return float(sum(_exact(exercise.credit) for exercise in self.exercises))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,11 +116,7 @@ class Day:
         return tuple(exercise.name for exercise in self.exercises)
 
     def check_exercise(self, name: str) -> None:
-        """Check that students fill in an exercise with this name.
-
-        Raises:
-            CourseError: None of the exercises that students fill in has this name.
-        """
+        """Raise CourseError if none of the exercises that students fill in has this name."""
         for exercise in self.exercises:
             if name in exercise.renamed_from:
                 raise CourseError(f"{name!r} is an old name for {exercise.name!r}")
@@ -131,12 +128,11 @@ class Day:
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
         """Read the chapters in `grading.toml` order, and keep only the content that students get."""
-        order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]
-        whole = [chapters.read(folder / f"{name}.py", names) for name in order]
+        whole = [chapters.read(folder / f"{name}.py", names) for name in self.chapter_order]
         others = {exercise.name: exercise.given for exercise in self.unassigned}
-        return select(whole, self.names, others)
+        return chapters.select(whole, self.names, others)
 
     @property
     def release(self) -> Path:
@@ -167,11 +163,7 @@ class Course:
     days: Mapping[str, Day]
 
     def day(self, name: str) -> Day:
-        """Return the day with this name.
-
-        Raises:
-            CourseError: The course has no day with this name.
-        """
+        """Return the day with this name. Raises CourseError if there is none."""
         if name not in self.days:
             raise CourseError(f"there is no day {name!r}; the course has {', '.join(self.days)}")
         return self.days[name]
@@ -212,89 +204,155 @@ def load(root: Path) -> Course:
     return _Reader(text).course(root, tables)
 
 
-class _Reader(Tables):
-    """Reads the days and their exercises from `grading.toml`."""
+# ---- grading.toml
+# An error message about an invalid value contains the `description` of the values that are valid.
+
+
+_Seconds = Annotated[
+    float, Meta(gt=0, lt=86400, description="a number of seconds between 0 and 86,400")
+]
+_Flag = Annotated[bool, Meta(description="true or false")]
+_Table = Annotated[dict[str, Any], Meta(description="a table")]
+_POSITIVE = f"a number greater than 0 and at most {MAX_POINTS:,}"
+_SIZE = r"\A(\d+(?:\.\d+)?) ?(B|kB|MB|GB)\Z"
+_LANGUAGE = r"\A[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*\Z"  # matches the most common BCP 47 tags
+
+
+class LimitKeys(msgspec.Struct, kw_only=True):
+    cpu_seconds: _Seconds = 5.0
+    total_cpu_seconds: _Seconds = 30.0
+    idle_seconds: _Seconds = 30.0
+    memory: Annotated[str, Meta(pattern=_SIZE, description='a size such as "2 GB"')] = "2 GB"
+
+    @property
+    def limits(self) -> Limits:
+        ((number, unit),) = re.findall(_SIZE, self.memory)
+        memory = int(float(number) * UNITS[unit])
+        return Limits(self.cpu_seconds, self.total_cpu_seconds, memory, self.idle_seconds)
+
+
+class DefaultKeys(LimitKeys, kw_only=True):
+    submission_cpu_seconds: _Seconds = SUBMISSION.cpu_seconds
+    submission_idle_seconds: _Seconds = SUBMISSION.idle_seconds
+
+
+class CourseKeys(msgspec.Struct):
+    language: Annotated[
+        str, Meta(pattern=_LANGUAGE, description='a language tag such as "de" or "zh-Hans"')
+    ] = "en"
+
+
+class DayKeys(msgspec.Struct, kw_only=True):
+    title: Annotated[str, Meta(description="a string")]
+    exercises: _Table
+    total_points: Annotated[
+        float, Meta(gt=0, le=MAX_POINTS, description=f"{_POSITIVE}, with at most two decimals")
+    ] = 100.0
+    include: Annotated[Include, Meta(description='"all" or "core"')] = "all"
+    feedback: Annotated[Feedback, Meta(description='"values" or "words"')] = "values"
+    late: _Table = {}
+
+
+class ExerciseKeys(LimitKeys, kw_only=True):
+    chapter: Annotated[str, Meta(description="a chapter name, in quotes")]
+    points: Annotated[float, Meta(gt=0, le=MAX_POINTS, description=_POSITIVE)]
+    core: _Flag = False
+    optional: _Flag = False
+    given: _Flag = False
+    not_allowed: Names = ()
+    renamed_from: Names = ()
+
+
+class _Reader:
+    """Reads the course from the text of `grading.toml`. Error messages name the line, the key and the valid values."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines()
 
     def course(self, root: Path, tables: dict[str, Any]) -> Course:
-        defaults = tables.pop("defaults", {})
-        self.check_keys("defaults", defaults, set(DEFAULTS))
-        defaults = {**DEFAULTS, **defaults}
-        self.limits("defaults", defaults)
-        budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
-        late, language = tables.pop("late", {}), self.language(tables)
-        late_policy.check(self, "late", late)
-        self._own_entries = forbidden.read_entries(self, tables.pop("not_allowed", {}))
-        days = {name: self._day(root, name, t, defaults, late) for name, t in tables.items()}
+        table = tables.pop("defaults", {})
+        defaults = self._convert("defaults", table, DefaultKeys)
+        self._limits = {key: table[key] for key in table if not key.startswith("submission_")}
+        self._budget = Allowance(defaults.submission_cpu_seconds, defaults.submission_idle_seconds)
+        self._language = self._convert("course", tables.pop("course", {}), CourseKeys).language
+        self._late = tables.pop("late", {})
+        self._convert("late", self._late, Policy)
+        own = self._check_table("not_allowed", tables.pop("not_allowed", {}))
+        self._own_entries = {
+            name: self._convert(f"not_allowed.{name}", own[name], ForbiddenNames, {"names": [name]})
+            for name in own
+        }
+        days = {name: self._day(root, name, table) for name, table in tables.items()}
         if not days:
             raise CourseError(f"{GRADING_TOML} defines no days. Add one, such as [day1].")
-        course: dict[str, Any] = {"budget": budget, "language": language}
-        return Course(root, {name: replace(day, **course) for name, day in days.items()})
+        return Course(root, days)
 
-    def _day(
-        self, root: Path, name: str, table: Any, defaults: dict[str, Any], late: dict[str, Any]
-    ) -> Day:
-        if not isinstance(table, dict):
-            raise self.error(name, "", f"unknown key. To define a day, add a table: [{name}]")
-        self.check_keys(name, table, DAY_KEYS)
-        title = self.value(name, table, "title", str, "a string")
-        exercises = self.value(name, table, "exercises", dict, "a table")
-        listed = tuple(self._exercise(name, e, t, defaults) for e, t in exercises.items())
+    def _day(self, root: Path, name: str, table: Any) -> Day:
+        self._check_table(name, table, f"unknown key. To define a day, add a table: [{name}]")
+        keys = self._convert(name, table, DayKeys)
+        if _exact(keys.total_points) * 100 % 1:
+            raise self._invalid(name, table, "total_points", DayKeys)
+        listed = [self._exercise(name, e, t) for e, t in keys.exercises.items()]
         self._check_names(name, listed)
-        include = self.choice(name, table, "include", Include, "all")
-        assigned = [e for e in listed if not e.given and (e.core or include == "all")]
-        policy = late_policy.read(self, f"{name}.late", table.get("late", {}), late)
+        assigned = [e for e in listed if not e.given and (e.core or keys.include == "all")]
+        if all(exercise.optional for exercise in assigned):
+            key = "include" if keys.include == "core" else ""
+            raise self._error(name, key, "no exercise counts towards the total")
         return Day(
             root,
             name,
-            title,
-            self._with_points(name, table, assigned),
-            self.choice(name, table, "feedback", Feedback, "values"),
-            policy,
+            keys.title,
+            self._with_points(name, keys.total_points, assigned),
+            keys.feedback,
+            self._late_policy(f"{name}.late", keys.late),
+            self._budget,
+            self._language,
             unassigned=tuple(exercise for exercise in listed if exercise not in assigned),
             chapter_order=tuple(dict.fromkeys(exercise.chapter for exercise in listed)),
         )
 
-    def _with_points(
-        self, day: str, table: dict[str, Any], assigned: Sequence[Exercise]
-    ) -> tuple[Exercise, ...]:
-        """Convert weights to points, so that the points for the required exercises add up to the day's total."""
-        total = self.value(
-            day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
-        )
-        if not 0 < total <= MAX_POINTS or Fraction(str(total)) * 100 % 1:
-            problem = f"{format_number(total)} should be greater than 0 and at most {MAX_POINTS:,}, with at most two decimals"
-            raise self.error(day, "total_points", problem)
-        weights = [exercise.points for exercise in assigned if not exercise.optional]
-        if not weights:
-            key = "include" if table.get("include") == "core" else ""
-            raise self.error(day, key, "no exercise counts towards the total")
-        shares = iter(share(weights, total))
-        result = []
-        for exercise in assigned:
-            scaled = scale(exercise.points, weights, total)
-            worth = scaled if exercise.optional else next(shares)
-            if worth <= 0:
-                problem = f"{format_number(exercise.points)} is too small: the exercise would be worth less than 0.01 points"
-                raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
-            result.append(replace(exercise, points=worth))
-        return tuple(result)
+    def _late_policy(self, where: str, table: dict[str, Any]) -> Policy:
+        policy = self._convert(where, table, Policy, self._late)
+        if policy.due and "percent_per_day" not in {**self._late, **table}:
+            problem = "percent_per_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
+            raise self._error(where, "", problem)
+        return policy
 
-    def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
+    def _with_points(
+        self, day: str, total: float, assigned: Sequence[Exercise]
+    ) -> tuple[Exercise, ...]:
+        """Convert weights to points. The last required exercise gets the remainder, so the points add up to the total."""
+        required = [exercise for exercise in assigned if not exercise.optional]
+        scale = _exact(total) / sum(_exact(exercise.points) for exercise in required)
+        points = {e.name: round(scale * _exact(e.points), 2) for e in assigned}
+        points[required[-1].name] += _exact(total) - sum(points[e.name] for e in required)
+        for exercise in assigned:
+            if points[exercise.name] <= 0:
+                problem = f"{format_number(exercise.points)} is too small: the exercise would be worth less than 0.01 points"
+                raise self._error(f"{day}.exercises.{exercise.name}", "points", problem)
+        return tuple(replace(e, points=float(points[e.name])) for e in assigned)
+
+    def _exercise(self, day: str, name: str, table: Any) -> Exercise:
         where = f"{day}.exercises.{name}"
-        if not isinstance(table, dict) or not name.isidentifier():
-            raise self.error(where, "", "should be a table named after a function or class")
-        self.check_keys(where, table, EXERCISE_KEYS)
-        weight = float(self.value(where, table, "points", (int, float), "a number"))
-        if not 0 < weight <= MAX_POINTS:
-            problem = f"{format_number(weight)} should be greater than 0 and at most {MAX_POINTS:,}"
-            raise self.error(where, "points", problem)
-        names, own = forbidden.select(self, where, table, self._own_entries)
-        chapter = self.value(where, table, "chapter", str, "a chapter name, in quotes")
-        limits = self.limits(where, {**defaults, **table})
-        flags = {key: self.flag(where, table, key) for key in FLAGS}
-        older = self.names(where, table, "renamed_from")
+        problem = "should be a table named after a function or class"
+        self._check_table(where, table if name.isidentifier() else None, problem)
+        keys = self._convert(where, table, ExerciseKeys, self._limits)
+        for entry in keys.not_allowed:
+            if entry not in BUILT_IN_ENTRIES and entry not in self._own_entries:
+                known = ", ".join(sorted(BUILT_IN_ENTRIES))
+                problem = f"unknown name {entry!r}. To define it, add [not_allowed.{entry}]. Known names: {known}"
+                raise self._error(where, "not_allowed", problem)
         return Exercise(
-            name, chapter, weight, names, limits, renamed_from=older, own_entries=own, **flags
+            name,
+            keys.chapter,
+            keys.points,
+            keys.not_allowed,
+            keys.limits,
+            optional=keys.optional,
+            core=keys.core,
+            given=keys.given,
+            renamed_from=keys.renamed_from,
+            own_entries=self._own_entries,
         )
 
     def _check_names(self, day: str, exercises: Sequence[Exercise]) -> None:
@@ -304,8 +362,64 @@ class _Reader(Tables):
             for name in exercise.renamed_from:
                 if name in taken:
                     problem = f"{name!r} already belongs to {taken[name]}"
-                    raise self.error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
+                    raise self._error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
                 taken[name] = exercise.name
+
+    def _check_table(
+        self, where: str, table: Any, problem: str = "should be a table"
+    ) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            raise self._error(where, "", problem)
+        return table
+
+    def _convert(
+        self, where: str, table: Any, kind: type[S], defaults: Mapping[str, Any] = {}
+    ) -> S:
+        values = {**defaults, **self._check_table(where, table)}
+        known = kind.__struct_fields__
+        for key in values:
+            if key not in known:
+                problem = f"unknown key; the known keys are {', '.join(sorted(known))}"
+                raise self._error(where, key, problem)
+        try:
+            return msgspec.convert(values, kind, builtin_types=(datetime,), dec_hook=_time_zone)
+        except msgspec.ValidationError as error:
+            # The message ends with the path `$.KEY`, or is "Object missing required field `KEY`".
+            key = re.findall(r"`(?:\$\.)?(\w+)[^`]*`", str(error))[-1]
+            raise self._invalid(where, values, key, kind) from None
+
+    def _invalid(
+        self, where: str, table: dict[str, Any], key: str, kind: type[msgspec.Struct]
+    ) -> CourseError:
+        valid = get_type_hints(kind, include_extras=True)[key].__metadata__[0].description
+        if key not in table:
+            return self._error(where, "", f"{key} is missing; it should be {valid}")
+        value = table[key]
+        shown = repr(value) if isinstance(value, str | list) else str(value)
+        return self._error(where, key, f"{shown} should be {valid}")
+
+    def _error(self, table: str, key: str, problem: str) -> CourseError:
+        line = self._line(table, key)
+        where = f"{GRADING_TOML}, line {line}" if line else GRADING_TOML
+        return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
+
+    def _line(self, table: str, key: str) -> int:
+        """Return the line number of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
+        in_table, header = False, 0
+        for number, line in enumerate(self._lines, 1):
+            if line.lstrip().startswith("["):
+                in_table = line.strip().split("]")[0] == f"[{table}"
+                header = number if in_table else header
+            elif in_table and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
+                return number
+        return header
+
+
+def _time_zone(_: type, name: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (TypeError, OSError, LookupError):  # for example, "America" is a folder
+        raise ValueError(name) from None
 
 
 def older_names(day: Day) -> dict[str, str]:
@@ -323,163 +437,66 @@ def original_name_of(exercise: Exercise) -> str:
     return next(iter(exercise.renamed_from), exercise.name)
 
 
-def scale(weight: float, weights: Sequence[float], total: float) -> float:
-    """Return the points for one weight, rounded to two decimal places. All `weights` together are worth `total` points."""
-    return float(round(_exact(total) * _exact(weight) / sum(map(_exact, weights)), 2))
-
-
-def share(weights: Sequence[float], total: float) -> list[float]:
-    """Return the points for each weight. The last weight gets the remainder, so the points add up to `total`."""
-    points = [_exact(scale(weight, weights, total)) for weight in weights[:-1]]
-    return [float(each) for each in [*points, _exact(total) - sum(points)]]
-
-
-@cache
 def _exact(number: float) -> Fraction:
     """Return the exact decimal value of a number, as a fraction."""
     return Fraction(str(number))
 
 
-HEADING = re.compile(r"#{1,6} ")
-# A hint cell begins with a `<details>` block. Answers to questions do not match, because they follow their questions.
-HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
+# ---- consistency with the chapters and graders
+
+# nbformat allows 64 characters, and the ID of a cell with checks is check_NAME.
+CELL_ID = re.compile(r"[A-Za-z0-9_]{1,58}")
 
 
-def select(
-    chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
-) -> tuple[Chapter, ...]:
-    """Return the chapters, keeping only the content that students get.
-
-    Args:
-        chapters: The complete chapters.
-        assigned: The exercises that students fill in.
-        others: All other exercises. True means that students get the reference solution even if nothing uses it.
-
-    Raises:
-        CourseError: An exercise in `others` is not in any chapter.
+def check_day(day: Day) -> None:
+    """Check that every exercise has a stub, a solution, visible checks and a grader, and that every grader tests an
+    exercise. Raises CourseError for the first one that fails the check.
     """
-    if not others:
-        return tuple(chapters)
-    for name in others.keys() - {cell.name for cell in _exercises(chapters)}:
-        raise CourseError(
-            f"no chapter contains the exercise {name}, so its solution cannot be given to students"
-        )
-    given = [name for name, is_given in others.items() if is_given]
-    kept = _used_chapters(chapters, {*assigned, *given})
-    needed = _needed_exercises(kept, {*assigned, *given})
-    return tuple(replace(c, cells=tuple(_cells(c, assigned, needed))) for c in kept)
+    for name in day.names:
+        if not CELL_ID.fullmatch(name):
+            raise CourseError(
+                f"{GRADING_TOML}: {day.name}.exercises.{name}: the name becomes part of a cell ID. Use at most 58 characters: "
+                "letters from A to Z, digits and underscores."
+            )
+    for chapter in day.chapters:
+        chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
+    graded = graded_exercises(day)
+    for exercise in day.exercises:
+        if exercise.name not in graded:
+            file = day.graders / f"test_{exercise.chapter}.py"
+            raise CourseError(
+                f"{day.name}: {exercise.name} has no grader. Add a class with "
+                f'exercise = "{exercise.name}" to {file}.'
+            )
+    for name, file in graded.items():
+        if name not in (*day.names, *(e.name for e in day.unassigned)):
+            raise CourseError(
+                f"{file}: {name!r} has a grader here, but is not an exercise in {GRADING_TOML}. "
+                "To give students its solution, list it there with given = true."
+            )
 
 
-def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
-    for chapter in chapters:
-        yield from (cell for cell in chapter.cells if cell.role == "exercise")
+def graded_exercises(day: Day) -> dict[str, Path]:
+    """Map each exercise that the day's graders test to the grader's file."""
+    found: dict[str, Path] = {}
+    for file in sorted(day.graders.glob("test_*.py")):
+        for name in _named_exercises(file):
+            if name in found:
+                raise CourseError(f"{file}: {name!r} already has a grader in {found[name]}")
+            found[name] = file
+    return found
 
 
-# ---- used chapters and exercises
-
-
-def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
-    """Return the chapters that contain an exercise in `wanted`, and all chapters that they depend on."""
-    kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
-    while True:
-        read = {name for chapter in kept for name in _names_from_others(chapter)}
-        more = [c for c in chapters if c not in kept and not read.isdisjoint(_defined(c))]
-        if not more:
-            return [chapter for chapter in chapters if chapter in kept]
-        kept += more
-
-
-def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return `wanted`, plus the exercises that demonstrations or provided code use, and all exercises on which these depend.
-
-    An exercise depends on the exercises that its solution and its checks use.
-    """
-    needed = set(wanted)
-    while True:
-        read = {
-            name
-            for chapter in chapters
-            for cell in chapter.cells
-            if cell.role not in ("exercise", "checks") or cell.name in needed
-            for name in _read(cell)
-            if name != cell.name
-        }
-        more = {cell.name for cell in _exercises(chapters)} & read - needed
-        if not more:
-            return needed
-        needed |= more
-
-
-def _names_from_others(chapter: Chapter) -> set[str]:
-    """Return the names that a chapter imports from other chapters, or uses without defining them."""
-    imported, read, bound = set(), set(), set()
-    for cell in chapter.cells:
-        read |= _read(cell)
-        for node in _nodes(cell):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solutions."):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                bound |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-            else:
-                bound |= _bound(node)
-    return imported | (read - bound)
-
-
-def _defined(chapter: Chapter) -> set[str]:
-    return {name for cell in chapter.cells for node in _nodes(cell) for name in _bound(node)}
-
-
-def _bound(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.arg):
-        return {node.arg}
-    return {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
-
-
-def _read(cell: ChapterCell) -> set[str]:
-    names = (node for node in _nodes(cell) if isinstance(node, ast.Name))
-    return {node.id for node in names if isinstance(node.ctx, ast.Load)}
-
-
-def _nodes(cell: ChapterCell) -> tuple[ast.AST, ...]:
-    return () if cell.role == "text" else _parsed(cell.source)
-
-
-@lru_cache(maxsize=1024)
-def _parsed(source: str) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(source)))
-
-
-# ---- remaining cells
-
-
-def _cells(
-    chapter: Chapter, assigned: Collection[str], needed: Collection[str]
-) -> Iterator[ChapterCell]:
-    """Yield a chapter's cells. For exercises that students do not get, omit the solution, checks, hints and text."""
-    for section in _sections(chapter.cells):
-        inside = [cell.name for cell in section if cell.role == "exercise"]
-        if inside and not any(name in needed for name in inside):
-            section = [cell for cell in section if cell.role != "text"]
-        exercise = ""
-        for cell in section:
-            exercise = cell.name if cell.role == "exercise" else exercise
-            if cell.role in ("exercise", "checks") and cell.name not in assigned:
-                if cell.role == "exercise" and cell.name in needed:
-                    yield replace(cell, role="given", source=cell.solution)
-            elif cell.role == "text" and exercise and exercise not in assigned:
-                if text := HINTS.sub("", cell.source).strip():
-                    yield replace(cell, source=text)
-            else:
-                yield cell
-
-
-def _sections(cells: Sequence[ChapterCell]) -> list[list[ChapterCell]]:
-    """Split cells into sections. A section begins at a text cell with a heading."""
-    sections: list[list[ChapterCell]] = [[]]
-    for cell in cells:
-        if cell.role == "text" and HEADING.match(cell.source):
-            sections.append([])
-        sections[-1].append(cell)
-    return sections
+def _named_exercises(file: Path) -> Iterator[str]:
+    """Yield the string assigned to `exercise` in each of a grader's classes."""
+    try:
+        tree = ast.parse(read_text(file), file.name)
+    except (SyntaxError, ValueError) as error:  # ValueError: the file contains null bytes
+        raise CourseError(f"{file} cannot be imported: {error}") from None
+    for test_class in ast.walk(tree):
+        for statement in test_class.body if isinstance(test_class, ast.ClassDef) else []:
+            match statement:
+                case ast.Assign(
+                    [ast.Name("exercise")], ast.Constant(str() as name)
+                ) | ast.AnnAssign(ast.Name("exercise"), _, ast.Constant(str() as name)):
+                    yield name

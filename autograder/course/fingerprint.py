@@ -7,17 +7,11 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from autograder.course.config import CourseError, Day
-
-if TYPE_CHECKING:
-    from autograder.course.config import Day
-
 
 import msgspec
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
+from autograder.course.files import reading
 
 KEY = "notebook_autograder"
 # The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
@@ -92,10 +86,8 @@ def course_version(day: Day) -> str:
 
     Raises CourseError in the same cases as `fingerprint`, or if the stand-ins cannot be read.
     """
-    try:
+    with reading(day.stand_ins):
         stand_ins = day.stand_ins.read_bytes() if day.stand_ins.is_file() else b""
-    except OSError as error:
-        raise CourseError(f"{error.filename} cannot be read: {error.strerror}") from None
     parts = fingerprint(day), released_code(day), stand_ins
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -113,15 +105,15 @@ def fingerprint(day: Day) -> str:
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
     for exercise in day.unassigned:
         digest.update(f"{exercise.name} {exercise.given}".encode())
-    if own := [(e.name, e.forbidden) for e in day.exercises if e.own_entries]:
+    if own := [
+        (e.name, e.forbidden) for e in day.exercises if e.own_entries.keys() & e.not_allowed
+    ]:
         digest.update(repr(own).encode())
     digest.update("".join(f"{name}\0" for e in day.exercises for name in e.renamed_from).encode())
-    try:
-        graders += _imported_graders(day.graders.parent, graders)
-        for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
+    graders += _imported_graders(day.graders.parent, graders)
+    for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
+        with reading(file):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    except OSError as error:
-        raise CourseError(f"{error.filename} cannot be read: {error.strerror}") from None
     return digest.hexdigest()
 
 
@@ -131,8 +123,10 @@ def _imported_graders(folder: Path, graders: Sequence[Path]) -> list[Path]:
     found: set[Path] = set()
     pending = list(graders)
     while pending:
-        imports = " ".join(IMPORT_OF_GRADERS.findall(pending.pop().read_text("utf-8", "replace")))
-        names = set(re.findall(r"\w+", imports))
+        file = pending.pop()
+        with reading(file):
+            imports = IMPORT_OF_GRADERS.findall(file.read_text("utf-8", "replace"))
+        names = set(re.findall(r"\w+", " ".join(imports)))
         new = {file for file in others - found if file.stem in names}
         found |= new
         pending += new

@@ -1,28 +1,29 @@
 """Define what each entry of `not_allowed` forbids. A course adds entries with `[not_allowed.NAME]` in `grading.toml`.
 
-Entry points: `BUILT_IN_ENTRIES`, `read_entries`, `select` and `union`.
+Entry points: `BUILT_IN_ENTRIES` and `union`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated
 
-from autograder.course.tables import Tables
+import msgspec
+from msgspec import Meta
+
+Names = Annotated[tuple[str, ...], Meta(description="a list of names, each in quotes")]
 
 
-@dataclass(frozen=True)
-class ForbiddenNames:
+class ForbiddenNames(msgspec.Struct, frozen=True):
     """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
     Operators without a namespace are in `aten`, and `operator(option)` forbids only that option of a composite operator. The
     `names` are forbidden in Python's builtins, in `LIBRARIES` and in the libraries that contain the `attributes`.
     """
 
-    names: tuple[str, ...]
-    operators: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
+    names: Names
+    operators: Names = ()
+    attributes: Names = ()
 
     @property
     def libraries(self) -> frozenset[str]:
@@ -222,36 +223,3 @@ def union(not_allowed: Iterable[str], own_entries: Mapping[str, ForbiddenNames])
         tuple(sorted({name for entry in found for name in entry.operators})),
         tuple(sorted({name for entry in found for name in entry.attributes})),
     )
-
-
-def read_entries(tables: Tables, table: Any) -> dict[str, ForbiddenNames]:
-    """Read the course's own entries from the `[not_allowed]` table. An entry without `names` forbids its own name.
-
-    Raises:
-        CourseError: A table is invalid.
-    """
-    tables.check_keys("not_allowed", table, set(table))
-    entries = {}
-    for entry, own in table.items():
-        where = f"not_allowed.{entry}"
-        tables.check_keys(where, own, {field.name for field in fields(ForbiddenNames)})
-        given = {key: tables.names(where, own, key) for key in own}
-        entries[entry] = ForbiddenNames(**{"names": (entry,), **given})
-    return entries
-
-
-def select(
-    tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, ForbiddenNames]
-) -> tuple[tuple[str, ...], dict[str, ForbiddenNames]]:
-    """Read an exercise's `not_allowed` list. Return its entries, and what each of the course's own entries forbids.
-
-    Raises:
-        CourseError: An entry is neither in `BUILT_IN_ENTRIES` nor defined by the course.
-    """
-    entries = tables.names(where, table, "not_allowed")
-    for name in entries:
-        if name not in BUILT_IN_ENTRIES and name not in own_entries:
-            known = ", ".join(sorted(BUILT_IN_ENTRIES))
-            problem = f"unknown name {name!r}. To define it, add [not_allowed.{name}]. Known names: {known}"
-            raise tables.error(where, "not_allowed", problem)
-    return entries, {name: own_entries[name] for name in entries if name in own_entries}

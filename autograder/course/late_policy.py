@@ -1,4 +1,4 @@
-"""Compute how late a submission is and how many points to deduct. Entry points: `Policy`, `lateness` and `read`.
+"""Compute how late a submission is and how many points to deduct. Entry points: `Policy` and `lateness`.
 
 The policy comes from the `late` tables in `grading.toml`, and extensions come from the roster. Stored marks never include
 penalties.
@@ -7,55 +7,52 @@ penalties.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
-from typing import Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from autograder.course.tables import Tables
-from autograder.plain_text import counted, format_number
+import msgspec
+from msgspec import Meta
+
+from autograder.plain_text import counted
 
 DAY = timedelta(days=1)
+Time = Annotated[datetime, Meta(tz=True)]
+DUE = "a date and time with a UTC offset, such as 2026-12-01T23:59:00+01:00"
+Minutes = Annotated[float, Meta(ge=0, le=100_000, description="a number between 0 and 100,000")]
+Percentage = Annotated[float, Meta(ge=0, le=100, description="a number between 0 and 100")]
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
     A submission within the grace period is on time. The lateness of any later submission is measured from `due`.
-    `moodle_time_zone` is the IANA name of the time zone in which Moodle shows times, or "" if Moodle uses the offset of `due`.
+    `moodle_time_zone` is the zone in which Moodle shows times, or None if Moodle uses the offset of `due`.
     """
 
-    due: datetime | None = None
-    grace_minutes: float = 0.0
-    percent_per_day: float = 0.0
-    max_percent: float = 100.0
-    moodle_time_zone: str = ""
+    due: Annotated[Time | None, Meta(description=DUE)] = None
+    grace_minutes: Minutes = 0.0
+    percent_per_day: Percentage = 0.0
+    max_percent: Percentage = 100.0
+    moodle_time_zone: Annotated[
+        ZoneInfo | None, Meta(description='an IANA time zone such as "America/New_York"')
+    ] = None
 
     @property
     def moodle_zone(self) -> tzinfo:
         """Return the time zone of Moodle's worksheet, which contains times without offsets. The default is UTC."""
-        if self.moodle_time_zone:
-            return ZoneInfo(self.moodle_time_zone)
-        return (self.due.tzinfo if self.due else None) or UTC
+        return self.moodle_time_zone or (self.due.tzinfo if self.due else None) or UTC
 
-    def days_late(self, delay: timedelta) -> int:
-        """Return how many days late a submission is if it was made `delay` after the due date."""
-        return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
-
-    def lateness(self, delay: timedelta) -> Lateness:
+    def after(self, delay: timedelta) -> Lateness:
         """Return the lateness of a submission that was made `delay` after the due date."""
-        days = self.days_late(delay)
-        return Lateness(days, self.percentage(days))
+        is_late = delay > timedelta(minutes=self.grace_minutes)
+        return self.days_late(math.ceil(delay / DAY) if is_late else 0)
 
-    def percentage(self, days: int) -> float:
-        """Return the percentage of points to deduct for a given number of days late."""
-        return float(min(self.percent_per_day * days, self.max_percent))
-
-
-NO_POLICY = Policy()
+    def days_late(self, days: int, note: str = "") -> Lateness:
+        """Return the lateness of a submission that is this many days late."""
+        return Lateness(days, float(min(self.percent_per_day * days, self.max_percent)), note)
 
 
 @dataclass(frozen=True)
@@ -91,24 +88,16 @@ def lateness(
     """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
     Canvas marks a submission as late without showing how late it is. Such a submission counts as one day late, or
-    as on time if the student has an extension. An extension postpones the student's due date.
-
-    Args:
-        policy: The late policy.
-        time: The submission time, or None if it is unknown.
-        marked_late: Whether the platform marked the submission late.
-        extension: The student's extension in hours.
-        hours: How many hours after the course's due date the submission arrived, as entered by a TA, or None. It
-            overrides `time`.
-        is_excused: Whether a TA excused the lateness, so that it costs no points.
+    as on time if the student has an extension. An extension of some hours postpones the student's due date. `hours` after the
+    course's due date, as entered by a TA, override `time`. If a TA excused the lateness, it costs no points.
     """
     if is_excused:
         days = lateness(policy, time, marked_late, extension, hours).days
         return Lateness(note=f"{counted(days, 'day')} late, but excused" if days else "")
     if hours is not None:
-        return policy.lateness(timedelta(hours=hours - extension))
+        return policy.after(timedelta(hours=hours - extension))
     if time and policy.due:
-        return policy.lateness(time - policy.due - timedelta(hours=extension))
+        return policy.after(time - policy.due - timedelta(hours=extension))
     if not marked_late:
         return ON_TIME
     if extension:
@@ -116,53 +105,8 @@ def lateness(
             note="marked late, but the student has an extension; counted as on time. "
             "If it arrived after the extended deadline, set late_hours in roster.csv to the number of hours after the due date"
         )
-    if not policy.percent_per_day:
-        return Lateness(days=1)
-    return Lateness(
-        1,
-        policy.percentage(1),
+    note = (
         "marked late, but the time is unknown; counted as one day late. "
-        "If it arrived later, set late_hours in roster.csv to the number of hours after the due date",
+        "If it arrived later, set late_hours in roster.csv to the number of hours after the due date"
     )
-
-
-def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any]) -> Policy:
-    """Read a day's late policy. Missing keys default to the course's policy."""
-    values = {**course, **check(tables, where, table)}
-    if "due" in values and "percent_per_day" not in values:
-        problem = "percent_per_day is missing, so lateness would cost nothing. If that is intended, set it to 0."
-        raise tables.error(where, "", problem)
-    return Policy(**values)
-
-
-def check(tables: Tables, where: str, table: Any) -> dict[str, Any]:
-    """Check the keys and values of a `late` table, and return the values."""
-    tables.check_keys(where, table, {field.name for field in fields(Policy)})
-    values: dict[str, Any] = {}
-    for key in table:
-        if key == "due":
-            due = tables.value(where, table, key, datetime, "a date and time")
-            if due.tzinfo is None:
-                raise tables.error(where, key, "needs a UTC offset, such as +01:00")
-            values[key] = due
-        elif key == "moodle_time_zone":
-            values[key] = _time_zone(tables, where, table, key)
-        else:
-            number = float(tables.value(where, table, key, (int, float), "a number"))
-            most = 100 if "percent" in key else 100_000
-            if not 0 <= number <= most:
-                raise tables.error(
-                    where, key, f"{format_number(number)} is not between 0 and {most}"
-                )
-            values[key] = number
-    return values
-
-
-def _time_zone(tables: Tables, where: str, table: Any, key: str) -> str:
-    example = 'an IANA time zone such as "America/New_York"'
-    name = str(tables.value(where, table, key, str, example))
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # for example, "America" is a folder
-        raise tables.error(where, key, f"{name!r} should be {example}") from None
-    return name
+    return policy.days_late(1, note if policy.percent_per_day else "")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autograder.course.files import GRADING_TOML, CourseError
+from autograder.course.files import GRADING_TOML, CourseError, writing
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
@@ -23,7 +23,8 @@ def create(folder: Path) -> list[Path]:
     """Write a new course to an empty or new folder, and return its files' paths.
 
     Raises:
-        CourseError: The folder's name is invalid, or the folder is inside another course, is not empty or cannot be written.
+        CourseError: The folder's name is invalid, or the folder is inside another course or is not empty.
+        FileError: The folder cannot be written.
     """
     folder = Path(os.path.abspath(folder))
     if not NAME.fullmatch(folder.name):
@@ -39,35 +40,21 @@ def create(folder: Path) -> list[Path]:
             f"{folder} would be inside the course in {outer}. Create it outside that folder, for example with "
             f"`autograder new {outer.parent / folder.name}`."
         )
-    try:
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise CourseError(f"{folder} exists and is not a folder. Choose another name.")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise CourseError(f"{folder} exists and is not a folder. Choose another name.")
+    with writing(folder):
         if folder.is_dir() and any(folder.iterdir()):
             raise CourseError(f"the folder {folder} is not empty. Choose another name.")
-        return sorted(_copy(folder))
-    except OSError as error:
-        raise CourseError(f"{folder} cannot be written: {error.strerror}") from None
+        files = [file for file in TEMPLATE.rglob("*") if file.is_file()]
+        return sorted(_copy_file(file, folder) for file in files if file.parent.name != COMPILED)
 
 
 def add_nbgrader_config(root: Path) -> Iterator[Path]:
-    """Write the default `nbgrader_config.py` to a course that has none, and yield its path.
-
-    Raises:
-        CourseError: The file cannot be written.
-    """
-    if not (root / NBGRADER_CONFIG).exists():
-        try:
+    """Write the default `nbgrader_config.py` to a course that has none, and yield its path."""
+    file = root / NBGRADER_CONFIG
+    if not file.exists():
+        with writing(file):
             yield _copy_file(TEMPLATE / NBGRADER_CONFIG, root)
-        except OSError as error:
-            raise CourseError(
-                f"{root / NBGRADER_CONFIG} cannot be written: {error.strerror}"
-            ) from None
-
-
-def _copy(folder: Path) -> Iterator[Path]:
-    for file in TEMPLATE.rglob("*"):
-        if file.is_file() and file.parent.name != COMPILED:
-            yield _copy_file(file, folder)
 
 
 def _copy_file(file: Path, folder: Path) -> Path:

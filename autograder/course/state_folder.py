@@ -12,11 +12,11 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from autograder.course.files import FileError, write_atomically, write_error
+from autograder.course.files import FileError, write_atomically, writing
 
 T = TypeVar("T")
 VARIABLE = "AUTOGRADER_SECRET"
@@ -28,27 +28,20 @@ KEPT_VERSIONS = 3
 def store_errors(file: Path, action: str, advice: str = "") -> Iterator[None]:
     """Convert SQLite and file-system errors to a FileError with a one-sentence message, plus advice if `file` is damaged."""
     try:
-        yield
+        with writing(file):
+            yield
     except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
         raise FileError(f"{file} cannot be {action}: {error}") from None
     # In a damaged database, text and even SQLite's own messages may not be UTF-8, and times may not be dates.
     except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError) as error:
         raise FileError(f"{file} is damaged: {error}. {advice}".rstrip()) from None
-    except OSError as error:
-        raise write_error(file, error) from None
 
 
 def course_folder(root: Path) -> Path:
-    """Return the course's `.autograder/` folder, and create it if it does not exist.
-
-    Raises:
-        FileError: The folder cannot be created.
-    """
+    """Return the course's `.autograder/` folder, and create it if it does not exist. Raises FileError if this fails."""
     folder = root / ".autograder"
-    try:
+    with writing(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from None
     return folder
 
 
@@ -56,21 +49,15 @@ def secret(root: Path) -> bytes:
     """Return the secret from which each submission's random seed is derived.
 
     The secret is the value of `AUTOGRADER_SECRET`. If this is not set, it is the content of a file (mode 0600) that is created
-    on first use.
-
-    Raises:
-        FileError: The file is empty, or it cannot be read or created.
+    on first use. Raises FileError if the file is empty, or cannot be read or created.
     """
     given = os.environ.get(VARIABLE)
     if given:
         return given.encode()
     file = course_folder(root) / "secret"
-    try:
+    with writing(file), contextlib.suppress(FileExistsError):  # another process created it first
         if not file.exists():
-            with contextlib.suppress(FileExistsError):  # Another process created the file first.
-                write_atomically(file, secrets.token_hex(32).encode(), os.link)
-    except OSError as error:
-        raise write_error(file, error) from None
+            write_atomically(file, secrets.token_hex(32).encode(), os.link)
     try:
         found = file.read_bytes()
     except OSError as error:
@@ -87,14 +74,6 @@ def read_cache(root: Path, name: str) -> bytes | None:
     """Return the data cached under this name, or None if the cache file is missing or unreadable."""
     try:
         return (course_folder(root) / name).read_bytes()
-    except (FileError, OSError):
-        return None
-
-
-def open_cache(root: Path, name: str) -> BinaryIO | None:
-    """Open the file cached under this name for reading, or return None if it is missing or unreadable."""
-    try:
-        return (course_folder(root) / name).open("rb")
     except (FileError, OSError):
         return None
 
@@ -130,12 +109,8 @@ def compute_once(
 ) -> T:
     """Return the data cached under this name. If it is missing, only one process at a time computes it.
 
-    Other processes wait for the result. If the folder is not writable, all of them compute it.
-
-    Args:
-        read: A function that returns the cached data, or None if it is missing or damaged.
-        compute: A function that computes, caches and returns the data. It must not call `compute_once`: closing the lock's
-            file releases all of this process's locks on it.
+    Other processes wait for the result. If the folder is not writable, all of them compute it. `compute` also caches the
+    data. It must not call `compute_once`, because closing the lock's file releases all of this process's locks on it.
     """
     found = read()
     if found is not None:

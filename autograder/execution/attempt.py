@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autograder.course.config import Exercise, original_name_of
-from autograder.course.tables import UNITS
+from autograder.course.config import UNITS, Exercise, original_name_of
 from autograder.execution.collect import Test
 from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch, without_results

@@ -19,7 +19,7 @@ from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.csv_cells import escape_formula
 from autograder.marks.model import ExerciseMarks, Marks, SubmissionMarks
-from autograder.plain_text import one_line
+from autograder.plain_text import sanitize
 
 BINS = 10  # number of bars in the histogram, which covers 0 to 100%
 
@@ -139,7 +139,7 @@ def analyse(
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
-    hide = _redaction(marks.submissions) if anonymous else one_line
+    hide = _redaction(marks.submissions) if anonymous else str
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
         ReportRow(label, s, one, [hide(problem) for problem in s.problems])
@@ -166,9 +166,7 @@ def analyse(
 def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
     """Label each submission with the student's name, plus its path if the student has several submissions."""
     count = Counter(s.label for s in submissions)
-    return [
-        one_line(s.label if count[s.label] == 1 else f"{s.label} ({s.path})") for s in submissions
-    ]
+    return [s.label if count[s.label] == 1 else f"{s.label} ({s.path})" for s in submissions]
 
 
 def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
@@ -194,7 +192,7 @@ def _redaction(submissions: Sequence[SubmissionMarks]) -> Callable[[str], str]:
     # The pattern matches a path, an address, or any of the names.
     text = rf"\S*[/\\@]\S*|(?<!\w)(?:{any_name or '(?!)'})(?!\w)"
     pattern = re.compile(text, re.IGNORECASE)
-    return lambda message: one_line(pattern.sub("…", message))
+    return lambda message: pattern.sub("…", message)
 
 
 def _bins(shares: Sequence[float]) -> list[int]:
@@ -258,9 +256,7 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Sentences) -> 
             for mistake in e.mistakes:
                 members[e.name, mistake].append(label)
     return _largest_first(
-        FailureGroup(
-            exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels
-        )
+        FailureGroup(exercise, name, texts.mistakes.get(exercise, {}).get(name, ""), "", labels)
         for (exercise, name), labels in members.items()
     )
 
@@ -325,7 +321,9 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 def _escape(cell: Cell) -> Cell:
     """Escape a text cell so that a spreadsheet displays it unchanged, even if it looks like a number, such as "+1"."""
-    return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
+    if not isinstance(cell, str):
+        return cell
+    return escape_formula(sanitize(cell).replace("\n", " "), keep_numbers=False)
 
 
 def html(analysis: Analysis) -> str:

@@ -12,7 +12,7 @@ from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.causes import order_by_cause, shared_message, simplify
 from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks, Value, Values
-from autograder.plain_text import format_number
+from autograder.plain_text import format_number, list_names
 
 STATUS: Mapping[Status, str] = {
     "passed": "correct",
@@ -29,7 +29,6 @@ NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")
 # Statuses of exercises whose tests may not all have run.
 CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")
 UNFOLDED = 2  # number of failed tests shown initially; the others are collapsed
-LISTED = 4  # maximum number of names in a list before "and 3 others"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class ExerciseFeedback:
     @property
     def own_versions(self) -> str:
         """Return the names of the exercises that the student attempted, but that reference solutions replaced."""
-        return list_names([name for name in self.reference_for if name not in self.unattempted])
+        return list_code([name for name in self.reference_for if name not in self.unattempted])
 
     @property
     def is_full(self) -> bool:
@@ -135,7 +134,7 @@ class ExerciseFeedback:
     def substitution_note(self) -> str:
         """Explain that reference solutions to other exercises were used, and how this affects the points."""
         wrong = self.own_versions
-        empty = list_names(self.unattempted)
+        empty = list_code(self.unattempted)
         notes = []
         if wrong:
             notes.append(
@@ -272,12 +271,9 @@ def as_html(exercise: ExerciseFeedback) -> str:
     return render("fragment.html", exercise=exercise)
 
 
-def list_names(names: Sequence[str]) -> str:
-    """Put names in backticks and join them, for example "`a`, `b` and `c`". A long list ends in "and 3 others"."""
-    names = [f"`{name}`" for name in names]
-    if len(names) > LISTED + 1:
-        names = [*names[:LISTED], f"{len(names) - LISTED} others"]
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+def list_code(names: Iterable[str]) -> str:
+    """Put names in backticks and join them; see `list_names`."""
+    return list_names(f"`{name}`" for name in names)
 
 
 SHADES = 4  # number of colours on each side of 0
@@ -377,12 +373,9 @@ def _describe_crop(values: Values) -> str:
 
 
 def _describe_positions(positions: Sequence[tuple[int, int]], one_row: bool) -> str:
-    listed = [f"{c}" if one_row else f"({r}, {c})" for r, c in positions[:LISTED_POSITIONS]]
-    more = (
-        f" and {len(positions) - LISTED_POSITIONS} more"
-        if len(positions) > LISTED_POSITIONS
-        else ""
+    listed = list_names(
+        (f"{c}" if one_row else f"({r}, {c})" for r, c in positions), LISTED_POSITIONS
     )
     where = f"position{'s' * (len(positions) > 1)}" if one_row else "(row, column)"
     differ = "differs" if len(positions) == 1 else "differ"
-    return f"{len(positions)} of the values shown {differ}, at {where} {', '.join(listed)}{more}"
+    return f"{len(positions)} of the values shown {differ}, at {where} {listed}"

@@ -12,7 +12,7 @@ from autograder.course.files import make_folder, write_output
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.exercise_feedback import (
     ExerciseFeedback,
-    list_names,
+    list_code,
     to_feedback,
     unattempted_in,
 )
@@ -21,7 +21,7 @@ from autograder.feedback.templates import render
 from autograder.grading import internal_errors
 from autograder.marks.class_list import StudentResult
 from autograder.marks.model import SubmissionMarks, exact_sum
-from autograder.plain_text import counted, format_number, one_line
+from autograder.plain_text import counted, format_number, printable
 
 # Problems may already contain this advice, for example if the file is truncated.
 RESUBMIT = re.compile(r"\bsubmit .+ again\b")
@@ -69,7 +69,7 @@ def page(recipient: Recipient, texts: Sentences) -> str:
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
         steps=next_steps(exercises, marks.problems),
-        list_names=list_names,
+        list_code=list_code,
     )
 
 
@@ -105,13 +105,13 @@ def _fix_steps(
 ) -> list[str]:
     first = unfinished[0]
     users = [e.name for e in exercises if first.name in e.reference_for]
-    uses = f": {list_names(users)} {'uses' if len(users) == 1 else 'use'} it" if users else ""
+    uses = f": {list_code(users)} {'uses' if len(users) == 1 else 'use'} it" if users else ""
     steps = [f"Start with `{first.name}`{uses}."]
     required = [e for e in unfinished if not e.optional]
     most = max(required or unfinished, key=lambda e: e.max_points - e.points)
     if most is not first and not most.optional:
         before = [e.name for e in unfinished[1:] if e.name in most.reference_for]
-        after = f", after {list_names(before)}" if before else ""
+        after = f", after {list_code(before)}" if before else ""
         steps.append(
             f"Then work on `{most.name}`{after}. Of the exercises you attempted, it has the most points left "
             f"({format_number(most.max_points - most.points)})."
@@ -120,7 +120,7 @@ def _fix_steps(
 
 
 def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
-    names = list_names([e.name for e in missing])
+    names = list_code([e.name for e in missing])
     if len(missing) == 1:
         return (
             f"{names} was not found ({_worth(missing)}). "
@@ -175,7 +175,7 @@ def page_or_problem(student: Recipient, texts: Sentences, problems: list[str]) -
 
 def file_name(student: str, taken: set[str]) -> str:
     """Return a file name for a student that is valid on every file system and not in `taken`, and add it to `taken`."""
-    stem = unicodedata.normalize("NFC", one_line(student))
+    stem = unicodedata.normalize("NFC", printable(student))
     stem = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:60] or "student"
     stem = DEVICE.sub(r"\1-", stem)
     name, number = stem, 1

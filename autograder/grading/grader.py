@@ -30,7 +30,7 @@ from autograder.marks.model import (
     total_points,
     ungraded,
 )
-from autograder.plain_text import bounded, one_line
+from autograder.plain_text import printable, printable_problems
 from autograder.protocol.limits import Allowance, Budget
 from autograder.sandbox.client import Server
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
@@ -125,7 +125,7 @@ class Grader:
         problems += _nothing_attempted(self.day, graded)
         max_points = exact_sum([exercise.credit for exercise in self.day.exercises])
         seconds = round(time.monotonic() - started, 3)
-        shown = bounded(map(one_line, problems))
+        shown = list(printable_problems(problems))
         return self._record(submission, seed, max_points, seconds, shown, marks, code)
 
     def grade_or_log(
@@ -150,7 +150,7 @@ class Grader:
 
     def _internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         activity = f"grading the submission of {submission.student}"
-        problem = one_line(internal_errors.log(self.day.root, activity, error))
+        problem = printable(internal_errors.log(self.day.root, activity, error))
         isolation = self.server.isolation
         return ungraded(submission, self._version, isolation, self.day.points, problem)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autograder.course.files import FileError
 from autograder.course.state_folder import course_folder
-from autograder.plain_text import escaped, one_line
+from autograder.plain_text import escaped, printable
 
 FILE = "errors.log"
 MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries
@@ -27,7 +27,7 @@ def log(root: Path, activity: str, error: BaseException) -> str:
         file = course_folder(root) / FILE
         # The exception's message may contain a student's text, which must not control the terminal that shows the log.
         text = escaped("".join(traceback.format_exception(error)), keep="\n").encode()
-        head = f"{datetime.now(UTC).isoformat(timespec='seconds')} {one_line(activity)}\n".encode()
+        head = f"{datetime.now(UTC).isoformat(timespec='seconds')} {printable(activity)}\n".encode()
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as opened:
             if opened.tell() < MAX_SIZE:

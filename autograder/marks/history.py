@@ -28,7 +28,7 @@ from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, rename_exercises
 from autograder.marks.overrides import OVERRIDES_DB
 from autograder.marks.submission_times import SubmissionTimes
-from autograder.plain_text import one_line
+from autograder.plain_text import printable
 from autograder.submissions.cell import definitions
 from autograder.submissions.submission import Submission
 
@@ -260,7 +260,7 @@ class History:
             newest = self._database.execute("SELECT max(id) FROM grading").fetchone()
             self._newest = newest[0] or 0
         if found != "ok":
-            raise FileError(f"{self.file} is damaged: {one_line(found)}. {ADVICE}")
+            raise FileError(f"{self.file} is damaged: {printable(found)}. {ADVICE}")
         file = self.file.with_name(f"{day}.lock")
         with contextlib.ExitStack() as stack:
             with self._errors("written"):

@@ -10,7 +10,7 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
-from autograder.plain_text import counted, format_number, one_line
+from autograder.plain_text import counted, format_number, printable
 from autograder.submissions.origin import Origin, from_folder, labels
 from autograder.submissions.submission import Submission
 
@@ -270,13 +270,13 @@ def decode(data: bytes, day: str) -> Marks:
                 f"has format {header.format}, but this version of the autograder reads only format {FORMAT}"
             )
         if header.day != day:
-            found = one_line(header.day)[:40]
+            found = printable(header.day)[:40]
             raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
         return msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
-        raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
+        raise InvalidMarks(f"is JSON but does not contain marks: {printable(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidMarks(f"is not JSON: {one_line(str(error))}") from None
+        raise InvalidMarks(f"is not JSON: {printable(str(error))}") from None
 
 
 def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:

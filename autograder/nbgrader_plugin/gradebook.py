@@ -47,7 +47,7 @@ from autograder.course.files import FileError
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import FORMGRADER, without_nbgrader
 from autograder.nbgrader_plugin.pipeline import GradedExporter
-from autograder.plain_text import one_line, printable
+from autograder.plain_text import printable
 from autograder.release.gradebook import load_nbgrader, sqlite_file
 from autograder.submissions import disk, origin
 from autograder.submissions.class_source import find_submissions
@@ -96,7 +96,7 @@ def read_overrides(day: Day) -> Mapping[Path, Mapping[str, Override]]:
                 if text and name in day.names:
                     comments[student, name] = text
     except DatabaseError as error:
-        raise FileError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
+        raise FileError(f"gradebook.db cannot be read: {printable(str(error.orig))}") from None
     found: dict[Path, dict[str, Override]] = defaultdict(dict)
     for student, name in {**points, **comments}:
         key = student, name
@@ -204,10 +204,10 @@ def _database_error(error: BaseException | None) -> DatabaseError | None:
 
 def _describe(error: Exception) -> str:
     if not isinstance(error, DatabaseError):
-        return one_line(str(error) or type(error).__name__)
+        return printable(str(error) or type(error).__name__)
     if "locked" in str(error.orig):
         return "gradebook.db is locked: another process, such as formgrader, is writing to it"
-    return f"gradebook.db cannot be read or written: {one_line(str(error.orig))}"
+    return f"gradebook.db cannot be read or written: {printable(str(error.orig))}"
 
 
 # ---- copying one submission

@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from autograder.course.config import CourseError, Exercise
-from autograder.course.state_folder import compute_once, open_cache, write_cache
+from autograder.course.state_folder import compute_once, course_folder, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
@@ -369,11 +369,8 @@ def _pairs(
 def _read(root: Path, file: str) -> dict[str, Any] | None:
     """Return the fields of cached signatures, or None if the file is missing or damaged."""
     # Stream the file, because its contents would otherwise remain in this process's memory.
-    cached = open_cache(root, file)
-    if cached is None:
-        return None
     try:
-        with cached:
+        with (course_folder(root) / file).open("rb") as cached:
             learned: dict[str, Any] = torch.load(cached, weights_only=True)
     except Exception:  # torch raises many exception types for damaged data
         return None

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day, older_names
 from autograder.course.files import FileError
-from autograder.plain_text import one_line
+from autograder.plain_text import printable
 
 GRADEBOOK_DB = "gradebook.db"
 # The fields that nbgrader stores for each kind of cell.
@@ -105,7 +105,7 @@ def load_nbgrader(day: Day) -> NbGrader:
     try:
         app.initialize([], root=str(day.root))
     except Exception as error:  # the configuration is Python code
-        problem = one_line(f"{type(error).__name__}: {error}")
+        problem = printable(f"{type(error).__name__}: {error}")
         raise FileError(f"nbgrader_config.py cannot be read: {problem}") from error
     return app
 

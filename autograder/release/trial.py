@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autograder.course import config as courses
-from autograder.course.config import CourseError, Day, Exercise
-from autograder.course.consistency import check_day
+from autograder.course.config import CourseError, Day, Exercise, check_day
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome
 from autograder.execution.source import join_units

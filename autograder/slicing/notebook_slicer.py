@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from autograder.course.chapters import is_unfilled
-from autograder.plain_text import bounded, printable
+from autograder.plain_text import printable_problems
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.messages import (
@@ -121,7 +121,7 @@ class NotebookSlicer:
         slices = [
             self._slice(name, self._units, self._course.given, names, pieces) for name in names
         ]
-        problems = tuple(bounded(map(printable, self._problems)))
+        problems = printable_problems(self._problems)
         return Slices(pieces.found, slices, problems, self._homes(names))
 
     def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Slices:
@@ -167,7 +167,7 @@ class NotebookSlicer:
             "stub" if is_stub else "written",
             [pieces.number(unit) for unit in code.units],
             reached,
-            tuple(bounded(map(printable, code.problems))),
+            printable_problems(code.problems),
             ()
             if is_stub
             else _forbidden_uses(code, exercise, self._course.vocabulary, notebook[2]),
@@ -226,7 +226,7 @@ def _forbidden_uses(
     sources = [*imports, *(unit.source for unit in own)]
     found = find_forbidden(sources, exercise.not_allowed, vocabulary, exercise.stub)
     found += _builtin_uses(code, own, exercise.not_allowed)
-    return tuple(bounded(map(printable, found)))
+    return printable_problems(found)
 
 
 def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:

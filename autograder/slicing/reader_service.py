@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from autograder.course import fingerprint
-from autograder.plain_text import bounded, printable
+from autograder.plain_text import printable, printable_problems
 from autograder.protocol import frames
 from autograder.slicing import notebook_slicer
 from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
@@ -147,7 +147,7 @@ class Handler:
                     printable(found.place),
                     printable(found.student),
                     found.handed_in,
-                    tuple(bounded(map(printable, found.notes))),
+                    printable_problems(found.notes),
                     printable(found.problem),
                     number,
                     printable(found.wrapper),
@@ -207,7 +207,7 @@ def _read_notebook(
         cells, problems = read_cells(data, name)
     except Unreadable as error:
         return m.File(where, digest, reason=printable(str(error)))
-    shown = tuple(bounded(map(printable, (*notes, *problems))))
+    shown = printable_problems((*notes, *problems))
     return m.File(where, digest, cells, shown, fingerprint.find_stamp(data))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import Day, known_names
+from autograder.plain_text import list_names
 from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
-from autograder.submissions.filenames import is_other_day, list_first, stem
+from autograder.submissions.filenames import is_other_day, stem
 from autograder.submissions.origin import original_name
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import NO_ROSTER, Roster
@@ -45,7 +46,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     if not candidates[best].readable:
         reasons = [f"{names[n]}: {'; '.join(candidates[n].problems)}" for n in (best, *others)]
         return replace(candidates[best], problems=tuple(reasons))
-    left_out = list_first(_describe(candidates[n], names[n], filled[n]) for n in others)
+    left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
     taken = _describe(candidates[best], names[best], filled[best])
     problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
     own = [f"{names[best]}: {each}" for each in candidates[best].problems]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
@@ -21,7 +20,6 @@ COURSE_FILES = {
 }  # names, without suffixes, of documents that are not student work
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
-MAX_NAMED = 3  # maximum number of file names in a message
 
 
 def is_hidden(name: str) -> bool:
@@ -78,10 +76,3 @@ def is_other_day(name: str, day: str) -> bool:
 def _plain(name: str) -> str:
     """Return a name in lower case, without spaces, hyphens and underscores."""
     return re.sub(r"[ _-]", "", name.casefold())
-
-
-def list_first(names: Iterable[str]) -> str:
-    """Return the first few names as text, followed by the number of remaining names."""
-    found = list(dict.fromkeys(names))
-    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
-    return ", ".join(found[:MAX_NAMED]) + more

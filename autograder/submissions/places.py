@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from autograder.plain_text import list_names
 from autograder.submissions import origin
 from autograder.submissions.filenames import (
     is_day_name,
@@ -20,7 +21,6 @@ from autograder.submissions.filenames import (
     is_hidden,
     is_notebook,
     is_other_day,
-    list_first,
     stem,
 )
 from autograder.submissions.origin import Origin, from_folder
@@ -105,7 +105,7 @@ def _in_one_class(files: Sequence[FoundFile]) -> Sequence[FoundFile]:
     if files[0].handed_in is not None or len({file.wrapper for file in files}) == 1:
         return files
     chosen = next((file for file in files if not file.problem), files[0]).wrapper
-    others = list_first(file.place for file in files if file.wrapper != chosen)
+    others = list_names(file.place for file in files if file.wrapper != chosen)
     note = f"not graded, because the name also occurs in an outer folder: {others}"
     kept = [file for file in files if file.wrapper == chosen]
     return [replace(kept[0], notes=(*kept[0].notes, note)), *kept[1:]]
@@ -120,7 +120,8 @@ def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
     problem = files[0].problem
     return [
         replace(
-            files[0], problem=f"{problem}, only {list_first(left_out)}" if left_out else problem
+            files[0],
+            problem=f"{problem}, only {list_names(left_out)}" if left_out else problem,
         )
     ]
 

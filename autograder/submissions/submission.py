@@ -17,7 +17,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from autograder.plain_text import bounded, escaped, printable
+from autograder.plain_text import escaped, printable, printable_problems
 from autograder.submissions import reader_messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
@@ -174,7 +174,7 @@ class _PathReader:
             printable(found.student),
             printable(file.sha256),
             file.cells,
-            tuple(bounded(map(printable, problems))),
+            printable_problems(problems),
             bool(file.cells),
             printable(file.release),
             found.handed_in or from_folder(printable(found.student)),

@@ -87,7 +87,7 @@ def without(layer: str) -> Iterator[None]:
         with (
             mock.patch.object(connection, "escaped", lambda text, keep="": text),
             mock.patch.object(exercise_grader, "sanitize", str),
-            mock.patch.object(grader, "one_line", str),
+            mock.patch.object(grader, "printable_problems", tuple),
         ):
             yield
     elif layer == "needs":

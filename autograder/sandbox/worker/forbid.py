@@ -45,12 +45,7 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
                         library.impl(overload.partition("::")[2], kernel, key)
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
     for path in attributes:
-        owner, _, name = path.rpartition(".")
-        target = _loaded(owner)
-        if target is None:
-            replace_on_import(owner, name, _raising(name, hits))
-        elif hasattr(target, name):
-            setattr(target, name, _raising(name, hits))
+        replace(path, _raising(path.rpartition(".")[2], hits))
 
 
 def _parse(operator: str) -> tuple[str, str, str]:
@@ -158,30 +153,26 @@ def _loaded(path: str) -> Any:
     return target
 
 
-def replace_on_import(module: str, name: str, value: Any) -> None:
-    """Replace an existing attribute of a module, either immediately or as soon as the module is imported."""
-    if module in sys.modules:
-        _replace(sys.modules[module], name, value)
-    else:
-        sys.meta_path.insert(0, _ImportHook(module, name, value))
-
-
-def _replace(module: types.ModuleType, name: str, value: Any) -> None:
-    if hasattr(module, name):
-        setattr(module, name, value)
+def replace(path: str, value: Any) -> None:
+    """Replace the attribute at a dotted path if it exists, either immediately or as soon as its module is imported."""
+    owner, _, name = path.rpartition(".")
+    target = _loaded(owner)
+    if target is None:
+        sys.meta_path.insert(0, _ImportHook(path, value))
+    elif hasattr(target, name):
+        setattr(target, name, value)
 
 
 class _ImportHook(importlib.abc.MetaPathFinder):
-    def __init__(self, module: str, name: str, value: Any) -> None:
-        self._module = module
-        self._name = name
+    def __init__(self, path: str, value: Any) -> None:
+        self._path = path
         self._value = value
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find the module as usual and make its loader replace the attribute after loading the module."""
-        if name != self._module:
+        if name != self._path.rpartition(".")[0]:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -190,7 +181,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
 
             def exec_module(module: types.ModuleType) -> None:
                 run(module)
-                _replace(module, self._name, self._value)
+                replace(self._path, self._value)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

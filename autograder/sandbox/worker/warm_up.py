@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from autograder.sandbox.concrete_shapes import assume_concrete_shapes
-from autograder.sandbox.worker.forbid import decompositions, kernels, replace_on_import
+from autograder.sandbox.worker.forbid import decompositions, kernels, replace
 
 
 def warm_up() -> None:
@@ -69,7 +69,7 @@ def disable_compile() -> None:
     torch.use_deterministic_algorithms = _use_deterministic_algorithms
     for name in TORCHDYNAMO:
         for function in ("optimize", "optimize_assert"):
-            replace_on_import(name, function, optimize_unchanged)
+            replace(f"{name}.{function}", optimize_unchanged)
     _skip_exclusions()
 
 

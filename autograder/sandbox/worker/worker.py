@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autograder.plain_text import escape_surrogates
+from autograder.plain_text import escape_surrogates, list_names
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import DTYPES, KeptGraph, Outgoing, decode_tensors, decode_value
@@ -138,9 +138,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     named = _parameters(module)
     for name, weight in weights.items():
         if name not in named:
-            found = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
-            more = ", …" if len(named) > 12 else ""
-            raise NotFound(f"there is no parameter `{name}`; the parameters are: {found}{more}")
+            found = list_names((f"`{n}`" for n in named), most=12) or "none"
+            raise NotFound(f"there is no parameter `{name}`; the parameters are: {found}")
         shape = tuple(named[name].shape)
         if shape != tuple(weight.shape):
             raise NotFound(
