@@ -25,8 +25,7 @@ from autograder.grading.class_run import ClassRun
 from autograder.grading.cluster.executor import Cluster
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.cell import Cell
-from autograder.submissions.class_source import FoundSubmission
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import FoundSubmission, Submission
 from bench.cluster_runs import Run, course_with_class
 from bench.course_copy import ROOT
 from bench.killed_clusters import killed

@@ -20,7 +20,7 @@ from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.release import gradebook as release_gradebook
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submissions.class_source import find_submissions
+from autograder.submissions.submission import find_submissions
 from tests import small_course
 from tests.conftest import ROOT, reader
 from tests.in_process import shared_grader

@@ -25,7 +25,7 @@ from autograder.marks.model import SubmissionMarks, sorted_indices
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import MustRunAlone
-from autograder.submissions.class_source import FoundSubmission
+from autograder.submissions.submission import FoundSubmission
 from tests import light_pool
 from tests.conftest import handed_in
 from tests.material import recipient

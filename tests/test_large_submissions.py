@@ -10,8 +10,8 @@ from autograder.course import config as courses
 from autograder.execution.source import join_units
 from autograder.grading.grader import Grader
 from autograder.sandbox.client import Server
-from autograder.slicing.messages import Piece
 from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import Piece
 from autograder.submissions.submission import Submission
 from tests import small_course
 

@@ -25,19 +25,22 @@ from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader_service, statements
-from autograder.slicing.messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.submissions import cell_reader, listing, reader_process
+from autograder.submissions import archives, cell_reader, reader_client
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
 from autograder.submissions.origin import Origin, Person, from_folder
+from autograder.submissions.places import FoundFile
 from autograder.submissions.reader_client import (
     ArchiveListing,
     FileReader,
     Reader,
+    ReaderProcess,
+    ReadError,
+    StudentBudget,
     open_regular,
 )
-from autograder.submissions.reader_process import ReaderProcess, ReadError, StudentBudget
+from autograder.submissions.reader_messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.fork_server import process_of
@@ -116,7 +119,7 @@ def listed_by(server: FakeServer, tmp_path: Path) -> ArchiveListing:
     return ArchiveListing(server, open_regular(file), "class.zip", "day1", "")  # type: ignore[arg-type]
 
 
-def file_of(data: bytes) -> tuple[reader_process.ReadAt, int]:
+def file_of(data: bytes) -> tuple[reader_client.ReadAt, int]:
     return lambda offset, size: data[offset : offset + size], len(data)
 
 
@@ -152,7 +155,7 @@ def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
 
 
 def test_archive_listing_with_a_place_outside_the_archive_is_rejected(tmp_path: Path) -> None:
-    server = FakeServer(answering([m.ListedFile("a/../../ada.ipynb", "", None, (), "", 0, "")]))
+    server = FakeServer(answering([FoundFile("a/../../ada.ipynb", "", member=0)]))
     with pytest.raises(ReadError, match=INVALID):
         listed_by(server, tmp_path)
 
@@ -215,7 +218,7 @@ def test_file_is_read_again_if_the_fork_server_dies() -> None:
 def test_archive_member_does_not_fail_because_others_took_long(
     is_repeated: bool, tmp_path: Path
 ) -> None:
-    listed = [m.ListedFile(f"{n}.ipynb", f"{n}", None, (), "", n, "") for n in range(2)]
+    listed = [FoundFile(f"{n}.ipynb", f"{n}", member=n) for n in range(2)]
     last = answering(listed) if is_repeated else answering(listed, 7)
     server = FakeServer(answering(listed, 5), last, code=-signal.SIGXCPU)
     listing = listed_by(server, tmp_path)
@@ -340,7 +343,7 @@ def test_release_contains_only_stubs() -> None:
 
 
 def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_process, "MEMORY", 40_000_000)
+    monkeypatch.setattr(reader_client, "MEMORY", 40_000_000)
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable
@@ -405,7 +408,7 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cell_reader, "parse_strict", refuse)
     monkeypatch.setattr(cell_reader, "parse_script", refuse)
     monkeypatch.setattr(statements, "parse_cell", refuse)
-    monkeypatch.setattr(listing, "parse_metadata", refuse)
+    monkeypatch.setattr(archives, "parse_metadata", refuse)
     monkeypatch.setattr(reader_service, "parse_metadata", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)

@@ -16,8 +16,7 @@ from autograder.marks.engine_version import engine_version
 from autograder.marks.history import Basis, History, Replacement, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.errors import MustRunAlone
-from autograder.submissions.class_source import FoundSubmission
-from autograder.submissions.submission import Submission, seed_of
+from autograder.submissions.submission import FoundSubmission, Submission, seed_of
 
 
 class Executor(Protocol):

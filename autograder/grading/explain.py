@@ -24,10 +24,9 @@ from autograder.marks.regrade import find_again
 from autograder.plain_text import list_with_count
 from autograder.sandbox.client import start_server
 from autograder.submissions import roster as rosters
-from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, find_submissions
 
 if TYPE_CHECKING:
     from autograder.grading.repeated_run import Run

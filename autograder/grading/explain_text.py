@@ -15,7 +15,7 @@ from autograder.plain_text import counted, format_number, sanitize
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:
-    from autograder.slicing.messages import Piece
+    from autograder.submissions.reader_messages import Piece
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import re
 from autograder.course.config import Day, older_names
 from autograder.marks.model import Statement
 from autograder.plain_text import sanitize
-from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slice
 from autograder.submissions.cell import definitions
+from autograder.submissions.reader_messages import Piece
 
 MAX_CHARACTERS = 12_000  # per exercise
 

@@ -16,8 +16,8 @@ from autograder.grading.grader import Grader
 from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.plain_text import sanitize
-from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slicer, SlicingError
+from autograder.submissions.reader_messages import Piece
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # maximum number of elements; the values of larger tensors are not shown

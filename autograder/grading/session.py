@@ -24,9 +24,9 @@ from autograder.marks.model import (
 )
 from autograder.marks.regrade import Change
 from autograder.marks.resubmissions import Resubmission
-from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
+from autograder.submissions.submission import FoundSubmission, find_submissions
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]

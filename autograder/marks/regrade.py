@@ -16,9 +16,9 @@ from autograder.course.config import Day
 from autograder.marks.history import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.plain_text import format_number
-from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
+from autograder.submissions.submission import FoundSubmission, find_submissions
 
 ROUNDING = 0.01  # maximum rounding error in a test's points
 

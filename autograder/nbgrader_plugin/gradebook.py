@@ -22,8 +22,8 @@ from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.plain_text import one_line, printable
 from autograder.submissions import disk, origin
-from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
+from autograder.submissions.submission import find_submissions
 
 
 @dataclass

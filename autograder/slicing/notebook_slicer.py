@@ -18,7 +18,10 @@ from autograder.course.chapters import is_unfilled
 from autograder.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
-from autograder.slicing.messages import (
+from autograder.slicing.statements import parse_units
+from autograder.slicing.unit import Unit
+from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import (
     MAX_CODE,
     CoursePart,
     ExerciseSlice,
@@ -27,9 +30,6 @@ from autograder.slicing.messages import (
     ReleasedExercise,
     Slices,
 )
-from autograder.slicing.statements import parse_units
-from autograder.slicing.unit import Unit
-from autograder.submissions.cell import Cell
 
 UNIT_OVERHEAD = 16  # bytes that each unit adds to a message
 REFERENCE = "# {name}: the reference"

@@ -21,15 +21,22 @@ from autograder.course import fingerprint
 from autograder.plain_text import bounded, printable
 from autograder.protocol import frames
 from autograder.slicing import notebook_slicer
-from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m
-from autograder.submissions.archives import OF_CLASS, ArchiveEntry, Damaged, Refused, is_archive
+from autograder.submissions.archives import (
+    OF_CLASS,
+    ArchiveEntry,
+    Damaged,
+    Refused,
+    list_class,
+    read_entry,
+    read_tree,
+)
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cell_reader import MAX_BYTES, read_cells
-from autograder.submissions.filenames import has_notebook_suffix
+from autograder.submissions.filenames import has_notebook_suffix, is_archive
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
-from autograder.submissions.listing import list_class, read_entry, read_tree
-from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
+from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, FoundFile, find_for_student
+from autograder.submissions.reader_messages import REQUESTS, ReaderRequest, SliceAgain, SliceAll
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
 DOWNLOAD_AGAIN = "if this is a class download, download it again"
@@ -88,7 +95,7 @@ class Handler:
         self._member = b""
         self._slicer: notebook_slicer.NotebookSlicer | None = None
 
-    def answer(self, request: Request, body: bytearray) -> bytes:
+    def answer(self, request: ReaderRequest, body: bytearray) -> bytes:
         """Process a request and return the response body. Raises Refused."""
         match request:
             case m.Read():
@@ -129,7 +136,7 @@ class Handler:
             raise Refused(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
         return [_read_notebook("", remote.read_whole(), request.name)]
 
-    def _list(self, request: m.List) -> list[m.ListedFile]:
+    def _list(self, request: m.List) -> list[FoundFile]:
         file = _buffered(Remote(self._connection, request.size))
         try:
             root, by_place = read_tree(file, request.name, OF_CLASS)
@@ -138,21 +145,11 @@ class Handler:
         listed = []
         for found in list_class(root, request.day, request.student):
             entry = by_place.get(found.place)
-            number = -1
+            member = -1
             if entry and not found.problem:
-                number = len(self._members)
+                member = len(self._members)
                 self._members.append(entry)
-            listed.append(
-                m.ListedFile(
-                    printable(found.place),
-                    printable(found.student),
-                    found.handed_in,
-                    tuple(bounded(map(printable, found.notes))),
-                    printable(found.problem),
-                    number,
-                    printable(found.wrapper),
-                )
-            )
+            listed.append(found.sanitized(member))
         return listed
 
     def _metadata(self, size: int) -> dict[str, Any]:
@@ -247,7 +244,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def _respond(
-    connection: socket.socket, handler: Handler, request: Request, body: bytearray
+    connection: socket.socket, handler: Handler, request: ReaderRequest, body: bytearray
 ) -> None:
     try:
         answer = handler.answer(request, body)

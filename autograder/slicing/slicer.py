@@ -25,7 +25,9 @@ from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.messages import (
+from autograder.submissions.cell import Cell
+from autograder.submissions.reader_client import ReaderProcess, ReadError, retry_reading
+from autograder.submissions.reader_messages import (
     MAX_CODE,
     CoursePart,
     Piece,
@@ -36,8 +38,6 @@ from autograder.slicing.messages import (
     Slices,
     State,
 )
-from autograder.submissions.cell import Cell
-from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_reading
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 TOO_LONG = (

@@ -16,11 +16,11 @@ from autograder.submissions.places import SUBMITTED, Metadata
 from autograder.submissions.reader_client import (
     NotRegularFile,
     Reader,
+    ReadError,
     open_folder,
     open_regular,
     positional_reader,
 )
-from autograder.submissions.reader_process import ReadError
 
 CONFIG = "nbgrader_config.py"
 CONFIGURED = re.compile(

@@ -16,9 +16,9 @@ from autograder.execution import attempt, connection
 from autograder.grading import exercise_grader, grader
 from autograder.sandbox.client import Server, start_server
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import NotebookSlices, Slicer
 from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import Piece
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside
 from tests.attacks.suite import KERNEL, PROVED, Attack
