@@ -40,7 +40,13 @@ from autograder.submissions.reader_client import (
     StudentBudget,
     open_regular,
 )
-from autograder.submissions.reader_messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
+from autograder.submissions.reader_messages import (
+    REQUESTS,
+    ExerciseSlice,
+    SliceAll,
+    Slices,
+    Statement,
+)
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.fork_server import process_of
@@ -261,7 +267,7 @@ def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
 # ---- invalid slices from a compromised process
 
 COURSE = SlicingCourse("", ("f", "g"))
-PIECE = Piece("x = 1", 1, 1, False)
+STATEMENT = Statement("x = 1", 1, 1, False)
 
 
 def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> ExerciseSlice:
@@ -270,18 +276,18 @@ def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ())
 
 BOTH = [chosen("f"), chosen("g")]
 WRONG_SLICES: dict[str, Any] = {
-    "another exercise": Slices([PIECE], [chosen("f"), chosen("h")]),
-    "one exercise twice": Slices([PIECE], [chosen("f"), chosen("f")]),
-    "too few": Slices([PIECE], [chosen("f")]),
-    "a missing piece": Slices([PIECE], [chosen("f", [1]), chosen("g")]),
-    "a piece below 0": Slices([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "another exercise": Slices([STATEMENT], [chosen("f"), chosen("h")]),
+    "one exercise twice": Slices([STATEMENT], [chosen("f"), chosen("f")]),
+    "too few": Slices([STATEMENT], [chosen("f")]),
+    "a missing piece": Slices([STATEMENT], [chosen("f", [1]), chosen("g")]),
+    "a piece below 0": Slices([STATEMENT], [chosen("f", [-1]), chosen("g")]),
     "a large piece many times": Slices(
-        [Piece("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
+        [Statement("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
     ),
-    "reaches itself": Slices([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
-    "reaches an unknown exercise": Slices([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
-    "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of an unknown exercise": Slices([PIECE], BOTH, defining_cells={"h": 1}),
+    "reaches itself": Slices([STATEMENT], [chosen("f", reached=["f"]), chosen("g")]),
+    "reaches an unknown exercise": Slices([STATEMENT], [chosen("f", reached=["os"]), chosen("g")]),
+    "an infinite cell number": {"statements": [["x", float("inf"), 1, False]], "slices": []},
+    "a home of an unknown exercise": Slices([STATEMENT], BOTH, defining_cells={"h": 1}),
 }
 
 
@@ -322,12 +328,12 @@ def test_slices_contain_the_code_that_runs_and_the_names_that_it_reads() -> None
         again = slicer.slice_again("attention", ["softmax"])
     attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
-    assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
+    assert [p.cell for p in attention.statements if not p.given] == [2, 2, 3]
     assert whole.slices["softmax"].used == ("torch.softmax",)
     assert whole.slices["causal_mask"].state == "absent"
     assert whole.defining_cells == {"softmax": 2, "attention": 3}
     assert "cell 4: SyntaxError" in whole.problems[0]
-    texts = [piece.source for piece in again.pieces]
+    texts = [piece.source for piece in again.statements]
     assert "# softmax: the reference" in texts
     assert not any("def softmax" in text for text in texts)
 

@@ -194,7 +194,7 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
     """
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
-    yield from explain_text.code_lines(run.pieces)
+    yield from explain_text.code_lines(run.statements)
     names = ", ".join(result.reference_for)
     counts = f" in the run that counts, with the course's own code for {names}" if names else ""
     yield f"\nTests{counts}:\n"

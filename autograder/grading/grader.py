@@ -190,8 +190,8 @@ def _allowance(day: Day, is_alone: bool) -> Allowance:
 def _hash_graded(notebook: NotebookSlices) -> str:
     """Return a hash of the student's graded code, or "" if nothing was attempted."""
     written = [code for code in notebook.slices.values() if code.state == "written"]
-    pieces = (piece.source for code in written for piece in code.pieces if not piece.given)
-    return hash_code(pieces) if written else ""
+    own = (statement.source for code in written for statement in code.own)
+    return hash_code(own) if written else ""
 
 
 def _problems_in_unread_cells(
@@ -257,10 +257,8 @@ class StandInCopies:
 
     def problems(self, slices: Mapping[str, Slice]) -> Iterator[str]:
         """Yield a problem that lists the exercises with copied code, if there are any."""
-        pieces = {
-            piece.source for code in slices.values() for piece in code.pieces if not piece.given
-        }
-        copied = {self._names.get(hash_code([source]), "") for source in pieces} - {""}
+        sources = {statement.source for code in slices.values() for statement in code.own}
+        copied = {self._names.get(hash_code([source]), "") for source in sources} - {""}
         if copied:
             names = ", ".join(f"`{name}`" for name in slices if name in copied)
             yield f"code copied from the stand-ins that the notebook contains: {names}"

@@ -30,13 +30,13 @@ from autograder.submissions.reader_client import ReaderProcess, ReadError, retry
 from autograder.submissions.reader_messages import (
     MAX_CODE,
     CoursePart,
-    Piece,
     ReleasedCourse,
     ReleasedExercise,
     SliceAgain,
     SliceAll,
     Slices,
     State,
+    Statement,
 )
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
@@ -53,18 +53,23 @@ class SlicingError(Exception):
 
 @dataclass(frozen=True)
 class Slice:
-    """The code of one exercise: the pieces to run, in order.
+    """The code of one exercise: the statements to run, in order.
 
     `reached` contains the other exercises whose names the code reads, whether or not they are defined. `used` contains
-    the forbidden functions that the code mentions. If the code is longer than `MAX_CODE`, `pieces` is empty.
+    the forbidden functions that the code mentions. If the code is longer than `MAX_CODE`, `statements` is empty.
     """
 
     exercise: str
     state: State
-    pieces: tuple[Piece, ...]
+    statements: tuple[Statement, ...]
     reached: tuple[str, ...]
     problems: tuple[str, ...]
     used: tuple[str, ...]
+
+    @property
+    def own(self) -> list[Statement]:
+        """Return the student's statements."""
+        return [statement for statement in self.statements if not statement.given]
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class Slicer:
     def slice_again(self, exercise: str, replaced: Sequence[str] = (), wide: bool = False) -> Slice:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
 
-        Each reference solution is represented by a piece with the source `# NAME: the reference`. If `wide` is true, the
+        Each reference solution is represented by a statement with the source `# NAME: the reference`. If `wide` is true, the
         slice contains all statements that may affect the exercise. Raises SlicingError.
         """
 
@@ -199,16 +204,18 @@ class Slicer:
         for chosen in answer.slices:
             reached = set(chosen.reached)
             others = set(self._course.exercises) - {chosen.exercise}
-            if not reached <= others or max(chosen.pieces, default=-1) >= len(answer.pieces):
+            if not reached <= others or max(chosen.statements, default=-1) >= len(
+                answer.statements
+            ):
                 raise process.reject()
-            pieces = tuple(answer.pieces[number] for number in chosen.pieces)
-            # The course's statements can occur several times, but a large piece that occurs often would fill the memory.
-            if sum(len(piece.source) for piece in pieces) > MAX_CODE:
+            statements = tuple(answer.statements[number] for number in chosen.statements)
+            # The course's statements can occur several times, but a large statement that occurs often would fill the memory.
+            if sum(len(statement.source) for statement in statements) > MAX_CODE:
                 raise process.reject()
             found[chosen.exercise] = Slice(
                 chosen.exercise,
                 chosen.state,
-                pieces,
+                statements,
                 tuple(chosen.reached),
                 tuple(map(printable, chosen.problems)),
                 tuple(map(printable, chosen.used)),

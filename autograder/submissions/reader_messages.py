@@ -152,8 +152,8 @@ PEOPLE = Decoder(dict[Name, Origin])
 SIZE: Decoder[int] = Decoder(Annotated[int, Meta(ge=0)])
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """A top-level statement with its cell and line.
+class Statement(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A top-level statement, with the cell and line where it begins. The stored marks also contain statements.
 
     If `given` is true, the statement comes from the course, not the student.
     """
@@ -161,18 +161,18 @@ class Piece(msgspec.Struct, frozen=True):
     source: str
     cell: Number
     line: Number
-    given: bool
+    given: bool = False
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into `Slices.pieces`, in execution order.
+    """The code of one exercise. `statements` are indices into `Slices.statements`, in execution order.
 
-    If the code is longer than `MAX_CODE`, there are no pieces.
+    If the code is longer than `MAX_CODE`, there are no statements.
     """
 
     exercise: Name
     state: State
-    pieces: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
+    statements: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
     reached: Annotated[list[Name], Meta(max_length=1000)]
     problems: Sentences
     used: Sentences
@@ -181,7 +181,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
 class Slices(msgspec.Struct, frozen=True):
     """The slices of the requested exercises, the notebook's problems, and the number of the cell that defines each exercise."""
 
-    pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
+    statements: Annotated[list[Statement], Meta(max_length=MAX_UNITS)]
     slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
     problems: Sentences = ()
     defining_cells: dict[Name, Number] = {}
