@@ -268,14 +268,14 @@ class Reader:
         finally:
             self._free.put(reader)
 
-    def map(self, tasks: Iterable[Task[T]]) -> Iterator[T]:
+    def map(self, tasks: Iterable[ReadingTask[T]]) -> Iterator[T]:
         """Run tasks, each of which reads one student's files, and yield their results in order.
 
         `tasks` is advanced in this thread. With one job, the tasks also run in this thread, when their results are needed.
         """
         needed = Budget(Allowance(FOREVER, FOREVER), "submission")
 
-        def run(task: Task[T]) -> T:
+        def run(task: ReadingTask[T]) -> T:
             with self.borrow() as reader:
                 return task(reader, StudentBudget(needed))
 
@@ -393,7 +393,7 @@ class FileReader:
             self._archive = None
 
 
-Task = Callable[[FileReader, StudentBudget], T]
+ReadingTask = Callable[[FileReader, StudentBudget], T]
 
 
 class ArchiveListing:

@@ -39,8 +39,8 @@ from autograder.submissions.reader_client import (
     NotRegularFile,
     Reader,
     ReadError,
+    ReadingTask,
     StudentBudget,
-    Task,
     open_regular,
     positional_reader,
 )
@@ -104,7 +104,7 @@ class _PathReader:
         self.path, self._day, self._reader = path, day, reader
         self._student = _student_from_path(path, day)
 
-    def tasks(self) -> Iterator[Task[tuple[Path, list[Submission]]]]:
+    def tasks(self) -> Iterator[ReadingTask[tuple[Path, list[Submission]]]]:
         """Yield a function for each student or group that reads the files."""
         for _, own in groupby(self._find(), key=lambda file: file.keys):
             yield partial(self._read, list(own))
