@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
-from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
 import msgspec
@@ -97,18 +96,10 @@ class ReaderProcess:
         body: bytes = b"",
         student: StudentBudget | None = None,
     ) -> bytearray:
-        """Send a request and return the response body.
+        """Send a request, followed by `body`, and return the response body. Charge `student` if the request concerns one student.
 
-        Args:
-            file: A function that reads the requested file, whose length is `size` bytes. The process requests only the
-                bytes that it needs.
-            body: Bytes to send after the request.
-            student: The budget to charge, if the request concerns one student.
-
-        Raises:
-            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. It accepts
-                further requests only if `is_running` is still true.
-            ServerLost: The fork server died.
+        The process requests only the bytes of `file` that it needs. Raises ServerLost if the fork server died. Raises
+        ReadError for all other problems; the process accepts further requests only if `is_running` is still true.
         """
         if not self._number:
             raise ReadError("the reader process has already ended")
@@ -249,9 +240,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -322,18 +311,9 @@ class FileReader:
         nested: bool,
         budget: StudentBudget | None = None,
     ) -> list[m.File]:
-        """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file.
+        """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file. Raises ReadError.
 
-        Args:
-            name: The file's name.
-            file: A function that reads the file's bytes.
-            size: The file's length in bytes.
-            day: The day being graded.
-            nested: Whether to read archives within an archive.
-            budget: The budget for all of the student's files.
-
-        Raises:
-            ReadError: The file cannot be read.
+        `nested` is set if archives within an archive are to be read. `budget` applies to all of the student's files.
         """
         request = m.Read(name, size, day, nested)
         student = budget or StudentBudget()
@@ -370,13 +350,9 @@ class FileReader:
         return retry_reading(attempt)
 
     def list_archive(self, path: Path, day: str, student: str) -> ArchiveListing:
-        """List the files in a class archive. If there is only one file, attribute it to `student`.
+        """List the files in a class archive, which stays open until another one is listed.
 
-        The archive stays open until another one is listed.
-
-        Raises:
-            ReadError: The archive cannot be read.
-            OSError, NotRegularFile: The file cannot be opened.
+        If there is only one file, attribute it to `student`. Raises ReadError, OSError or NotRegularFile.
         """
         if self._archive is None or self._archive[0] != path:
             self.close_archive()
