@@ -214,11 +214,7 @@ class StandInCopies:
     """Finds exercises whose code was copied from a day's stand-ins, which the released notebook contains."""
 
     def __init__(self, day: Day) -> None:
-        """Read the day's stand-ins, if it has any.
-
-        Raises:
-            CourseError: The file cannot be read or is not valid Python.
-        """
+        """Read the day's stand-ins, if it has any. Raises CourseError if the file is not valid Python."""
         text = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
         try:
             nodes = ast.parse(text).body

@@ -122,7 +122,7 @@ class NotebookSlicer:
             self._slice(name, self._units, self._course.given, names, statements) for name in names
         ]
         problems = tuple(bounded(map(printable, self._problems)))
-        return Slices(statements.found, slices, problems, self._homes(names))
+        return Slices(statements.found, slices, problems, self._defining_cells(names))
 
     def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Slices:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
@@ -175,7 +175,7 @@ class NotebookSlicer:
             else _forbidden_uses(code, exercise, self._course.vocabulary, notebook[2]),
         )
 
-    def _homes(self, names: Iterable[str]) -> dict[str, int]:
+    def _defining_cells(self, names: Iterable[str]) -> dict[str, int]:
         """Map each exercise that the notebook defines to the number of the cell with its last definition."""
         bound: dict[str, int] = {}
         defined: dict[str, int] = {}
@@ -234,11 +234,8 @@ def _forbidden_uses(
 def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
     """Return the student's units, except definitions of other exercises that an exercise's code does not read.
 
-    A slice may contain such unread definitions, for example if a decorator registers all of them in one table.
-
-    Args:
-        own: The exercise's names.
-        exercises: The names of all exercises.
+    A slice may contain such unread definitions, for example if a decorator registers all of them in one table. `own` contains
+    the exercise's names, and `exercises` those of all exercises.
     """
     defining: dict[str, list[Unit]] = defaultdict(list)
     kept: list[Unit] = []

@@ -73,11 +73,7 @@ def connect(location: ClusterLocation, jobs: int, root: Path) -> Iterator[distri
 
 
 def _security(location: ClusterLocation) -> Security:
-    """Return the certificates for a running scheduler: those in `location` or, by default, those in Dask's configuration.
-
-    Raises:
-        ClusterError: The address does not use TLS, or there are no certificates.
-    """
+    """Return the certificates for a running scheduler: those in `location` or, by default, those in Dask's configuration."""
     if not location.name.startswith("tls://"):
         raise ClusterError(
             f"{location.name} is not a TLS address. Start the scheduler with --protocol tls and certificates, "
@@ -120,9 +116,6 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
     """Start a scheduler on this machine, and submit worker jobs to SLURM while tasks remain.
 
     Each job's partition, account, cores, memory and time come from `jobqueue.slurm` in Dask's configuration.
-
-    Raises:
-        ClusterError: This machine cannot submit jobs, or the optional extra `cluster` is not installed.
     """
     if not shutil.which("sbatch"):
         raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")
