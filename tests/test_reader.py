@@ -34,6 +34,7 @@ from autograder.submissions.places import FoundFile
 from autograder.submissions.reader_client import (
     ArchiveListing,
     FileReader,
+    OpenFile,
     Reader,
     ReaderProcess,
     ReadError,
@@ -125,8 +126,8 @@ def listed_by(server: FakeServer, tmp_path: Path) -> ArchiveListing:
     return ArchiveListing(server, open_regular(file), "class.zip", "day1", "")  # type: ignore[arg-type]
 
 
-def file_of(data: bytes) -> tuple[reader_client.ReadAt, int]:
-    return lambda offset, size: data[offset : offset + size], len(data)
+def file_of(data: bytes) -> OpenFile:
+    return OpenFile(lambda offset, size: data[offset : offset + size], len(data))
 
 
 GOOD = {"place": "", "sha256": "0" * 64, "cells": [{"number": 1, "kind": "code", "source": "x"}]}
@@ -157,7 +158,9 @@ def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
     if isinstance(answer, bytes):
         answer = (m.Done(), answer)
     with pytest.raises(ReadError, match=INVALID):
-        fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(FakeServer(answering(answer))).read(
+            "a.ipynb", file_of(b"x"), "day1", True, StudentBudget()
+        )
 
 
 def test_archive_listing_with_a_place_outside_the_archive_is_rejected(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_invalid_frame_is_rejected(frame: bytes) -> None:
 def test_pull_beyond_the_file_is_rejected(pull: m.Pull) -> None:
     server = FakeServer(answering((pull, b"")))
     with pytest.raises(ReadError, match=INVALID):
-        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
 
 
 def test_pull_without_a_file_is_rejected() -> None:
@@ -210,13 +213,13 @@ def test_silent_process_is_stopped() -> None:
 def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> None:
     server = FakeServer(*[lambda wire: None] * ATTEMPTS, code=code, cpu=cpu)
     with pytest.raises(ReadError, match=why):
-        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
 
 
 def test_file_is_read_again_if_the_fork_server_dies() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
-    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 
@@ -228,18 +231,18 @@ def test_archive_member_does_not_fail_because_others_took_long(
     last = answering(listed) if is_repeated else answering(listed, 7)
     server = FakeServer(answering(listed, 5), last, code=-signal.SIGXCPU)
     listing = listed_by(server, tmp_path)
-    assert listing.open_member(listed[0], StudentBudget()) == 5
+    assert listing.open_member(listed[0], StudentBudget()).size == 5
     if is_repeated:
         with pytest.raises(ReadError, match="exit code -24"):
             listing.open_member(listed[1], StudentBudget())
     else:
-        assert listing.open_member(listed[1], StudentBudget()) == 7
+        assert listing.open_member(listed[1], StudentBudget()).size == 7
     listing.close()
 
 
 def test_file_is_read_again_if_its_process_is_killed() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]), code=-signal.SIGKILL)
-    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 

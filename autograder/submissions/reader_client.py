@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -40,9 +40,14 @@ IDLE_FACTOR = 3  # a reader waits only if the machine is short of memory
 STUDENT_SECONDS = 10  # CPU seconds
 STUDENT_BYTES = 1_000_000_000  # bytes of the files, which may contain many outputs
 STUDENT_TEXT = 20_000_000  # bytes of the cells, without outputs
-# A function that takes an offset and a count, and returns bytes from a file.
-ReadAt = Callable[[int, int], bytes]
 T = TypeVar("T")
+
+
+class OpenFile(NamedTuple):
+    """A file that a reader process may read: a function that takes an offset and a count, and the size in bytes."""
+
+    read: Callable[[int, int], bytes]
+    size: int
 
 
 class ReadError(Exception):
@@ -91,8 +96,7 @@ class ReaderProcess:
     def ask(
         self,
         request: msgspec.Struct,
-        file: ReadAt | None = None,
-        size: int = 0,
+        file: OpenFile | None = None,
         body: bytes = b"",
         student: StudentBudget | None = None,
     ) -> bytearray:
@@ -113,14 +117,14 @@ class ReaderProcess:
                     return data
                 if isinstance(response, m.Failed):
                     raise ReadError(response.reason)
-                if file is None or not _is_within(response, size):
+                if file is None or not _is_within(response, file.size):
                     raise WireError("the reader requested an invalid byte range")
                 self._meter.pause()
                 try:
                     if student is not None:
                         student.bytes -= response.size
                         check(student)
-                    piece = m.body(file(response.offset, response.size))
+                    piece = m.body(file.read(response.offset, response.size))
                 except BaseException:
                     self.stop()  # it expects these bytes
                     raise
@@ -305,24 +309,22 @@ class FileReader:
     def read(
         self,
         name: str,
-        file: ReadAt,
-        size: int,
+        file: OpenFile,
         day: str,
         nested: bool,
-        budget: StudentBudget | None = None,
+        budget: StudentBudget,
     ) -> list[m.File]:
         """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file. Raises ReadError.
 
         `nested` is set if archives within an archive are to be read. `budget` applies to all of the student's files.
         """
-        request = m.Read(name, size, day, nested)
-        student = budget or StudentBudget()
-        check(student)
+        request = m.Read(name, file.size, day, nested)
+        check(budget)
 
         def ask(process: ReaderProcess) -> list[m.File]:
-            answer = process.ask(request, file, size, student=student)
-            student.text -= len(answer)
-            check(student)
+            answer = process.ask(request, file, student=budget)
+            budget.text -= len(answer)
+            check(budget)
             files = process.decode(answer, m.FILES)
             if not 0 < len(files) <= MAX_NOTEBOOKS or not _are_inside(files):
                 raise process.reject()
@@ -330,12 +332,12 @@ class FileReader:
                 raise ReadError(f"the submission has more than {MAX_CELLS:,} cells")
             return files
 
-        return self._ask_new_process(ask, STUDENT_SECONDS, student)
+        return self._ask_new_process(ask, STUDENT_SECONDS, budget)
 
-    def read_metadata(self, file: ReadAt, size: int) -> dict[str, Origin]:
+    def read_metadata(self, file: OpenFile) -> dict[str, Origin]:
         """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError if it cannot be read."""
         people = self._ask_new_process(
-            lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
+            lambda process: process.decode(process.ask(m.ReadMetadata(file.size), file), m.PEOPLE),
             CLASS_SECONDS,
         )
         return {name: handed_in.sanitized() for name, handed_in in people.items()}
@@ -377,8 +379,8 @@ class ArchiveListing:
 
     def __init__(self, server: Server, file: BinaryIO, name: str, day: str, student: str) -> None:
         self._server, self._open_file = server, file
-        self._file, size = positional_reader(file)
-        self._request = m.List(name, size, day, student)
+        self._file = positional_reader(file)
+        self._request = m.List(name, self._file.size, day, student)
         self._opened = -1
         self.members: list[FoundFile] = []
         try:
@@ -391,7 +393,7 @@ class ArchiveListing:
         self._process = ReaderProcess(self._server, CLASS_SECONDS)
         self._opened = -1
         try:
-            answer = self._process.ask(self._request, self._file, self._request.size)
+            answer = self._process.ask(self._request, self._file)
             found = self._process.decode(answer, m.LISTED)
             if not _are_inside(found) or any(f.member < 0 and not f.problem for f in found):
                 raise self._process.reject()
@@ -400,19 +402,15 @@ class ArchiveListing:
             self._process.stop()
             raise
 
-    def open_member(self, member: FoundFile, budget: StudentBudget) -> int:
-        """Unpack a member of the archive and return its size in bytes. Raises ReadError if unpacking fails."""
-        return retry_reading(lambda: self._open(member, budget))
-
-    def member_reader(self, member: FoundFile, budget: StudentBudget) -> ReadAt:
-        """Return a function that reads bytes from an archive member. The function may raise ReadError or ServerLost."""
+    def open_member(self, member: FoundFile, budget: StudentBudget) -> OpenFile:
+        """Unpack a member of the archive. Raises ReadError if that fails. Reading bytes may raise ReadError or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.member:
                 self._open(member, budget)
             return bytes(self._ask(m.Take(offset, count), budget))[:count]
 
-        return take
+        return OpenFile(take, retry_reading(lambda: self._open(member, budget)))
 
     def _open(self, member: FoundFile, budget: StudentBudget) -> int:
         # The process may have crashed while reading another member, or the fork server may have died.
@@ -432,7 +430,7 @@ class ArchiveListing:
         return size
 
     def _ask(self, request: m.ReaderRequest, budget: StudentBudget) -> bytearray:
-        return self._process.ask(request, self._file, self._request.size, student=budget)
+        return self._process.ask(request, self._file, student=budget)
 
     def close(self) -> None:
         """Stop the process."""
@@ -493,8 +491,8 @@ def _open_regular(name: str, folder: int | None) -> BinaryIO:
     return file
 
 
-def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
-    """Return a function that reads an open file at a given offset, and the file's size in bytes."""
+def positional_reader(file: BinaryIO) -> OpenFile:
+    """Let a reader process read an open file."""
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
-    return lambda offset, count: os.pread(descriptor, count, offset), size
+    return OpenFile(lambda offset, count: os.pread(descriptor, count, offset), size)

@@ -154,13 +154,12 @@ class _PathReader:
         try:
             if found.member >= 0:
                 listing = reader.list_archive(self.path, self._day, self._student)
-                size = listing.open_member(found, budget)
-                data = listing.member_reader(found, budget)
-                files = reader.read(name, data, size, self._day, False, budget)
+                file = listing.open_member(found, budget)
+                files = reader.read(name, file, self._day, False, budget)
             else:
                 with open_regular(self.path, found.place) as opened:
-                    data, size = positional_reader(opened)
-                    files = reader.read(name, data, size, self._day, True, budget)
+                    file = positional_reader(opened)
+                    files = reader.read(name, file, self._day, True, budget)
         except OSError as error:
             yield self._unreadable(found, describe_os_error(error))
             return
