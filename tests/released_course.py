@@ -121,7 +121,7 @@ class Class:
         folders = sorted(self.root.glob("submitted/*/day1"))
         grader = shared_grader(self.day, self.server)
         found = find_submissions(folders, self.day, reader())
-        marks = [grader.grade(one.submission) for one in found]
+        marks = [grader.grade(one) for one in found]
         return gradebook.copy(self.day, folders, marks, reader(), force)
 
     def gradebook(self) -> Gradebook:

@@ -67,7 +67,7 @@ def found(*paths: Path, day: str = "day1") -> list[Submission]:
 def chosen(*paths: Path) -> list[Submission]:
     """For each student, return the submission that would be graded."""
     day = courses.load(ROOT).day("day1")
-    return [one.submission for one in find_submissions(paths, day, reader())]
+    return list(find_submissions(paths, day, reader()))
 
 
 def students(*paths: Path) -> list[str]:

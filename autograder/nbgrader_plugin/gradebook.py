@@ -107,8 +107,7 @@ def _graded_submissions(
         if time is None and os.path.lexists(folder / origin.TIMESTAMP):
             file = printable(str(folder / origin.TIMESTAMP))
             problems.append(f"{file} contains no valid time; the submission counts as on time")
-        (found,) = find_submissions([folder], day, reader)
-        submission = found.submission
+        (submission,) = find_submissions([folder], day, reader)
         index = indices.get((submission.path, submission.sha256))
         if index is None:
             problems.append(

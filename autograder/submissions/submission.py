@@ -72,6 +72,7 @@ class Submission:
     release: str = ""  # the notebook's release stamp; see course/fingerprint.py
     handed_in: Origin | None = None
     wrapper: str = ""  # the folder that contains the class, if different from the TA's path
+    under: str = ""  # the TA's path
 
     @property
     def origin(self) -> Origin:
@@ -84,16 +85,14 @@ class Submission:
         return labels(self.student, self.origin)
 
 
-def read_students(
-    paths: Sequence[Path], day: str, reader: Reader
-) -> Iterator[tuple[Path, list[Submission]]]:
-    """Lazily yield each student's or group's submissions, and the path under which they were found."""
+def read_students(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[list[Submission]]:
+    """Lazily yield each student's or group's submissions."""
     return reader.map(task for path in paths for task in _PathReader(path, day, reader).tasks())
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
     """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
-    for _, submissions in read_students(paths, day, reader):
+    for submissions in read_students(paths, day, reader):
         yield from submissions
 
 
@@ -104,7 +103,7 @@ class _PathReader:
         self.path, self._day, self._reader = path, day, reader
         self._student = _student_from_path(path, day)
 
-    def tasks(self) -> Iterator[ReadingTask[tuple[Path, list[Submission]]]]:
+    def tasks(self) -> Iterator[ReadingTask[list[Submission]]]:
         """Yield a function for each student or group that reads the files."""
         for _, own in groupby(self._find(), key=lambda file: file.keys):
             yield partial(self._read, list(own))
@@ -139,9 +138,9 @@ class _PathReader:
 
     def _read(
         self, files: Sequence[FoundFile], reader: FileReader, budget: StudentBudget
-    ) -> tuple[Path, list[Submission]]:
+    ) -> list[Submission]:
         """Read one student's files."""
-        return self.path, [one for file in files for one in self._read_file(file, reader, budget)]
+        return [one for file in files for one in self._read_file(file, reader, budget)]
 
     def _read_file(
         self, found: FoundFile, reader: FileReader, budget: StudentBudget
@@ -186,6 +185,7 @@ class _PathReader:
             printable(file.release),
             found.handed_in or from_folder(printable(found.student)),
             escaped(os.path.join(os.fspath(self.path), found.wrapper)) if found.wrapper else "",
+            os.fspath(self.path),
         )
 
 
@@ -293,30 +293,22 @@ def _short_names(candidates: Sequence[Submission]) -> list[str]:
     return [os.path.relpath(each.path, above or ".") for each in candidates]
 
 
-@dataclass(frozen=True)
-class FoundSubmission:
-    """A submission and the command-line path under which it was found."""
-
-    submission: Submission
-    under: Path
-
-
 def find_submissions(
     paths: Sequence[Path], day: Day, reader: Reader, roster: Roster = NO_ROSTER
-) -> Iterator[FoundSubmission]:
+) -> Iterator[Submission]:
     """Yield one submission per student or group under each path, with student names from the roster.
 
     A notebook for a different day becomes an unreadable submission.
     """
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)
-    for path, of_student in read_students(paths, day.name, reader):
+    for of_student in read_students(paths, day.name, reader):
         chosen = choose(of_student, exercises[day.name])
         found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
         if found != day.name:
             problem = f"this is the notebook for {found}, not for {day.name}"
             chosen = replace(chosen, problems=(problem,), readable=False, release="")
-        yield FoundSubmission(apply_roster(chosen, roster, day.name), path)
+        yield apply_roster(chosen, roster, day.name)
 
 
 def apply_roster(submission: Submission, roster: Roster, day: str) -> Submission:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,7 +99,9 @@ class Cluster:
     ) -> Future[SubmissionMarks]:
         """Return a future for a submission's marks; see `Executor`."""
         future: Future[SubmissionMarks] = Future()
-        self._send(Task(self._course, submission, seed, is_alone), future)
+        # The workers do not need the TA's path, which may not be valid Unicode.
+        sent = replace(submission, under="")
+        self._send(Task(self._course, sent, seed, is_alone), future)
         return future
 
     def close(self) -> None:
