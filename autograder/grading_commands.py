@@ -90,7 +90,7 @@ def grade(
     --seed or --no-store are not copied.
     """
     from autograder.course.config import older_names
-    from autograder.grading.cluster.messages import Place
+    from autograder.grading.cluster.messages import ClusterLocation
     from autograder.grading.open_session import open_session
 
     if not cluster and (tls_ca_file or tls_cert or tls_key):
@@ -104,7 +104,7 @@ def grade(
     if worksheet:
         remember_times(chosen, worksheet)
     stderr = plain_console(stderr=True)
-    place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
+    location = ClusterLocation(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
         from autograder.feedback import terminal_table
@@ -113,7 +113,7 @@ def grade(
 
     with (
         _exit_on_interrupt(is_stored=use_store),
-        open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
+        open_session(chosen, jobs, sandbox, print_errors_once(), use_store, location) as session,
     ):
         # Without PATH, copying the marks into the gradebook will report the error.
         overrides = read_overrides(chosen, print_warning if paths else lambda error: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from autograder.grading.cluster.messages import Place
+from autograder.grading.cluster.messages import ClusterLocation
 
 
 class DaskCluster:
@@ -36,7 +36,7 @@ class DaskCluster:
         line = self._start(
             "scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0", **variables
         )
-        self.place = Place(line.split()[-1], *map(Path, self.tls[1::2]))
+        self.place = ClusterLocation(line.split()[-1], *map(Path, self.tls[1::2]))
 
     def add_worker(self, *options: str, **variables: str) -> None:
         """Start a worker, and wait until it has joined the cluster."""

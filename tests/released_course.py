@@ -20,7 +20,7 @@ from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.release import gradebook as release_gradebook
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submissions.class_source import find_submissions
+from autograder.submissions.submission import find_submissions
 from tests import small_course
 from tests.conftest import ROOT, reader
 from tests.in_process import shared_grader
@@ -121,7 +121,7 @@ class Class:
         folders = sorted(self.root.glob("submitted/*/day1"))
         grader = shared_grader(self.day, self.server)
         found = find_submissions(folders, self.day, reader())
-        marks = [grader.grade(one.submission) for one in found]
+        marks = [grader.grade(one) for one in found]
         return gradebook.copy(self.day, folders, marks, reader(), force)
 
     def gradebook(self) -> Gradebook:

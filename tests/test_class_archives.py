@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autograder.submissions import reader_process
+from autograder.submissions import reader_client
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.submission import read_submissions
 from tests.test_submission import found, notebook, write, zipped
@@ -22,7 +22,7 @@ def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the process that reads one file has crashed, the reader lists the class archive again and reads the other files."""
-    monkeypatch.setattr(reader_process, "MEMORY", 60_000_000)
+    monkeypatch.setattr(reader_client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
     write(tmp_path, {"class.zip": zipped(files | {"eve.ipynb": plots.encode()})})

@@ -27,9 +27,9 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.grading import pool_process
 from autograder.grading.class_run import Executor
-from autograder.grading.cluster import launch, workers
+from autograder.grading.cluster import executor, launch
 from autograder.grading.cluster.executor import Cluster
-from autograder.grading.cluster.messages import Place
+from autograder.grading.cluster.messages import ClusterLocation
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -41,7 +41,7 @@ from tests.dask_cluster import DaskCluster
 
 WITHOUT_A_WALL = """
 import autograder.grading.cluster.worker as worker
-from autograder.grading.fork_server import start_server
+from autograder.sandbox.client import start_server
 
 worker.start_server = lambda sandbox: start_server(sandbox, ["limits"])
 """
@@ -85,7 +85,7 @@ def running(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask
 
 
 @contextmanager
-def connected(day: Day, place: Place, warnings: list[Exception]) -> Iterator[Cluster]:
+def connected(day: Day, place: ClusterLocation, warnings: list[Exception]) -> Iterator[Cluster]:
     with closing(Cluster(day, 2, "required", place, warnings.append)) as cluster:
         yield cluster
 
@@ -109,7 +109,7 @@ def test_a_killed_worker_changes_no_marks(
 ) -> None:
     before = multiprocessing.active_children()
     warnings: list[Exception] = []
-    with connected(day, Place("local"), warnings) as cluster:
+    with connected(day, ClusterLocation("local"), warnings) as cluster:
         assert cluster.isolation() == [expected[0].isolation]
         futures = [cluster.submit(one, f"{number:064x}") for number, one in enumerate(class_)]
         wait(futures, return_when=FIRST_COMPLETED)
@@ -153,7 +153,7 @@ def test_replies_come_directly_from_workers_that_can_be_reached(
         raise OSError("no route to host")
 
     if not is_reachable:
-        monkeypatch.setattr(workers, "connect", refuse)
+        monkeypatch.setattr(executor, "connect", refuse)
     with connected(day, running.place, []) as cluster:
         assert cluster.isolation() == [expected[0].isolation]
         assert cluster._workers._client.direct_to_workers is is_reachable

@@ -72,7 +72,7 @@ def test_grading_the_solution_does_not_import_sympy() -> None:
     script = (
         "import sys\n"
         "from autograder.course import config as courses\n"
-        "from autograder.grading.fork_server import start_server\n"
+        "from autograder.sandbox.client import start_server\n"
         "from autograder.grading.grader import Grader\n"
         "from tests.conftest import ROOT, handed_in, solution_notebook\n"
         "with start_server() as server:\n"

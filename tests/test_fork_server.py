@@ -80,7 +80,7 @@ def test_killing_the_grader_ends_its_processes() -> None:
 import os, signal, sys
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.submissions.reader_process import ReaderProcess
+from autograder.submissions.reader_client import ReaderProcess
 server = Server(services=(READER,))
 process = ReaderProcess(server)
 print(server._launched.process.pid, flush=True)

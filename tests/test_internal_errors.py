@@ -25,7 +25,7 @@ from autograder.marks.model import SubmissionMarks, sorted_indices
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import MustRunAlone
-from autograder.submissions.class_source import FoundSubmission
+from autograder.submissions.submission import Submission
 from tests import light_pool
 from tests.conftest import handed_in
 from tests.material import recipient
@@ -95,12 +95,12 @@ def deadly_day(tmp_path: Path) -> Day:
     return courses.load(root).day("day1")
 
 
-def found(name: str, code: str, readable: bool = True) -> FoundSubmission:
+def found(name: str, code: str, readable: bool = True) -> Submission:
     changes: dict[str, Any] = {"student": name, "path": f"{name}.py", "readable": readable}
-    return FoundSubmission(replace(handed_in(code), **changes), Path())
+    return replace(handed_in(code), **changes)
 
 
-def in_order(run: ClassRun, class_: list[FoundSubmission]) -> list[SubmissionMarks]:
+def in_order(run: ClassRun, class_: list[Submission]) -> list[SubmissionMarks]:
     marks = list(run.grade(class_))
     return [marks[n] for n in sorted_indices(run.places)]
 

@@ -10,8 +10,8 @@ from autograder.course import config as courses
 from autograder.execution.source import join_units
 from autograder.grading.grader import Grader
 from autograder.sandbox.client import Server
-from autograder.slicing.messages import Piece
 from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import Statement
 from autograder.submissions.submission import Submission
 from tests import small_course
 
@@ -46,7 +46,7 @@ def test_the_problem_names_the_code_cell_if_there_is_one(grader: Grader) -> None
 
 
 def test_the_cells_of_many_errors_are_found_quickly() -> None:
-    source = join_units([Piece("a = 1\nb = 2", n, 1, False) for n in range(1, 20_001)])
+    source = join_units([Statement("a = 1\nb = 2", n, 1, False) for n in range(1, 20_001)])
     last = source.pieces[-1][1]
     started = time.process_time()
     for _ in range(12_500):
@@ -55,6 +55,8 @@ def test_the_cells_of_many_errors_are_found_quickly() -> None:
 
 
 def test_lines_between_statements_and_of_the_course_have_no_location() -> None:
-    source = join_units([Piece("import torch", 0, 1, True), Piece("a = 1\nb = 2", 4, 7, False)])
+    source = join_units(
+        [Statement("import torch", 0, 1, True), Statement("a = 1\nb = 2", 4, 7, False)]
+    )
     found = [source.location(line) for line in (-1, 0, 1, 2, 3, 4, 5, 2**63)]
     assert found == ["", "", "", "", "cell 4, line 7", "cell 4, line 8", "", ""]

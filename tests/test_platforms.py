@@ -14,10 +14,9 @@ from autograder.course.chapters import BEGIN, ChapterCell
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.submissions import gradescope_metadata, origin
-from autograder.submissions.class_source import apply_roster
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import Entry, Roster
-from autograder.submissions.submission import read_submissions
+from autograder.submissions.submission import apply_roster, read_submissions
 from tests.conftest import ROOT, handed_in, reader
 from tests.test_submission import chosen, found, notebook, students, write, zipped
 

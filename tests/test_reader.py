@@ -25,19 +25,29 @@ from autograder.sandbox.command import READER
 from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ATTEMPTS, ServerLost
 from autograder.slicing import reader_service, statements
-from autograder.slicing.messages import REQUESTS, ExerciseSlice, Piece, SliceAll, Slices
 from autograder.slicing.slicer import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.submissions import cell_reader, listing, reader_process
+from autograder.submissions import archives, cell_reader, reader_client
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import Cell
 from autograder.submissions.origin import Origin, Person, from_folder
+from autograder.submissions.places import FoundFile
 from autograder.submissions.reader_client import (
     ArchiveListing,
     FileReader,
+    OpenFile,
     Reader,
+    ReaderProcess,
+    ReadError,
+    StudentBudget,
     open_regular,
 )
-from autograder.submissions.reader_process import ReaderProcess, ReadError, StudentBudget
+from autograder.submissions.reader_messages import (
+    REQUESTS,
+    ExerciseSlice,
+    SliceAll,
+    Slices,
+    Statement,
+)
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.fork_server import process_of
@@ -116,8 +126,8 @@ def listed_by(server: FakeServer, tmp_path: Path) -> ArchiveListing:
     return ArchiveListing(server, open_regular(file), "class.zip", "day1", "")  # type: ignore[arg-type]
 
 
-def file_of(data: bytes) -> tuple[reader_process.ReadAt, int]:
-    return lambda offset, size: data[offset : offset + size], len(data)
+def file_of(data: bytes) -> OpenFile:
+    return OpenFile(lambda offset, size: data[offset : offset + size], len(data))
 
 
 GOOD = {"place": "", "sha256": "0" * 64, "cells": [{"number": 1, "kind": "code", "source": "x"}]}
@@ -148,11 +158,13 @@ def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
     if isinstance(answer, bytes):
         answer = (m.Done(), answer)
     with pytest.raises(ReadError, match=INVALID):
-        fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(FakeServer(answering(answer))).read(
+            "a.ipynb", file_of(b"x"), "day1", True, StudentBudget()
+        )
 
 
 def test_archive_listing_with_a_place_outside_the_archive_is_rejected(tmp_path: Path) -> None:
-    server = FakeServer(answering([m.ListedFile("a/../../ada.ipynb", "", None, (), "", 0, "")]))
+    server = FakeServer(answering([FoundFile("a/../../ada.ipynb", "", member=0)]))
     with pytest.raises(ReadError, match=INVALID):
         listed_by(server, tmp_path)
 
@@ -176,7 +188,7 @@ def test_invalid_frame_is_rejected(frame: bytes) -> None:
 def test_pull_beyond_the_file_is_rejected(pull: m.Pull) -> None:
     server = FakeServer(answering((pull, b"")))
     with pytest.raises(ReadError, match=INVALID):
-        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
 
 
 def test_pull_without_a_file_is_rejected() -> None:
@@ -201,13 +213,13 @@ def test_silent_process_is_stopped() -> None:
 def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> None:
     server = FakeServer(*[lambda wire: None] * ATTEMPTS, code=code, cpu=cpu)
     with pytest.raises(ReadError, match=why):
-        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
 
 
 def test_file_is_read_again_if_the_fork_server_dies() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
-    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 
@@ -215,22 +227,22 @@ def test_file_is_read_again_if_the_fork_server_dies() -> None:
 def test_archive_member_does_not_fail_because_others_took_long(
     is_repeated: bool, tmp_path: Path
 ) -> None:
-    listed = [m.ListedFile(f"{n}.ipynb", f"{n}", None, (), "", n, "") for n in range(2)]
+    listed = [FoundFile(f"{n}.ipynb", f"{n}", member=n) for n in range(2)]
     last = answering(listed) if is_repeated else answering(listed, 7)
     server = FakeServer(answering(listed, 5), last, code=-signal.SIGXCPU)
     listing = listed_by(server, tmp_path)
-    assert listing.open_member(listed[0], StudentBudget()) == 5
+    assert listing.open_member(listed[0], StudentBudget()).size == 5
     if is_repeated:
         with pytest.raises(ReadError, match="exit code -24"):
             listing.open_member(listed[1], StudentBudget())
     else:
-        assert listing.open_member(listed[1], StudentBudget()) == 7
+        assert listing.open_member(listed[1], StudentBudget()).size == 7
     listing.close()
 
 
 def test_file_is_read_again_if_its_process_is_killed() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]), code=-signal.SIGKILL)
-    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 
@@ -258,7 +270,7 @@ def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
 # ---- invalid slices from a compromised process
 
 COURSE = SlicingCourse("", ("f", "g"))
-PIECE = Piece("x = 1", 1, 1, False)
+STATEMENT = Statement("x = 1", 1, 1, False)
 
 
 def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> ExerciseSlice:
@@ -267,18 +279,18 @@ def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ())
 
 BOTH = [chosen("f"), chosen("g")]
 WRONG_SLICES: dict[str, Any] = {
-    "another exercise": Slices([PIECE], [chosen("f"), chosen("h")]),
-    "one exercise twice": Slices([PIECE], [chosen("f"), chosen("f")]),
-    "too few": Slices([PIECE], [chosen("f")]),
-    "a missing piece": Slices([PIECE], [chosen("f", [1]), chosen("g")]),
-    "a piece below 0": Slices([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "another exercise": Slices([STATEMENT], [chosen("f"), chosen("h")]),
+    "one exercise twice": Slices([STATEMENT], [chosen("f"), chosen("f")]),
+    "too few": Slices([STATEMENT], [chosen("f")]),
+    "a missing piece": Slices([STATEMENT], [chosen("f", [1]), chosen("g")]),
+    "a piece below 0": Slices([STATEMENT], [chosen("f", [-1]), chosen("g")]),
     "a large piece many times": Slices(
-        [Piece("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
+        [Statement("x" * 1_000_000, 1, 1, False)], [chosen("f", [0] * 1000), chosen("g")]
     ),
-    "reaches itself": Slices([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
-    "reaches an unknown exercise": Slices([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
-    "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of an unknown exercise": Slices([PIECE], BOTH, defining_cells={"h": 1}),
+    "reaches itself": Slices([STATEMENT], [chosen("f", reached=["f"]), chosen("g")]),
+    "reaches an unknown exercise": Slices([STATEMENT], [chosen("f", reached=["os"]), chosen("g")]),
+    "an infinite cell number": {"statements": [["x", float("inf"), 1, False]], "slices": []},
+    "a home of an unknown exercise": Slices([STATEMENT], BOTH, defining_cells={"h": 1}),
 }
 
 
@@ -319,12 +331,12 @@ def test_slices_contain_the_code_that_runs_and_the_names_that_it_reads() -> None
         again = slicer.slice_again("attention", ["softmax"])
     attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
-    assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
+    assert [p.cell for p in attention.statements if not p.given] == [2, 2, 3]
     assert whole.slices["softmax"].used == ("torch.softmax",)
     assert whole.slices["causal_mask"].state == "absent"
     assert whole.defining_cells == {"softmax": 2, "attention": 3}
     assert "cell 4: SyntaxError" in whole.problems[0]
-    texts = [piece.source for piece in again.pieces]
+    texts = [piece.source for piece in again.statements]
     assert "# softmax: the reference" in texts
     assert not any("def softmax" in text for text in texts)
 
@@ -340,7 +352,7 @@ def test_release_contains_only_stubs() -> None:
 
 
 def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_process, "MEMORY", 40_000_000)
+    monkeypatch.setattr(reader_client, "MEMORY", 40_000_000)
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable
@@ -405,7 +417,7 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cell_reader, "parse_strict", refuse)
     monkeypatch.setattr(cell_reader, "parse_script", refuse)
     monkeypatch.setattr(statements, "parse_cell", refuse)
-    monkeypatch.setattr(listing, "parse_metadata", refuse)
+    monkeypatch.setattr(archives, "parse_metadata", refuse)
     monkeypatch.setattr(reader_service, "parse_metadata", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from autograder.submissions import reader_process
-from autograder.submissions.reader_client import FileReader, Reader
-from autograder.submissions.reader_process import ReadError, StudentBudget
+from autograder.submissions import reader_client
+from autograder.submissions.reader_client import FileReader, Reader, ReadError, StudentBudget
 from autograder.submissions.submission import Submission, read_submissions
 from tests.test_submission import chosen, found, notebook, tarred, write, zipped
 
@@ -60,7 +59,7 @@ def test_a_students_slow_files_share_one_limit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader_process, "STUDENT_SECONDS", 0.4)
+    monkeypatch.setattr(reader_client, "STUDENT_SECONDS", 0.4)
     slow = make()
     files = {f"class/ada/{n}.{ending}": slow for n in range(8)}
     files |= {"class/ada/-.ipynb": RIGHT, "class/bob/a.ipynb": RIGHT}
@@ -92,7 +91,7 @@ def test_a_students_files_share_limits_on_their_size(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader_process, name, limit)
+    monkeypatch.setattr(reader_client, name, limit)
     large = notebook(f"# {os.urandom(150_000).hex()}")
     files = {f"class/{who}/{n}.ipynb": large for who in ("ada", "bob") for n in range(6)}
     if in_archive:

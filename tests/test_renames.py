@@ -19,8 +19,7 @@ from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import OverrideStore, StudentOverride, read_stored
 from autograder.marks.regrade import compare
 from autograder.sandbox.client import Server
-from autograder.submissions.class_source import choose, find_day
-from autograder.submissions.submission import Submission, seed_of
+from autograder.submissions.submission import Submission, choose, find_day, seed_of
 from tests.conftest import SECRET, by_name, handed_in
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,9 @@ import pytest
 
 from autograder.course.config import CourseError
 from autograder.submissions import roster as rosters
-from autograder.submissions.class_source import apply_roster
 from autograder.submissions.origin import Origin, Person, from_folder
 from autograder.submissions.roster import NO_ROSTER, Entry, Roster
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, apply_roster
 
 TEXT = """\
 id,student,name,email,group,extension

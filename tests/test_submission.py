@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from autograder.course import config as courses
 from autograder.plain_text import counted, printable
 from autograder.submissions import archives, filenames
-from autograder.submissions.class_source import find_submissions
-from autograder.submissions.submission import Submission, read_submissions
+from autograder.submissions.submission import Submission, find_submissions, read_submissions
 from tests.before_opening import changes
 from tests.conftest import ROOT, reader
 
@@ -68,7 +67,7 @@ def found(*paths: Path, day: str = "day1") -> list[Submission]:
 def chosen(*paths: Path) -> list[Submission]:
     """For each student, return the submission that would be graded."""
     day = courses.load(ROOT).day("day1")
-    return [one.submission for one in find_submissions(paths, day, reader())]
+    return list(find_submissions(paths, day, reader()))
 
 
 def students(*paths: Path) -> list[str]:

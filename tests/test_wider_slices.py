@@ -249,7 +249,7 @@ def test_statements_that_the_slicer_does_not_follow_cost_no_points(
     day = courses.load(small_course.make(tmp_path)).day("day1")
     run_ = Run.of(Grader(day, server, b"tests"), handed_in(REGISTRY), "padding_mask")
     assert run_.marks.points == 100
-    assert any("mask_of" in piece.source for piece in run_.pieces)
+    assert any("mask_of" in statement.source for statement in run_.statements)
     assert run_.marks.problems == []
 
 

@@ -101,7 +101,7 @@ def _submitted(
         pytest.fail(f"{exercise.name} is not {state} in {file}", pytrace=False)
     if code.used:
         pytest.fail(not_allowed_message(code.used), pytrace=False)
-    return Attempt(server, exercise, join_units(code.pieces), seed)
+    return Attempt(server, exercise, join_units(code.statements), seed)
 
 
 @cache

@@ -7,26 +7,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Protocol
 
 from autograder.course.config import Exercise
 from autograder.execution.references import ReferenceSet
 from autograder.protocol import messages as m
+from autograder.slicing.unit import Unit
+from autograder.submissions.reader_messages import Statement
 
 MAX_SHOWN = 70  # maximum length of a line of code in a message
-
-
-class Statement(Protocol):
-    """A top-level statement, with its cell number and line number in that cell. `given` is True if the course provides it."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def cell(self) -> int: ...
-    @property
-    def line(self) -> int: ...
-    @property
-    def given(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Source:
 
     text: str
     pieces: tuple[tuple[int, int], ...]
-    units: tuple[Statement, ...]
+    units: tuple[Statement | Unit, ...]
     flags: int = 0
     references: ReferenceSet | None = None
 
@@ -70,7 +58,7 @@ class Source:
         return join_units(kept, self.references)
 
 
-def join_units(units: Sequence[Statement], references: ReferenceSet | None = None) -> Source:
+def join_units(units: Sequence[Statement | Unit], references: ReferenceSet | None = None) -> Source:
     """Join statements into one source, separated by blank lines."""
     lines: list[str] = []
     pieces: list[tuple[int, int]] = []

@@ -11,8 +11,9 @@ from functools import cached_property
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
 from autograder.marks.causes import order_by_cause, shared_message, simplify
-from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks, Value, Values
+from autograder.marks.model import ExerciseMarks, Status, TestMarks, Value, Values
 from autograder.plain_text import format_number, list_names
+from autograder.submissions.reader_messages import Statement
 
 STATUS: Mapping[Status, str] = {
     "passed": "correct",

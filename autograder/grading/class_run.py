@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from autograder.course.config import Day
@@ -16,7 +17,6 @@ from autograder.marks.engine_version import engine_version
 from autograder.marks.history import Basis, History, Replacement, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.errors import MustRunAlone
-from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission, seed_of
 
 
@@ -66,7 +66,7 @@ class ClassRun:
         default_factory=list
     )  # the place in the class of each submission that was yielded
 
-    def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
+    def grade(self, class_: Iterable[Submission]) -> Iterator[SubmissionMarks]:
         """Yield the marks of each submission in the class, as soon as they are ready and stored.
 
         A submission whose code sleeps for too long or is killed is graded again, alone, after all others. This result counts.
@@ -78,16 +78,16 @@ class ClassRun:
         """
         course = course_version(self.day)
         engine_version()  # compute and cache it while the first process starts
-        pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
-        postponed: list[tuple[int, FoundSubmission, Basis]] = []
+        pending: dict[Future[SubmissionMarks], tuple[int, Submission, Basis]] = {}
+        postponed: list[tuple[int, Submission, Basis]] = []
 
         def finished() -> Iterator[SubmissionMarks]:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                number, found, basis = pending.pop(future)
+                number, submission, basis = pending.pop(future)
                 try:
                     marks = future.result()
                 except MustRunAlone:
-                    postponed.append((number, found, basis))
+                    postponed.append((number, submission, basis))
                     continue
                 # Do not store marks after an internal error, so that the next run grades the submission again.
                 # Such marks have no seed.
@@ -96,31 +96,30 @@ class ClassRun:
                     # and how the code was isolated.
                     isolation = " ".join(marks.isolation)
                     used = replace(basis, course=marks.course, isolation=isolation)
-                    self._store(used, marks, found)
+                    self._store(used, marks, submission)
                 self.places.append(number)
                 yield marks
 
         try:
-            for number, found in enumerate(class_):
-                submission = found.submission
+            for number, submission in enumerate(class_):
                 isolation = self.executor.isolation()
                 seed = self.seed or seed_of(self.day.name, self.secret, submission)
                 bases = [basis_of(self.day.name, submission, course, seed, i) for i in isolation]
                 basis, marks = self._stored(bases, submission)
                 if marks is not None:
                     self.reused += self._is_from_earlier_run(basis)
-                    self._store(basis, marks, found)
+                    self._store(basis, marks, submission)
                     self.places.append(number)
                     yield marks
                     continue
-                pending[self.executor.submit(submission, seed)] = number, found, basis
+                pending[self.executor.submit(submission, seed)] = number, submission, basis
                 if len(pending) >= LOOKAHEAD * self.executor.jobs:
                     yield from finished()
             while pending:
                 yield from finished()
-            for number, found, basis in postponed:
-                alone = self.executor.submit(found.submission, basis.seed, is_alone=True)
-                pending[alone] = number, found, basis
+            for number, submission, basis in postponed:
+                alone = self.executor.submit(submission, basis.seed, is_alone=True)
+                pending[alone] = number, submission, basis
                 yield from finished()
         except BrokenExecutor:
             message = "a worker process was killed while starting (out of memory?). Run the command again to resume."
@@ -150,12 +149,14 @@ class ClassRun:
             self.on_store_error(error)
             return False
 
-    def _store(self, basis: Basis, marks: SubmissionMarks, found: FoundSubmission) -> None:
+    def _store(self, basis: Basis, marks: SubmissionMarks, submission: Submission) -> None:
         """Store marks. If that fails, report the error and continue, because the caller still gets the marks."""
         if self.history is None:
             return
         try:
-            self.replacements += self.history.add(basis, marks, found.under, self.is_current)
+            self.replacements += self.history.add(
+                basis, marks, Path(submission.under), self.is_current
+            )
         except FileError as error:
             self.unstored += 1
             self.on_store_error(error)

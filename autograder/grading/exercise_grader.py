@@ -80,7 +80,7 @@ class ExerciseGrader:
         elif code.used:
             marks = no_points(exercise, tests, "not_allowed", not_allowed_message(code.used))
         else:
-            source = join_units(code.pieces, self.key.references(replaced))
+            source = join_units(code.statements, self.key.references(replaced))
             marks = self.grade_source(exercise, source, settings, problems)
         return GradedExercise(marks, code, tuple(problems), tuple(replaced))
 
@@ -108,7 +108,7 @@ class ExerciseGrader:
         """
         if graded.marks.status not in ("partial", "failed"):
             return None
-        source = join_units(graded.code.pieces, self.key.references(graded.replaced))
+        source = join_units(graded.code.statements, self.key.references(graded.replaced))
         failed = [test.name for test in graded.marks.tests if not test.passed]
         try:
             return self.recognizer.recognize(exercise, source, failed, settings.budget)

@@ -24,10 +24,9 @@ from autograder.marks.regrade import find_again
 from autograder.plain_text import list_with_count
 from autograder.sandbox.client import start_server
 from autograder.submissions import roster as rosters
-from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, find_submissions
 
 if TYPE_CHECKING:
     from autograder.grading.repeated_run import Run
@@ -109,13 +108,13 @@ class _Question:
             found = next(find_again([stored], day, reader, self.roster), None)
             grade_again = _start_grader(day, server)
             seed = self.seed or marks.seed
-            run = grade_again(found.submission, exercise, seed) if found else None
+            run = grade_again(found, exercise, seed) if found else None
         if run is None or not run.marks.exercises:
             reason = "; ".join(run.marks.problems) if run else NOT_FOUND
             yield from _without_run(day, self.adjust(marks), exercise, reason)
         elif self.seed:
             yield from details(day, self.adjust(run.marks), exercise, run)
-        elif found and found.submission.sha256 != marks.sha256:
+        elif found and found.sha256 != marks.sha256:
             yield from _without_run(day, self.adjust(marks), exercise, CHANGED_FILE)
         elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
             yield from _without_run(day, self.adjust(marks), exercise, CHANGED_COURSE)
@@ -127,7 +126,7 @@ class _Question:
         day, exercise = self.day, self.exercise
         with start_server() as server, Reader() as reader:
             found = find_submissions([path], day, reader, self.roster)
-            chosen = _choose([one.submission for one in found], path, student, day, self.roster)
+            chosen = _choose(list(found), path, student, day, self.roster)
             grade_again = _start_grader(day, server, state_folder.secret(day.root))
             for submission in chosen:
                 run = grade_again(submission, exercise, self.seed)
@@ -195,7 +194,7 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
     """
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
-    yield from explain_text.code_lines(run.pieces)
+    yield from explain_text.code_lines(run.statements)
     names = ", ".join(result.reference_for)
     counts = f" in the run that counts, with the course's own code for {names}" if names else ""
     yield f"\nTests{counts}:\n"

@@ -15,7 +15,7 @@ from autograder.plain_text import counted, format_number, sanitize
 from autograder.recognition.catalogue import known_mistakes
 
 if TYPE_CHECKING:
-    from autograder.slicing.messages import Piece
+    from autograder.submissions.reader_messages import Statement
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
         yield f"override: {describe_override(exercise.override)}"
 
 
-def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
+def code_lines(statements: Sequence[Statement]) -> Iterator[str]:
     """Yield each statement that the student wrote, preceded by its cell and line number."""
-    own = [piece for piece in pieces if not piece.given]
+    own = [statement for statement in statements if not statement.given]
     if own:
         yield "\nGraded code, without course-provided code:"
-    for piece in own:
-        yield f"\n  cell {piece.cell}, line {piece.line}:\n"
-        yield from (f"    {sanitize(line)}" for line in piece.source.split("\n"))
+    for statement in own:
+        yield f"\n  cell {statement.cell}, line {statement.line}:\n"
+        yield from (f"    {sanitize(line)}" for line in statement.source.split("\n"))
 
 
 def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:

@@ -5,21 +5,24 @@ Entry point: `FollowUp`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from msgspec import structs
 
-from autograder.course.config import Exercise
+from autograder.course.config import Day, Exercise, older_names
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.exercise_grader import ExerciseGrader
-from autograder.grading.own_code import own_statements
 from autograder.grading.runner import RunSettings
 from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
+from autograder.plain_text import sanitize
 from autograder.protocol.limits import Allowance, Budget
 from autograder.slicing.slicer import Slice, Slicer, SlicingError
+from autograder.submissions.cell import definitions
+from autograder.submissions.reader_messages import Statement
 
 # If an exercise has one of these statuses, running more statements cannot help.
 NOT_WIDENED: Sequence[Status] = ("timed_out", "not_allowed")
@@ -74,7 +77,7 @@ class FollowUp:
     ) -> GradedExercise:
         """Grade an exercise again with all statements that may affect it. Return the better of this result and `best`."""
         code = self._wider_code(exercise)
-        if code is None or code.state != "written" or code.pieces == first.code.pieces:
+        if code is None or code.state != "written" or code.statements == first.code.statements:
             return best
         settings = replace(
             self._settings, budget=self._wider_runs, observe=None, has_low_limits=True
@@ -166,3 +169,34 @@ def _record(settings: RunSettings, messages: list[str]) -> RunSettings:
 
 def _lost_points(graded: GradedExercise) -> bool:
     return graded.marks.points < graded.marks.max_points
+
+
+MAX_CHARACTERS = 12_000  # per exercise
+
+
+def own_statements(code: Slice, day: Day) -> list[Statement]:
+    """Return the student's statements in a slice, excluding other exercises' definitions and the course's code.
+
+    The result has at most `MAX_CHARACTERS` characters. Statements that mention the exercise take precedence.
+    """
+    older = older_names(day)
+    own: list[Statement] = []
+    for statement in code.own:
+        name = next(definitions(statement.source[:MAX_CHARACTERS]), None)
+        defined = older.get(name[1], name[1]) if name else ""
+        if defined not in day.names or defined == code.exercise:
+            own.append(statement)
+    names = {code.exercise, *(old for old, new in older.items() if new == code.exercise)}
+    mention = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
+    kept: set[int] = set()
+    left = MAX_CHARACTERS
+    for number in sorted(range(len(own)), key=lambda n: not mention.search(own[n].source)):
+        if len(own[number].source) <= left:
+            left -= len(own[number].source)
+            kept.add(number)
+    return [_printable(statement) for number, statement in enumerate(own) if number in kept]
+
+
+def _printable(statement: Statement) -> Statement:
+    lines = [sanitize(line.expandtabs(4)) for line in statement.source.split("\n")]
+    return Statement("\n".join(lines), statement.cell, statement.line)

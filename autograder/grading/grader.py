@@ -24,7 +24,6 @@ from autograder.grading.follow_up import FollowUp
 from autograder.grading.runner import Observer, RunSettings
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
-    ExerciseMarks,
     SubmissionMarks,
     exact_sum,
     total_points,
@@ -123,47 +122,6 @@ class Grader:
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]
         problems += _nothing_attempted(self.day, graded)
-        max_points = exact_sum([exercise.credit for exercise in self.day.exercises])
-        seconds = round(time.monotonic() - started, 3)
-        shown = list(printable_problems(problems))
-        return self._record(submission, seed, max_points, seconds, shown, marks, code)
-
-    def grade_or_log(
-        self,
-        submission: Submission,
-        seed: str | None = None,
-        observe: Observer | None = None,
-        is_alone: bool = True,
-    ) -> SubmissionMarks:
-        """Grade a submission; see `grade`. If an internal error occurs, log it and return marks with no exercises.
-
-        Raises:
-            MustRunAlone: The code slept for too long or was killed, although the submission is not alone.
-            NoIsolation: The sandbox cannot be set up on this machine.
-        """
-        try:
-            return self.grade(submission, seed, observe, is_alone)
-        except (MustRunAlone, NoIsolation):
-            raise
-        except Exception as error:
-            return self._internal_error(submission, error)
-
-    def _internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        activity = f"grading the submission of {submission.student}"
-        problem = printable(internal_errors.log(self.day.root, activity, error))
-        isolation = self.server.isolation
-        return ungraded(submission, self._version, isolation, self.day.points, problem)
-
-    def _record(
-        self,
-        submission: Submission,
-        seed: str,
-        max_points: float,
-        seconds: float,
-        problems: list[str],
-        marks: list[ExerciseMarks],
-        code: str,
-    ) -> SubmissionMarks:
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -172,13 +130,31 @@ class Grader:
             course=self._version,
             isolation=self.server.isolation,
             points=total_points(marks) if marks else None,
-            max_points=max_points,
-            seconds=seconds,
-            problems=problems,
+            max_points=exact_sum([exercise.credit for exercise in self.day.exercises]),
+            seconds=round(time.monotonic() - started, 3),
+            problems=list(printable_problems(problems)),
             exercises=marks,
             handed_in=submission.handed_in,
             code=code,
         )
+
+    def grade_or_log(
+        self,
+        submission: Submission,
+        seed: str | None = None,
+        observe: Observer | None = None,
+        is_alone: bool = True,
+    ) -> SubmissionMarks:
+        """Grade a submission; see `grade`. If an internal error occurs, log it and return marks with no exercises."""
+        try:
+            return self.grade(submission, seed, observe, is_alone)
+        except (MustRunAlone, NoIsolation):
+            raise
+        except Exception as error:
+            activity = f"grading the submission of {submission.student}"
+            problem = printable(internal_errors.log(self.day.root, activity, error))
+            isolation = self.server.isolation
+            return ungraded(submission, self._version, isolation, self.day.points, problem)
 
 
 def _allowance(day: Day, is_alone: bool) -> Allowance:
@@ -190,8 +166,8 @@ def _allowance(day: Day, is_alone: bool) -> Allowance:
 def _hash_graded(notebook: NotebookSlices) -> str:
     """Return a hash of the student's graded code, or "" if nothing was attempted."""
     written = [code for code in notebook.slices.values() if code.state == "written"]
-    pieces = (piece.source for code in written for piece in code.pieces if not piece.given)
-    return hash_code(pieces) if written else ""
+    own = (statement.source for code in written for statement in code.own)
+    return hash_code(own) if written else ""
 
 
 def _problems_in_unread_cells(
@@ -238,11 +214,7 @@ class StandInCopies:
     """Finds exercises whose code was copied from a day's stand-ins, which the released notebook contains."""
 
     def __init__(self, day: Day) -> None:
-        """Read the day's stand-ins, if it has any.
-
-        Raises:
-            CourseError: The file cannot be read or is not valid Python.
-        """
+        """Read the day's stand-ins, if it has any. Raises CourseError if the file is not valid Python."""
         text = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
         try:
             nodes = ast.parse(text).body
@@ -257,10 +229,8 @@ class StandInCopies:
 
     def problems(self, slices: Mapping[str, Slice]) -> Iterator[str]:
         """Yield a problem that lists the exercises with copied code, if there are any."""
-        pieces = {
-            piece.source for code in slices.values() for piece in code.pieces if not piece.given
-        }
-        copied = {self._names.get(hash_code([source]), "") for source in pieces} - {""}
+        sources = {statement.source for code in slices.values() for statement in code.own}
+        copied = {self._names.get(hash_code([source]), "") for source in sources} - {""}
         if copied:
             names = ", ".join(f"`{name}`" for name in slices if name in copied)
             yield f"code copied from the stand-ins that the notebook contains: {names}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autograder.course import state_folder
 from autograder.course.config import Day
 from autograder.grading.class_run import Executor
-from autograder.grading.cluster.messages import MISSING, Place
+from autograder.grading.cluster.messages import MISSING, ClusterLocation
 from autograder.grading.internal_errors import ClusterError
 from autograder.grading.pool import Pool
 from autograder.sandbox.client import Sandbox
@@ -26,13 +26,13 @@ def open_session(
     sandbox: Sandbox,
     on_error: Callable[[Exception], None],
     use_store: bool = True,
-    place: Place | None = None,
+    location: ClusterLocation | None = None,
 ) -> Iterator[Session]:
     """Start the pool or cluster and a reader, and open and lock the store.
 
     Args:
         on_error: A function to call with errors that do not end the run.
-        place: Where to grade, if not in a pool on this machine.
+        location: Where to grade, if not in a pool on this machine.
 
     Raises:
         ClusterError: The cluster cannot be used.
@@ -42,7 +42,7 @@ def open_session(
     """
     secret = state_folder.secret(day.root)
     with contextlib.ExitStack() as stack:
-        executor = _start_executor(day, jobs, sandbox, on_error, place)
+        executor = _start_executor(day, jobs, sandbox, on_error, location)
         stack.enter_context(contextlib.closing(executor))
         # The first process starts while this process imports the rest.
         from autograder.grading.session import Session
@@ -66,12 +66,12 @@ def _start_executor(
     jobs: int,
     sandbox: Sandbox,
     on_error: Callable[[Exception], None],
-    place: Place | None,
+    location: ClusterLocation | None,
 ) -> Executor:
-    if place is None:
+    if location is None:
         return Pool(day, jobs, sandbox)
     try:
         from autograder.grading.cluster.executor import Cluster
     except ModuleNotFoundError:
         raise ClusterError(MISSING) from None
-    return Cluster(day, jobs, sandbox, place, on_error)
+    return Cluster(day, jobs, sandbox, location, on_error)

@@ -62,13 +62,7 @@ class Pool:
         self.close()
 
     def isolation(self) -> list[list[str]]:
-        """Wait until the first process is ready, and return this machine's isolation layers.
-
-        Raises:
-            NoIsolation: The sandbox cannot be set up on this machine.
-            CourseError: A chapter or grader is invalid.
-            BrokenExecutor: The process was killed.
-        """
+        """Wait until the first process is ready, and return this machine's isolation layers; see `Executor`."""
         return [self._isolation.result()]
 
     def submit(
@@ -76,7 +70,7 @@ class Pool:
     ) -> Future[SubmissionMarks]:
         """Return a future for a submission's marks; see `Executor`.
 
-        The future's `result` method raises BrokenExecutor if processes are killed before they start grading.
+        Its `result` raises BrokenExecutor if processes are killed before they start grading.
         """
         future: Future[SubmissionMarks] = Future()
         work = _Work(submission, seed, is_alone)
@@ -120,11 +114,7 @@ class Pool:
     def _submit(
         self, executor: ProcessPoolExecutor, function: Callable[..., T], *arguments: object
     ) -> Future[T]:
-        """Submit a call to an executor, which starts processes on demand.
-
-        Raises:
-            BrokenExecutor: The pool is closed, or one of the executor's processes was killed.
-        """
+        """Submit a call to an executor, which starts processes on demand. Raises BrokenExecutor if the pool is closed."""
         with self._lock, protected_start():
             if self._closed:
                 raise BrokenExecutor("the pool is closed")
@@ -204,11 +194,7 @@ class Pool:
             return None
 
     def _grade_lost(self, work: _Work) -> SubmissionMarks:
-        """Grade a submission while no other is being graded. If the process is killed, return marks without a grade.
-
-        Raises:
-            BrokenExecutor: The process was killed before it started grading, or the pool was closed.
-        """
+        """Grade a submission while no other is being graded. If the process is killed, return marks without a grade."""
         try:
             isolation = self._submit(self._alone, pool_process.isolation).result()
         except BrokenExecutor:

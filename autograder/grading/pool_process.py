@@ -59,12 +59,7 @@ def _exit_after(owner: BaseProcess) -> None:
 
 
 def isolation() -> list[str]:
-    """Load the grader, wait for the fork server, and return the isolation layers that it uses.
-
-    Raises:
-        NoIsolation: The sandbox cannot be set up on this machine.
-        CourseError: A chapter or grader is invalid.
-    """
+    """Load the grader, wait for the fork server, and return the isolation layers that it uses. See `Executor.isolation`."""
     if isinstance(_server, NoIsolation):
         raise _server
     _load_grader()

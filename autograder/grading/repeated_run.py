@@ -12,12 +12,12 @@ import torch
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.explain_text import Observed
+from autograder.grading.follow_up import own_statements
 from autograder.grading.grader import Grader
-from autograder.grading.own_code import own_statements
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.plain_text import sanitize
-from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import Slicer, SlicingError
+from autograder.submissions.reader_messages import Statement
 from autograder.submissions.submission import Submission
 
 MAX_ELEMENTS = 24  # maximum number of elements; the values of larger tensors are not shown
@@ -33,7 +33,7 @@ class Run:
     """
 
     marks: SubmissionMarks
-    pieces: Sequence[Piece] = ()
+    statements: Sequence[Statement] = ()
     tests: dict[tuple[str, ...], dict[str, Observed]] = field(default_factory=dict)
 
     @classmethod
@@ -52,13 +52,15 @@ class Run:
 
         run = cls(grader.grade_or_log(submission, seed, observe), (), tests)
         if exercise and run.marks.exercises:
-            run.pieces = _pieces(
+            run.statements = _statements(
                 grader, submission, next(e for e in run.marks.exercises if e.name == exercise)
             )
         return run
 
 
-def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
+def _statements(
+    grader: Grader, submission: Submission, exercise: ExerciseMarks
+) -> tuple[Statement, ...]:
     """Return the code graded in the run that determined the points."""
     with (
         contextlib.suppress(SlicingError),  # grading has already reported this error
@@ -68,7 +70,7 @@ def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> 
             code = slicer.slice_again(exercise.name, exercise.reference_for, wide)
             # `statements` comes from the run that counts. It is empty unless the exercise lost points in the first run.
             if not exercise.statements or own_statements(code, grader.day) == exercise.statements:
-                return code.pieces
+                return code.statements
     return ()
 
 

@@ -24,9 +24,9 @@ from autograder.marks.model import (
     without_tests,
 )
 from autograder.marks.regrade import Change
-from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
+from autograder.submissions.submission import Submission, find_submissions
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
@@ -194,8 +194,8 @@ class Session:
         return RegradedClass(changes, gone, run.unstored)
 
     def _timed(
-        self, found: Iterable[FoundSubmission], corrects_times: bool = False
-    ) -> Iterator[FoundSubmission]:
+        self, found: Iterable[Submission], corrects_times: bool = False
+    ) -> Iterator[Submission]:
         """Yield the submissions with the times from Moodle's worksheet, and then store these times.
 
         They are stored for each file, because the next worksheet contains only the newest file's time.
@@ -203,12 +203,11 @@ class Session:
         times = overrides.read_times(self.day)
         files = {}
         for one in found:
-            work = one.submission
-            handed_in = times.added_to(work.origin, work.sha256, corrects_times)
-            if handed_in.participant and handed_in.time and work.sha256:
+            handed_in = times.added_to(one.origin, one.sha256, corrects_times)
+            if handed_in.participant and handed_in.time and one.sha256:
                 local = handed_in.time.replace(tzinfo=None)
-                files[handed_in.participant, work.sha256] = local
-            yield replace(one, submission=replace(work, handed_in=handed_in))
+                files[handed_in.participant, one.sha256] = local
+            yield replace(one, handed_in=handed_in)
         if files and self.history:
             try:
                 with overrides.OverrideStore(self.day.root) as store:
@@ -231,11 +230,9 @@ class Session:
         )
 
 
-def _watch_wrappers(
-    found: Iterable[FoundSubmission], wrappers: dict[str, None]
-) -> Iterator[FoundSubmission]:
+def _watch_wrappers(found: Iterable[Submission], wrappers: dict[str, None]) -> Iterator[Submission]:
     """Yield the submissions, and collect the paths of their wrapper folders in `wrappers`."""
     for one in found:
-        if one.submission.wrapper:
-            wrappers[one.submission.wrapper] = None
+        if one.wrapper:
+            wrappers[one.wrapper] = None
         yield one

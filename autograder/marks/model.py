@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from autograder.plain_text import counted, format_number, printable
 from autograder.submissions.origin import Origin, from_folder, labels
+from autograder.submissions.reader_messages import Statement
 from autograder.submissions.submission import Submission
 
 FORMAT = 1
@@ -51,14 +52,6 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     # Only the student's page uses the next two fields. The store keeps them, but `encode` omits them.
     message_without_values: str = ""
     values: Values | None = None
-
-
-class Statement(msgspec.Struct, frozen=True):
-    """A top-level statement that the student wrote, with the cell and line where it begins."""
-
-    cell: int
-    line: int
-    source: str
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,9 +16,9 @@ from autograder.course.config import Day
 from autograder.marks.history import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.plain_text import format_number
-from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
+from autograder.submissions.submission import Submission, find_submissions
 
 ROUNDING = 0.01  # maximum rounding error in a test's points
 
@@ -77,16 +77,16 @@ class Change:
 
 def find_again(
     stored: Sequence[Current], day: Day, reader: Reader, roster: Roster
-) -> Iterator[FoundSubmission]:
+) -> Iterator[Submission]:
     """Reread the files of all submissions that have stored marks. Skip submissions whose files no longer exist."""
     places = {current.path for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]
-    for handed_in in find_submissions(existing, day, reader, roster=roster):
-        path = os.path.abspath(handed_in.submission.path)
+    for submission in find_submissions(existing, day, reader, roster):
+        path = os.path.abspath(submission.path)
         if path in places:
             places.remove(path)  # One path may contain another, so a submission may be found twice.
-            yield handed_in
+            yield submission
 
 
 def compare(

@@ -50,9 +50,8 @@ from autograder.nbgrader_plugin.pipeline import GradedExporter
 from autograder.plain_text import printable
 from autograder.release.gradebook import load_nbgrader, sqlite_file
 from autograder.submissions import disk, origin
-from autograder.submissions.class_source import find_submissions
 from autograder.submissions.reader_client import Reader
-from autograder.submissions.submission import Submission
+from autograder.submissions.submission import Submission, find_submissions
 
 STAMP = "autograder"  # key in the metadata of an autograded notebook
 STEP = "autograder.nbgrader_plugin.pipeline.Grade"
@@ -184,8 +183,7 @@ def _graded_submissions(
         if time is None and os.path.lexists(folder / origin.TIMESTAMP):
             file = printable(str(folder / origin.TIMESTAMP))
             problems.append(f"{file} contains no valid time; the submission counts as on time")
-        (found,) = find_submissions([folder], day, reader)
-        submission = found.submission
+        (submission,) = find_submissions([folder], day, reader)
         index = indices.get((submission.path, submission.sha256))
         if index is None:
             problems.append(

@@ -85,7 +85,10 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
         attempts = _Attempts(day, server)
         answers = {exercise.name: attempts.answers(exercise) for exercise in exercises}
         slices = {name: [attempts.slice(name, a) for a in found] for name, found in answers.items()}
-        codes = {name: [_own_code(code) for code in found] for name, found in slices.items()}
+        codes = {
+            name: ["\n\n".join(s.source for s in code.own) for code in found]
+            for name, found in slices.items()
+        }
         checks = messages(day, codes)
         for exercise in exercises:
             name = exercise.name
@@ -165,7 +168,7 @@ class _Attempts:
                 check,
                 faults=(f"this answer uses {', '.join(code.used)}, which is not allowed",),
             )
-        source = join_units(code.pieces)
+        source = join_units(code.statements)
         failed: dict[str, str] = {}
         for seed in SEEDS[:1] if answer.mistake else SEEDS:
             outcomes = self._runner.outcomes(exercise, source, RunSettings(seed))
@@ -193,10 +196,6 @@ class _Attempts:
         passed = trivial_answers.passed_by_exercise(self._runner, exercise)
         if all(passed.get(test.name) == "value" for test in self.key.tests[exercise.name]):
             yield "a trivial answer, such as None or zeros, passes every hidden test"
-
-
-def _own_code(code: Slice) -> str:
-    return "\n\n".join(piece.source for piece in code.pieces if not piece.given)
 
 
 def _faults_of_correct(check: str, failed: dict[str, str]) -> Iterator[str]:

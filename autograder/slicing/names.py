@@ -61,6 +61,12 @@ def children(node: ast.AST) -> list[ast.AST]:
     return found
 
 
+def decorators(definition: ast.AST) -> list[ast.expr]:
+    """Return the functions that decorate a definition, whether called (`@f.register(int)`) or not (`@f.register`)."""
+    found = getattr(definition, "decorator_list", [])
+    return [each.func if isinstance(each, ast.Call) else each for each in found]
+
+
 def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     """Return the nodes and all their descendants, with parents before children."""
     found = list(nodes)
@@ -115,26 +121,6 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
 def _own_symbols(scope: Scope) -> dict[str, int]:
     """Return the names in a scope, excluding comprehension variables, and their flags."""
     return {name: flags for name, flags in scope.symbols.items() if not flags & DEF_COMP_ITER}
-
-
-def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that the nodes bind. The nodes must not include functions, classes or comprehensions."""
-    binds: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
-                binds.add(node.id)
-        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
-            if node.name:
-                binds.add(node.name)
-        elif isinstance(node, ast.MatchMapping):
-            if node.rest:
-                binds.add(node.rest)
-        elif isinstance(node, ast.Global):
-            binds.update(node.names)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            binds |= imported_names([node]) - {"*"}
-    return binds
 
 
 def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:

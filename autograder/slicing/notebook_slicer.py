@@ -18,18 +18,18 @@ from autograder.course.chapters import is_unfilled
 from autograder.plain_text import printable_problems
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
-from autograder.slicing.messages import (
-    MAX_CODE,
-    CoursePart,
-    ExerciseSlice,
-    Piece,
-    ReleasedCourse,
-    ReleasedExercise,
-    Slices,
-)
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import (
+    MAX_CODE,
+    CoursePart,
+    ExerciseSlice,
+    ReleasedCourse,
+    ReleasedExercise,
+    Slices,
+    Statement,
+)
 
 UNIT_OVERHEAD = 16  # bytes that each unit adds to a message
 REFERENCE = "# {name}: the reference"
@@ -117,12 +117,12 @@ class NotebookSlicer:
     def slice_all(self) -> Slices:
         """Return the slices of all exercises."""
         names = list(self._course.exercises)
-        pieces = _Pieces()
+        statements = _Statements()
         slices = [
-            self._slice(name, self._units, self._course.given, names, pieces) for name in names
+            self._slice(name, self._units, self._course.given, names, statements) for name in names
         ]
         problems = printable_problems(self._problems)
-        return Slices(pieces.found, slices, problems, self._homes(names))
+        return Slices(statements.found, slices, problems, self._defining_cells(names))
 
     def slice_again(self, exercise: str, replaced: Sequence[str], wide: bool) -> Slices:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
@@ -134,8 +134,10 @@ class NotebookSlicer:
             given += [_reference(name), *define_older_names(name, self._course.current)]
         units = [apply_decorators(unit, replaced) for unit in self._units]
         names = [name for name in self._course.exercises if name not in replaced]
-        pieces = _Pieces()
-        return Slices(pieces.found, [self._slice(exercise, units, given, names, pieces, wide)])
+        statements = _Statements()
+        return Slices(
+            statements.found, [self._slice(exercise, units, given, names, statements, wide)]
+        )
 
     def _slice(
         self,
@@ -143,7 +145,7 @@ class NotebookSlicer:
         units: Sequence[Unit],
         given: Sequence[Unit],
         names: Sequence[str],
-        pieces: _Pieces,
+        statements: _Statements,
         wide: bool = False,
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
@@ -165,7 +167,7 @@ class NotebookSlicer:
         return ExerciseSlice(
             name,
             "stub" if is_stub else "written",
-            [pieces.number(unit) for unit in code.units],
+            [statements.number(unit) for unit in code.units],
             reached,
             printable_problems(code.problems),
             ()
@@ -173,7 +175,7 @@ class NotebookSlicer:
             else _forbidden_uses(code, exercise, self._course.vocabulary, notebook[2]),
         )
 
-    def _homes(self, names: Iterable[str]) -> dict[str, int]:
+    def _defining_cells(self, names: Iterable[str]) -> dict[str, int]:
         """Map each exercise that the notebook defines to the number of the cell with its last definition."""
         bound: dict[str, int] = {}
         defined: dict[str, int] = {}
@@ -185,18 +187,18 @@ class NotebookSlicer:
         return bound | defined
 
 
-class _Pieces:
-    """The pieces of an answer. A unit that occurs in several slices is sent only once."""
+class _Statements:
+    """The statements of an answer. A unit that occurs in several slices is sent only once."""
 
     def __init__(self) -> None:
-        self.found: list[Piece] = []
+        self.found: list[Statement] = []
         self._numbers: dict[int, int] = {}
 
     def number(self, unit: Unit) -> int:
-        """Return the index of a unit's piece, adding the piece if it is new."""
+        """Return the index of a unit's statement, adding the statement if it is new."""
         if id(unit) not in self._numbers:
             self._numbers[id(unit)] = len(self.found)
-            self.found.append(Piece(unit.source, unit.cell, unit.line, unit.given))
+            self.found.append(Statement(unit.source, unit.cell, unit.line, unit.given))
         return self._numbers[id(unit)]
 
 
@@ -232,11 +234,8 @@ def _forbidden_uses(
 def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
     """Return the student's units, except definitions of other exercises that an exercise's code does not read.
 
-    A slice may contain such unread definitions, for example if a decorator registers all of them in one table.
-
-    Args:
-        own: The exercise's names.
-        exercises: The names of all exercises.
+    A slice may contain such unread definitions, for example if a decorator registers all of them in one table. `own` contains
+    the exercise's names, and `exercises` those of all exercises.
     """
     defining: dict[str, list[Unit]] = defaultdict(list)
     kept: list[Unit] = []

@@ -21,15 +21,21 @@ from autograder.course import fingerprint
 from autograder.plain_text import printable, printable_problems
 from autograder.protocol import frames
 from autograder.slicing import notebook_slicer
-from autograder.slicing.messages import REQUESTS, Request, SliceAgain, SliceAll
 from autograder.submissions import reader_messages as m
-from autograder.submissions.archives import OF_CLASS, ArchiveEntry, Damaged, Refused, is_archive
-from autograder.submissions.cell import Cell, Unreadable
-from autograder.submissions.cell_reader import MAX_BYTES, read_cells
-from autograder.submissions.filenames import has_notebook_suffix
+from autograder.submissions.archives import (
+    OF_CLASS,
+    ArchiveEntry,
+    Damaged,
+    Refused,
+    list_class,
+    read_entry,
+    read_tree,
+)
+from autograder.submissions.cell import Cell
+from autograder.submissions.cell_reader import MAX_BYTES, Unreadable, read_cells
+from autograder.submissions.filenames import has_notebook_suffix, is_archive
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
-from autograder.submissions.listing import list_class, read_entry, read_tree
-from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
+from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, FoundFile, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
 DOWNLOAD_AGAIN = "if this is a class download, download it again"
@@ -61,10 +67,14 @@ class Remote(io.RawIOBase):
         if size <= 0:
             return 0
         _send(self._connection, m.Pull(self._position, size))
-        _, data = frames.receive(self._connection, REQUESTS, math.inf)
+        _, data = frames.receive(self._connection, m.REQUESTS, math.inf)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def buffered(self) -> BinaryIO:
+        """Return a file that requests larger parts of this one, because archives are read in small parts."""
+        return io.BufferedReader(self, BUFFER)
 
     def read_whole(self) -> bytearray:
         """Return the file's entire contents."""
@@ -88,31 +98,29 @@ class Handler:
         self._member = b""
         self._slicer: notebook_slicer.NotebookSlicer | None = None
 
-    def answer(self, request: Request, body: bytearray) -> bytes:
-        """Process a request and return the response body. Raises Refused."""
+    def answer(self, request: m.ReaderRequest, body: bytearray) -> Any:
+        """Process a request and return the response: bytes for `Take`, and messages for all other requests. Raises Refused."""
         match request:
             case m.Read():
-                return _encode(self._read(request))
+                return self._read(request)
             case m.List():
-                return _encode(self._list(request))
+                return self._list(request)
             case m.Open():
                 self._member = read_entry(self._members[request.number])
-                return _encode(len(self._member))
+                return len(self._member)
             case m.Take():
                 return self._member[request.offset : request.offset + request.size]
             case m.ReadMetadata():
-                return _encode(self._metadata(request.size))
-            case SliceAll():
+                return self._metadata(request.size)
+            case m.SliceAll():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
                 self._slicer = notebook_slicer.NotebookSlicer(
                     notebook_slicer.COURSES[request.course], cells
                 )
-                return _encode(self._slicer.slice_all())
-            case SliceAgain():
+                return self._slicer.slice_all()
+            case m.SliceAgain():
                 assert self._slicer is not None
-                return _encode(
-                    self._slicer.slice_again(request.exercise, request.replaced, request.wide)
-                )
+                return self._slicer.slice_again(request.exercise, request.replaced, request.wide)
             case m.Pulled():
                 raise Refused("the grader sent bytes that were not requested")
 
@@ -121,7 +129,7 @@ class Handler:
         beginning = bytearray(8)
         beginning = beginning[: remote.readinto(beginning)]
         if is_archive(request.name, bytes(beginning)):
-            return _read_archive(_buffered(remote), request.name, request.day, request.nested)
+            return _read_archive(remote.buffered(), request.name, request.day, request.nested)
         is_named = has_notebook_suffix(request.name)
         if not is_named and not beginning.startswith(b"{"):
             raise Refused(UNSUPPORTED)
@@ -129,8 +137,8 @@ class Handler:
             raise Refused(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
         return [_read_notebook("", remote.read_whole(), request.name)]
 
-    def _list(self, request: m.List) -> list[m.ListedFile]:
-        file = _buffered(Remote(self._connection, request.size))
+    def _list(self, request: m.List) -> list[FoundFile]:
+        file = Remote(self._connection, request.size).buffered()
         try:
             root, by_place = read_tree(file, request.name, OF_CLASS)
         except Damaged as error:
@@ -138,21 +146,11 @@ class Handler:
         listed = []
         for found in list_class(root, request.day, request.student):
             entry = by_place.get(found.place)
-            number = -1
+            member = -1
             if entry and not found.problem:
-                number = len(self._members)
+                member = len(self._members)
                 self._members.append(entry)
-            listed.append(
-                m.ListedFile(
-                    printable(found.place),
-                    printable(found.student),
-                    found.handed_in,
-                    printable_problems(found.notes),
-                    printable(found.problem),
-                    number,
-                    printable(found.wrapper),
-                )
-            )
+            listed.append(found.sanitized(member))
         return listed
 
     def _metadata(self, size: int) -> dict[str, Any]:
@@ -211,14 +209,6 @@ def _read_notebook(
     return m.File(where, digest, cells, shown, fingerprint.find_stamp(data))
 
 
-def _buffered(remote: Remote) -> BinaryIO:
-    return io.BufferedReader(remote, BUFFER)
-
-
-def _encode(answer: Any) -> bytes:
-    return msgspec.msgpack.encode(answer)
-
-
 def _send(connection: socket.socket, message: m.Response, body: bytes = b"") -> None:
     frames.send(connection, message, m.body(body), math.inf)
 
@@ -242,15 +232,18 @@ def serve(connection: socket.socket) -> None:
     handler = Handler(connection)
     with contextlib.suppress(ConnectionError):
         while True:
-            request, body = frames.receive(connection, REQUESTS, math.inf)
+            request, body = frames.receive(connection, m.REQUESTS, math.inf)
             _respond(connection, handler, request, body)
 
 
 def _respond(
-    connection: socket.socket, handler: Handler, request: Request, body: bytearray
+    connection: socket.socket, handler: Handler, request: m.ReaderRequest, body: bytearray
 ) -> None:
     try:
         answer = handler.answer(request, body)
+        data = answer if isinstance(answer, bytes) else msgspec.msgpack.encode(answer)
+        if len(data) > frames.MAX_PAYLOAD:
+            raise Refused(f"the cells contain too much text (limit: {frames.MAX_PAYLOAD:,} bytes)")
     except Refused as error:
         _send(connection, m.Failed(printable(str(error))))
     except MemoryError:
@@ -260,10 +253,4 @@ def _respond(
     except Exception as error:  # a parser failure on hostile input must not affect other students
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
-        if len(answer) > frames.MAX_PAYLOAD:
-            _send(
-                connection,
-                m.Failed(f"the cells contain too much text (limit: {frames.MAX_PAYLOAD:,} bytes)"),
-            )
-        else:
-            _send(connection, m.Done(), answer)
+        _send(connection, m.Done(), data)

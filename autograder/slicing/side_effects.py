@@ -11,6 +11,7 @@ from typing import NamedTuple
 from autograder.slicing.names import (
     DEFINITIONS,
     Scope,
+    decorators,
     immediate_nodes,
     is_assigned,
     is_global,
@@ -78,7 +79,8 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
             if isinstance(method, ast.Attribute):
                 calls.add((root_name(method, roots), method.attr))
         elif isinstance(node, DEFINITIONS):
-            calls |= {(root_name(m, roots), "register") for m in _decorator_methods(node)}
+            methods = (f for f in decorators(node) if isinstance(f, ast.Attribute))
+            calls |= {(root_name(method, roots), "register") for method in methods}
         elif isinstance(node, ast.Call):
             names |= {root_name(k.value, roots) for k in node.keywords if k.arg == "out"}
             changed, called = _changed_by_call(node, roots)
@@ -89,16 +91,6 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
         {name for name in names if name is not None},
         {(name, method) for name, method in calls if name is not None},
     )
-
-
-def _decorator_methods(
-    definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
-) -> Iterator[ast.Attribute]:
-    """Yield the methods used as decorators, whether called (`@f.register(int)`) or not (`@f.register`)."""
-    for decorator in definition.decorator_list:
-        function = decorator.func if isinstance(decorator, ast.Call) else decorator
-        if isinstance(function, ast.Attribute):
-            yield function
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
@@ -156,13 +148,11 @@ def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Sco
     }
 
 
-def changed_by_subclasses(node: ast.ClassDef, table: Scope | None) -> set[str]:
+def changed_by_subclasses(node: ast.ClassDef, table: Scope) -> set[str]:
     """Return the class's name and the globals that its `__init_subclass__` changes, or an empty set without this method."""
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.name == "__init_subclass__":
-            scope = (
-                next((c for c in table.children if c.name == node.name), None) if table else None
-            )
+            scope = next((c for c in table.children if c.name == node.name), None)
             return {node.name, *(changed_globals(method, scope) if scope else ())}
     return set()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self, TypeVar
 
 import msgspec
@@ -25,19 +24,19 @@ from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.sandbox.client import Server
 from autograder.sandbox.command import READER
-from autograder.slicing.messages import (
+from autograder.submissions.cell import Cell
+from autograder.submissions.reader_client import ReaderProcess, ReadError, retry_reading
+from autograder.submissions.reader_messages import (
     MAX_CODE,
     CoursePart,
-    Piece,
     ReleasedCourse,
     ReleasedExercise,
     SliceAgain,
     SliceAll,
     Slices,
     State,
+    Statement,
 )
-from autograder.submissions.cell import Cell
-from autograder.submissions.reader_process import ReaderProcess, ReadError, retry_reading
 
 PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 TOO_LONG = (
@@ -53,18 +52,23 @@ class SlicingError(Exception):
 
 @dataclass(frozen=True)
 class Slice:
-    """The code of one exercise: the pieces to run, in order.
+    """The code of one exercise: the statements to run, in order.
 
     `reached` contains the other exercises whose names the code reads, whether or not they are defined. `used` contains
-    the forbidden functions that the code mentions. If the code is longer than `MAX_CODE`, `pieces` is empty.
+    the forbidden functions that the code mentions. If the code is longer than `MAX_CODE`, `statements` is empty.
     """
 
     exercise: str
     state: State
-    pieces: tuple[Piece, ...]
+    statements: tuple[Statement, ...]
     reached: tuple[str, ...]
     problems: tuple[str, ...]
     used: tuple[str, ...]
+
+    @property
+    def own(self) -> list[Statement]:
+        """Return the student's statements."""
+        return [statement for statement in self.statements if not statement.given]
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,7 @@ class Slicer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class Slicer:
     def slice_again(self, exercise: str, replaced: Sequence[str] = (), wide: bool = False) -> Slice:
         """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
 
-        Each reference solution is represented by a piece with the source `# NAME: the reference`. If `wide` is true, the
+        Each reference solution is represented by a statement with the source `# NAME: the reference`. If `wide` is true, the
         slice contains all statements that may affect the exercise. Raises SlicingError.
         """
 
@@ -199,16 +201,18 @@ class Slicer:
         for chosen in answer.slices:
             reached = set(chosen.reached)
             others = set(self._course.exercises) - {chosen.exercise}
-            if not reached <= others or max(chosen.pieces, default=-1) >= len(answer.pieces):
+            if not reached <= others or max(chosen.statements, default=-1) >= len(
+                answer.statements
+            ):
                 raise process.reject()
-            pieces = tuple(answer.pieces[number] for number in chosen.pieces)
-            # The course's statements can occur several times, but a large piece that occurs often would fill the memory.
-            if sum(len(piece.source) for piece in pieces) > MAX_CODE:
+            statements = tuple(answer.statements[number] for number in chosen.statements)
+            # The course's statements can occur several times, but a large statement that occurs often would fill the memory.
+            if sum(len(statement.source) for statement in statements) > MAX_CODE:
                 raise process.reject()
             found[chosen.exercise] = Slice(
                 chosen.exercise,
                 chosen.state,
-                pieces,
+                statements,
                 tuple(chosen.reached),
                 tuple(map(printable, chosen.problems)),
                 tuple(map(printable, chosen.used)),

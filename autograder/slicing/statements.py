@@ -27,6 +27,12 @@ CHUNK = 50  # top-level statements compiled together
 MAX_DEPTH = 200  # syntax tree depth; CPython has the same limit for parentheses
 # Maximum number of braces in a string or dots in an import. CPython's running time is quadratic in both.
 MAX_PARTS = 1000
+MAX_CACHED = 20_000  # maximum number of characters in a cached cell
+MAX_UNITS = 100_000  # maximum number of units per notebook
+MAX_TOKENS = 1_000_000  # maximum number of tokens in all cells of a notebook
+TOO_LONG = "the notebook is too long; the rest was not read"
+# Exceptions that Python's parser, compiler and `symtable` raise for hostile or deeply nested code.
+REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 # Cell magics whose body is Python code that runs in the notebook. The bodies of other cell magics are blanked, including
 # that of `%%timeit`: IPython runs it in a function, where assignments are local.
@@ -226,14 +232,17 @@ def _try_parse(source: str) -> tuple[ast.Module | None, str | None]:
         if problem is None:
             _compile(tree.body)
             return tree, None
-    except SyntaxError as error:
-        line = f" (line {error.lineno})" if error.lineno else ""
-        problem = f"{type(error).__name__}: {error.msg}{line}"
-    except (RecursionError, MemoryError):
-        problem = "the code is too deeply nested for Python"
-    except (ValueError, OverflowError) as error:
-        problem = f"{type(error).__name__}: {error}"
+    except REFUSALS as error:
+        line = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+        problem = _describe_error(error) + line
     return None, problem
+
+
+def _describe_error(error: BaseException) -> str:
+    if isinstance(error, RecursionError | MemoryError):
+        return "the code is too deeply nested for Python"
+    message = error.msg if isinstance(error, SyntaxError) else error
+    return f"{type(error).__name__}: {message}"
 
 
 def _compile(statements: list[ast.stmt]) -> None:
@@ -279,14 +288,6 @@ def _excess(statement: ast.stmt) -> str | None:
     return f"the code is too deeply nested (limit: {MAX_DEPTH} levels)"
 
 
-# Exceptions that Python's parser, compiler and `symtable` raise for hostile or deeply nested code.
-REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-MAX_CACHED = 20_000  # maximum number of characters in a cached cell
-MAX_UNITS = 100_000  # maximum number of units per notebook
-MAX_TOKENS = 1_000_000  # maximum number of tokens in all cells of a notebook
-TOO_LONG = "the notebook is too long; the rest was not read"
-
-
 def parse_units(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
     """Return the units in a notebook's code cells and any problems. `given` marks the units as provided by the course."""
     with gc_paused():
@@ -303,17 +304,14 @@ def _parse_units(cells: Sequence[Cell], given: bool) -> tuple[list[Unit], list[s
         if left < 0 or len(units) > MAX_UNITS:
             problems.append(f"cell {cell.number}: {TOO_LONG}")
             break
-        if len(cell.source) <= MAX_CACHED:
-            found, cell_problems = _cached_cell_units(cell.source)
-            found = [replace(unit, cell=cell.number, given=given) for unit in found]
-        else:
-            found, cell_problems = _cell_units(cell.source, cell.number, given)
-        units += found
+        read = _cached_cell_units if len(cell.source) <= MAX_CACHED else _cell_units
+        found, cell_problems = read(cell.source)
+        units += [replace(unit, cell=cell.number, given=given) for unit in found]
         problems += [f"cell {cell.number}: {problem}" for problem in cell_problems]
     return units, problems
 
 
-def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Unit], list[str]]:
+def _cell_units(text: str) -> tuple[list[Unit], list[str]]:
     source, tree, problem = parse_cell(text)
     problems = [problem] if problem is not None else []
     statements = tree.body if tree else []
@@ -329,8 +327,7 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
             # A backslash at the end continues onto an empty line, which is not part of the unit.
             own = "\n".join(lines[start - 1 : end]).removesuffix("\\")
             try:
-                unit = make_unit(own, group, start)
-                units.append(replace(unit, cell=cell, given=given) if cell or given else unit)
+                units.append(make_unit(own, group, start))
             except REFUSALS as error:
                 problems.append(_describe_error(error))
     return units, problems
@@ -338,14 +335,6 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
 
 # Most cells (checks, demonstrations and given code) are the same in all notebooks of a class.
 _cached_cell_units = lru_cache(maxsize=1024)(_cell_units)
-
-
-def _describe_error(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg}"
-    if isinstance(error, RecursionError | MemoryError):
-        return "the code is too deeply nested for Python"
-    return f"{type(error).__name__}: {error}"
 
 
 def _first_line(statement: ast.stmt, lines: list[str]) -> int:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 from autograder.slicing.names import (
     DEFINITIONS,
-    SCOPES,
     Scope,
+    decorators,
     global_names,
     immediate_nodes,
     imported_names,
-    names_bound_by,
     read_and_bound,
     stored_names,
     symbol_table,
@@ -100,7 +99,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     """Make a unit from a group of statements with the source `text` that starts at line `line` of its cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
-    table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
+    table = symbol_table(text)
     read, always_binds = read_and_bound(group)
     reads_now, later, binds = _find_names(group, nodes, table, read)
     mutations = find_mutations(nodes)
@@ -111,7 +110,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         later |= in_strings
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
-    decorators = set(_decorator_names(group))
+    functions = {f.id for s in group for f in decorators(s) if isinstance(f, ast.Name)}
     first = any(_is_first(n) for n in nodes)
     is_process_wide = all(_is_setting(s, SEEDING | SETTINGS) for s in group)
     unit = Unit(
@@ -129,9 +128,9 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         defines=frozenset(defines & binds),
         made_from=tuple(made_from),
         calls=frozenset(mutations.method_calls),
-        called=frozenset(called | decorators),
-        receivers=frozenset(decorators),
-        hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
+        called=frozenset(called | functions),
+        receivers=frozenset(functions),
+        hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table.children else ()),
         extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         is_setting=is_process_wide and not all(_is_setting(s, SEEDING) for s in group),
@@ -139,7 +138,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         main_only=all(_is_main(s) for s in group),
         is_demonstration=all(_is_demonstration(s) for s in group),
     )
-    if table and len(group) == 1 and isinstance(group[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
+    if len(group) == 1 and isinstance(group[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
         return replace(
             unit,
             effects=frozenset(changed_globals(group[0], table)),
@@ -166,27 +165,12 @@ def _names_in_exec(nodes: Iterable[ast.AST]) -> Iterator[str]:
                     yield from NAME.findall(argument.value)
 
 
-def _decorator_names(group: Iterable[ast.stmt]) -> Iterator[str]:
-    """Yield the names of functions used as decorators, with or without arguments."""
-    for statement in group:
-        for decorator in getattr(statement, "decorator_list", []):
-            function = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if isinstance(function, ast.Name):
-                yield function.id
-
-
 def _find_names(
-    group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
+    group: list[ast.stmt], nodes: list[ast.AST], table: Scope, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return three sets of global names: those read when the statements run, those read in later function calls, and those bound.
-
-    `table` is None if the statements contain no inner scopes.
-    """
-    if table is None:
-        reads_now, later, binds = read, set[str](), names_bound_by(nodes)
-    else:
-        reads_now, later, binds = global_names(table)
-        reads_now &= read
+    """Return the global names that the statements read when they run, those read in later function calls, and those bound."""
+    reads_now, later, binds = global_names(table)
+    reads_now &= read
     for statement in group:
         if isinstance(statement, ast.Delete) or (
             isinstance(statement, ast.AnnAssign) and statement.value is None

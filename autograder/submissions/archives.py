@@ -1,6 +1,7 @@
-"""Read zip and tar archives in memory, without extracting them. Enforce limits on sizes and the number of entries.
+"""Read zip and tar archives in memory, without extracting them, as trees of folders in which places.py finds the submissions.
 
-Only the sandboxed reader process runs this module; see slicing/reader_service.py. Entry point: `iter_entries`.
+Enforce limits on sizes and the number of entries. Only the sandboxed reader process runs this module; see
+slicing/reader_service.py. Entry points: `read_tree`, `list_class` and `read_entry`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ import stat
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
-MAX_ENTRIES = 50_000
+from msgspec.structs import replace
+
+from autograder.submissions import origin
+from autograder.submissions.filenames import is_archive, is_day_name, stem
+from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
+from autograder.submissions.origin import Origin
+from autograder.submissions.places import FoundFile, Metadata, find_in_class
+from autograder.submissions.reader_messages import MAX_ENTRIES
+
 MAX_CLASS_ENTRIES = 300_000
 ENTRY_BYTES = 200  # expected size of an entry in a zip file's central directory
 MAX_MEMBER = 300_000_000  # maximum bytes per member; a member may itself be a student's archive
@@ -29,7 +38,6 @@ MAX_TAR = 500_000_000  # maximum bytes in a tar file after decompression, which 
 MAX_RATIO = 200  # maximum ratio of uncompressed to compressed size; notebooks with repetitive output can reach 30
 MIN_CHECKED = 1_000_000  # minimum bytes for the ratio check; smaller files may have any ratio
 
-ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
@@ -56,13 +64,6 @@ class ArchiveEntry:
     name: str
     read: Callable[[], bytes]
     problem: str = ""  # why the file must not be read, or ""
-
-
-def is_archive(name: str, beginning: bytes) -> bool:
-    """Return whether a file is an archive, based on its name or first bytes."""
-    return name.lower().endswith(ARCHIVE_SUFFIXES) or beginning.startswith(
-        (b"PK\x03\x04", b"PK\x05\x06")
-    )
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,95 @@ def _too_large(size: int) -> str:
     if size <= MAX_MEMBER:
         return ""
     return f"the file is too large: {size:,} bytes (limit: {MAX_MEMBER:,})"
+
+
+DAMAGED = "the file is damaged or compressed with an unsupported method"
+MAX_DEPTH = 8  # maximum number of folder levels; deeper levels are merged into one
+MAX_NAME = 1_000  # maximum number of characters in a file or folder name
+
+
+@dataclass
+class ArchiveFolder:
+    """A folder in an archive."""
+
+    name: str
+    above: ArchiveFolder | None = None
+    files: dict[str, ArchiveEntry] = field(default_factory=dict)
+    folders: dict[str, ArchiveFolder] = field(default_factory=dict)
+    kind: str = "folder"
+    problem: str = ""  # why the rest of the archive could not be read; set only for the root
+
+    @property
+    def place(self) -> str:
+        """Return the folder's path in the archive, ending in a slash, or "" for the root."""
+        return f"{self.above.place}{self.name}/" if self.above else ""
+
+    def entries(self) -> tuple[list[str], Sequence[ArchiveFolder]]:
+        """Return the sorted names of the files in this folder, and the sorted subfolders."""
+        return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
+
+    def nbgrader_owner(self, _day: str) -> Origin | None:
+        """Return None, because nbgrader does not create folders in archives."""
+        return None
+
+    def read_metadata(self) -> Metadata:
+        """Read Gradescope's metadata file in this folder."""
+        try:
+            return Metadata(parse_metadata(read_entry(self.files[origin.METADATA])))
+        except (Refused, MetadataError) as error:
+            return Metadata(problem=f"{origin.METADATA} could not be read: {error}")
+
+
+def read_tree(
+    file: BinaryIO, name: str, limits: ArchiveLimits = OF_STUDENT
+) -> tuple[ArchiveFolder, dict[str, ArchiveEntry]]:
+    """Return an archive's root folder and a dict of its files by path. Raises Refused if no file in the archive can be read."""
+    root = ArchiveFolder(name, kind="archive")
+    by_place: dict[str, ArchiveEntry] = {}
+    try:
+        for entry in iter_entries(file, limits):
+            *folders, last = _parts(entry.name)
+            here = root
+            for part in folders:
+                if part not in here.folders:
+                    here.folders[part] = ArchiveFolder(part, here)
+                here = here.folders[part]
+            here.files[last] = entry
+            by_place[here.place + last] = entry
+    except Refused as error:
+        if not by_place:
+            raise
+        root.problem = str(error)
+    return root, by_place
+
+
+def _parts(name: str) -> list[str]:
+    """Split an archive member's path into folder and file names. Drop parts such as `..`, and limit the depth and length."""
+    *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
+    if len(folders) > MAX_DEPTH:
+        folders = [*folders[:MAX_DEPTH], "_".join(folders[MAX_DEPTH:])]
+    return [*(folder[:MAX_NAME] for folder in folders), last[-MAX_NAME:]]
+
+
+def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
+    """Yield the submissions in a class archive. If the only submission is a top-level file, it belongs to `student`."""
+    if root.problem:
+        yield FoundFile("", student, problem=root.problem)
+    files = find_in_class(root, day, student)
+    if len(files) == 1 and not root.problem and not files[0].handed_in:
+        name = files[0].place
+        if "/" not in name and not is_archive(name, b"") and not is_day_name(stem(name), day):
+            files = [replace(files[0], student=student)]
+    yield from files
+
+
+def read_entry(entry: ArchiveEntry) -> bytes:
+    """Return the bytes of a file in an archive. Raises Refused if the file is damaged or must not be read."""
+    if entry.problem:
+        raise Refused(entry.problem)
+    try:
+        return entry.read()
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
+        raise Refused(DAMAGED) from error

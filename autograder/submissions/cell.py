@@ -1,4 +1,4 @@
-"""Represent notebook cells, limit how many are read, find definitions in their text and compare their code."""
+"""Represent notebook cells, find definitions in their text and compare their code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from msgspec import Meta
 
 MAX_CELLS = 100_000
 EMPTY_FILE, EMPTY_NOTEBOOK = "the file is empty", "the notebook has no cells"
-MAX_ID_LENGTH = 64  # maximum number of characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
 DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 IGNORED = re.compile(r"#[^\n]*|\s+")  # comments and whitespace
@@ -24,17 +23,6 @@ class Cell(msgspec.Struct, frozen=True):
     number: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
     kind: Kind
     source: str
-    id: Annotated[str, Meta(max_length=MAX_ID_LENGTH)] = ""
-
-
-class Unreadable(Exception):
-    """Raised when a file contains no readable cells. The message gives the reason."""
-
-
-def check_count(count: int) -> None:
-    """Raise Unreadable if a file has more than `MAX_CELLS` cells."""
-    if count > MAX_CELLS:
-        raise Unreadable(f"the file has {count:,} cells (limit: {MAX_CELLS:,})")
 
 
 def definitions(source: str) -> Iterator[re.Match[str]]:

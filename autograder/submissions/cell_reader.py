@@ -21,11 +21,8 @@ from autograder.submissions.cell import (
     EMPTY_FILE,
     EMPTY_NOTEBOOK,
     MAX_CELLS,
-    MAX_ID_LENGTH,
     Cell,
     Kind,
-    Unreadable,
-    check_count,
 )
 
 MAX_SCRIPT = 2_000_000  # characters
@@ -36,6 +33,16 @@ SCRIPT_KINDS: dict[str, Kind] = {"markdown": "markdown", "md": "markdown", "raw"
 MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
+class Unreadable(Exception):
+    """Raised when a file contains no readable cells. The message gives the reason."""
+
+
+def _check_count(count: int) -> None:
+    """Raise Unreadable if a file has more than `MAX_CELLS` cells."""
+    if count > MAX_CELLS:
+        raise Unreadable(f"the file has {count:,} cells (limit: {MAX_CELLS:,})")
+
+
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
     """Return a script's cells, or one cell if it has no cell markers. Raises Unreadable if the script is empty or too long."""
     if not text.strip():
@@ -43,7 +50,7 @@ def parse_script(text: str, problems: list[str]) -> list[Cell]:
     if len(text) > MAX_SCRIPT:
         raise Unreadable(f"the script is too long (limit: {MAX_SCRIPT:,} characters)")
     before, parts = split_cells(text)
-    check_count(len(parts))
+    _check_count(len(parts))
     if not parts:
         return [Cell(1, "code", text)]
     if any(len(options) > MAX_OPTIONS for options, _ in parts):
@@ -90,7 +97,6 @@ class _Cell(msgspec.Struct):
     cell_type: Any = None
     source: Any = None
     input: Any = None  # the name of `source` in nbformat 3
-    id: Any = None
 
 
 class _Sheet(msgspec.Struct):
@@ -144,7 +150,7 @@ def parse_tolerant(text: str, problems: list[str]) -> list[Cell]:
 def _select_fields(raw: Any) -> _Cell | None:
     if not isinstance(raw, Mapping):
         return None
-    return _Cell(*(raw.get(key) for key in ("cell_type", "source", "input", "id")))
+    return _Cell(*(raw.get(key) for key in ("cell_type", "source", "input")))
 
 
 def _parse_int(digits: str) -> int | float:
@@ -205,7 +211,7 @@ def _complete_cells(text: str) -> list[_Cell | None]:
 
 
 def _cells(found: Sequence[_Cell | None], problems: list[str]) -> list[Cell]:
-    check_count(len(found))
+    _check_count(len(found))
     cells = []
     for number, raw in enumerate(found, 1):
         if raw is not None:
@@ -233,8 +239,7 @@ def _cell(number: int, raw: _Cell, problems: list[str]) -> Cell:
     if SURROGATE.search(text):
         text = SURROGATE.sub("\ufffd", text)
         problems.append(f"cell {number}: an invalid character (a lone surrogate) was replaced")
-    identity = raw.id[:MAX_ID_LENGTH] if isinstance(raw.id, str) else ""
-    return Cell(number, kind or "raw", text, SURROGATE.sub("\ufffd", identity))
+    return Cell(number, kind or "raw", text)
 
 
 MAX_BYTES = 300_000_000  # maximum bytes per file, including cell outputs

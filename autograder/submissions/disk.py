@@ -16,11 +16,11 @@ from autograder.submissions.places import SUBMITTED, Metadata
 from autograder.submissions.reader_client import (
     NotRegularFile,
     Reader,
+    ReadError,
     open_folder,
     open_regular,
     positional_reader,
 )
-from autograder.submissions.reader_process import ReadError
 
 CONFIG = "nbgrader_config.py"
 CONFIGURED = re.compile(
@@ -73,10 +73,8 @@ class DiskFolder:
         """Read Gradescope's metadata file in this folder."""
         file = self.path / origin.METADATA
         try:
-            with open_regular(file) as open_file:
-                data, size = positional_reader(open_file)
-                with self._reader.borrow() as reader:
-                    return Metadata(reader.read_metadata(data, size))
+            with open_regular(file) as open_file, self._reader.borrow() as reader:
+                return Metadata(reader.read_metadata(positional_reader(open_file)))
         except (OSError, NotRegularFile, ReadError) as error:
             return Metadata(problem=f"{origin.METADATA} could not be read: {error}")
 

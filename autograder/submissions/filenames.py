@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from autograder.submissions.archives import ARCHIVE_SUFFIXES
-
 # Browsers add .txt or .json to files that they display as text, and numbers to names that already exist.
 NOTEBOOK = re.compile(r"\.(?:ipynb|py)(?:(?:-\d+| ?\(\d+\))?\.(?:txt|json))?$", re.IGNORECASE)
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 # Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 # In a folder with one file per student, files with these suffixes are reported as submissions that cannot be graded.
@@ -32,6 +31,13 @@ def is_gradable(name: str) -> bool:
     suffixes = ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES
     is_work = has_notebook_suffix(name) or name.lower().endswith(suffixes)
     return is_work and not is_hidden(name) and name not in SKIPPED_FILES
+
+
+def is_archive(name: str, beginning: bytes) -> bool:
+    """Return whether a file is an archive, based on its name or first bytes."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES) or beginning.startswith(
+        (b"PK\x03\x04", b"PK\x05\x06")
+    )
 
 
 def is_notebook(name: str) -> bool:

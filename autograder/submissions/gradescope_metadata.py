@@ -26,11 +26,7 @@ class MetadataError(Exception):
 
 
 def parse_metadata(data: bytes) -> dict[str, Origin]:
-    """Parse the file. Return each submission's people and time, keyed by folder name.
-
-    Raises:
-        MetadataError: The file is not YAML, has an unexpected structure or is too large.
-    """
+    """Parse the file. Return each submission's people and time, keyed by folder name. Raises MetadataError."""
     if len(data) > MAX_METADATA:
         raise MetadataError(f"the file is larger than {MAX_METADATA:,} bytes")
     events = yaml.parse(data, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)

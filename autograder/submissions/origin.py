@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from autograder.plain_text import LONGEST, printable
+from autograder.plain_text import LONGEST, MAX_PROBLEMS, printable
 from autograder.submissions.filenames import is_gradable
 
 METADATA = "submission_metadata.yml"
@@ -181,6 +181,7 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
+Sentences = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_PROBLEMS)]
 Source = Literal["canvas", "moodle", "gradescope", "folder"]
 MAX_PEOPLE = 100  # maximum number of people per submission
 MAX_UPLOAD = 1 << 62

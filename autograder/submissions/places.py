@@ -9,10 +9,14 @@ metadata file is used only at the top level. Entry points: `find_in_class` and `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
 
-from autograder.plain_text import list_names
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from autograder.plain_text import list_names, printable, printable_problems
 from autograder.submissions import origin
 from autograder.submissions.filenames import (
     is_day_name,
@@ -23,7 +27,7 @@ from autograder.submissions.filenames import (
     is_other_day,
     stem,
 )
-from autograder.submissions.origin import Origin, from_folder
+from autograder.submissions.origin import Name, Origin, Sentences, from_folder
 
 MAX_NOTEBOOKS = 50  # files per student
 SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
@@ -63,21 +67,35 @@ class Folder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FoundFile:
+class FoundFile(msgspec.Struct, frozen=True):
     """A student's file to read, or the problem that prevents reading it.
 
     `notes` explain how the file was chosen. `left_out` contains the names of the student's other files, which cannot be
-    graded. `wrapper` is the path of the wrapper folder around the students' files, if there is one.
+    graded. `wrapper` is the path of the wrapper folder around the students' files, if there is one. `member` is the file's
+    number in a class archive, or -1 if the file is not in a class archive or cannot be read. Reader processes list class
+    archives, so the type annotations contain bounds.
     """
 
-    place: str
-    student: str
+    place: Name
+    student: Name
     handed_in: Origin | None = None
-    notes: tuple[str, ...] = ()
-    problem: str = ""
-    left_out: tuple[str, ...] = ()
-    wrapper: str = ""
+    notes: Sentences = ()
+    problem: Name = ""
+    left_out: Sentences = ()
+    wrapper: Name = ""
+    member: Annotated[int, Meta(ge=-1)] = -1
+
+    def sanitized(self, member: int = -1) -> FoundFile:
+        """Return a copy with bounded, printable text and this member number."""
+        return FoundFile(
+            printable(self.place),
+            printable(self.student),
+            self.handed_in.sanitized() if self.handed_in else None,
+            printable_problems(self.notes),
+            printable(self.problem),
+            wrapper=printable(self.wrapper),
+            member=member,
+        )
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Define the messages between the grader and its reader processes.
+"""Define the messages between the grader and its reader processes, which parse files and slice notebooks.
 
 The decoders enforce the bounds in the type annotations. A message is a small header, optionally followed by a body of
 bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The reader
@@ -8,24 +8,22 @@ process requests the file's bytes with `Pull` and receives them with `Pulled`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 from msgspec.msgpack import Decoder
 
-from autograder.plain_text import LONGEST, MAX_PROBLEMS
-from autograder.submissions.archives import MAX_ENTRIES
 from autograder.submissions.cell import MAX_CELLS, Cell
-from autograder.submissions.origin import Origin
-from autograder.submissions.places import MAX_NOTEBOOKS
+from autograder.submissions.origin import Name, Origin, Sentences
+from autograder.submissions.places import MAX_NOTEBOOKS, FoundFile
 
+MAX_ENTRIES = 50_000  # files per archive of a student
+MAX_UNITS = 500_000
+MAX_CODE = 1_000_000  # bytes of code per exercise; a message to a worker has at most 1 MiB
 PIECE = 4 << 20  # maximum number of file bytes per message
-Sentence = Annotated[str, Meta(max_length=LONGEST)]
-Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
-Place = Annotated[str, Meta(max_length=LONGEST)]
-Stamp = Annotated[str, Meta(max_length=60)]
-Digest = Annotated[str, Meta(max_length=64)]
+State = Literal["absent", "stub", "written", "too_long"]
+Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 @dataclass
@@ -88,7 +86,29 @@ class Pulled(msgspec.Struct, frozen=True, tag=True):
     """The reply to a `Pull`. The body contains the requested bytes."""
 
 
-FileRequest = Read | List | Open | Take | ReadMetadata | Pulled
+class SliceAll(msgspec.Struct, frozen=True, tag=True):
+    """A request for the slice of every exercise in a prepared course. The message body contains the notebook's cells.
+
+    The process keeps the cells for later `SliceAgain` requests.
+    """
+
+    course: str
+
+
+class SliceAgain(msgspec.Struct, frozen=True, tag=True):
+    """A request to slice the cells of the last `SliceAll` request again for one exercise.
+
+    Reference solutions take the place of the `replaced` exercises. If `wide` is true, the slice contains all statements
+    that may affect the exercise.
+    """
+
+    exercise: str
+    replaced: list[str]
+    wide: bool
+
+
+ReaderRequest = Read | List | Open | Take | ReadMetadata | Pulled | SliceAll | SliceAgain
+REQUESTS = Decoder(ReaderRequest)
 
 
 # ---- responses
@@ -108,7 +128,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """A response to a failed request. `reason` is a sentence that explains the failure."""
 
-    reason: Sentence
+    reason: Name
 
 
 Response = Pull | Done | Failed
@@ -118,29 +138,86 @@ RESPONSES = Decoder(Response)
 class File(msgspec.Struct, frozen=True):
     """One notebook or script: its path within the submission, and its cells or the reason why there are none."""
 
-    place: Place
-    sha256: Digest = ""
+    place: Name
+    sha256: Annotated[str, Meta(max_length=64)] = ""
     cells: Annotated[tuple[Cell, ...], Meta(max_length=MAX_CELLS)] = ()
     problems: Sentences = ()
-    release: Stamp = ""
-    reason: Sentence = ""
-
-
-class ListedFile(msgspec.Struct, frozen=True):
-    """One file in a class archive. `number` identifies the file in `Open` requests; it is -1 if the file cannot be opened."""
-
-    place: Place
-    student: Sentence
-    handed_in: Origin | None
-    notes: Sentences
-    problem: Sentence
-    number: int
-    wrapper: Place
+    release: Annotated[str, Meta(max_length=60)] = ""
+    reason: Name = ""
 
 
 FILES: Decoder[list[File]] = Decoder(Annotated[list[File], Meta(max_length=MAX_NOTEBOOKS)])
-LISTED: Decoder[list[ListedFile]] = Decoder(
-    Annotated[list[ListedFile], Meta(max_length=MAX_ENTRIES)]
-)
-PEOPLE = Decoder(dict[Place, Origin])
+LISTED: Decoder[list[FoundFile]] = Decoder(Annotated[list[FoundFile], Meta(max_length=MAX_ENTRIES)])
+PEOPLE = Decoder(dict[Name, Origin])
 SIZE: Decoder[int] = Decoder(Annotated[int, Meta(ge=0)])
+
+
+class Statement(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A top-level statement, with the cell and line where it begins. The stored marks also contain statements.
+
+    If `given` is true, the statement comes from the course, not the student.
+    """
+
+    source: str
+    cell: Number
+    line: Number
+    given: bool = False
+
+
+class ExerciseSlice(msgspec.Struct, frozen=True):
+    """The code of one exercise. `statements` are indices into `Slices.statements`, in execution order.
+
+    If the code is longer than `MAX_CODE`, there are no statements.
+    """
+
+    exercise: Name
+    state: State
+    statements: Annotated[list[Number], Meta(max_length=MAX_UNITS)]
+    reached: Annotated[list[Name], Meta(max_length=1000)]
+    problems: Sentences
+    used: Sentences
+
+
+class Slices(msgspec.Struct, frozen=True):
+    """The slices of the requested exercises, the notebook's problems, and the number of the cell that defines each exercise."""
+
+    statements: Annotated[list[Statement], Meta(max_length=MAX_UNITS)]
+    slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
+    problems: Sentences = ()
+    defining_cells: dict[Name, Number] = {}
+
+
+# ---- the course, which the grader sends to the fork server
+
+
+class ReleasedExercise(msgspec.Struct, frozen=True):
+    """An exercise as released to students.
+
+    The student's code must not use the names in `not_allowed`, whether they belong to `libraries` or are built-ins. Names
+    that are also in `options` are options that the code must not turn on.
+    """
+
+    name: str
+    stub: str
+    not_allowed: tuple[str, ...]
+    libraries: frozenset[str]
+    options: frozenset[str]
+    renamed_from: tuple[str, ...]
+
+
+class ReleasedCourse(msgspec.Struct, frozen=True):
+    """The parts of a day that slicing needs. All of them are visible to students in the release."""
+
+    exercises: list[ReleasedExercise]
+    unassigned: list[str]  # exercises that students do not fill in
+    given: list[Cell]
+    release: list[str]  # the sources of all code cells
+
+
+class CoursePart(msgspec.Struct, frozen=True):
+    """One part of an encoded `ReleasedCourse`. A whole course is too large for a single control message."""
+
+    course: str
+    number: int
+    count: int
+    data: bytes

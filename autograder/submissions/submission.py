@@ -2,7 +2,8 @@
 
 A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
 This process only walks folders and opens files; sandboxed processes parse the contents. Names are escaped, links are
-not followed, and archives are not extracted. Entry points: `read_students` and `read_submissions`.
+not followed, and archives are not extracted. Entry points: `find_submissions`, which yields one submission per student, and
+`read_submissions`, which yields all.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from autograder.plain_text import escaped, printable, printable_problems
+from autograder.course import config as courses
+from autograder.course.config import Day, known_names
+from autograder.plain_text import counted, escaped, list_names, printable, printable_problems
 from autograder.submissions import reader_messages as m
-from autograder.submissions.archives import is_archive
-from autograder.submissions.cell import Cell
+from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
 from autograder.submissions.disk import DiskFolder, owner_from_path
-from autograder.submissions.filenames import is_day_name, stem
-from autograder.submissions.origin import Origin, from_folder, labels
+from autograder.submissions.filenames import is_archive, is_day_name, is_other_day, stem
+from autograder.submissions.origin import Origin, from_folder, labels, original_name
 from autograder.submissions.places import (
     FoundFile,
     describe_os_error,
@@ -34,14 +38,21 @@ from autograder.submissions.reader_client import (
     FileReader,
     NotRegularFile,
     Reader,
-    Task,
+    ReadError,
+    ReadingTask,
+    StudentBudget,
     open_regular,
     positional_reader,
 )
-from autograder.submissions.reader_process import ReadError, StudentBudget
+from autograder.submissions.roster import NO_ROSTER, Roster
 
-# A student's file. If it is in a class archive, the second item identifies it there.
-File = tuple[FoundFile, m.ListedFile | None]
+STATEMENT = re.compile(r"^[^\s#)\]}]", re.MULTILINE)  # a line that begins a top-level statement
+STUB = "NotImplementedError"
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+AMBIGUOUS = (
+    "the file's name does not show who submitted it: the student's id in Canvas may be {ids}, and the file was graded as "
+    "{label}. If that is wrong, the TA can enter the correct id in roster.csv and grade the file again"
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,10 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
-    release: str = ""  # the notebook's release stamp; see course/release_stamp.py
+    release: str = ""  # the notebook's release stamp; see course/fingerprint.py
     handed_in: Origin | None = None
     wrapper: str = ""  # the folder that contains the class, if different from the TA's path
+    under: str = ""  # the TA's path
 
     @property
     def origin(self) -> Origin:
@@ -73,16 +85,14 @@ class Submission:
         return labels(self.student, self.origin)
 
 
-def read_students(
-    paths: Sequence[Path], day: str, reader: Reader
-) -> Iterator[tuple[Path, list[Submission]]]:
-    """Lazily yield each student's or group's submissions, and the path under which they were found."""
+def read_students(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[list[Submission]]:
+    """Lazily yield each student's or group's submissions."""
     return reader.map(task for path in paths for task in _PathReader(path, day, reader).tasks())
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
     """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
-    for _, submissions in read_students(paths, day, reader):
+    for submissions in read_students(paths, day, reader):
         yield from submissions
 
 
@@ -93,12 +103,12 @@ class _PathReader:
         self.path, self._day, self._reader = path, day, reader
         self._student = _student_from_path(path, day)
 
-    def tasks(self) -> Iterator[Task[tuple[Path, list[Submission]]]]:
+    def tasks(self) -> Iterator[ReadingTask[list[Submission]]]:
         """Yield a function for each student or group that reads the files."""
-        for _, own in groupby(self._find(), key=lambda file: file[0].keys):
+        for _, own in groupby(self._find(), key=lambda file: file.keys):
             yield partial(self._read, list(own))
 
-    def _find(self) -> list[File]:
+    def _find(self) -> list[FoundFile]:
         """Return the files under the path. Files of the same student or group are consecutive."""
         student, owner = self._student, None
         try:
@@ -107,18 +117,16 @@ class _PathReader:
             student = owner.student if owner else student
             if stat.S_ISDIR(mode):
                 folder = DiskFolder(self.path, self._reader)
-                found = (
+                return (
                     find_for_student(folder, self._day, student, owner)
                     if owner
                     else find_in_class(folder, self._day, student)
                 )
-                return [(file, None) for file in found]
             with open_regular(self.path) as file:
                 is_class = owner is None and is_archive(self.path.name, file.read(8))
             if is_class:
                 with self._reader.borrow() as reader:
-                    members = reader.list_archive(self.path, self._day, student).members
-                return [(_found_member(member), member) for member in members]
+                    return reader.list_archive(self.path, self._day, student).members
             problem = ""
         except OSError as error:
             problem = describe_os_error(error)
@@ -126,33 +134,31 @@ class _PathReader:
             problem = "the path is invalid"
         except (NotRegularFile, ReadError) as error:
             problem = str(error)
-        return [(FoundFile("", student, owner, problem=problem), None)]
+        return [FoundFile("", student, owner, problem=problem)]
 
     def _read(
-        self, files: Sequence[File], reader: FileReader, budget: StudentBudget
-    ) -> tuple[Path, list[Submission]]:
+        self, files: Sequence[FoundFile], reader: FileReader, budget: StudentBudget
+    ) -> list[Submission]:
         """Read one student's files."""
-        return self.path, [one for file in files for one in self._read_file(file, reader, budget)]
+        return [one for file in files for one in self._read_file(file, reader, budget)]
 
     def _read_file(
-        self, file: File, reader: FileReader, budget: StudentBudget
+        self, found: FoundFile, reader: FileReader, budget: StudentBudget
     ) -> Iterator[Submission]:
         """Yield a submission for each notebook or script in one of a student's files."""
-        found, member = file
         if found.problem:
             yield self._unreadable(found)
             return
         name = printable(found.place.rpartition("/")[2] or self.path.name)
         try:
-            if member:
+            if found.member >= 0:
                 listing = reader.list_archive(self.path, self._day, self._student)
-                size = listing.open_member(member, budget)
-                data = listing.member_reader(member, budget)
-                files = reader.read(name, data, size, self._day, False, budget)
+                file = listing.open_member(found, budget)
+                files = reader.read(name, file, self._day, False, budget)
             else:
                 with open_regular(self.path, found.place) as opened:
-                    data, size = positional_reader(opened)
-                    files = reader.read(name, data, size, self._day, True, budget)
+                    file = positional_reader(opened)
+                    files = reader.read(name, file, self._day, True, budget)
         except OSError as error:
             yield self._unreadable(found, describe_os_error(error))
             return
@@ -179,15 +185,8 @@ class _PathReader:
             printable(file.release),
             found.handed_in or from_folder(printable(found.student)),
             escaped(os.path.join(os.fspath(self.path), found.wrapper)) if found.wrapper else "",
+            os.fspath(self.path),
         )
-
-
-def _found_member(member: m.ListedFile) -> FoundFile:
-    handed_in = member.handed_in.sanitized() if member.handed_in else None
-    problem = member.problem or ("" if member.number >= 0 else "the file is not in the archive")
-    return FoundFile(
-        member.place, member.student, handed_in, member.notes, problem, wrapper=member.wrapper
-    )
 
 
 def _student_from_path(path: Path, day: str) -> str:
@@ -211,3 +210,115 @@ def seed_of(day: str, secret: bytes, submission: Submission) -> str:
     code = "\0".join(source.replace("\1", "\1\1").replace("\0", "\1\0") for source in sources)
     digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
     return hmac.digest(secret, day.encode() + b"\0" + digest, "sha256").hex()
+
+
+def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Submission:
+    """Choose which of a student's submissions to grade, and return it.
+
+    Prefer the submission with the most exercises filled in, then the newest one according to the platform, then the first
+    one by name. If there are several candidates, the result's `problems` list the candidates that were not graded. If no
+    candidate is readable, `problems` gives the reason for each candidate.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    names = _short_names(candidates)
+    filled = [len(filled_in(each.cells, exercises)) for each in candidates]
+
+    def rank(number: int) -> tuple[bool, int, float, str]:
+        each = candidates[number]
+        time = each.handed_in.time if each.handed_in else None
+        seconds = (time or EARLIEST).timestamp()
+        return not each.readable, -filled[number], -seconds, names[number]
+
+    best, *others = sorted(range(len(candidates)), key=rank)
+    if not candidates[best].readable:
+        reasons = [f"{names[n]}: {'; '.join(candidates[n].problems)}" for n in (best, *others)]
+        return replace(candidates[best], problems=tuple(reasons))
+    left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
+    taken = _describe(candidates[best], names[best], filled[best])
+    problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
+    own = [f"{names[best]}: {each}" for each in candidates[best].problems]
+    return replace(candidates[best], problems=(problem, *own))
+
+
+def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
+    """Return the exercises whose last definition in the cells is not a stub."""
+    found: set[str] = set()
+    for cell in (cell for cell in cells if cell.kind == "code"):
+        for match in definitions(cell.source):
+            if match[1] in exercises:
+                end = STATEMENT.search(cell.source, match.end())
+                body = cell.source[match.end() : end.start() if end else None]
+                (found.discard if STUB in body else found.add)(match[1])
+    return found
+
+
+def find_day(submission: Submission, day: str, exercises: Mapping[str, Collection[str]]) -> str:
+    """Return the day to which a submission belongs.
+
+    A notebook that defines an exercise of `day` belongs to that day. Otherwise, the day is determined by the release
+    stamp, then by exercises of other days, and then by the file name. `exercises` maps each day to its exercises.
+    """
+    if defined(submission.cells, exercises[day]):
+        return day
+    if stamped := submission.release.partition(" ")[0]:
+        return stamped
+    for name, names in exercises.items():
+        if defined(submission.cells, names):
+            return name
+    file = stem(original_name(os.path.basename(submission.path)))
+    return file if is_other_day(file, day) else day
+
+
+def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
+    """Return the exercises that the cells define, whether or not they are filled in."""
+    code = (cell.source for cell in cells if cell.kind == "code")
+    found = (match[1] for source in code for match in definitions(source))
+    return {name for name in found if name in exercises}
+
+
+def _describe(submission: Submission, name: str, filled: int) -> str:
+    if not submission.readable:
+        is_empty = not {EMPTY_FILE, EMPTY_NOTEBOOK}.isdisjoint(submission.problems)
+        return f"{name} ({'empty' if is_empty else 'unreadable'})"
+    return f"{name} ({counted(filled, 'exercise')} filled in)"
+
+
+def _short_names(candidates: Sequence[Submission]) -> list[str]:
+    """Return the original file names of a student's submissions, or relative paths if the names are not unique."""
+    names = [original_name(os.path.basename(each.path)) for each in candidates]
+    if len(set(names)) == len(names):
+        return names
+    above = os.path.commonpath([os.path.dirname(each.path) for each in candidates])
+    return [os.path.relpath(each.path, above or ".") for each in candidates]
+
+
+def find_submissions(
+    paths: Sequence[Path], day: Day, reader: Reader, roster: Roster = NO_ROSTER
+) -> Iterator[Submission]:
+    """Yield one submission per student or group under each path, with student names from the roster.
+
+    A notebook for a different day becomes an unreadable submission.
+    """
+    exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
+    exercises[day.name] = known_names(day)
+    for of_student in read_students(paths, day.name, reader):
+        chosen = choose(of_student, exercises[day.name])
+        found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
+        if found != day.name:
+            problem = f"this is the notebook for {found}, not for {day.name}"
+            chosen = replace(chosen, problems=(problem,), readable=False, release="")
+        yield apply_roster(chosen, roster, day.name)
+
+
+def apply_roster(submission: Submission, roster: Roster, day: str) -> Submission:
+    """Return a copy of the submission with student names from the roster. Keep names that are not on the roster."""
+    origin = roster.read(submission.origin, day)
+    found = zip(roster.find(origin, day), origin.people, strict=True)
+    names = [entry.student if entry else person.name or person.id for entry, person in found]
+    problems = submission.problems
+    if origin.readings:
+        ids = " or ".join(reading.id for reading in origin.readings)
+        problems = (AMBIGUOUS.format(ids=ids, label=origin.labels[0]), *problems)
+    student = ", ".join(dict.fromkeys(names))
+    return replace(submission, student=student, handed_in=origin, problems=problems)

@@ -16,9 +16,9 @@ from autograder.execution import attempt, connection
 from autograder.grading import exercise_grader, grader
 from autograder.sandbox.client import Server, start_server
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.messages import Piece
 from autograder.slicing.slicer import NotebookSlices, Slicer
 from autograder.submissions.cell import Cell
+from autograder.submissions.reader_messages import Statement
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside
 from tests.attacks.suite import KERNEL, PROVED, Attack
@@ -72,9 +72,9 @@ class Unsliced(Slicer):
 
     def slice_all(self) -> NotebookSlices:
         whole = super().slice_all()
-        own = [Piece(cell.source, cell.number, 1, False) for cell in self._cells]
+        own = [Statement(cell.source, cell.number, 1, False) for cell in self._cells]
         slices = {
-            name: replace(code, pieces=(*(p for p in code.pieces if p.given), *own))
+            name: replace(code, statements=(*(p for p in code.statements if p.given), *own))
             for name, code in whole.slices.items()
         }
         return replace(whole, slices=slices)

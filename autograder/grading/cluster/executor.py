@@ -5,35 +5,50 @@ Only this process knows the secret and writes to the store. Workers receive subm
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
+import distributed
+import msgspec
+from distributed.client import ClosedClientError
+from distributed.comm import connect
 from distributed.scheduler import KilledWorker
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import course_version
-from autograder.grading.cluster import launch
+from autograder.grading.cluster import launch, worker
 from autograder.grading.cluster.messages import (
+    REPLY,
+    ClusterLocation,
     CourseVersion,
     Graded,
-    Place,
     Postponed,
+    Ready,
     RefusedWorker,
+    Reply,
     Task,
 )
-from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
 from autograder.grading.pool import Pool, copy_outcome
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
-from autograder.sandbox.errors import MustRunAlone
+from autograder.sandbox.errors import MustRunAlone, NoIsolation
 from autograder.submissions.submission import Submission
 
 ATTEMPTS = 3  # maximum attempts for a task that workers cannot load
+INTERVAL = 1.0  # seconds between checks of the list of workers
+PATIENCE = 10.0  # seconds without a worker before warning the user
+CONNECT_SECONDS = 3.0  # timeout for a direct connection to a worker
+LOST = "the connection to the cluster's scheduler was lost. Run the command again to resume."
 
 
 class Cluster:
@@ -48,19 +63,10 @@ class Cluster:
         day: Day,
         jobs: int,
         sandbox: Sandbox,
-        place: Place,
+        location: ClusterLocation,
         warn: Callable[[Exception], None],
     ) -> None:
-        """Start the cluster or connect to it.
-
-        Args:
-            jobs: The number of workers to start. On SLURM, this is the maximum.
-            place: Where the workers run.
-            warn: A function to call with errors that do not end the run.
-
-        Raises:
-            ClusterError: The cluster does not exist or cannot be used safely.
-        """
+        """Start the cluster or connect to it. `jobs` is the number of workers to start or, on SLURM, the maximum."""
         self._day, self._sandbox = day, sandbox
         root = str(day.root.absolute())
         version = course_version(day), engine_version()
@@ -68,9 +74,9 @@ class Cluster:
         self._pool: Pool | None = None
         self._counted = float("-inf")
         with contextlib.ExitStack() as stack:
-            client = stack.enter_context(launch.connect(place, jobs, day.root))
+            client = stack.enter_context(launch.connect(location, jobs, day.root))
             self._jobs = jobs
-            self._grows = place.is_running
+            self._grows = location.is_running
             self._workers = Workers(client, self._course, warn)
             self._stack = stack.pop_all()
 
@@ -83,14 +89,7 @@ class Cluster:
         return self._jobs
 
     def isolation(self) -> list[list[str]]:
-        """Return the isolation layers for each machine type.
-
-        First, wait until at least one worker is connected and all connected workers are ready.
-
-        Raises:
-            NoIsolation, CourseError: All workers were rejected as unsuitable.
-            ConnectionError: The connection to the scheduler was lost.
-        """
+        """Wait until all connected workers are ready, and return the isolation layers for each machine type."""
         if not self._workers.isolation:
             self._workers.probe()
         return sorted(map(list, self._workers.isolation))
@@ -98,12 +97,11 @@ class Cluster:
     def submit(
         self, submission: Submission, seed: str, is_alone: bool = False
     ) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks; see `Executor`.
-
-        The future's `result` method raises the same errors as `isolation`.
-        """
+        """Return a future for a submission's marks; see `Executor`."""
         future: Future[SubmissionMarks] = Future()
-        self._send(Task(self._course, submission, seed, is_alone), future)
+        # The workers do not need the TA's path, which may not be valid Unicode.
+        sent = replace(submission, under="")
+        self._send(Task(self._course, sent, seed, is_alone), future)
         return future
 
     def close(self) -> None:
@@ -165,3 +163,126 @@ class Cluster:
 
         # Probe in a new thread, because the current thread must remain free to receive replies.
         threading.Thread(target=probe_and_send, daemon=True).start()
+
+
+class BrokenTask(Exception):
+    """Raised when a worker cannot load or finish a task. The cause is not an error in the submission or the course."""
+
+
+class Workers:
+    """A cluster's workers, excluding workers that cannot grade the given version of the course."""
+
+    def __init__(
+        self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
+    ) -> None:
+        self.isolation: set[tuple[str, ...]] = set()  # the isolation layers on each type of machine
+        self._client, self._course, self._warn = client, course, warn
+        self._refused: dict[str, RefusedWorker] = {}  # by address
+        self._numbers = itertools.count()
+        self._group = f"grade-{uuid.uuid4().hex}"
+        with contextlib.suppress(Exception):  # a worker that cannot load the plugin fails its probe
+            client.register_plugin(worker.GraderPlugin())
+
+    def send(self, task: Task, address: str | None = None) -> Any:
+        """Send a task to any worker or, if `address` is given, to that worker. Return Dask's future for the reply."""
+        # Keys with the same first part form a group. Dask queues tasks in a group instead of assigning all of them at
+        # once.
+        key = (self._group, next(self._numbers))
+        with scheduler_errors():
+            return self._client.submit(
+                worker.grade, msgspec.json.encode(task), key=key, pure=False, workers=address
+            )
+
+    def present(self) -> set[str]:
+        """Return the addresses of the connected workers that were not rejected."""
+        with scheduler_errors():
+            return {*self._client.nthreads()} - self._refused.keys()
+
+    def probe(self) -> None:
+        """Wait until every connected worker is ready to grade or has been rejected. If no worker is connected, wait for one."""
+        probes: dict[str, Any] = {}
+        checked: set[str] = set()
+        started = time.monotonic()
+        while not (present := self.present()) or present - checked:
+            for address in present - probes.keys():
+                probes[address] = self.send(Task(self._course), address)
+            waiting = [probes[address] for address in present - checked]
+            if waiting:
+                with contextlib.suppress(TimeoutError):
+                    distributed.wait(waiting, timeout=INTERVAL, return_when="FIRST_COMPLETED")
+            else:
+                time.sleep(INTERVAL)
+                if time.monotonic() > started + PATIENCE:
+                    self._warn(ConnectionError("waiting for a worker to connect to the cluster"))
+            for address in present - checked:
+                if probes[address].done():
+                    checked.add(address)
+                    self._check(probes[address], address)
+        for probe in probes.values():
+            probe.release()
+        # The scheduler has less to do if it does not relay the replies.
+        reachable = self._client.sync(self._can_connect, self.present() & checked)
+        self._client.direct_to_workers = reachable
+
+    async def _can_connect(self, addresses: Collection[str]) -> bool:
+        """Return whether this process can connect to all of these workers."""
+        secure = self._client.security.get_connection_args("client")
+        waiting = [asyncio.ensure_future(connect(address, **secure)) for address in addresses]
+        if not waiting:
+            return False
+        done, late = await asyncio.wait(waiting, timeout=CONNECT_SECONDS)
+        for connecting in late:
+            connecting.cancel()
+        failed = [made for made in done if made.exception()]
+        for made in done.difference(failed):
+            made.result().abort()
+        return not late and not failed
+
+    def _check(self, probe: Any, address: str) -> None:
+        """Reject a worker unless its reply to a probe is `Ready`."""
+        try:
+            reply = reply_to(probe)
+        except KilledWorker:
+            return  # The cluster replaces a killed worker.
+        except BrokenTask as error:
+            machine = urlsplit(address).hostname or address
+            reason = f"it cannot load the autograder: {error}"
+            reply = RefusedWorker(address, machine, "course", reason)
+        if isinstance(reply, Ready):
+            self.isolation.add(tuple(reply.isolation))
+        elif isinstance(reply, RefusedWorker):
+            self.refuse(reply)
+
+    def refuse(self, reply: RefusedWorker) -> None:
+        """Retire a worker that cannot grade in this run. Raises NoIsolation or CourseError if no workers are left."""
+        message = f"the worker {reply.worker} on {reply.machine} was refused: {reply.reason}"
+        error = NoIsolation(message) if reply.cause == "isolation" else CourseError(message)
+        is_new = reply.worker not in self._refused
+        self._refused[reply.worker] = reply
+        if not self.present():
+            raise error
+        if is_new:
+            self._warn(error)
+            with scheduler_errors():
+                self._client.retire_workers([reply.worker], close_workers=True)
+
+
+def reply_to(sent: Any) -> Reply:
+    """Return the worker's reply from a completed future. Raises KilledWorker if too many workers were killed."""
+    with scheduler_errors():
+        error = sent.exception() if sent.status == "error" else None
+        data = sent.result() if error is None else b""
+    if isinstance(error, KilledWorker):
+        raise error
+    if error is not None:
+        raise BrokenTask(repr(error))
+    return REPLY.decode(data)
+
+
+@contextlib.contextmanager
+def scheduler_errors() -> Iterator[None]:
+    """If the connection to the scheduler is lost, raise ConnectionError instead of Dask's own errors."""
+    try:
+        yield
+    except (OSError, CancelledError, ClosedClientError):
+        raise ConnectionError(LOST) from None

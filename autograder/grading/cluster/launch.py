@@ -22,7 +22,7 @@ from distributed.security import Security
 
 from autograder.course import state_folder
 from autograder.course.files import write_atomically
-from autograder.grading.cluster.messages import MISSING, Place
+from autograder.grading.cluster.messages import MISSING, ClusterLocation
 from autograder.grading.internal_errors import ClusterError
 from autograder.grading.process_start import SAFE_PATH, protected_start
 
@@ -45,7 +45,7 @@ NO_DASHBOARD = "127.0.0.1:0"
 
 
 @contextlib.contextmanager
-def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]:
+def connect(location: ClusterLocation, jobs: int, root: Path) -> Iterator[distributed.Client]:
     """Start workers or connect to a running scheduler. Afterwards, disconnect and stop any started workers.
 
     Raises:
@@ -56,35 +56,31 @@ def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]
     os.environ.pop(state_folder.VARIABLE, None)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
-        if place.is_running:
-            where, security = place.name, _security(place)
+        if location.is_running:
+            where, security = location.name, _security(location)
         else:
             try:
                 security = Security.temporary()
             except ImportError:
                 raise ClusterError(MISSING) from None
-            start = slurm_cluster if place.name == "slurm" else _local_cluster
+            start = slurm_cluster if location.name == "slurm" else _local_cluster
             where = stack.enter_context(start(jobs, root, security))
         try:
             client = distributed.Client(where, security=security)
         except (OSError, ValueError) as error:
-            raise ClusterError(f"cannot connect to {place.name}: {error}") from None
+            raise ClusterError(f"cannot connect to {location.name}: {error}") from None
         yield stack.enter_context(client)
 
 
-def _security(place: Place) -> Security:
-    """Return the certificates for a running scheduler: those in `place` or, by default, those in Dask's configuration.
-
-    Raises:
-        ClusterError: The address does not use TLS, or there are no certificates.
-    """
-    if not place.name.startswith("tls://"):
+def _security(location: ClusterLocation) -> Security:
+    """Return the certificates for a running scheduler: those in `location` or, by default, those in Dask's configuration."""
+    if not location.name.startswith("tls://"):
         raise ClusterError(
-            f"{place.name} is not a TLS address. Start the scheduler with --protocol tls and certificates, "
+            f"{location.name} is not a TLS address. Start the scheduler with --protocol tls and certificates, "
             "and pass its address, tls://HOST:PORT."
         )
-    given = {"tls_ca_file": place.ca_file, "tls_client_cert": place.certificate}
-    given["tls_client_key"] = place.key
+    given = {"tls_ca_file": location.ca_file, "tls_client_cert": location.certificate}
+    given["tls_client_key"] = location.key
     files = {name: str(file) for name, file in given.items() if file}
     security = Security(require_encryption=True, **files)
     if not all(getattr(security, name) for name in given):
@@ -120,9 +116,6 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
     """Start a scheduler on this machine, and submit worker jobs to SLURM while tasks remain.
 
     Each job's partition, account, cores, memory and time come from `jobqueue.slurm` in Dask's configuration.
-
-    Raises:
-        ClusterError: This machine cannot submit jobs, or the optional extra `cluster` is not installed.
     """
     if not shutil.which("sbatch"):
         raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")

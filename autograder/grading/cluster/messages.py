@@ -19,7 +19,7 @@ MISSING = (
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterLocation:
     """Where the workers run: `local`, `slurm` or the address of a running scheduler, plus the scheduler's certificates."""
 
     name: str

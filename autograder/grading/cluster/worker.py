@@ -61,9 +61,7 @@ class GraderPlugin(WorkerPlugin):
     def grader(self, course: CourseVersion) -> Grader:
         """Return the grader for the given version of the course, creating it on first use.
 
-        Raises:
-            CourseError: This machine has a different course or autograder version.
-            NoIsolation: The sandbox cannot be set up on this machine.
+        Raises CourseError if this machine has a different version, and NoIsolation.
         """
         loaded = self._loaded.get(course.day)
         if loaded is None or loaded.course != course:
