@@ -64,7 +64,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     """
 
     layers: list[str]
-    holes: list[str]
+    unblocked: list[str]
     refused: dict[str, str]
 
 

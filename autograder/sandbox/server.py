@@ -223,8 +223,8 @@ def main(
     collapse(private_memory())
     with probes.targets() as outside:
         wall.enclose_server()
-        seen = probes.observe(wall, outside)
-    ForkServer(wall, services, Ready(wall.layers, probes.holes(seen), refused), control).serve()
+        results = probes.observe(wall, outside)
+    ForkServer(wall, services, Ready(wall.layers, probes.unblocked(results), refused), control).serve()
     os._exit(0)  # skip Python's own cleanup, which is slow after so many imports
 
 
