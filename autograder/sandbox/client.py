@@ -66,7 +66,7 @@ class Server:
         self._prepared: list[control.Prepare] = []
         # Process numbers are unique across restarts of the server.
         self._numbers = itertools.count(1)
-        self._use(STANDBY.take(self._services, self._layers) or self._launch())
+        self._use(STANDBY.connect(self._services, self._layers) or self._launch())
 
     @property
     def isolation(self) -> list[str]:
