@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from autograder.course import config as courses
-from autograder.course.config import Day, Exercise
+from autograder.course.config import Day
 from autograder.course.fingerprint import fingerprint
 from autograder.execution.collect import Test, collect
 from autograder.execution.references import ReferenceSet, describe_reference, given_methods
@@ -119,12 +119,12 @@ def solution_units(day: Day) -> list[Unit]:
 
 
 def load_solution(
-    day: Day, exercise: Exercise, solutions: Sequence[Unit], given: Sequence[Unit]
+    day: Day, name: str, solutions: Sequence[Unit], given: Sequence[Unit]
 ) -> Student:
     """Load the course's own solution to an exercise into this process, without a sandbox."""
-    code = slice_for(exercise.name, solutions, given, day.names)
+    code = slice_for(name, solutions, given, day.names)
     assert code is not None
     source = join_units(code.units)
     student = Student(LocalProcess())
-    student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
+    student.load(m.Load(source.text, list(source.pieces), name, 0))
     return student
