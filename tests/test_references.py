@@ -13,9 +13,8 @@ from torch import nn
 
 from autograder.execution import answer_key
 from autograder.execution.answer_key import load_solution
-from autograder.execution.attempt import reference_process
-from autograder.execution.references import describe_reference
-from autograder.execution.source import join_units, load_request
+from autograder.execution.references import reference_process
+from autograder.execution.source import describe_reference, join_units, load_request
 from autograder.execution.student import Student, StudentError
 from autograder.grading.grader import Grader
 from autograder.protocol import messages as m

@@ -26,9 +26,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
     """Add the graders' fixtures if the file is in a course's `graders` folder."""
     plugins = parent.config.pluginmanager
     for folder in file_path.parents:
-        if folder.name == "graders" and (folder.parent / GRADING_TOML).is_file():
-            if not plugins.has_plugin("autograder-fixtures"):
-                plugins.register(_Fixtures(), "autograder-fixtures")
+        is_grader = folder.name == "graders" and (folder.parent / GRADING_TOML).is_file()
+        if is_grader and not plugins.has_plugin("autograder-fixtures"):
+            plugins.register(_Fixtures(), "autograder-fixtures")
 
 
 class _Fixtures:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from msgspec import structs
 
 from autograder.course.config import Exercise
+from autograder.execution.attempt import RunSettings
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.own_code import own_statements
-from autograder.grading.runner import RunSettings
 from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
 from autograder.protocol.limits import Allowance, Budget

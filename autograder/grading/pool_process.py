@@ -28,7 +28,7 @@ _course: tuple[Path, str]
 
 
 def start(root: Path, day: str, sandbox: Sandbox, standby: str) -> None:
-    """Start the fork server, or connect to the one at the address `standby`. If no server can be started, `isolation` raises NoIsolation."""
+    """Start a fork server, or connect to the one at the address `standby`. If neither works, `isolation` raises NoIsolation."""
     global _course, _server
     _exit_with_parents()
     _course = root, day

@@ -211,7 +211,10 @@ def observe(wall: Wall, outside: Targets) -> list[ProbeResult]:
     results = [ProbeResult(*each) for each in json.loads(text or b"[]")]
     answered = {each.name for each in results}
     results += [ProbeResult(p.name, False, "no answer") for p in PROBES if p.name not in answered]
-    return [*results, ProbeResult(SURVIVOR, ended, "the child died" if ended else "the child survived")]
+    return [
+        *results,
+        ProbeResult(SURVIVOR, ended, "the child died" if ended else "the child survived"),
+    ]
 
 
 def _report_all(outside: Targets) -> None:
