@@ -91,7 +91,7 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
 
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
-                student = load_solution(day, exercise, units, grader.key.given)
+                student = load_solution(day, exercise.name, units, grader.key.given)
                 each[exercise.name].run(run_tests, exercise, student, seed)
 
         def run_walled() -> None:

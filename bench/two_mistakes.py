@@ -17,9 +17,9 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import Exercise
+from autograder.execution.attempt import RunSettings
 from autograder.execution.source import Source
 from autograder.grading.exercise_grader import ExerciseGrader
-from autograder.grading.runner import RunSettings
 from autograder.marks.model import MISTAKE_SEPARATOR
 from autograder.recognition.catalogue import combine
 from autograder.recognition.recognizer import FAILURES

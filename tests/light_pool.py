@@ -15,7 +15,6 @@ from autograder.grading import pool_process
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.errors import MustRunAlone
-from autograder.sandbox.launch import Standby
 from autograder.submissions.submission import Submission
 
 ISOLATION = ["light"]
@@ -55,7 +54,7 @@ class LightGrader:
         )
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
+def start(root: Path, day: str, sandbox: Sandbox, standby: str) -> None:
     """Initialise a pool process. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
     vars(pool_process).update(fakes)

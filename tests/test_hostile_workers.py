@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from autograder.execution.attempt import reference_process
-from autograder.execution.connection import Connection
+from autograder.execution.references import reference_process
+from autograder.execution.student import Connection
 from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing

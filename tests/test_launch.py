@@ -53,9 +53,9 @@ def standby(monkeypatch: pytest.MonkeyPatch) -> Iterator[Standby]:
 
 
 def standby_process(standby: Standby) -> subprocess.Popen[bytes]:
-    assert standby._held is not None
-    assert standby._held.process is not None
-    return standby._held.process
+    assert standby._server is not None
+    assert standby._server.process is not None
+    return standby._server.process
 
 
 def is_duplicate(server: Server) -> bool:
@@ -135,10 +135,10 @@ def test_a_killed_server_ends_its_duplicates_and_is_replaced(standby: Standby) -
         assert not after.has_ended(0)
 
 
-def receive(standby: Standby) -> None:
+def receive(address: str) -> None:
     """Start a fork server in this new process, as a pool process does."""
     global _server
-    STANDBY.receive(standby)
+    STANDBY.address = address
     _server = Server(services=SERVICES)
 
 
@@ -155,13 +155,12 @@ def test_each_new_process_gets_a_duplicate_or_launches_a_server(
         standby_process(standby).wait()
     context = multiprocessing.get_context("spawn")
     for _ in range(2):
-        with ProcessPoolExecutor(1, context, receive, (standby,)) as processes:
+        with ProcessPoolExecutor(1, context, receive, (standby.address,)) as processes:
             assert processes.submit(seen).result() == (not is_killed, False, list(LAYERS))
-            standby.close_sent()
 
 
-def receive_in_pool(root: Path, day: str, sandbox: str, standby: Standby) -> None:
-    receive(standby)
+def receive_in_pool(root: Path, day: str, sandbox: str, address: str) -> None:
+    receive(address)
 
 
 @pytest.mark.slow
@@ -274,7 +273,7 @@ def test_other_platforms_report_what_is_missing(
         command_line.main()
     assert ended.value.code == 2
     assert "no-such-day" in capsys.readouterr().err
-    assert STANDBY._held is None
+    assert STANDBY.address == ""
     assert process_start.context(2).get_start_method() == "spawn"
 
 
@@ -305,6 +304,8 @@ def test_a_command_that_fails_kills_the_server_on_standby(
     standby: Standby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = standby_process(standby)
+    folder = os.path.dirname(standby.address)
+    assert os.stat(folder).st_mode & 0o777 == 0o700, "other users can use the server"
 
     def fail() -> None:
         raise SystemExit(2)
@@ -315,3 +316,4 @@ def test_a_command_that_fails_kills_the_server_on_standby(
     with pytest.raises(SystemExit):
         command_line.main()
     assert process.poll() is not None
+    assert not Path(folder).exists()

@@ -46,15 +46,11 @@ STYLE = """
 def standardize(x):
     return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
 """
-# A wrong answer to one exercise, and a correct answer that uses a forbidden function to the other.
+# A wrong answer to one exercise.
 SUBMITTED = """
 import torch
 def standardize(x):
     raise ValueError("\\x1b]0;owned\\x07")
-def find_outliers(x, limit=2.0):
-    torch.softmax(x, 0)
-    z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
-    return z.abs() > limit
 """
 
 
@@ -146,24 +142,25 @@ def test_a_new_course_builds(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
-    toml = root / "grading.toml"
-    toml.write_text(toml.read_text() + 'not_allowed = ["softmax"]\n')
-    submitted = tmp_path / "submitted.py"
-    submitted.write_text(SUBMITTED)
-    done = command(root, "-q", "--submission", str(submitted), program="pytest")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "3 failed, 3 errors" in done.stdout, done.stdout
-    assert r"`standardize` raised ValueError: \x1b]0;owned\x07" in done.stdout
-    assert "\x1b" not in done.stdout
-    assert "this exercise does not allow `torch.softmax`" in done.stdout
+    done = command(root, "-q", "--autograder-seed", "7", program="pytest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+    solutions = root / "solutions/day1/cleaning.py"
+    solutions.write_text(solutions.read_text().replace("keepdim=True", "keepdim=False"))
+    done = command(root, "-q", program="pytest")
+    assert done.returncode == 1
+    assert "StudentError" in done.stdout
 
 
 @pytest.mark.slow
-def test_pytest_says_that_a_submission_cannot_be_read(tmp_path: Path) -> None:
+def test_explain_shows_which_tests_an_ungraded_answer_fails(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
-    done = command(root, "-q", "--submission", "nosuch.py", program="pytest")
-    assert done.returncode == 1
-    assert "nosuch.py: the file or folder does not exist" in done.stdout
+    submitted = tmp_path / "submitted.py"
+    submitted.write_text(SUBMITTED)
+    done = command(root, "explain", "day1", str(submitted), "standardize")
+    assert done.returncode == 0, done.stderr
+    assert r"`standardize` raised ValueError: \x1b]0;owned\x07" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 @pytest.mark.slow

@@ -15,9 +15,9 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
+from autograder.execution.attempt import RunSettings
 from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
-from autograder.grading.runner import RunSettings
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import combine, known_mistakes
 from autograder.recognition.signatures import find_match

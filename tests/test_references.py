@@ -13,9 +13,8 @@ from torch import nn
 
 from autograder.execution import answer_key
 from autograder.execution.answer_key import load_solution
-from autograder.execution.attempt import reference_process
-from autograder.execution.references import describe_reference
-from autograder.execution.source import join_units, load_request
+from autograder.execution.references import reference_process
+from autograder.execution.source import describe_reference, join_units, load_request
 from autograder.execution.student import Student, StudentError
 from autograder.grading.grader import Grader
 from autograder.protocol import messages as m
@@ -224,9 +223,8 @@ def test_a_reference_class_can_be_subclassed_and_its_weights_loaded(
     modules: Student, graders: Callable[[str], Grader]
 ) -> None:
     grader = graders("day1")
-    exercise = next(e for e in grader.day.exercises if e.name == "MultiHeadAttention")
     right = load_solution(
-        grader.day, exercise, grader.key.solutions, grader.key.given
+        grader.day, "MultiHeadAttention", grader.key.solutions, grader.key.given
     ).MultiHeadAttention(8, 2)
     module = modules.twice(8, 2)
     weights = right.weights()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autograder.execution.attempt import Attempt
+from autograder.execution.attempt import Attempt, RunSettings
 from autograder.execution.source import join_units
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
@@ -56,7 +56,7 @@ def lost(server: Server, name: str, own: str) -> Iterator[str]:
     units += parse_units([Cell(0, "code", own)])[0]
     code = slice_for(name, units, judge.given, judge.day.names)
     assert code is not None
-    attempt = Attempt(server, exercise, join_units(code.units), "0")
+    attempt = Attempt(server, exercise, join_units(code.units), RunSettings("0"))
     for test in judge.tests[name]:
         outcome = attempt.run_test(test)
         if not outcome.passed:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from autograder.course.config import Exercise
-from autograder.execution.attempt import Attempt, Outcome
+from autograder.execution.attempt import Attempt, Outcome, RunSettings
 from autograder.execution.collect import Test as Asked
 from autograder.execution.source import Source, join_units
 from autograder.execution.student import Student
@@ -91,7 +91,9 @@ class Scripted:
 
 
 def attempt_of(server: Server, limits: Limits, code: str = WORK, **more: Any) -> Attempt:
-    return Attempt(server, Exercise("f", "chapter", 1, (), limits), source_of(code), "0", **more)
+    return Attempt(
+        server, Exercise("f", "chapter", 1, (), limits), source_of(code), RunSettings("0", **more)
+    )
 
 
 def source_of(code: str) -> Source:

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from autograder.course import config as courses
-from autograder.course.config import Day, Exercise
+from autograder.course.config import Day
 from autograder.course.fingerprint import fingerprint
 from autograder.execution.collect import Test, collect
-from autograder.execution.references import ReferenceSet, describe_reference, given_methods
-from autograder.execution.source import Source, join_units
+from autograder.execution.source import (
+    ReferenceSet,
+    Source,
+    describe_reference,
+    given_methods,
+    join_units,
+)
 from autograder.execution.student import Student
 from autograder.marks.engine_version import engine_version
 from autograder.protocol import messages as m
@@ -118,13 +123,11 @@ def solution_units(day: Day) -> list[Unit]:
     return units
 
 
-def load_solution(
-    day: Day, exercise: Exercise, solutions: Sequence[Unit], given: Sequence[Unit]
-) -> Student:
+def load_solution(day: Day, name: str, solutions: Sequence[Unit], given: Sequence[Unit]) -> Student:
     """Load the course's own solution to an exercise into this process, without a sandbox."""
-    code = slice_for(exercise.name, solutions, given, day.names)
+    code = slice_for(name, solutions, given, day.names)
     assert code is not None
     source = join_units(code.units)
     student = Student(LocalProcess())
-    student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
+    student.load(m.Load(source.text, list(source.pieces), name, 0))
     return student

@@ -5,20 +5,19 @@ from __future__ import annotations
 import builtins
 import hmac
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from autograder.course.config import UNITS, Exercise, original_name_of
 from autograder.execution.collect import Test
-from autograder.execution.connection import MAX_NAME
 from autograder.execution.differences import Mismatch, without_results
-from autograder.execution.references import ReferenceProcess
+from autograder.execution.references import ReferenceProcess, reference_process
 from autograder.execution.source import Source, load_request
-from autograder.execution.student import NotAllowed, Student, StudentError
+from autograder.execution.student import MAX_NAME, NotAllowed, Student, StudentError
 from autograder.in_notebook.error_advice import advice
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
-from autograder.protocol.limits import Budget, Excess, Limits
+from autograder.protocol.limits import Budget, Excess
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import (
     LimitExceeded,
@@ -50,33 +49,45 @@ class Outcome:
     test_line: str = ""
 
 
+# Function to call after each test in each run of an exercise. Arguments: the exercises that this run replaces with
+# references, the test, its message ("" if it passed), and the student's process (None if it has exited).
+Observer = Callable[[Sequence[str], Test, str, Student | None], None]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
+
+    Unless the submission `is_alone`, its code must run again if it sleeps for too long or is killed; see `MustRunAlone`. If
+    `has_low_limits` is set, each call gets at most two CPU seconds, and the run ends at the first timeout or crash in a test.
+    """
+
+    seed: str
+    budget: Budget | None = None
+    observe: Observer | None = None
+    is_alone: bool = True
+    has_low_limits: bool = False
+
+
 class Attempt:
     """A worker that runs one exercise's code. After a timeout or a crash, it is restarted, up to `TRIES` runs in total.
 
-    Resource usage counts against the submission's budget. Unless the submission `is_alone`, code that sleeps for too long
-    or whose worker is killed has no outcome yet. In a run with low limits, the worker is restarted only to leave out
-    statements that were slow to load.
+    In a run with low limits, the worker is restarted only to leave out statements that were slow to load.
     """
 
     def __init__(
-        self,
-        server: Server,
-        exercise: Exercise,
-        source: Source,
-        seed: str,
-        budget: Budget | None = None,
-        is_alone: bool = True,
-        has_low_limits: bool = False,
+        self, server: Server, exercise: Exercise, source: Source, settings: RunSettings
     ) -> None:
         self._server = server
         self._exercise = exercise
-        self._name = original_name_of(exercise)
+        self._limits = exercise.limits
+        self._tries = TRIES
+        if settings.has_low_limits:
+            self._limits = replace(self._limits, cpu_seconds=min(2.0, self._limits.cpu_seconds))
+            self._tries = 1
         self._source = source
-        self._seed = seed
-        self._budget = Budget(exercise.limits.allowance, "exercise", budget)
-        self._is_alone = is_alone
-        self._has_low_limits = has_low_limits
-        self._tries = 1 if has_low_limits else TRIES
+        self._settings = settings
+        self._budget = Budget(self._limits.allowance, "exercise", settings.budget)
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
         # If this is set, all remaining tests get this outcome without being run.
@@ -86,12 +97,7 @@ class Attempt:
         self._failed_import = ""  # the message of the last import that failed
 
     def run_test(self, test: Test) -> Outcome:
-        """Run one test.
-
-        Raises:
-            MustRunAlone: The submission must be graded while no other submissions are.
-            ServerLost: Several fork servers died in a row.
-        """
+        """Run one test. Raise MustRunAlone if the submission must be graded while no other submissions are."""
         return retry_if_server_lost(lambda: self._run(test))
 
     @property
@@ -108,17 +114,20 @@ class Attempt:
             self._process.stop()
             self._process = None
 
+    def _derive_seed(self, name: str, size: int = 7) -> int:
+        return derive_seed(self._settings.seed, original_name_of(self._exercise), name, size=size)
+
     def _start(self) -> Outcome | None:
         """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""
         if self._budget.excess is not None:
             return _timed_out(self._budget.excess)
-        limits = self._exercise.limits
+        limits = self._limits
         self._process = Process(self._server, limits, self._budget)
         self._references = reference_process(
             self._source, self._server, limits, self._budget, self._process
         )
         self.student = Student(self._process, self._references)
-        seed = derive_seed(self._seed, self._name, "student", size=4)
+        seed = self._derive_seed("student", size=4)
         try:
             errors = self.student.load(load_request(self._exercise, self._source, seed))
         except StudentError as error:
@@ -141,12 +150,6 @@ class Attempt:
         return None
 
     def _run(self, test: Test) -> Outcome:
-        """Run one test.
-
-        Raises:
-            MustRunAlone: The submission must be graded while no other submissions are.
-            ServerLost: The fork server died, which also killed the worker.
-        """
         try:
             if self._final is None and self._process is None:
                 self._final = self._start()
@@ -158,7 +161,7 @@ class Attempt:
     def _run_in_worker(self, test: Test) -> Outcome:
         assert self.student is not None
         assert self._process is not None
-        seed = derive_seed(self._seed, self._name, test.name)
+        seed = self._derive_seed(test.name)
         process = self._process
         try:
             outcome = self._judge(test, self.student, seed)
@@ -175,7 +178,7 @@ class Attempt:
             return Outcome(False, str(error), "failed", True, values, without_results(error))
         except StudentError as error:
             location = self._source.location_with_code(error.line)
-            text = with_hint(error, self._failed_import, self._exercise.limits.memory)
+            text = with_hint(error, self._failed_import, self._limits.memory)
             is_builtin = location and hasattr(builtins, error.type)
             safe = f"your code raised {error.type} ({location})" if is_builtin else error.lacks
             return Outcome(False, f"{text} ({location})" if location else text, safe=safe)
@@ -197,7 +200,7 @@ class Attempt:
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
         """Reload the code without the statement that timed out, because the exercise may not need it."""
         location = self._source.location(error.line)
-        if self._has_low_limits:  # leaving out a statement does not use up the only try
+        if self._settings.has_low_limits:  # leaving out a statement does not use up the only try
             self._tries += 1
         outcome = self._interrupted(error)
         if not location or self._final is not None:
@@ -212,18 +215,15 @@ class Attempt:
     def _interrupted(self, error: Exception) -> Outcome:
         """Stop the worker and return the test's outcome.
 
-        If no restarts are left or the budget is used up, all later tests get the same outcome.
-
-        Raises:
-            MustRunAlone: The code slept or was killed, possibly because of other submissions.
-            ServerLost: The fork server died, so the test must be rerun.
+        If no restarts are left or the budget is used up, all later tests get the same outcome. This raises MustRunAlone if
+        other submissions may be the cause, and ServerLost if the test must be rerun.
         """
         if isinstance(error, ServerLost):
             raise error
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
         # Other submissions may have used up the machine's memory.
         killed = isinstance(error, WorkerDied) and error.was_killed
-        if (idle or killed) and not self._is_alone:
+        if (idle or killed) and not self._settings.is_alone:
             raise MustRunAlone
         outcome = _failure(error)
         self.stop()
@@ -249,20 +249,6 @@ def _failure(error: Exception) -> Outcome:
 
 def _timed_out(excess: Excess) -> Outcome:
     return Outcome(False, str(excess), "timed_out", safe=str(excess))
-
-
-def reference_process(
-    source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
-) -> ReferenceProcess | None:
-    """Return a worker for the reference solutions that the code calls, or None if it calls none."""
-    if source.references is None:
-        return None
-
-    def start() -> Process:
-        # The `Process` of the student's worker already charges the grader's time while that worker waits for a reference.
-        return Process(server, limits, budget, charges_grader=False)
-
-    return ReferenceProcess(source.references, start, student)
 
 
 def not_allowed_message(names: Sequence[str]) -> str:

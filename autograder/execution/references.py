@@ -1,4 +1,4 @@
-"""Run reference solutions when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
+"""Run reference solutions when a student's code calls them. Entry point: `reference_process`.
 
 The solutions run in a second worker. The grader checks each call from the student's worker, forwards it to the second
 worker and returns the answer. Workers exchange only data. A solution's code never enters a worker that runs student code.
@@ -6,106 +6,60 @@ worker and returns the answer. Workers exchange only data. A solution's code nev
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import msgspec
 
+from autograder.execution.source import ReferenceSet, Source
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import MAX_DEPTH, Outgoing, check_tensors
+from autograder.protocol.encoding import Outgoing, decode_tensors
+from autograder.protocol.limits import Budget, Limits
+from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
-
-# Special methods that references may call on instances of course-provided classes, in addition to public methods.
-SPECIAL_METHODS = ("__len__", "__bool__")
 
 
 class UnsupportedValue(Exception):
     """Raised for a value that a reference solution cannot accept or return. The message names the value's type."""
 
 
-@dataclass(frozen=True)
-class ReferenceSet:
-    """The reference solutions that replace a student's own code for some exercises.
-
-    `functions` describes the solutions, and `load` is the request that runs their code. `given_methods` lists the
-    methods that solutions may call on instances of course-provided classes.
-    """
-
-    functions: tuple[m.Reference, ...]
-    load: m.Load
-    given_methods: Mapping[str, Sequence[str]]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the replaced exercises."""
-        return tuple(function.name for function in self.functions)
-
-
-def describe_reference(name: str, source: str) -> m.Reference:
-    """Describe a reference solution by its name, its parameters and, for a class, its public methods."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return m.Reference(name, _parameters(node))
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            own = {method.name: _parameters(method) for method in _methods(node)}
-            public = {method: names for method, names in own.items() if not method.startswith("_")}
-            return m.Reference(name, own.get("__init__"), public)
-    return m.Reference(name)
-
-
-def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
-    """Return the methods that reference solutions may call on instances of each course-provided class."""
-    classes = (
-        node
-        for source in sources
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef)
-    )
-    return {
-        node.name: [
-            method.name
-            for method in _methods(node)
-            if not method.name.startswith("_") or method.name in SPECIAL_METHODS
-        ]
-        for node in classes
-    }
-
-
-def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
-    return [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
-
-
-def _parameters(function: ast.FunctionDef) -> list[str] | None:
-    """Return a function's parameter names, or None if it accepts any arguments."""
-    arguments = function.args
-    if arguments.kwarg:
+def reference_process(
+    source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
+) -> ReferenceProcess | None:
+    """Return a worker for the reference solutions that the code calls, or None if it calls none."""
+    if source.references is None:
         return None
-    return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return ReferenceProcess(source.references, server, limits, budget, student)
 
 
-@dataclass
 class ReferenceProcess:
     """A worker that runs the reference solutions. It starts on the first call.
 
     `student` is the worker that runs the student's code.
     """
 
-    references: ReferenceSet
-    start: Callable[[], Process]
-    student: Process
-    _process: Process | None = None
-    # Each dict maps a call's number in the calling worker to its number in the worker that ran it.
-    _reference_calls: dict[int, int] = field(default_factory=dict)
-    _object_calls: dict[int, int] = field(default_factory=dict)
+    def __init__(
+        self,
+        references: ReferenceSet,
+        server: Server,
+        limits: Limits,
+        budget: Budget | None,
+        student: Process,
+    ) -> None:
+        self._references = references
+        self._server, self._limits, self._budget = server, limits, budget
+        self._student = student
+        self._process: Process | None = None
+        # Each dict maps a call's number in the calling worker to its number in the worker that ran it.
+        self._reference_calls: dict[int, int] = {}
+        self._object_calls: dict[int, int] = {}
+
+    def start(self) -> Process:
+        """Return a new worker for the reference solutions."""
+        # The `Process` of the student's worker already charges the grader's time while that worker waits for a reference.
+        return Process(self._server, self._limits, self._budget, charges_grader=False)
 
     def answer(self, question: m.Refer, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Forward a call from the student's code to a reference solution.
-
-        Raises:
-            WireError: The call is invalid or its target is not a reference solution.
-            LimitExceeded, WorkerDied, ServerLost: The worker that runs the reference solutions does not answer.
-        """
+        """Forward a call from the student's code to a reference solution."""
         try:
             arguments, out = self._forward(question.arguments, payload, self._given_object)
             number, response, data = self._request(self._call(question, arguments), out)
@@ -116,11 +70,7 @@ class ReferenceProcess:
             return m.Reply(m.Data(None, []), str(error), "TypeError"), Outgoing()
 
     def gradients(self, question: m.AskBackward, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Ask the worker that runs the reference solutions for the gradients of an earlier call.
-
-        Raises:
-            WireError: The call was never made.
-        """
+        """Ask the worker that runs the reference solutions for the gradients of an earlier call."""
         if question.keep not in self._reference_calls:
             raise m.WireError("the worker sent gradients for a call that was never made")
         upstream, out = self._forward(question.upstream, payload, _reject_object)
@@ -142,7 +92,7 @@ class ReferenceProcess:
 
     def _call(self, question: m.Refer, arguments: m.Data) -> m.Request:
         keep = bool(question.keep)
-        functions = self.references.functions
+        functions = self._references.functions
         if isinstance(question.target, int):
             is_own = any(question.method in (f.methods or ()) for f in functions)
             if not is_own and not question.method.endswith(".forward"):  # of a submodule
@@ -162,7 +112,7 @@ class ReferenceProcess:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         if self._process is None:
             self._process = self.start()
-            load = self.references.load
+            load = self._references.load
             _, loaded, _ = self._process.request(load, Outgoing(), self._answer_reference)
             if isinstance(loaded, m.Failure):
                 raise RuntimeError(f"the reference solution could not be loaded: {loaded.text}")
@@ -179,7 +129,7 @@ class ReferenceProcess:
 
     def _given_object(self, item: m.Handle) -> m.Value:
         """Represent an instance of a course-provided class, such as a cache, as a model that reference solutions can call."""
-        methods = self.references.given_methods
+        methods = self._references.given_methods
         if item.module or item.type not in methods:
             raise UnsupportedValue(
                 f"a reference solution accepts only tensors and plain values, not a {item.type}"
@@ -200,7 +150,7 @@ class ReferenceProcess:
             request = m.Backward(self._object_calls[question.keep], upstream, [])
         else:
             raise m.WireError("a reference solution called another reference solution")
-        number, response, data = self.student.request(request, out, self._reject_question)
+        number, response, data = self._student.request(request, out, self._reject_question)
         if isinstance(question, m.Ask) and question.keep:
             self._object_calls[question.keep] = number
         return self._reply(response, data)
@@ -213,11 +163,11 @@ class ReferenceProcess:
     def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
-        """Check that a message's tensors are within its payload, and return the message to send to the other worker."""
-        check_tensors(data, len(payload))
+        """Return the message to send to the other worker."""
+        decode_tensors(data, payload)  # checks that the tensors are within the payload
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)
-        return msgspec.structs.replace(data, value=_convert_handles(data.value, convert, 0)), out
+        return msgspec.structs.replace(data, value=_convert_handles(data.value, convert)), out
 
 
 def _reject_object(item: m.Handle) -> m.Value:
@@ -226,15 +176,12 @@ def _reject_object(item: m.Handle) -> m.Value:
     )
 
 
-def _convert_handles(value: m.Value, convert: Callable[[m.Handle], m.Value], depth: int) -> m.Value:
-    if depth > MAX_DEPTH + 1:
-        raise m.WireError("a value is nested too deeply")
+def _convert_handles(value: m.Value, convert: Callable[[m.Handle], m.Value]) -> m.Value:
     match value:
         case m.Items():
-            return m.Items([_convert_handles(item, convert, depth + 1) for item in value.items])
+            return m.Items([_convert_handles(item, convert) for item in value.items])
         case m.Pairs():
-            pairs = [(key, _convert_handles(item, convert, depth + 1)) for key, item in value.items]
-            return m.Pairs(pairs)
+            return m.Pairs([(key, _convert_handles(item, convert)) for key, item in value.items])
         case m.Handle():
             return convert(value)
         case m.Model() | m.Generator():

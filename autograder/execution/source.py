@@ -1,20 +1,81 @@
-"""Join the statements that an exercise needs into one source text. Entry points: `Source`, `join_units` and `load_request`."""
+"""Describe the code to run for one exercise: the student's statements, and the references that they call.
+
+Entry points: `Source`, `join_units`, `ReferenceSet` and `load_request`.
+"""
 
 from __future__ import annotations
 import __future__ as future
 
+import ast
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
 from autograder.course.config import Exercise
-from autograder.execution.references import ReferenceSet
 from autograder.protocol import messages as m
 from autograder.slicing.unit import Unit
 from autograder.submissions.reader_messages import Statement
 
 MAX_SHOWN = 70  # maximum length of a line of code in a message
+# Special methods that references may call on instances of course-provided classes, in addition to public methods.
+SPECIAL_METHODS = ("__len__", "__bool__")
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """The reference solutions that replace a student's own code for some exercises.
+
+    `functions` describes the solutions, and `load` is the request that runs their code. `given_methods` lists the
+    methods that solutions may call on instances of course-provided classes.
+    """
+
+    functions: tuple[m.Reference, ...]
+    load: m.Load
+    given_methods: Mapping[str, Sequence[str]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the replaced exercises."""
+        return tuple(function.name for function in self.functions)
+
+
+def describe_reference(name: str, source: str) -> m.Reference:
+    """Describe a reference solution by its name, its parameters and, for a class, its public methods."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return m.Reference(name, _parameters(node))
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            own = {method.name: _parameters(method) for method in _methods(node)}
+            public = {method: names for method, names in own.items() if not method.startswith("_")}
+            return m.Reference(name, own.get("__init__"), public)
+    return m.Reference(name)
+
+
+def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
+    """Return the methods that reference solutions may call on instances of each course-provided class."""
+    nodes = (node for source in sources for node in ast.parse(source).body)
+    return {
+        node.name: [
+            method.name
+            for method in _methods(node)
+            if not method.name.startswith("_") or method.name in SPECIAL_METHODS
+        ]
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    return [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]
+
+
+def _parameters(function: ast.FunctionDef) -> list[str] | None:
+    """Return a function's parameter names, or None if it accepts any arguments."""
+    arguments = function.args
+    if arguments.kwarg:
+        return None
+    return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,37 @@
-"""Give hidden graders access to one exercise's code in the sandbox. Entry point: `Student`."""
+"""Call one exercise's code in the sandbox and differentiate through the calls. Entry point: `Student`.
+
+A hidden grader gets a `Student`. Its `Connection` sends requests to the worker, and answers the worker's own requests with
+`GraderModels` or a `ReferenceProcess`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import inspect
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
-from autograder.execution.connection import (
-    Channel,
-    Connection,
-    Cost,
-    NotAllowed,
-    RemoteModule,
-    RemoteObject,
-    StudentError,
-)
+import torch
+from torch import Tensor, nn
+
 from autograder.execution.references import ReferenceProcess
+from autograder.plain_text import escaped
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import Outgoing
+from autograder.protocol.encoding import (
+    NAMES,
+    KeptGraph,
+    Outgoing,
+    decode_tensors,
+    decode_value,
+    make_differentiable,
+)
 from autograder.protocol.messages import Opaque
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
+from autograder.sandbox.process import AnswerQuestion
+from autograder.sandbox.walls.rlimits import address_space, limited_memory
 
 __all__ = [
     "Cost",
@@ -29,6 +42,66 @@ __all__ = [
     "Student",
     "StudentError",
 ]
+MAX_NAME = 200  # maximum length of a class's or operator's name
+
+
+class Channel(Protocol):
+    """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` in this process."""
+
+    def request(
+        self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]: ...
+
+    def stop(self) -> None: ...
+
+
+class StudentError(Exception):
+    """Raised when the student's code raises an exception or does not define a name that a test needs.
+
+    `type` and `text` describe the original exception and are safe to print. `line` is the line of `Source.text` that raised it.
+    `lacks` says what the request needs and the code lacks, or is "".
+    """
+
+    def __init__(self, name: str, failure: m.Failure, request: m.Request) -> None:
+        self.type = escaped(failure.type[:MAX_NAME])
+        self.text = escaped(failure.text[: m.MAX_TEXT], keep="\n")
+        self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
+        self.lacks = next(filter(self.text.startswith, _needs(request)), "")
+        if failure.kind == "missing":
+            super().__init__(f"`{name}`: {self.text}")
+        else:
+            text = self.text
+            if self.type == "NotImplementedError" and text.isidentifier():
+                text = f"`{text}` is not finished"  # a stub's message is its name
+            super().__init__(f"`{name}` raised {self.type}: {text}".rstrip(": "))
+
+
+def _needs(request: m.Request) -> Iterator[str]:
+    """Yield the beginnings of the messages that say what the code lacks. The code only chooses which one applies."""
+    match request:
+        case m.Weights(weights=m.Data(value=m.Pairs(items=items), tensors=tensors)):
+            for (name, _), tensor in zip(items, tensors, strict=True):
+                yield f"there is no parameter `{name}`"
+                yield f"the parameter `{name}` should have shape {tuple(tensor.shape)}"
+        case m.Call(method=path) | m.Read(path=path):
+            yield f"there is no attribute `{path}`"
+            yield f"`{path}` has no length"
+
+
+class NotAllowed(Exception):
+    """Raised when the student's code calls operators that the exercise forbids."""
+
+    def __init__(self, operators: list[str]) -> None:
+        self.operators = [escaped(name[:MAX_NAME]) for name in operators[:20]]
+        super().__init__(", ".join(f"`{name}`" for name in self.operators))
+
+
+@dataclass
+class Cost:
+    """The cost of calls: the number of torch operators that ran, and the number of elements in the largest tensor created."""
+
+    operations: int = 0
+    largest: int = 0
 
 
 class Student:
@@ -62,7 +135,7 @@ class Student:
         Raises:
             StudentError: The code does not define the exercise, because a piece of the code failed.
         """
-        errors = self.connection.request(load, Outgoing(), load.wanted)
+        errors = self.connection.request(load, load.wanted)
         if not isinstance(errors, list) or not all(map(_is_error, errors)):
             raise m.WireError("the answer to a load request is not a list of errors")
         return [(line, kind, text) for line, kind, text in errors]
@@ -80,3 +153,407 @@ class Student:
 def _is_error(item: Any) -> bool:
     """Return whether an item consists of a line number, an exception name and a message."""
     return isinstance(item, list) and [type(part) for part in item] == [int, str, str]
+
+
+class _Remote:
+    def __init__(self, caller: Connection, id_: int, name: str) -> None:
+        self.id = id_
+        self._caller = caller
+        self._name = name
+        self._leaves: dict[str, Tensor] = {}
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            name = f"{self._name}.{method}"
+            return self._caller.call(self.id, method, (args, kwargs), name, self._leaves)
+
+        return call
+
+    def _request(self, request: m.Request, out: Outgoing | None = None) -> Any:
+        return self._caller.request(request, self._name, out)
+
+    def _length(self, path: str = "") -> int:
+        length = self._request(m.Read(self.id, "length", path))
+        if not isinstance(length, int) or not 0 <= length < 1 << 31:
+            raise m.WireError("the worker sent a length that is not a non-negative int")
+        return length
+
+
+class RemoteModule(_Remote):
+    """A proxy for an `nn.Module` in the sandbox. Calls run in the sandbox but are differentiable in this process."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._caller.call(self.id, "", (args, kwargs), self._name, self._leaves)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Copy each tensor into the parameter with the same name."""
+        self._leaves = {}
+        out = Outgoing()
+        detached = {name: weight.detach() for name, weight in weights.items()}
+        self._request(m.Weights(self.id, self._caller.encode(detached, out)), out)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters by name, as leaf tensors. Later calls to the module propagate gradients to them."""
+        found = self._request(m.Read(self.id, "parameters"))
+        if not isinstance(found, dict):
+            raise m.WireError("the worker sent module parameters that are not a dict")
+        self._leaves = {
+            name: weight.requires_grad_(weight.is_floating_point())
+            for name, weight in found.items()
+            if isinstance(weight, Tensor)
+        }
+        return self._leaves
+
+    def state(self) -> Any:
+        """Return the module's `state_dict()`."""
+        return self._request(m.Read(self.id, "state"))
+
+    def get(self, path: str) -> Any:
+        """Return the value of the plain attribute at a dotted path."""
+        return self._request(m.Read(self.id, "attribute", path))
+
+    def length(self, path: str) -> int:
+        """Return the `len()` of the attribute at a dotted path."""
+        return self._length(path)
+
+    def train(self, mode: bool = True) -> RemoteModule:
+        """Set training mode, as `nn.Module.train` does."""
+        self._request(m.Set(self.id, training=mode))
+        return self
+
+    def eval(self) -> RemoteModule:
+        """Set evaluation mode, as `nn.Module.eval` does."""
+        return self.train(False)
+
+    def to(self, target: torch.dtype | str) -> RemoteModule:
+        """Convert the parameters to a dtype or move them to a device, as `nn.Module.to` does."""
+        self._leaves = {}
+        if isinstance(target, str):
+            self._caller.call(self.id, "to", ((target,), {}), f"{self._name}.to")
+        else:
+            self._request(m.Set(self.id, dtype=NAMES[target]))
+        return self
+
+
+class RemoteObject(_Remote):
+    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a cache."""
+
+    @property
+    def type(self) -> str:
+        """Return the name of the object's class."""
+        return self._name
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return self._length()
+
+
+class Connection:
+    """A connection to one worker. It converts values, keeps autograd graphs alive and answers calls from the worker."""
+
+    def __init__(self, process: Channel, references: ReferenceProcess | None = None) -> None:
+        self._process = process
+        self._references = references
+        # Keeps generators alive, because the id of a freed generator could be reused.
+        self._generators: dict[int, torch.Generator] = {}
+        self._graphs: set[int] = set()  # calls whose autograd graphs are still in the worker
+        self._unreachable: list[int] = []  # calls whose graphs the worker may free
+        self._has_objects = False  # whether the worker keeps objects for proxies in this process
+        self.models = GraderModels()
+        self.cost: Cost | None = None
+        self.changed: list[str] = []
+        self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
+
+    # ---- requests
+
+    def request(self, request: m.Request, name: str, out: Outgoing | None = None) -> Any:
+        """Send a request and return the decoded answer. Error messages refer to the request's target as `name`.
+
+        This raises StudentError, NotAllowed, WireError, and the exceptions of `process.Process.request`.
+        """
+        _, answer, payload = self._send(request, name, out)
+        return self.decode(answer.result, decode_tensors(answer.result, payload), name)
+
+    def call(
+        self,
+        target: str | int,
+        method: str,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        name: str,
+        leaves: Mapping[str, Tensor] | None = None,
+    ) -> Any:
+        """Call a function (by name), an object (by id) or an object's method, and return the result.
+
+        The result is differentiable with respect to the tensors in the arguments and in `leaves`, which contains the
+        target's parameters. This raises the same exceptions as `request`.
+        """
+        leaves = leaves or {}
+        args, kwargs = arguments
+        if not self.models.answering:
+            self.last_call = (name, args, kwargs)
+            self._forget_graphs()
+        out = Outgoing()
+        sent: list[Tensor] = []
+        data = self.encode([list(args), kwargs], out, sent)
+        inputs = [*sent, *leaves.values()]
+        grad = torch.is_grad_enabled()
+        keep = grad and any(t.requires_grad for t in inputs)
+        request = m.Call(target, method, data, keep, grad, measure=self.cost is not None)
+        number, answer, payload = self._send(request, name, out)
+        if not self.models.answering:
+            self.changed = [escaped(name[:MAX_NAME]) for name in answer.changed]
+        if self.cost is not None:
+            self.cost.operations += answer.operations
+            self.cost.largest = max(self.cost.largest, answer.largest)
+        try:
+            tensors = decode_tensors(answer.result, payload)
+        except m.WireError:
+            self._process.stop()
+            raise
+        if keep:
+            flags = [
+                meta.requires_grad and t.is_floating_point()
+                for meta, t in zip(answer.result.tensors, tensors, strict=True)
+            ]
+            parameters = [str(target), *leaves] if leaves else []
+            gradients = self._gradients(number, parameters, len(inputs), name)
+            tensors = make_differentiable(inputs, tensors, flags, gradients)
+        return self.decode(answer.result, tensors, name)
+
+    def _gradients(
+        self, call: int, parameters: list[str], inputs: int, name: str
+    ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
+        """Return a call's backward function. Once this function is garbage-collected, the worker may free the call's graph."""
+
+        def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
+            out = Outgoing()
+            request = m.Backward(call, self.encode(upstream, out), parameters)
+            found = self.request(request, name, out)
+            if not isinstance(found, list) or len(found) != inputs:
+                raise m.WireError("the worker returned gradients that do not match the call")
+            return [g if isinstance(g, Tensor) else None for g in found]
+
+        self._graphs.add(call)
+        weakref.finalize(gradients, self._unreachable.append, call)
+        return gradients
+
+    def start_test(self) -> None:
+        """Let the worker free the objects and graphs of earlier tests, whose proxies can no longer be used."""
+        if self._has_objects or self._graphs:
+            self._has_objects = False
+            self._graphs.clear()
+            self._unreachable.clear()
+            self.models.forget_graphs()
+            self._send(m.Forget(None))
+
+    def _forget_graphs(self) -> None:
+        if self._unreachable:
+            calls, self._unreachable[:] = list(self._unreachable), []
+            self._graphs -= set(calls)
+            if not self._graphs:
+                self.models.forget_graphs()
+            self._send(m.Forget(calls))
+
+    def _send(
+        self, request: m.Request, name: str = "", out: Outgoing | None = None
+    ) -> tuple[int, m.Answer, bytearray]:
+        models = self.models
+        if not models.answering:
+            models.failure = None
+        number, response, payload = self._process.request(request, out or Outgoing(), self.reply)
+        models.set_modes(response.modes)
+        if models.failure is not None and not models.answering:
+            raise models.failure
+        if response.forbidden:
+            raise NotAllowed(response.forbidden)
+        if isinstance(response, m.Failure):
+            raise StudentError(name, response, request)
+        return number, response, payload
+
+    def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
+        """Answer a call from the student's code to a reference solution or to one of the grader's models."""
+        references = self._references
+        if isinstance(question, m.Refer):
+            if references is None:
+                raise m.WireError(
+                    "the worker called a reference solution, but no reference solutions are in use"
+                )
+            return references.answer(question, payload)
+        if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
+            return references.gradients(question, payload)
+        return self.models.answer(question, payload, self)
+
+    # ---- values
+
+    def encode(self, value: Any, out: Outgoing, sent: list[Tensor] | None = None) -> m.Data:
+        """Encode a value from a test, and add its tensors to `out` and `sent`."""
+        return out.encode(value, self._encode_object, sent)
+
+    def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
+        """Decode a value from the worker, given its decoded tensors. Objects that remain in the sandbox become proxies."""
+
+        def convert(item: m.Value) -> Any:
+            self._has_objects |= isinstance(item, m.Handle)
+            if isinstance(item, m.Handle) and item.module:
+                # A method such as `half` returns the module itself, which keeps its class name.
+                return RemoteModule(self, item.id, name.partition(".")[0])
+            if isinstance(item, m.Handle):
+                return RemoteObject(self, item.id, escaped(item.type[:MAX_NAME]))
+            if isinstance(item, m.Opaque):
+                return m.Opaque(escaped(item.type[: m.MAX_TEXT]))
+            raise m.WireError("the worker sent a value that only the grader may send")
+
+        return decode_value(data.value, tensors, convert)
+
+    def _encode_object(self, item: Any) -> m.Value:
+        if isinstance(item, RemoteModule | RemoteObject):
+            return m.Handle(item.id, "")
+        if isinstance(item, torch.Generator):
+            self._generators[id(item)] = item
+            return m.Generator(id(item), item.initial_seed())
+        if isinstance(item, nn.Module):
+            return self.models.encode(item)
+        raise TypeError(f"a grader cannot send a {type(item).__name__} to the student's code")
+
+
+# Maximum number of bytes that the models may use for all calls in one exercise, including kept graphs. Limits on a
+# call's inputs are not enough, because small inputs can broadcast to huge results.
+MAX_MEMORY = 1 << 30
+
+
+class GraderModels:
+    """The `nn.Module`s that a test passes to the student's code. Code in the sandbox calls them, but they run in this process."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[int, KeptGraph] = {}
+        # Keeps every model alive, so that no id is reused while the worker still refers to it.
+        self.by_id: dict[int, nn.Module] = {}
+        self.answering = False
+        self.failure: AssertionError | None = None  # an assertion that failed inside a model
+        self._memory: int | None = None  # the limit on this process's address space during calls
+
+    def encode(self, model: nn.Module) -> m.Model:
+        """Register a model and describe its public methods and plain attributes."""
+        self.by_id[id(model)] = model
+        attributes = [
+            (name, _plain(value))
+            for name, value in [*vars(model).items(), *model.named_children()]
+            if not name.startswith("_")
+            and name != "training"
+            and isinstance(value, bool | int | float | str | list | nn.ModuleList)
+        ]
+        return m.Model(id(model), _methods(model), attributes, model.training)
+
+    def set_modes(self, modes: list[tuple[int, bool, bool]]) -> None:
+        """Put each model and its submodules into the training or evaluation mode that the student's code last set."""
+        # A forged list may contain a model many times.
+        for id_, training, inner in {entry[0]: entry for entry in modes}.values():
+            model = self.by_id.get(id_)
+            # If nothing changed, submodules keep their modes, which may differ from the model's.
+            if model is None or training == inner == model.training:
+                continue
+            model.training = training
+            for child in model.children():
+                child.train(inner)
+
+    def forget_graphs(self) -> None:
+        """Free the autograd graphs of all calls to the models."""
+        self._graphs.clear()
+
+    def answer(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Connection
+    ) -> tuple[m.Reply, Outgoing]:
+        """Call a model, or compute the gradients for an earlier call.
+
+        An exception inside the model is re-raised in the student's code. An AssertionError is also stored in `failure`.
+        """
+        out = Outgoing()
+        self.answering = True
+        try:
+            with self._limited_memory():
+                return m.Reply(self._result(question, payload, codec, out)), out
+        except (m.WireError, LimitExceeded, WorkerDied, ServerLost):
+            raise
+        except AssertionError as error:
+            self.failure = error
+            return m.Reply(m.Data(None, []), "the grader rejected this call"), Outgoing()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
+            return m.Reply(m.Data(None, []), text), Outgoing()
+        finally:
+            self.answering = False
+
+    def _limited_memory(self) -> AbstractContextManager[None]:
+        """Limit this process's memory. The limit includes the memory that earlier calls still occupy."""
+        if self._memory is None and Path("/proc/self/statm").exists():
+            self._memory = address_space() + MAX_MEMORY
+        return nullcontext() if self._memory is None else limited_memory(self._memory)
+
+    def _result(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Connection, out: Outgoing
+    ) -> m.Data:
+        if isinstance(question, m.AskBackward):
+            return codec.encode(self._gradients(question, payload, codec), out)
+        outputs: list[Tensor] = []
+        result, inputs = self._call(question, payload, codec)
+        data = codec.encode(result, out, outputs)
+        if question.keep:
+            self._graphs[question.keep] = KeptGraph(inputs, outputs)
+        return data
+
+    def _call(
+        self, question: m.Ask, payload: bytearray, codec: Connection
+    ) -> tuple[Any, list[Tensor]]:
+        model = self.by_id.get(question.model)
+        if model is None or question.method not in _methods(model):
+            raise m.WireError("the worker called a model or method that the grader did not send")
+        tensors = decode_tensors(question.arguments, payload)
+        for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
+            if meta.requires_grad and tensor.is_floating_point():
+                tensor.requires_grad_()
+        decoded = codec.decode(question.arguments, tensors, question.method)
+        match decoded:
+            case [list(args), dict(kwargs)]:
+                pass
+            case _:
+                raise m.WireError("the worker sent call arguments that are not a list and a dict")
+        was_training = model.training
+        if was_training != question.training:
+            model.train(question.training)
+        with torch.set_grad_enabled(question.grad):
+            result = getattr(model, question.method)(*args, **kwargs)
+        if model.training != was_training:
+            model.train(was_training)
+        return result, tensors
+
+    def _gradients(
+        self, question: m.AskBackward, payload: bytearray, codec: Connection
+    ) -> list[Tensor | None]:
+        graph = self._graphs.get(question.keep)
+        upstream = codec.decode(question.upstream, decode_tensors(question.upstream, payload), "")
+        if graph is None or not isinstance(upstream, list) or len(upstream) != len(graph.outputs):
+            raise m.WireError("the worker sent gradients that do not match the call")
+        return graph.gradients(upstream)
+
+
+def _plain(value: Any) -> m.Value:
+    """Encode a plain attribute of a model. For a list, such as the model's blocks, send only its length."""
+    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
+
+
+def _methods(model: nn.Module) -> list[str]:
+    """Return the names of the public methods that the grader's model class defines."""
+    return sorted(
+        {
+            name
+            for class_ in type(model).__mro__
+            if class_ not in nn.Module.__mro__
+            for name, value in vars(class_).items()
+            if inspect.isfunction(value) and not name.startswith("_")
+        }
+    )

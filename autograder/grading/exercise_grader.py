@@ -17,11 +17,11 @@ import torch
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.state_folder import compute_once, read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Outcome, not_allowed_message
+from autograder.execution.attempt import Outcome, RunSettings, not_allowed_message
 from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
 from autograder.grading import internal_errors, trivial_answers
-from autograder.grading.runner import Forwarding, Runner, RunSettings
+from autograder.grading.runner import Forwarding, Runner
 from autograder.grading.substitution import GradedExercise
 from autograder.grading.trivial_answers import Kind
 from autograder.marks.model import (

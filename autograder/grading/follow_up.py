@@ -12,10 +12,10 @@ from dataclasses import replace
 from msgspec import structs
 
 from autograder.course.config import Day, Exercise, older_names
+from autograder.execution.attempt import RunSettings
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.exercise_grader import ExerciseGrader
-from autograder.grading.runner import RunSettings
 from autograder.grading.substitution import GradedExercise, substitute_references
 from autograder.marks.model import Status
 from autograder.plain_text import sanitize

@@ -18,10 +18,10 @@ from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
 from autograder.course.fingerprint import course_version
 from autograder.execution.answer_key import AnswerKey
+from autograder.execution.attempt import Observer, RunSettings
 from autograder.grading import internal_errors
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.follow_up import FollowUp
-from autograder.grading.runner import Observer, RunSettings
 from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     SubmissionMarks,

@@ -102,7 +102,7 @@ class Pool:
                 process.kill()
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
-        course = self._day.root, self._day.name, self._sandbox, STANDBY
+        course = self._day.root, self._day.name, self._sandbox, STANDBY.address
         context = process_start.context(self.jobs)
         with protected_start():  # the executor starts multiprocessing's resource tracker
             return ProcessPoolExecutor(jobs, context, pool_process.start, course)
@@ -122,8 +122,6 @@ class Pool:
                 sent = executor.submit(function, *arguments)
             except (EOFError, OSError) as error:  # the process was killed while it was starting
                 raise BrokenExecutor(f"a process could not be started: {error}") from None
-            finally:
-                STANDBY.close_sent()
         # If a process is killed during `submit`, Python 3.11 may never complete the future.
         if executor._broken:
             raise BrokenExecutor("a process was killed")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from autograder.sandbox.client import Sandbox, Server, start_server
 from autograder.sandbox.errors import NoIsolation
-from autograder.sandbox.launch import STANDBY, Standby
+from autograder.sandbox.launch import STANDBY
 
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
@@ -27,12 +27,12 @@ _grader: Grader | None = None
 _course: tuple[Path, str]
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: Standby) -> None:
-    """Start the fork server, or use the one on standby. If no server can be started, `isolation` raises NoIsolation."""
+def start(root: Path, day: str, sandbox: Sandbox, standby: str) -> None:
+    """Start a fork server, or connect to the one at the address `standby`. If neither works, `isolation` raises NoIsolation."""
     global _course, _server
     _exit_with_parents()
     _course = root, day
-    STANDBY.receive(standby)
+    STANDBY.address = standby
     try:
         _server = start_server(sandbox)
     except NoIsolation as error:

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-
 import msgspec
 
 from autograder.course.config import Exercise
 from autograder.course.state_folder import read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Attempt, Outcome
-from autograder.execution.collect import Test
-from autograder.execution.references import describe_reference
-from autograder.execution.source import Source, join_units
-from autograder.execution.student import Student
-from autograder.protocol.limits import Budget
+from autograder.execution.attempt import Attempt, Outcome, RunSettings
+from autograder.execution.source import Source, describe_reference, join_units
 from autograder.sandbox.client import Server
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
-
-# Function to call after each test in each run of an exercise. Arguments: the exercises that this run replaces with
-# references, the test, its message ("" if it passed), and the student's process (None if it has exited).
-Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test.
-
-    Unless the submission `is_alone`, its code must run again if it sleeps for too long or is killed; see `MustRunAlone`. If
-    `has_low_limits` is set, each call gets at most two CPU seconds, and the run ends at the first timeout or crash in a test.
-    """
-
-    seed: str
-    budget: Budget | None = None
-    observe: Observer | None = None
-    is_alone: bool = True
-    has_low_limits: bool = False
 
 
 class Runner:
@@ -47,21 +21,6 @@ class Runner:
         self.key = key
         self.server = server
 
-    def attempt(self, exercise: Exercise, source: Source, settings: RunSettings) -> Attempt:
-        """Return a new `Attempt` to run the exercise's tests. The caller must stop it."""
-        if settings.has_low_limits:
-            limits = replace(exercise.limits, cpu_seconds=min(2.0, exercise.limits.cpu_seconds))
-            exercise = replace(exercise, limits=limits)
-        return Attempt(
-            self.server,
-            exercise,
-            source,
-            settings.seed,
-            settings.budget,
-            settings.is_alone,
-            settings.has_low_limits,
-        )
-
     def outcomes(
         self,
         exercise: Exercise,
@@ -70,7 +29,7 @@ class Runner:
         problems: list[str] | None = None,
     ) -> list[Outcome]:
         """Return the outcome of each of an exercise's tests. Append errors from loading the code to `problems`."""
-        attempt = self.attempt(exercise, source, settings)
+        attempt = Attempt(self.server, exercise, source, settings)
         outcomes: list[Outcome] = []
         try:
             for test in self.key.tests[exercise.name]:

@@ -14,10 +14,11 @@ from typing import Literal
 
 from autograder.course.config import Exercise
 from autograder.execution.answer_key import AnswerKey
+from autograder.execution.attempt import Attempt, RunSettings
 from autograder.execution.collect import Test
 from autograder.execution.source import join_units
 from autograder.execution.student import Student
-from autograder.grading.runner import Runner, RunSettings
+from autograder.grading.runner import Runner
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
 
@@ -125,14 +126,14 @@ def passed_by_exercise(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
         each for test in runner.key.tests[exercise.name] for each in _with_answers(test, found)
     ]
     # One process runs every trivial answer, because starting a process takes longer than most tests.
-    attempt = runner.attempt(patient, source, RunSettings("0"))
+    attempt = Attempt(runner.server, patient, source, RunSettings("0"))
     try:
         for test in tests:
             attempt.run_test(test)
             if attempt.has_ended:
                 # Earlier answers may have used up the worker's time and restarts.
                 attempt.stop()
-                attempt = runner.attempt(patient, source, RunSettings("0"))
+                attempt = Attempt(runner.server, patient, source, RunSettings("0"))
                 attempt.run_test(test)
     finally:
         attempt.stop()

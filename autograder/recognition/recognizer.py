@@ -17,9 +17,9 @@ import torch
 from autograder.course.config import CourseError, Exercise
 from autograder.course.state_folder import compute_once, course_folder, write_cache
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import derive_seed, reference_process
+from autograder.execution.attempt import derive_seed
 from autograder.execution.collect import Test
-from autograder.execution.references import ReferenceProcess
+from autograder.execution.references import ReferenceProcess, reference_process
 from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.marks.model import MISTAKE_SEPARATOR

@@ -14,9 +14,8 @@ from typing import TypeVar
 import msgspec
 from torch import Tensor, nn
 
-from autograder.execution.connection import Channel
 from autograder.execution.references import ReferenceProcess
-from autograder.execution.student import Student
+from autograder.execution.student import Channel, Student
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.recognition.observations import (

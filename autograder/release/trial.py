@@ -19,10 +19,10 @@ from pathlib import Path
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise, check_day
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Outcome
+from autograder.execution.attempt import Outcome, RunSettings
 from autograder.execution.source import join_units
 from autograder.grading import trivial_answers
-from autograder.grading.runner import Runner, RunSettings
+from autograder.grading.runner import Runner
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer

@@ -66,7 +66,7 @@ class Server:
         self._prepared: list[control.Prepare] = []
         # Process numbers are unique across restarts of the server.
         self._numbers = itertools.count(1)
-        self._use(STANDBY.take(self._services, self._layers) or self._launch())
+        self._use(STANDBY.connect(self._services, self._layers) or self._launch())
 
     @property
     def isolation(self) -> list[str]:
@@ -250,7 +250,7 @@ class Server:
         if self._ready is None:
             ready = self._receive_report(control.Ready)
             self._is_up = True
-            if self._required and ready.holes:
+            if self._required and ready.unblocked:
                 self.close()
                 raise NoIsolation(_isolation_problem(ready))
             self._ready = ready
@@ -282,7 +282,7 @@ def _has_ended(descriptor: int, event: int = select.POLLIN) -> bool:
 
 
 def _isolation_problem(ready: control.Ready) -> str:
-    text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.holes)}."
+    text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.unblocked)}."
     if ready.refused:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
         text += f" Layers that this machine does not support: {layers}."

@@ -37,13 +37,6 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
     data: bytes
 
 
-class Duplicate(msgspec.Struct, tag="duplicate", frozen=True):
-    """A request to fork another server, which answers on the socket sent with this request.
-
-    The new server first sends `Ready`. It is killed if its parent server is killed.
-    """
-
-
 class Started(msgspec.Struct, tag="started", frozen=True):
     """A report that a process is running. It is sent together with the process's pidfd."""
 
@@ -64,7 +57,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     """
 
     layers: list[str]
-    holes: list[str]
+    unblocked: list[str]
     refused: dict[str, str]
 
 
@@ -75,7 +68,7 @@ class Stopped(msgspec.Struct, tag="stopped", frozen=True):
     cpu: float
 
 
-Control = Start | Stop | Prepare | Duplicate
+Control = Start | Stop | Prepare
 Report = Ready | Started | Refused | Stopped
 CONTROL = msgspec.msgpack.Decoder(Control)
 REPORT = msgspec.msgpack.Decoder(Report)

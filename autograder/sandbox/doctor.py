@@ -28,8 +28,8 @@ REMEDY = {
     "limits": "raise the hard limits of the shell (ulimit -H)",
 }
 SECONDS = 60.0
-# A probe's result: the attempted action, whether it was blocked, and what happened.
-ProbeResult = tuple[str, bool, str]
+# By probe: the attempted action, whether it was blocked, and what happened.
+Attempts = dict[str, tuple[str, bool, str]]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str,
     available: Sequence[str],
-    unwalled: dict[str, ProbeResult],
-    complete: dict[str, ProbeResult],
+    unwalled: Attempts,
+    complete: Attempts,
 ) -> list[Finding]:
     """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds if the layer is left out."""
     alone = _observe([layer])
@@ -88,7 +88,7 @@ def _layer_findings(
     return [*findings, Finding(layer, tried, seen, blocked and not without[name][1])]
 
 
-def _policy_findings(complete: dict[str, ProbeResult]) -> list[Finding]:
+def _policy_findings(complete: Attempts) -> list[Finding]:
     from autograder.sandbox.walls.probes import ISOLATES
 
     return [
@@ -98,9 +98,9 @@ def _policy_findings(complete: dict[str, ProbeResult]) -> list[Finding]:
     ]
 
 
-def _observe(layers: Sequence[str]) -> dict[str, ProbeResult]:
+def _observe(layers: Sequence[str]) -> Attempts:
     code = "import sys; from autograder.sandbox.walls.probes import main; main(sys.argv[1:])"
-    found: dict[str, ProbeResult] = _run(code, *layers)
+    found: Attempts = _run(code, *layers)
     return found
 
 

@@ -1,13 +1,13 @@
 """Fork server: a single-threaded process that imports its services once and forks a sandboxed process for each request.
 
-The grader starts it as `python -I -c command.SERVER FD SERVICES LAYER...`. The environment contains only
+The grader starts it as `python -I -c command.SERVER FDS SERVICES LAYER...`. The environment contains only
 `command.ENVIRONMENT`. SERVICES is a comma-separated list of module names. If possible, the server first restarts itself
 from mounts whose paths do not reveal the course's folder. Then `load` runs, followed by `main`.
 
-On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop`, `Prepare` and `Duplicate`. A
-`Start` request carries one end of the new process's socket. A `Duplicate` request carries the control socket of another
-server, which is forked from this one. The services are therefore imported once for all graders. The server contains no
-secrets and is sandboxed before it forks.
+FDS are its control socket and, optionally, a listening socket. On the control socket, the server sends `Ready` once and
+then accepts `Start`, `Stop` and `Prepare`. A `Start` request carries one end of the new process's socket. For each connection
+to the listening socket, the server forks a duplicate of itself, whose control socket is that connection. The services are
+therefore imported once for all graders. The server contains no secrets and is sandboxed before it forks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from autograder.sandbox.control import (
     ENCODE,
     MAX_CONTROL,
     Control,
-    Duplicate,
     Prepare,
     Ready,
     Refused,
@@ -61,9 +60,15 @@ class ForkServer:
     """A server that answers one grader's requests. Its duplicates answer other graders' requests."""
 
     def __init__(
-        self, wall: Wall, services: dict[str, ModuleType], ready: Ready, control: socket.socket
+        self,
+        wall: Wall,
+        services: dict[str, ModuleType],
+        ready: Ready,
+        control: socket.socket,
+        *listeners: socket.socket,
     ) -> None:
         self._wall, self._services, self._ready, self._control = wall, services, ready, control
+        self._listeners = listeners  # at most one
         self._children: dict[int, int] = {}  # process ids by the grader's process numbers
         self._duplicates: list[int] = []  # process ids
 
@@ -77,7 +82,8 @@ class ForkServer:
                 self._control.send(ENCODE(self._ready))
                 self._answer_all()
         finally:
-            self._control.close()
+            for each in (self._control, *self._listeners):
+                each.close()
             for pid in self._children.values():
                 _kill(pid)
                 _reap(pid)
@@ -88,11 +94,15 @@ class ForkServer:
 
     def _answer_all(self) -> None:
         while True:
-            if self._wall.watches() and self._children:
-                for pid in self._wall.excessive():
-                    _kill(pid)
-                if not _readable(self._control):
-                    continue
+            seconds = WATCH_SECONDS if self._wall.watches() and self._children else None
+            ready = select.select([self._control, *self._listeners], [], [], seconds)[0]
+            for pid in self._wall.excessive():
+                _kill(pid)
+            for listener in self._listeners:
+                if listener in ready:
+                    self._duplicate(listener)
+            if self._control not in ready:
+                continue
             request, wire = receive_control(self._control)
             match request:
                 case None:
@@ -103,8 +113,6 @@ class ForkServer:
                     self._stop(request)
                 case Prepare():
                     self._services[request.service].prepare(request.data)
-                case Duplicate():
-                    self._duplicate(wire)
 
     def _start(self, request: Start, wire: int) -> None:
         try:
@@ -128,22 +136,22 @@ class ForkServer:
             self._control.send(ENCODE(ended))
         self._wall.forget(pid)
 
-    def _duplicate(self, wire: int) -> None:
+    def _duplicate(self, listener: socket.socket) -> None:
         # Reap the duplicates that have ended.
         self._duplicates = [p for p in self._duplicates if os.waitpid(p, os.WNOHANG)[0] == 0]
-        with contextlib.suppress(OSError):  # the grader sees that the socket is closed
+        control, _ = listener.accept()
+        with control, contextlib.suppress(OSError):  # the grader sees that the socket is closed
             pid = self._wall.fork_server()
             if pid == 0:
-                self._serve_duplicate(wire)
+                self._serve_duplicate(control)
             self._duplicates.append(pid)
-        os.close(wire)
 
-    def _serve_duplicate(self, wire: int) -> NoReturn:
+    def _serve_duplicate(self, control: socket.socket) -> NoReturn:
         """Answer another grader's requests in a newly forked process."""
         try:
-            self._control.close()
+            for each in (self._control, *self._listeners):
+                each.close()
             self._wall.separate()
-            control = socket.socket(fileno=wire)
             ForkServer(self._wall, self._services, self._ready, control).serve()
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -170,10 +178,6 @@ def _work(control: socket.socket, service: ModuleType) -> NoReturn:
         os._exit(code)
 
 
-def _readable(control: socket.socket) -> bool:
-    return bool(select.select([control], [], [], WATCH_SECONDS)[0])
-
-
 def _reap(pid: int) -> Stopped:
     _, status, used = os.wait4(pid, 0)
     return Stopped(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
@@ -186,15 +190,17 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
+def load(
+    arguments: list[str],
+) -> tuple[list[socket.socket], Wall, dict[str, str], dict[str, ModuleType]]:
     """Determine the available sandbox layers and import the services.
 
     Returns:
-        The control socket, the `Wall`, the unsupported layers with reasons, and the services by name.
+        The sockets, the `Wall`, the unsupported layers with reasons, and the services by name.
     """
-    descriptor, names, *layers = arguments
+    descriptors, names, *layers = arguments
     gc.disable()  # garbage collection slows down imports
-    control = socket.socket(fileno=int(descriptor))
+    sockets = [socket.socket(fileno=int(each)) for each in descriptors.split(",")]
     refused = refused_layers(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
@@ -207,11 +213,14 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
     for service in services.values():
         service.warm_up()
     relocation.forget_project()
-    return control, wall, refused, services
+    return sockets, wall, refused, services
 
 
 def main(
-    control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
+    sockets: list[socket.socket],
+    wall: Wall,
+    refused: dict[str, str],
+    services: dict[str, ModuleType],
 ) -> None:
     """Set up the sandbox, report the probes' results, and answer requests."""
     fill_gaps()
@@ -223,8 +232,9 @@ def main(
     collapse(private_memory())
     with probes.targets() as outside:
         wall.enclose_server()
-        seen = probes.observe(wall, outside)
-    ForkServer(wall, services, Ready(wall.layers, probes.holes(seen), refused), control).serve()
+        results = probes.observe(wall, outside)
+    ready = Ready(wall.layers, probes.unblocked(results), refused)
+    ForkServer(wall, services, ready, *sockets).serve()
     os._exit(0)  # skip Python's own cleanup, which is slow after so many imports
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 
-from autograder.execution import attempt, connection
+from autograder.execution import attempt, student
 from autograder.grading import exercise_grader, grader
 from autograder.sandbox.client import Server, start_server
 from autograder.sandbox.worker.in_process import LocalProcess
@@ -85,7 +85,7 @@ def without(layer: str) -> Iterator[None]:
     """Disable a defence that is not a kernel layer."""
     if layer == "escaping":
         with (
-            mock.patch.object(connection, "escaped", lambda text, keep="": text),
+            mock.patch.object(student, "escaped", lambda text, keep="": text),
             mock.patch.object(exercise_grader, "sanitize", str),
             mock.patch.object(grader, "printable_problems", tuple),
         ):

@@ -1,7 +1,7 @@
 """Attempt forbidden actions from inside the sandbox and report whether they were blocked.
 
 The policy defines which actions must be blocked, not which layer must block them. Entry points: `targets`, `observe`,
-`holes` and `main`.
+`unblocked` and `main`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The result of one attempt: whether it was blocked, and a description."""
+class ProbeResult:
+    """Whether an attempt was blocked, and what happened."""
 
     name: str
     blocked: bool
@@ -182,7 +182,7 @@ ISOLATES = {probe.name: probe.isolates for probe in PROBES if probe.isolates}
 ISOLATES[SURVIVOR] = "processes"
 
 
-def observe(wall: Wall, outside: Targets) -> list[Seen]:
+def observe(wall: Wall, outside: Targets) -> list[ProbeResult]:
     """Run all probes in a sandboxed process, kill it and return the results, including whether a child process survived."""
     ours, theirs = socket.socketpair()
     with ours:
@@ -208,17 +208,20 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
             ended = ours.recv(1) == b""
         except TimeoutError:
             ended = False
-    seen = [Seen(*each) for each in json.loads(text or b"[]")]
-    answered = {each.name for each in seen}
-    seen += [Seen(p.name, False, "no answer") for p in PROBES if p.name not in answered]
-    return [*seen, Seen(SURVIVOR, ended, "the child died" if ended else "the child survived")]
+    results = [ProbeResult(*each) for each in json.loads(text or b"[]")]
+    answered = {each.name for each in results}
+    results += [ProbeResult(p.name, False, "no answer") for p in PROBES if p.name not in answered]
+    return [
+        *results,
+        ProbeResult(SURVIVOR, ended, "the child died" if ended else "the child survived"),
+    ]
 
 
 def _report_all(outside: Targets) -> None:
     try:
-        seen = [[p.name, *_result(p, outside)] for p in PROBES]
+        results = [[p.name, *_result(p, outside)] for p in PROBES]
         with socket.socket(fileno=3) as wire:
-            wire.sendall(json.dumps(seen).encode() + b"\n")
+            wire.sendall(json.dumps(results).encode() + b"\n")
             wire.recv(1)
     finally:
         os._exit(0)
@@ -235,11 +238,11 @@ def _result(probe: Probe, outside: Targets) -> tuple[bool, str]:
     return False, "the attempt succeeded"
 
 
-def holes(seen: Sequence[Seen]) -> list[str]:
+def unblocked(results: Sequence[ProbeResult]) -> list[str]:
     """Return a description of each forbidden attempt that was not blocked."""
     return [
         f"{TRIED[each.name]} (isolation of {ISOLATES[each.name]}): {each.text}"
-        for each in seen
+        for each in results
         if each.name in ISOLATES and not each.blocked
     ]
 
@@ -250,7 +253,7 @@ def main(layers: Sequence[str]) -> None:
     with targets() as outside:
         wall.enclose_server()
         try:
-            seen = observe(wall, outside)
+            results = observe(wall, outside)
         finally:
             wall.close()
-    print(json.dumps({each.name: [TRIED[each.name], each.blocked, each.text] for each in seen}))
+    print(json.dumps({each.name: [TRIED[each.name], each.blocked, each.text] for each in results}))

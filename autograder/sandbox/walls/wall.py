@@ -286,10 +286,10 @@ def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
 
 
 def _refusal(layer: str) -> str:
-    return error_in_child(lambda: _put_up(layer))
+    return error_in_child(lambda: _try_layer(layer))
 
 
-def _put_up(layer: str) -> None:
+def _try_layer(layer: str) -> None:
     wall = Wall([layer])
     try:
         wall.enclose_server()
