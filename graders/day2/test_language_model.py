@@ -895,10 +895,13 @@ class TestNextTokenProbabilities:
 
     @weight(0.5)
     def test_leading_axes(self, student, seed):
-        """`top_k` and `top_p` work for any number of leading axes, including none."""
+        """Temperature 0, `top_k` and `top_p` work for any number of leading axes, including none."""
         draw = Draw(seed)
         for leading in ((), (2,), (3, 2), (2, 1, 2)):
             logits = draw.strided(shuffled_logits(draw, *leading))
+            greedy = F.one_hot(logits.argmax(dim=-1), 6).float()
+            seen = student.next_token_probabilities(logits, temperature=0)
+            close(seen, greedy, f"the result for leading axes {leading} and temperature=0")
             for options in ({"top_k": 2}, {"top_p": 0.7}):
                 what = f"the result for leading axes {leading} and {format_arguments(**options)}"
                 seen = student.next_token_probabilities(logits, **options)
