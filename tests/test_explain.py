@@ -239,9 +239,9 @@ def test_wrong_names_are_reported(explained: Callable[..., str]) -> None:
         (("student1",), {}, "the closest name is student01"),
         (("nothere.zip", "padding_mask"), {}, "'nothere.zip' is neither a file nor a student"),
         (("student01", "nosuch"), {}, "no exercise 'nosuch'"),
-        (("class.zip", "padding_mask"), {}, "choose one with --student: student00, student01"),
+        (("class.zip", "padding_mask"), {}, "choose one with --student (3): student00, student01"),
         (("student01",), {"student": "student02"}, "--student works only with the PATH of a file"),
-        (("class.zip",), {"student": "eve"}, "It contains submissions by: student00"),
+        (("class.zip",), {"student": "eve"}, "It contains submissions by students (3): student00"),
     ):
         with pytest.raises(CourseError, match=re.escape(message)):
             explained(*arguments, **more)

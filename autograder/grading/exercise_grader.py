@@ -38,12 +38,7 @@ from autograder.slicing.slicer import TOO_LONG, Slice
 
 
 class ExerciseGrader:
-    """A grader for a day's exercises. It grades them one at a time, using one fork server.
-
-    Raises:
-        CourseError: A trivial answer passes all of an exercise's tests, the course's own solutions fail tests, or a file of
-            known mistakes is invalid.
-    """
+    """A grader for a day's exercises. It grades them one at a time, using one fork server."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.day = day
@@ -240,11 +235,7 @@ def _status(outcomes: Sequence[Outcome], points: float) -> Status:
 
 
 def check_solutions(runner: Runner) -> None:
-    """Run all hidden tests on the course's own solutions.
-
-    Raises:
-        CourseError: A test failed. The test itself may be wrong, or may not work with the installed versions.
-    """
+    """Raise CourseError if the course's own solutions fail a hidden test, for example with the installed versions."""
     day = runner.key.day
     failures = list(_failures(runner))
     if failures:

@@ -101,11 +101,7 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
 
 
 def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
-    """Parse one section of a mistakes file: a name, a paragraph for students, an optional source, and a code block.
-
-    Raises:
-        ValueError: The section is malformed, or its diff does not apply.
-    """
+    """Parse one section of a mistakes file: a name, a paragraph for students, an optional source, and a code block."""
     name, _, body = section.partition("\n")
     text, fence, block = body.partition("```")
     code = CODE.fullmatch(fence + block)
@@ -156,19 +152,17 @@ def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
         indent = reference[start].removesuffix(old[0])
         if not indent.strip() and _indented(old, indent) == reference[start : start + len(old)]:
             places.append((start, indent))
-    if not places:
-        raise ValueError(f"the reference solution does not contain these lines: {_first(old)!r}")
-    if len(places) > 1:
-        raise ValueError(
-            f"the reference solution contains these lines {len(places)} times: {_first(old)!r}"
+    if len(places) != 1:
+        contains = (
+            f"contains these lines {len(places)} times"
+            if places
+            else "does not contain these lines"
         )
+        first = next(line for line in old if line)
+        raise ValueError(f"the reference solution {contains}: {first!r}")
     start, indent = places[0]
     return start, len(old), _indented(new, indent)
 
 
 def _indented(lines: Sequence[str], indent: str) -> list[str]:
     return [indent + line if line else "" for line in lines]
-
-
-def _first(lines: Sequence[str]) -> str:
-    return next(line for line in lines if line)

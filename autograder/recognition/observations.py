@@ -48,12 +48,11 @@ def observe(
 
     `models` contains the ids of the grader's models passed to the call. `model_calls` describes how the
     student's code called these models.
-
-    Raises:
-        WireError: The response is invalid.
     """
     if isinstance(response, m.Failure):
-        return {FAILURE: _failure(response)} | model_calls
+        kind = VALUE_ERROR if VALUE_ERROR in response.bases else OTHER_ERROR
+        is_missing = response.kind == "missing"
+        return {FAILURE: response.text.split(";")[0] if is_missing else kind} | model_calls
     # Clone the tensors so that the rest of the message can be freed.
     tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
     side_effects: Observations = {
@@ -84,15 +83,11 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
         case m.Read(what="parameters" | "state"):
             return _normalize_parameters(seen, reference)
         case m.Read():
-            plain = {key for key, value in seen.items() if _is_plain_result(key, value)}
-            return {f"{k}{ATTRIBUTE}" if k in plain else k: v for k, v in seen.items()}
+            return {k + ATTRIBUTE * _is_plain_result(k, v): v for k, v in seen.items()}
         case m.Backward():
             # A gradient of zeros is equivalent to no gradient.
-            zeros = {
-                key
-                for key, value in seen.items()
-                if isinstance(value, Tensor) and not value.is_meta and not value.any()
-            }
+            tensors = {key: value for key, value in seen.items() if isinstance(value, Tensor)}
+            zeros = {key for key, value in tensors.items() if not value.is_meta and not value.any()}
             types = {key + TYPE for key in zeros}
             return {k: None if k in zeros else v for k, v in seen.items() if k not in types}
     if seen.get(FAILURE) == VALUE_ERROR and reference and FAILURE not in reference:
@@ -127,10 +122,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Tensor, known: Sequence[Observation]) -> bool:
-    """Return whether a tensor is an alias of a known parameter.
-
-    Constant tensors and tensors without values never count as aliases.
-    """
+    """Return whether a tensor is an alias of a known parameter. Constant tensors never count as aliases."""
     if value.is_meta:
         return False
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
@@ -171,13 +163,6 @@ def _extend(path: str, name: str) -> str:
     if len(longer) <= MAX_PATH:
         return longer
     return f"result.{hashlib.sha256(longer.encode()).hexdigest()}"
-
-
-def _failure(failure: m.Failure) -> str:
-    """Describe a failure. For a missing name, return the message's first part; otherwise, return one of `EXCEPTIONS`."""
-    if failure.kind == "missing":
-        return failure.text.split(";")[0]
-    return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR
 
 
 def same(first: Observation, second: Observation, factor: float = 1.0) -> bool:

@@ -54,8 +54,7 @@ SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """A recognizer for known mistakes. It learns the signatures of an exercise's mistakes when they are first
-    needed."""
+    """A recognizer for known mistakes. It learns the signatures of an exercise's mistakes when they are first needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
@@ -124,19 +123,18 @@ class Recognizer:
         """Return the signatures of an exercise's mistakes, keyed by name. Omit signatures that are not specific enough.
 
         The signatures are learned once per course and cached in the course's folder.
-
-        Raises:
-            CourseError: The exercise's solution fails a test.
         """
-        name, day = exercise.name, self._key.day
+        name, root = exercise.name, self._key.day.root
         if name not in self._signatures:
-            file = f"mistakes-{day.name}-{name}-{self._key.version}.pt"
-            learned = compute_once(
-                day.root,
-                file,
-                partial(_read, day.root, file),
-                partial(self._learn_and_cache, exercise, file),
-            )
+            file = f"mistakes-{self._key.day.name}-{name}-{self._key.version}.pt"
+
+            def learn() -> dict[str, Any]:
+                data = _serialize(self._learn(exercise))
+                write_cache(root, file, data)
+                learned: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
+                return learned
+
+            learned = compute_once(root, file, partial(_read, root, file), learn)
             self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
         return self._signatures[name]
 
@@ -163,17 +161,12 @@ class Recognizer:
         budget = Budget(exercise.limits.allowance, "exercise")
         tried: dict[tuple[str, str], Signature] = {}
         for pair in pairs:
-            source = (
-                None
-                if contributing.isdisjoint(pair)
-                else combine(*(mistakes[name] for name in pair))
-            )
-            if source is None:
+            if contributing.isdisjoint(pair):
                 continue
+            source = combine(*(mistakes[name] for name in pair))
             with suppress(*FAILURES):
-                signature = self._try_pair(exercise, source, failed, seen, budget)
-                if signature:
-                    tried[pair] = signature
+                if source and (s := self._try_pair(exercise, source, failed, seen, budget)):
+                    tried[pair] = s
             if budget.excess:
                 return []  # an untried pair might match as well
         matching = exact_matches(tried, failed, seen, again)
@@ -188,7 +181,7 @@ class Recognizer:
         budget: Budget,
     ) -> Signature | None:
         """Return the signature of the solution with two mistakes, or None as soon as a result differs from what was seen."""
-        references = self._reference(exercise), self._reference_again(exercise)
+        references = self._references(exercise)
         first: Observations = {}
         second: Observations = {}
         combined = self._key.replace_solution(exercise.name, source)
@@ -203,12 +196,6 @@ class Recognizer:
             if code.failed_tests() != failed:
                 return None
         return make_signature(failed, first, second, *references)
-
-    def _learn_and_cache(self, exercise: Exercise, file: str) -> dict[str, Any]:
-        data = _serialize(self._learn(exercise))
-        write_cache(self._key.day.root, file, data)
-        learned: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-        return learned
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
         # The result is cached, so a busy machine must not cause mistakes to be left out.
@@ -231,8 +218,7 @@ class Recognizer:
                 failed = code.failed_tests()
                 first = code.observe(failed, seed=1)
                 second = code.observe(failed, seed=2)
-            references = self._reference(exercise), self._reference_again(exercise)
-            return make_signature(failed, first, second, *references)
+            return make_signature(failed, first, second, *self._references(exercise))
 
         return retry_if_server_lost(learn)
 
@@ -253,28 +239,21 @@ class Recognizer:
             if references is not None:
                 references.stop()
 
-    def _reference(self, exercise: Exercise) -> Observations:
-        """Return the solution's observations in all tests."""
-        recordings = self._record(exercise)
-        return _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
-
-    def _reference_again(self, exercise: Exercise) -> Observations:
-        """Return the solution's observations in a second run, with different random numbers."""
+    def _references(self, exercise: Exercise) -> tuple[Observations, Observations]:
+        """Return the solution's observations in all tests, in two runs with different random numbers."""
 
         def repeat() -> Observations:
             with self._loaded(exercise, self._key.solution_source(exercise.name)) as code:
-                return code.observe(list(self._record(exercise)), seed=2)
+                return code.observe(list(recordings), seed=2)
 
+        recordings = self._record(exercise)
         if exercise.name not in self._references_again:
             self._references_again[exercise.name] = retry_if_server_lost(repeat)
-        return self._references_again[exercise.name]
+        first = _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
+        return first, self._references_again[exercise.name]
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Run an exercise's tests on the reference solution, and return each test's calls.
-
-        Raises:
-            CourseError: The solution fails a test.
-        """
+        """Run an exercise's tests on the reference solution, and return each test's calls."""
         if exercise.name not in self._recordings:
             self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
         return self._recordings[exercise.name]
@@ -302,10 +281,7 @@ class Recognizer:
 
 
 class _LoadedCode:
-    """Code loaded in a worker, where the exercise's tests can be run and recorded calls replayed.
-
-    Every method may raise any of the exceptions in `FAILURES`.
-    """
+    """Code loaded in a worker, where the exercise's tests can be run and recorded calls replayed."""
 
     def __init__(
         self,

@@ -55,9 +55,8 @@ class Signature:
     deterministic: Observations
     tie_breakers: Observations
     distinctive: Observations
-    conclusive: list[
-        str
-    ]  # keys of `distinctive` that show incorrect values, shapes or dtypes, or missing names
+    # Keys of `distinctive` that show incorrect values, shapes or dtypes, or missing names.
+    conclusive: list[str]
     is_random: bool  # whether any observations depend on random numbers
     random: list[str]  # keys of results that depend on random numbers, such as those of dropout
     newly_random: list[str]  # keys of `random` that are not random in the reference solution
@@ -107,10 +106,7 @@ def make_signature(
 
 
 def _is_large(key: str, value: Observation) -> bool:
-    """Return whether a result is so large that two random results are never equal by chance.
-
-    Always return False for parameters.
-    """
+    """Return whether a value is no parameter, and so large that two random ones are never equal by chance."""
     if not isinstance(value, Tensor) or key.endswith(PARAMETER):
         return False
     return value.is_floating_point() and value.numel() >= MIN_RANDOM
@@ -313,16 +309,16 @@ class Recorder:
     def request(
         self, request: m.Request, payload: Outgoing, reply: AnswerQuestion
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Forward and record a request. See `process.Process.request`."""
         # Do not record requests sent by a grader's model, because replaying the call repeats them. Do not record
         # `Forget` requests, because they occur at unpredictable times.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection
+        arguments = request.arguments.value if isinstance(request, m.Call) else None
         models = {
             # Proxies in the copied model must keep using the same connection.
             id_: copy.deepcopy(connection.models.by_id[id_], {id(connection): connection})
-            for id_ in _model_ids(request)
+            for id_ in set(_ids(arguments, m.Model))
         }
         observer = _ModelObserver(reply)
         self._nested = True
@@ -339,7 +335,6 @@ class Recorder:
         return number, response, data
 
     def stop(self) -> None:
-        """Stop the process that runs the code."""
         self._process.stop()
 
 
@@ -378,13 +373,9 @@ def replay(
     references: ReferenceProcess | None,
     max_size: int,
 ) -> list[Observations]:
-    """Replay recorded calls in another process and return each call's observations.
+    """Replay recorded calls in another process and return each call's observations, of at most `max_size` bytes in total.
 
     A call has no observations if it needs an object that does not exist in that process.
-
-    Raises:
-        WireError: The observations are larger than `max_size` bytes, or a response is invalid.
-        LimitExceeded, WorkerDied, ServerLost: See `process.Process.request`.
     """
     connection = Student(process, references).connection
     objects: dict[int, int] = {}
@@ -416,11 +407,7 @@ def replay(
 def _translate(
     request: m.Request, objects: Mapping[int, int], numbers: Mapping[int, int]
 ) -> m.Request:
-    """Replace the object ids and call numbers in a request with the corresponding ones in another process.
-
-    Raises:
-        KeyError: The object or call does not exist in the other process.
-    """
+    """Replace the object ids and call numbers in a request with those in another process. Raise KeyError if one is missing."""
     change = msgspec.structs.replace
     match request:
         case m.Call():
@@ -461,12 +448,6 @@ def _match_objects(recorded: m.Value, seen: m.Value) -> dict[int, int]:
                 found |= _match_objects(first, second)
             return found
     return {}
-
-
-def _model_ids(request: m.Request) -> set[int]:
-    """Return the ids of the grader's models in a request's arguments."""
-    arguments = request.arguments.value if isinstance(request, m.Call) else None
-    return set(_ids(arguments, m.Model))
 
 
 def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:

@@ -29,7 +29,7 @@ from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Include
-from autograder.course.files import read_text, write_atomically
+from autograder.course.files import atomic_file, read_text
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import gradebook, helper_cells, mistake_results, publication
@@ -174,39 +174,20 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
     This check also searches the packed code of the stand-ins. Explanations of known mistakes are allowed only in packed
     data.
     """
-    stubs = "\n".join(cell.source for cell in release.cells)
     lines = {
         _without_spaces(line): cell.id
         for cell in release.cells
         for text in (cell.source, helper_cells.packed_stand_ins(cell.source))
         for line in text.split("\n")
     }
-    given = {
-        _without_spaces(line)
-        for chapter in day.chapters
-        for cell in chapter.cells
-        if cell.role == "given"
-        for line in cell.source.split("\n")
-    }
-    for cell in source.cells:
-        for solution in MARKED.findall(cell.source):
-            for line in filter(_is_secret, solution.split("\n")):
-                if _without_spaces(line) in given:
-                    continue
-                if _without_spaces(line) in lines:
-                    raise CourseError(
-                        f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
-                        f"from the solution in {cell.id}: {line.strip()}"
-                    )
-    if BEGIN in stubs or "BEGIN HIDDEN" in stubs:
+    for line, origin in _secrets(source, day):
+        text = _without_spaces(line)
+        if len(text) >= MIN_SECRET and text in lines:
+            raise CourseError(
+                f"{day.name}, cell {lines[text]}: the release contains a line from {origin}: {line.strip()}"
+            )
+    if any(BEGIN in cell.source or "BEGIN HIDDEN" in cell.source for cell in release.cells):
         raise CourseError(f"{day.name}: the release contains a solution or hidden tests")
-    for file in sorted(day.graders.glob("*.py")):
-        for line in _secret_lines(file):
-            if _without_spaces(line) in lines:
-                raise CourseError(
-                    f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
-                    f"from {file}: {line.strip()}"
-                )
     texts = {cell.id: _without_spaces(cell.source) for cell in release.cells}
     for mistake in itertools.chain.from_iterable(known_mistakes(day).values()):
         for cell_id, text in texts.items():
@@ -217,17 +198,24 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
                 )
 
 
-def _secret_lines(file: Path) -> Iterator[str]:
-    """Yield lines that would reveal a hidden test, such as assertions and docstrings."""
-    for line in read_text(file).split("\n"):
-        reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
-        if reveals and len(_without_spaces(line)) >= MIN_SECRET:
-            yield line
-
-
-def _is_secret(line: str) -> bool:
-    text = _without_spaces(line)
-    return len(text) >= MIN_SECRET and not text.startswith(("#", "def", '"""', "super()"))
+def _secrets(source: NotebookNode, day: Day) -> Iterator[tuple[str, str]]:
+    """Yield lines that would reveal a solution or a hidden test, and where each of them comes from."""
+    given = {
+        _without_spaces(line)
+        for chapter in day.chapters
+        for cell in chapter.cells
+        if cell.role == "given"
+        for line in cell.source.split("\n")
+    }
+    for cell in source.cells:
+        for line in "\n".join(MARKED.findall(cell.source)).split("\n"):
+            is_usual = line.strip().startswith(("#", "def", '"""', "super()"))
+            if not is_usual and _without_spaces(line) not in given:
+                yield line, f"the solution in {cell.id}"
+    for file in sorted(day.graders.glob("*.py")):
+        for line in read_text(file).split("\n"):
+            if line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_")):
+                yield line, str(file)
 
 
 def _without_spaces(line: str) -> str:
@@ -249,11 +237,7 @@ def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
 
 
 def _check_execution(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook with short training loops, unless its code has already run successfully.
-
-    Raises:
-        CourseError: A cell raised an exception.
-    """
+    """Run the solution notebook with short training loops, unless its code has already run successfully."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     digest = hashlib.sha256("\0".join(code).encode()).hexdigest()
     ran = f"ran-{day.name}"
@@ -279,18 +263,13 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
                 "The machine may be low on memory or too busy."
             ) from None
         except CellExecutionError as error:
-            where = _failed_cell(copy)
+            failed = (
+                c.id for c in copy.cells for o in c.get("outputs", []) if o.output_type == "error"
+            )
             raise CourseError(
-                f"{day.name}: cell {where} raised {error.ename}: {error.evalue}"
+                f"{day.name}: cell {next(failed, '?')} raised {error.ename}: {error.evalue}"
             ) from None
     state_folder.write_cache(day.root, ran, digest.encode())
-
-
-def _failed_cell(notebook: NotebookNode) -> str:
-    for cell in notebook.cells:
-        if any(output.output_type == "error" for output in cell.get("outputs", [])):
-            return str(cell.id)
-    return "?"
 
 
 COLAB = "https://colab.research.google.com"
@@ -298,16 +277,7 @@ FOLDER = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)/(?:tree|blob)/([^\s?
 
 
 def add_badge(notebook: NotebookNode, day: Day, public_url: str) -> None:
-    """Add the badge to the notebook's title cell.
-
-    Args:
-        notebook: The day's notebook.
-        day: The day.
-        public_url: The GitHub address of the folder that contains the release.
-
-    Raises:
-        CourseError: Colab cannot open notebooks at this address.
-    """
+    """Add the badge to the notebook's title cell. `public_url` is the GitHub address of the folder with the release."""
     found = FOLDER.fullmatch(public_url.strip())
     if not found:
         raise CourseError(
@@ -333,19 +303,18 @@ def including(root: Path, day: str, include: Include) -> Iterator[Course]:
     before = file.read_bytes()
     courses.load(root).day(day)
     text = _with_include(before.decode("utf-8-sig"), day, include)
-    mode = file.stat().st_mode
     try:
-        _write(file, text.encode(), mode)
+        _rewrite(file, text.encode())
         yield courses.load(root)
     except BaseException:
-        _write(file, before, mode)
+        _rewrite(file, before)
         raise
 
 
-def _write(file: Path, data: bytes, mode: int) -> None:
+def _rewrite(file: Path, data: bytes) -> None:
     if file.read_bytes() != data:
-        write_atomically(file, data)
-        file.chmod(mode)
+        with atomic_file(file, file.stat().st_mode) as new:
+            new.write(data)
 
 
 def _with_include(text: str, day: str, include: str) -> str:
@@ -369,17 +338,13 @@ def with_short_training(source: str, steps: int) -> str:
     """Return the code with every constant whose name ends in `STEPS` set to `steps`."""
     tree = ast.parse(source)
     found = False
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            target, value = node.targets[0], node.value
-            names = target.elts if isinstance(target, ast.Tuple) else [target]
-            values = value.elts if isinstance(value, ast.Tuple) else [value]
-            for name, constant in zip(names, values, strict=False):
-                if (
-                    isinstance(name, ast.Name)
-                    and name.id.endswith("STEPS")
-                    and isinstance(constant, ast.Constant)
-                ):
-                    constant.value = steps
-                    found = True
+    for node in (node for node in tree.body if isinstance(node, ast.Assign)):
+        target, value = node.targets[0], node.value
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        values = value.elts if isinstance(value, ast.Tuple) else [value]
+        for name, constant in zip(names, values, strict=False):
+            is_steps = isinstance(name, ast.Name) and name.id.endswith("STEPS")
+            if is_steps and isinstance(constant, ast.Constant):
+                constant.value = steps
+                found = True
     return ast.unparse(tree) if found else source

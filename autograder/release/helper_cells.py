@@ -65,12 +65,7 @@ def helpers() -> Iterator[str]:
 
 
 def data(day: Day, outputs: str) -> str:
-    """Return the source of the notebook cell that contains a day's exercises, stand-ins and results of known mistakes.
-
-    Args:
-        day: The day.
-        outputs: The packed results of known mistakes, or "" to omit them.
-    """
+    """Return the source of the notebook cell that contains a day's exercises, stand-ins and packed results (`outputs`)."""
     stand_ins = read_text(day.stand_ins) if day.stand_ins.is_file() else ""
     minutes = texts.exercise_minutes(day)
     titles = {

@@ -29,12 +29,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 @contextlib.contextmanager
 def staging(day: Day) -> Iterator[Path]:
-    """Create an empty folder for a build and delete it afterwards. Also clean up after killed builds.
-
-    Raises:
-        CourseError: Another process is building this day, or a file in the folder cannot be written.
-        FileError: `.autograder/` cannot be created.
-    """
+    """Create an empty folder for a build and delete it afterwards. Also clean up after killed builds."""
     builds = course_folder(day.root) / "builds" / day.name
     try:
         builds.mkdir(parents=True, exist_ok=True)
@@ -57,11 +52,7 @@ def staging(day: Day) -> Iterator[Path]:
 
 
 def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
-    """Update the gradebook from a finished build, replace the day's folders, and return notes for the instructor.
-
-    Raises:
-        CourseError: The gradebook or a folder cannot be replaced. The message lists what is unchanged.
-    """
+    """Update the gradebook from a finished build, replace the day's folders, and return notes for the instructor."""
     notes = gradebook.update(day, staged / gradebook.GRADEBOOK_DB, new_version)
     for name in FOLDERS:
         target = day.root / name / day.name

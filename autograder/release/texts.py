@@ -78,7 +78,7 @@ class ReleaseTexts:
         exercise = _introduced(chapter, cell)
         if exercise:
             text = self._with_facts(text, exercise)
-        number = [c.name for c in self._day.chapters].index(chapter.name) + 1
+        number = [*self._chapters].index(chapter.name) + 1
         spent = self._in_words(self._chapters[chapter.name])
         line = " · ".join([f"Chapter {number} of {len(self._chapters)}", *spent])
         text = CHAPTER.sub(f"*{line}*", text)
@@ -86,11 +86,7 @@ class ReleaseTexts:
         return self.fill(text, chapter.path.name)
 
     def fill(self, text: str, file: str) -> str:
-        """Return the text with placeholders replaced, and with "your `f`" changed to "the given `f`" for given exercises.
-
-        Raises:
-            CourseError: A placeholder is unknown.
-        """
+        """Return the text with placeholders replaced, and with "your `f`" changed to "the given `f`" for given exercises."""
         text = TIMETABLE.sub(lambda block: "\n".join(self._timetable(block[1])), text)
         values = {
             "chapters": str(len(self._chapters)),
@@ -216,23 +212,18 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
     A text cell with a heading or stars introduces the next exercise, unless another such cell comes before that
     exercise.
     """
-    found = ""
-    after = chapter.cells[chapter.cells.index(cell) :]
-    for number, other in enumerate(after):
-        if other.role == "text" and (HEADING.match(other.source) or STARS.search(other.source)):
-            if number:
-                return ""
-            found = other.source
+    for other in chapter.cells[chapter.cells.index(cell) :]:
+        is_start = bool(HEADING.match(other.source) or STARS.search(other.source))
+        if other.role == "text" and is_start != (other is cell):
+            return ""
         if other.role in ("exercise", "given") and other.name:
-            return other.name if found else ""
+            return other.name
     return ""
 
 
 def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
     """Yield the track and the duration in minutes of each section in a chapter. Skip sections without a duration."""
-    for cell in chapter.cells:
-        if cell.role == "text":
-            yield from _stated(cell.source)
+    return _stated("\n".join(cell.source for cell in chapter.cells if cell.role == "text"))
 
 
 def _stated(text: str) -> Iterator[tuple[str, int]]:
