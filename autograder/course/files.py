@@ -80,12 +80,12 @@ def _open_new(file: Path) -> contextlib.AbstractContextManager[BinaryIO]:
     except FileNotFoundError:
         umask = os.umask(0o077)
         os.umask(umask)
-        return _atomic_file(file, 0o666 & ~umask)
+        return atomic_file(file, 0o666 & ~umask)
     if not stat.S_ISREG(mode) or not os.access(file.parent, os.W_OK):
         return file.open("wb")
     # Fail if the user made the file read-only, because `os.replace` would replace it anyway.
     os.close(os.open(file, os.O_WRONLY))
-    return _atomic_file(file, stat.S_IMODE(mode))
+    return atomic_file(file, stat.S_IMODE(mode))
 
 
 def write_atomically(
@@ -96,12 +96,12 @@ def write_atomically(
     `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` raises
     FileExistsError.
     """
-    with _atomic_file(file, 0o600, publish) as new:
+    with atomic_file(file, 0o600, publish) as new:
         new.write(data)
 
 
 @contextlib.contextmanager
-def _atomic_file(
+def atomic_file(
     file: Path, mode: int, publish: Callable[[str, Path], None] = os.replace
 ) -> Iterator[BinaryIO]:
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
