@@ -58,7 +58,9 @@ def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
     os.close(write)
     with open(read, encoding="utf-8") as pipe:
         found = pipe.read()
-    assert os.waitpid(child, 0)[1] == 0, f"the process was killed, possibly after {SECONDS} s of CPU time"
+    assert os.waitpid(child, 0)[1] == 0, (
+        f"the process was killed, possibly after {SECONDS} s of CPU time"
+    )
     result: list[Any] = json.loads(found)
     return result
 
