@@ -2,7 +2,7 @@
 
     python -m bench.independence [--cases 500] [--seed 0] [--styles functional config]
 
-Each case takes a file from `tests/styles/` or the course's solution, and one of its exercises that uses others. A random
+Each case takes a file from `tests/styles/` or the course's solution, and one of its exercises that uses earlier ones. A random
 subset of these others is replaced by stubs and known mistakes. The exercise must still earn full points. The exit code
 is 1 if it does not in any case.
 """
@@ -57,9 +57,9 @@ class Author:
         self._statements = [(unit.source, unit.binds) for unit in units]
         found = {name: slice_for(name, units, grader.key.given, day.names) for name in day.names}
         self.uses = {
-            name: sorted(code.reached - {name}, key=day.names.index)
-            for name, code in found.items()
-            if code is not None and code.reached - {name}
+            name: uses
+            for number, (name, code) in enumerate(found.items())
+            if code and (uses := [other for other in day.names[:number] if other in code.reached])
         }
 
     def submission(self, replaced: Mapping[str, str]) -> Submission:

@@ -46,14 +46,6 @@ STUB_BODY = 'raise NotImplementedError("causal_mask")'
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
-CALLS_LATER = """def causal_mask(n, device=None):
-    return decoder_mask(torch.ones(1, n, dtype=torch.int64, device=device), 0)[0]"""
-LATER = """def decoder_mask(tokens, pad_id):
-    n = tokens.shape[-1]
-    past = torch.ones(n, n, dtype=torch.bool, device=tokens.device).{}
-    return past & (tokens != pad_id).unsqueeze(-2)"""
-
-
 @pytest.fixture(scope="module")
 def until_attention(solution: NotebookNode, day1: Day) -> NotebookNode:
     """Return a notebook that contains only the exercises up to MultiHeadAttention."""
@@ -80,13 +72,6 @@ def test_an_exercise_that_was_not_attempted_costs_no_other_points(
     assert marks.points == 92
     assert by_name(marks)["MultiHeadAttention"].reference_for == ["masked_attention"]
     assert by_name(marks)["softmax"].reference_for == []
-
-
-def test_an_exercise_may_call_a_later_one_that_is_wrong(grade: Grade, masks: NotebookNode) -> None:
-    for wrong in (LATER.format("triu()"), LATER.format("tril(-1)"), LATER.format("bool()")):
-        marks = grade(with_cells(masks, {"causal_mask": CALLS_LATER, "decoder_mask": wrong}))
-        assert lost(marks) == ["decoder_mask"]
-        assert by_name(marks)["causal_mask"].reference_for == ["decoder_mask"]
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,13 @@ class FollowUp:
     def grade_again(self, graded: Sequence[GradedExercise]) -> list[GradedExercise]:
         """Regrade exercises that lost points, and look for known mistakes.
 
-        An exercise is processed after those that it calls. Reference solutions replace those that lost points. If an exercise
-        earns full points when graded again, the following ones use the student's code for it. If points are still missing,
-        the exercise is also graded with all statements that may affect it, first without and then with reference solutions.
+        Exercises are processed in order. Reference solutions replace earlier exercises that lost points. If an exercise
+        earns full points when graded again, later exercises use the student's code for it. If points are still missing, the
+        exercise is also graded with all statements that may affect it, first without and then with reference solutions.
         """
-        exercises = zip(self._grader.day.exercises, graded, strict=True)
-        result: dict[str, GradedExercise] = {}
-        # An exercise reaches everything that the ones it calls reach. Those that call each other stay in course order.
-        for exercise, first in sorted(exercises, key=lambda pair: len(pair[1].code.reached)):
-            best = first
+        result = {first.code.exercise: first for first in graded}
+        for exercise in self._grader.day.exercises:
+            first = best = result[exercise.name]
             try:
                 best = self._substitute(exercise, first, result, self._settings)
             except SlicingError as error:
@@ -67,9 +65,8 @@ class FollowUp:
                 mistake = self._grader.name_mistake(exercise, best, self._settings, self._problems)
                 statements = own_statements(best.code, self._grader.day)
                 marks = structs.replace(best.marks, mistake=mistake, statements=statements)
-                best = replace(best, marks=marks)
-            result[exercise.name] = best
-        return [result[name] for name in self._grader.day.names]
+                result[exercise.name] = replace(best, marks=marks)
+        return list(result.values())
 
     def _widen(
         self,
@@ -130,7 +127,7 @@ class FollowUp:
         others: Mapping[str, GradedExercise],
         settings: RunSettings,
     ) -> GradedExercise:
-        """Regrade an exercise, using reference solutions for others that lost points. Return the best result."""
+        """Regrade an exercise, using reference solutions for earlier exercises that lost points. Return the best result."""
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
@@ -144,7 +141,7 @@ class FollowUp:
                 result, problems=original.problems, wide=original.wide, messages=tuple(messages)
             )
 
-        earlier = [name for name in self._grader.day.names if name in others]
+        earlier = self._grader.day.names[: self._grader.day.names.index(exercise.name)]
         lost = [name for name in earlier if _lost_points(others[name])]
         dependent = [
             name

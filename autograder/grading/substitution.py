@@ -60,8 +60,8 @@ def substitute_references(
 
     Args:
         original: The exercise as the student wrote it.
-        lost: Exercises that lost points, in course order.
-        dependent: Exercises that are correct only with the student's own versions of exercises in `lost`.
+        lost: Earlier exercises that lost points, in course order.
+        dependent: Earlier exercises that are correct only with the student's own versions of exercises in `lost`.
         unfilled: The exercises in `lost` that the student did not attempt.
         sentences: Maps each test's name to the sentence that students see if the test fails.
         slice_with: A function that returns the exercise's code with reference solutions to the given exercises.
