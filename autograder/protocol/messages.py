@@ -151,8 +151,8 @@ class Make(Tagged, frozen=True):
 class Apply(Tagged, frozen=True):
     """Call a method of an object that `Make` created, using the parameters, buffers and training modes in this message.
 
-    The arguments are `[args, kwargs, tensors, modes, random state]`, where tensors and modes are in the order in which `Make`
-    described them. The result is `[result, new random state]`.
+    The arguments are `[args, kwargs, tensors, modes, random state]`, where tensors and modes are dicts by path. The result is
+    `[result, new random state]`.
     """
 
     target: int

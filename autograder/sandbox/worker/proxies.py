@@ -18,8 +18,8 @@ from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value,
 from autograder.sandbox.worker.describe import MODULE
 
 SendQuestion = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
-# The description of the whole proxy, and the position in it: 0 for the whole, or that of a submodule.
-Origin = tuple[dict[str, Any], int]
+# The reference object's id, the paths of its modules and tensors, and the path of the proxied module, which is "" for the whole.
+Origin = tuple[int, list[str], list[str], str]
 CallPart = Callable[[nn.Module, list[Any]], Any]
 ERRORS = (
     *("ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError"),
@@ -144,10 +144,9 @@ class Proxies:
     def _call_object(self, proxy: nn.Module, method: str, arguments: list[Any]) -> Any:
         """Call a method of a reference object or of its submodule with the proxy's tensors and training modes."""
         origin: Origin = proxy._origin  # type: ignore[assignment]
-        made, position = origin
-        path = ["", *made["modules"]][position]
+        id_, _, _, path = origin
         called = f"{path}.{method}".lstrip(".")
-        return self._refer_randomly(made["id"], called, [*arguments, *_proxy_state(proxy, origin)])
+        return self._refer_randomly(id_, called, [*arguments, *_proxy_state(proxy, origin)])
 
     def _refer(self, target: str | int, method: str, arguments: list[Any]) -> Any:
         grad = torch.is_grad_enabled()
@@ -207,20 +206,13 @@ def _known(kwargs: dict[str, Any], parameters: list[str] | None) -> dict[str, An
 
 def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) -> None:
     """Add the reference object's submodules, parameters, buffers and plain attributes to a proxy."""
-    modules = [path for path, _ in made["modules"]]
-    tensors = [*made["parameters"], *made["buffers"]]
-    reference = {
-        "id": made["id"],
-        "modules": modules,
-        "module_places": places(modules, modules),
-        "tensors": tensors,
-        "tensor_places": places(tensors, modules),
-    }
-    proxy._origin = reference, 0  # type: ignore[assignment]
+    modules = ["", *(path for path, _ in made["modules"])]
+    whole = made["id"], modules, [*made["parameters"], *made["buffers"]]
+    proxy._origin = *whole, ""  # type: ignore[assignment]
     parts = {"": proxy}
-    for position, (path, is_list) in enumerate(made["modules"], start=1):
+    for path, is_list in made["modules"]:
         owner, _, name = path.rpartition(".")
-        parts[path] = nn.ModuleList() if is_list else ProxyPart((reference, position), call_part)
+        parts[path] = nn.ModuleList() if is_list else ProxyPart((*whole, path), call_part)
         parts[owner].add_module(name, parts[path])
     # Ensure that a parameter with two names is created only once.
     own: dict[int, nn.Parameter] = {}
@@ -238,35 +230,35 @@ def _build_proxy(proxy: nn.Module, made: dict[str, Any], call_part: CallPart) ->
         setattr(parts[owner], name, value)
 
 
-def _proxy_state(proxy: nn.Module, origin: Origin) -> tuple[list[Tensor | None], list[bool | None]]:
-    """Return the tensors and training modes that a call of a proxy or of a submodule's proxy uses.
+def _proxy_state(proxy: nn.Module, origin: Origin) -> tuple[dict[str, Tensor], dict[str, bool]]:
+    """Return the tensors and training modes, by path, that a call of a proxy or of a submodule's proxy uses.
 
-    For tensors and modules outside the called submodule, the lists contain None.
-
-    Raises:
-        RuntimeError: A submodule or parameter of the proxy was replaced or removed.
+    Raises RuntimeError if a submodule or parameter of the proxy was replaced or removed.
     """
-    made, position = origin
-    modules = modules_at(proxy, made["module_places"], position)
-    start = ["", *made["modules"]][position]
-    modes: list[bool | None] = []
-    for path, module in zip(["", *made["modules"]], modules, strict=True):
-        used = not start or path == start or path.startswith(f"{start}.")
-        if used and path != start and type(module) not in (ProxyPart, nn.ModuleList):
+    _, paths, tensor_paths, start = origin
+    modules: dict[str, nn.Module] = {start: proxy}
+    for path in paths:  # parents come before their submodules
+        owner, _, name = path.rpartition(".")
+        if path == start or owner not in modules:
+            continue
+        module = modules[owner]._modules.get(name)
+        if type(module) not in (ProxyPart, nn.ModuleList):
             raise RuntimeError(
                 f"the submodule `{path}` of the reference solution was replaced; leave it unchanged"
             )
-        modes.append(module.training if used and module is not None else None)
-    tensors: list[Tensor | None] = []
-    for path, place in zip(made["tensors"], made["tensor_places"], strict=True):
-        owner = modules[place[0]]
-        tensor = None if owner is None else tensor_at(owner, place[1])
-        if tensor is None and modes[place[0]] is not None:
-            raise RuntimeError(
-                f"the reference solution's parameter `{path}` was removed; leave it in place"
-            )
-        tensors.append(tensor)
-    return tensors, modes
+        modules[path] = module  # type: ignore[assignment]
+    tensors: dict[str, Tensor] = {}
+    for path in tensor_paths:
+        owner, _, name = path.rpartition(".")
+        if owner in modules:
+            found: Tensor | None = modules[owner]._parameters.get(name)
+            found = modules[owner]._buffers.get(name) if found is None else found
+            if found is None:
+                raise RuntimeError(
+                    f"the reference solution's parameter `{path}` was removed; leave it in place"
+                )
+            tensors[path] = found
+    return tensors, {path: module.training for path, module in modules.items()}
 
 
 def _in_training(model: nn.Module) -> bool:
@@ -275,8 +267,6 @@ def _in_training(model: nn.Module) -> bool:
 
 
 PLAIN = (bool, int, float, str)
-# The index of the owner in the list of modules, where the root has index 0, and the attribute's name within the owner.
-Place = tuple[int, str]
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
@@ -299,72 +289,25 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def places(paths: Sequence[str], modules: Sequence[str]) -> list[Place]:
-    """Split each dotted path into its owner's index and the attribute name. `modules` lists the paths of all submodules."""
-    positions = {path: position for position, path in enumerate(["", *modules])}
-    split = (path.rpartition(".") for path in paths)
-    return [(positions[owner], name) for owner, _, name in split]
+def call_with_state(
+    module: nn.Module,
+    method: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    modes: Mapping[str, bool],
+) -> Any:
+    """Call a method of a module, or of one of its submodules, after setting parameters, buffers and training modes by path.
 
-
-def modules_at(
-    root: nn.Module, submodules: Sequence[Place], position: int = 0
-) -> list[nn.Module | None]:
-    """Return all modules below `root` by position, with None for modules that are missing or not below it.
-
-    `position` is the position of `root`. Parents must come before their submodules.
+    The method of a submodule has a dotted name, such as "norm1.forward".
     """
-    found: list[nn.Module | None] = [root if position == 0 else None]
-    for owner, name in submodules:
-        parent = found[owner]
-        child = None if parent is None else parent._modules.get(name)
-        found.append(root if len(found) == position else child)
-    return found
-
-
-def tensor_at(owner: nn.Module, name: str) -> Tensor | None:
-    """Return a module's own parameter or buffer with this name, or None if it does not exist."""
-    found = owner._parameters.get(name)
-    return owner._buffers.get(name) if found is None else found
-
-
-class FunctionalModule:
-    """A module whose parameters, buffers and training modes are replaced before each call."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        parts = dict(module.named_modules(remove_duplicate=False))
-        self._modules = list(parts.values())
-        tensors = [
-            *dict(module.named_parameters(remove_duplicate=False)),
-            *dict(module.named_buffers(remove_duplicate=False)),
-        ]
-        self._tensors = places(tensors, list(parts)[1:])
-
-    def call(
-        self,
-        method: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        tensors: Sequence[Tensor | None],
-        modes: Sequence[bool | None],
-    ) -> Any:
-        """Call a method with the given parameters, buffers and training modes.
-
-        `tensors` and `modes` are in the same order as in the result of `describe_module`. They contain None for parts that
-        the method does not use. `method` is a method of the module or of one of its submodules, such as "norm1.forward".
-        """
-        for part, training in zip(self._modules, modes, strict=True):
-            if training is not None:
-                part.training = training
-        for (position, name), tensor in zip(self._tensors, tensors, strict=True):
-            if tensor is None:
-                continue
-            owner = self._modules[position]
-            kind: dict[str, Any] = (
-                owner._parameters if name in owner._parameters else owner._buffers
-            )
-            kind[name] = tensor
-        path, _, name = method.rpartition(".")
-        module = self._module.get_submodule(path)
-        called = module if name == "forward" else getattr(module, name)
-        return called(*args, **kwargs)
+    parts = dict(module.named_modules(remove_duplicate=False))
+    for path, training in modes.items():
+        parts[path].training = training
+    for path, tensor in tensors.items():
+        owner, _, name = path.rpartition(".")
+        own: dict[str, Any] = parts[owner]._parameters
+        (own if name in own else parts[owner]._buffers)[name] = tensor
+    path, _, name = method.rpartition(".")
+    called = parts[path] if name == "forward" else getattr(parts[path], name)
+    return called(*args, **kwargs)

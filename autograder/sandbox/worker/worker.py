@@ -40,9 +40,9 @@ from autograder.sandbox.worker.describe import (
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
 from autograder.sandbox.worker.proxies import (
-    FunctionalModule,
     Proxies,
     SendQuestion,
+    call_with_state,
     describe_module,
 )
 from autograder.sandbox.worker.warm_up import CostCounter
@@ -232,7 +232,6 @@ class Worker:
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
-        self._functional: dict[int, FunctionalModule] = {}
         self._kept: dict[int, KeptGraph] = {}
         self._generators: dict[int, torch.Generator] = {}
         self.hits: list[str] = []
@@ -309,21 +308,14 @@ class Worker:
     # ---- calls
 
     def _call(self, number: int, request: m.Call, payload: bytearray, out: Outgoing) -> m.Response:
-        tensors = decode_tensors(request.arguments, payload)
-        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
-            tensor.requires_grad_(meta.requires_grad)
-        args, kwargs = decode_value(request.arguments.value, tensors, self._from_wire)
+        tensors, (args, kwargs) = self._decode_arguments(request, payload)
         before = [None if t.is_meta else t.detach().clone() for t in tensors]
         function = self._target(request)
         cost = CostCounter() if request.measure else contextlib.nullcontext()
         with torch.set_grad_enabled(request.grad), cost:
             result = function(*args, **kwargs)
-        outputs: list[Tensor] = []
-        data = out.encode(result, self._to_wire, outputs)
-        if request.keep:
-            self._kept[number] = KeptGraph(tensors, outputs)
         return m.Answer(
-            data,
+            self._encode_result(number, request, tensors, result, out),
             changed_arguments(function, args, kwargs, tensors, before),
             self._proxies.modes(),
             self.hits,
@@ -349,24 +341,18 @@ class Worker:
         args, kwargs, random = self._decode(request.arguments, payload)
         set_random_state(random)
         made = getattr(self._module, request.target)(*args, **kwargs)
-        self._functional[id(made)] = FunctionalModule(made)
+        self._objects[id(made)] = made
         return describe_module(made), torch.get_rng_state()
 
     def _apply(
         self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
     ) -> m.Response:
-        tensors = decode_tensors(request.arguments, payload)
-        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
-            tensor.requires_grad_(meta.requires_grad)
-        *arguments, random = decode_value(request.arguments.value, tensors, self._from_wire)
+        tensors, (*arguments, random) = self._decode_arguments(request, payload)
         set_random_state(random)
         with torch.set_grad_enabled(request.grad):
-            result = self._functional[request.target].call(request.method, *arguments)
-        outputs: list[Tensor] = []
-        data = out.encode((result, torch.get_rng_state()), self._to_wire, outputs)
-        if request.keep:
-            self._kept[number] = KeptGraph(tensors, outputs)
-        return m.Answer(data)
+            result = call_with_state(self._objects[request.target], request.method, *arguments)
+        returned = result, torch.get_rng_state()
+        return m.Answer(self._encode_result(number, request, tensors, returned, out))
 
     def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
         kept = self._kept[request.call]
@@ -387,6 +373,28 @@ class Worker:
             gc.collect()  # a module may be part of a reference cycle
 
     # ---- values
+
+    def _decode_arguments(
+        self, request: m.Call | m.Apply, payload: bytearray
+    ) -> tuple[list[Tensor], Any]:
+        tensors = decode_tensors(request.arguments, payload)
+        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
+            tensor.requires_grad_(meta.requires_grad)
+        return tensors, decode_value(request.arguments.value, tensors, self._from_wire)
+
+    def _encode_result(
+        self,
+        number: int,
+        request: m.Call | m.Apply,
+        inputs: list[Tensor],
+        result: Any,
+        out: Outgoing,
+    ) -> m.Data:
+        outputs: list[Tensor] = []
+        data = out.encode(result, self._to_wire, outputs)
+        if request.keep:
+            self._kept[number] = KeptGraph(inputs, outputs)
+        return data
 
     def _decode(self, data: m.Data, payload: bytearray) -> Any:
         return decode_value(data.value, decode_tensors(data, payload), self._from_wire)
