@@ -3,7 +3,7 @@
     python -m bench.independence [--cases 500] [--seed 0] [--styles functional config]
 
 Each case takes a file from `tests/styles/` or the course's solution, and one of its exercises that uses earlier ones. A random
-subset of these others is replaced by stubs and known mistakes. The exercise must still earn full points. The exit code
+subset of these is replaced by stubs and known mistakes. The exercise must still earn full points. The exit code
 is 1 if it does not in any case.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,18 +96,11 @@ class Judge:
             day, author, exercise = draw.choice(exercises)
             uses = self._authors[day, author].uses[exercise]
             faulty = [name for name in uses if draw.random() < 0.5] or [draw.choice(uses)]
-            known = {name: self._faults(day, author, name) for name in faulty}
+            known = {name: [*self._sources[day][name]] for name in faulty}
             faults = {
-                name: STUB if draw.random() < 0.5 else draw.choice(known[name] or [STUB])
-                for name in faulty
+                name: STUB if draw.random() < 0.5 else draw.choice(known[name]) for name in faulty
             }
             yield Case(day, author, exercise, faults)
-
-    def _faults(self, day: str, author: str, name: str) -> list[str]:
-        """Return an exercise's faults whose code does not call an exercise that calls this one in the author's solutions."""
-        uses = self._authors[day, author].uses
-        callers = re.compile("|".join(rf"\b{caller}\b" for caller in uses if name in uses[caller]))
-        return [f for f, code in self._sources[day][name].items() if not callers.search(code)]
 
     def grade(self, case: Case) -> ExerciseMarks:
         """Return the marks of the case's exercise. Only this exercise and those that it uses are graded."""

@@ -355,12 +355,12 @@ TWO_MISTAKES = [
     (
         "day1/beginner", "EncoderLayer",
         {"(x, x, x, mask)": "(x, x, x)", "x = x + feed_forward_output": "x = feed_forward_output"},
-        "mask ignored; no residual connection around the feed-forward network",
+        "no residual connection around the feed-forward network; mask ignored",
     ),
     (
         "day1/idiomatic", "greedy_decode",
         {"[:, -1]": "[:, 0]", "best.masked_fill(finished, model.pad_id)": "best"},
-        "logits taken from the first position; finished rows keep generating",
+        "logits taken from the first position",  # then a finished row generates eos_id again, as if padded with it
     ),
     # Several mistakes combined with the first one have these results.
     (

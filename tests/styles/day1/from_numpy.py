@@ -34,8 +34,7 @@ def attention_scores(query, key):
 
 # %%
 def attention(query, key, value):
-    p = softmax(attention_scores(query, key))
-    return p @ value, p
+    return masked_attention(query, key, value)
 
 
 # %%
