@@ -90,7 +90,7 @@ def grade(
     --seed or --no-store are not copied.
     """
     from autograder.course.config import older_names
-    from autograder.grading.cluster.messages import ClusterLocation
+    from autograder.grading.cluster import ClusterLocation
     from autograder.grading.open_session import open_session
 
     if not cluster and (tls_ca_file or tls_cert or tls_key):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from autograder.grading.cluster.messages import ClusterLocation
+from autograder.grading.cluster import ClusterLocation
 
 
 class DaskCluster:

@@ -27,9 +27,8 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.grading import pool_process
 from autograder.grading.class_run import Executor
-from autograder.grading.cluster import executor, launch
+from autograder.grading.cluster import ClusterLocation, executor
 from autograder.grading.cluster.executor import Cluster
-from autograder.grading.cluster.messages import ClusterLocation
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -310,7 +309,7 @@ def test_the_script_of_a_slurm_job(
     (tmp_path / "scancel").symlink_to(sbatch)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("AUTOGRADER_SECRET", "the secret")
-    with launch.slurm_cluster(4, day.root, Security.temporary()) as cluster:
+    with executor.slurm_cluster(4, day.root, Security.temporary()) as cluster:
         script = cluster.job_script()
         (folder,) = (day.root / ".autograder").glob("cluster-*")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autograder.course import state_folder
 from autograder.course.config import Day
 from autograder.grading.class_run import Executor
-from autograder.grading.cluster.messages import MISSING, ClusterLocation
+from autograder.grading.cluster import MISSING, ClusterLocation
 from autograder.grading.internal_errors import ClusterError
 from autograder.grading.pool import Pool
 from autograder.sandbox.client import Sandbox

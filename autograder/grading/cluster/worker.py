@@ -1,4 +1,6 @@
-"""Grade submissions in a Dask worker. Entry points: `GraderPlugin` and `grade`.
+"""Grade submissions in a Dask worker, and define the messages that it exchanges with a run, as JSON.
+
+Entry points: `GraderPlugin` and `grade`.
 
 This module does not import torch, so that every worker can load the plugin. Graders start only when the first task arrives.
 """
@@ -7,9 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from distributed import get_worker
@@ -18,18 +19,11 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.fingerprint import course_version
-from autograder.grading.cluster.messages import (
-    TASK,
-    CourseVersion,
-    Graded,
-    Postponed,
-    Ready,
-    RefusedWorker,
-    Reply,
-)
 from autograder.marks.engine_version import engine_version
-from autograder.sandbox.client import start_server
+from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import Sandbox, start_server
 from autograder.sandbox.errors import MustRunAlone, NoIsolation
+from autograder.submissions.submission import Submission
 
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
@@ -38,12 +32,59 @@ PLUGIN = "autograder"
 COURSE = "AUTOGRADER_COURSE"  # the course folder on this machine, if it differs from the client's
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A grader, with the course version for which it was created."""
+class CourseVersion(msgspec.Struct, frozen=True):
+    """The course and autograder versions that a worker must have.
+
+    `root` is the course folder on the client. `version` covers the day's files, and `autograder` covers the grading code.
+    """
+
+    root: str
+    day: str
+    version: str
+    autograder: str
+    sandbox: Sandbox
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A request to grade a submission with the given seed, or to get ready to grade if `submission` is None.
+
+    `is_alone` is set if no other submission of the run is being graded.
+    """
 
     course: CourseVersion
-    grader: Grader
+    submission: Submission | None = None
+    seed: str = ""
+    is_alone: bool = False
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """A worker's report that it can grade, and the isolation layers that passed the probes on its machine."""
+
+    isolation: list[str]
+
+
+class Graded(msgspec.Struct, tag="graded", frozen=True):
+    """A submission's marks."""
+
+    marks: SubmissionMarks
+
+
+class Postponed(msgspec.Struct, tag="postponed", frozen=True):
+    """A worker's report that a submission must be graded while no other submission of the run is."""
+
+
+class RefusedWorker(msgspec.Struct, tag="refused", frozen=True):
+    """A worker's report that it cannot grade in this run, because of its machine's sandbox or its course version."""
+
+    worker: str  # the worker's address
+    machine: str
+    cause: Literal["isolation", "course"]
+    reason: str
+
+
+Reply = Ready | Graded | Postponed | RefusedWorker
+TASK = msgspec.json.Decoder(Task)
+REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 class GraderPlugin(WorkerPlugin):
@@ -56,20 +97,21 @@ class GraderPlugin(WorkerPlugin):
     idempotent = True  # later runs reuse the graders of earlier ones
 
     def __init__(self) -> None:
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[str, tuple[CourseVersion, Grader]] = {}
 
     def grader(self, course: CourseVersion) -> Grader:
         """Return the grader for the given version of the course, creating it on first use.
 
         Raises CourseError if this machine has a different version, and NoIsolation.
         """
-        loaded = self._loaded.get(course.day)
-        if loaded is None or loaded.course != course:
-            if loaded is not None:
+        version, grader = self._loaded.get(course.day, (None, None))
+        if grader is None or version != course:
+            if grader is not None:
                 del self._loaded[course.day]
-                loaded.grader.server.close()
-            loaded = self._loaded[course.day] = _Loaded(course, _make_grader(course))
-        return loaded.grader
+                grader.server.close()
+            grader = _make_grader(course)
+            self._loaded[course.day] = course, grader
+        return grader
 
 
 def _make_grader(course: CourseVersion) -> Grader:
