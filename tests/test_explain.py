@@ -23,8 +23,8 @@ from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.feedback import terminal_table
 from autograder.feedback.templates import TEMPLATES
-from autograder.grading import explain, explain_text, repeated_run
-from autograder.grading.explain_text import Observed
+from autograder.grading import explain, repeated_run
+from autograder.grading.explain import Observed
 from autograder.grading.grader import Grader
 from autograder.grading.repeated_run import Run
 from autograder.marks.class_list import StudentResult
@@ -52,7 +52,7 @@ def test_large_points_are_not_rounded() -> None:
     with console.capture() as capture:
         console.print(terminal_table.table([row]))
         console.print(terminal_table.list_rows([row], "day1"))
-    explained = "\n".join(explain_text.summary(LARGE, row.late))
+    explained = "\n".join(explain.summary(LARGE, row.late))
     page = TEMPLATES.from_string("{{ 12345.67 | number }} of {{ 99999.99 | number }}").render()
     for text in (capture.get(), explained):
         assert "10802.46" in text
@@ -68,7 +68,7 @@ def test_a_late_submission_has_points_after_penalty_only_if_there_is_one(percent
     console = Console(file=io.StringIO(), width=200)
     with console.capture() as capture:
         console.print(terminal_table.table([row]))
-    explained = "\n".join(explain_text.summary(LARGE, row.late))
+    explained = "\n".join(explain.summary(LARGE, row.late))
     assert ("after penalty" in capture.get()) == ("1 day late" in explained) == (percent > 0)
 
 
@@ -76,7 +76,7 @@ def test_a_repeated_error_is_explained_once() -> None:
     error = "`f` raised RuntimeError: axis {} is too long (cell 3, line 2: `x @ y`)"
     messages = [error.format(1), "", "the result is wrong", error.format(2)]
     observed = {f"test_{n}": Observed("", text) for n, text in enumerate(messages)}
-    lines = list(explain_text.first_run_lines(observed))
+    lines = list(explain.first_run_lines(observed))
     shown = [line.strip() for line in lines if not line.startswith("  failed")]
     expected = [messages[0], "passed  test_1", messages[2], "Same RuntimeError as above."]
     assert shown == expected
@@ -121,7 +121,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
         run = Run.of(grader, submission, exercise)
         text = "\n".join(explain.details(day1, run.marks, exercise, run))
         check(text, marks, exercise)
-        text = "\n".join(explain_text.summary(marks))
+        text = "\n".join(explain.summary(marks))
         for one in marks.exercises:
             assert re.search(rf"  {one.name} +{one.points:g} of {one.max_points:g} ", text)
 

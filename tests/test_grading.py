@@ -16,8 +16,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.execution.answer_key import AnswerKey
 from autograder.grading.grader import Grader, StandInCopies
-from autograder.grading.runner import Runner
-from autograder.grading.trivial_answers import passed_by_exercise
+from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, SlicingError
@@ -374,7 +373,7 @@ def test_trivial_answers_are_found_after_crashes_and_with_forbidden_functions(
     (root / "grading.toml").write_text(toml + forbid)
     day = courses.load(root).day("day1")
     runner = Runner(AnswerKey.read(day), server)
-    assert passed_by_exercise(runner, day.exercises[0]) == {"test_ones": "value"}
+    assert passed_by_trivial_answers(runner, day.exercises[0]) == {"test_ones": "value"}
 
 
 def test_copied_stand_ins_are_reported(

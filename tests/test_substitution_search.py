@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from autograder.grading.substitution import GradedExercise, substitute_references
+from autograder.grading.exercise_grader import GradedExercise
+from autograder.grading.follow_up import substitute_references
 from autograder.marks import model as marks_model
 from autograder.marks.model import ExerciseMarks
 from autograder.slicing.slicer import Slice

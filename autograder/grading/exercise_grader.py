@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -20,10 +20,8 @@ from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, RunSettings, not_allowed_message
 from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
-from autograder.grading import internal_errors, trivial_answers
-from autograder.grading.runner import Forwarding, Runner
-from autograder.grading.substitution import GradedExercise
-from autograder.grading.trivial_answers import Kind
+from autograder.grading import internal_errors
+from autograder.grading.runner import Forwarding, Kind, Runner, passed_by_trivial_answers
 from autograder.marks.model import (
     ExerciseMarks,
     Status,
@@ -35,6 +33,23 @@ from autograder.plain_text import sanitize
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import TOO_LONG, Slice
+
+
+@dataclass(frozen=True)
+class GradedExercise:
+    """An exercise's marks, the graded code, and the exercises replaced with reference solutions.
+
+    `problems` lists errors that occurred while finding and loading the student's own code. `wide` is true if the code
+    contains all statements that may affect the exercise. If exercises were replaced, `messages` contains a message for each
+    test. These messages may reveal what the reference solutions return, so they must not be shown to students.
+    """
+
+    marks: ExerciseMarks
+    code: Slice
+    problems: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    wide: bool = False
+    messages: tuple[str, ...] = ()
 
 
 class ExerciseGrader:
@@ -138,7 +153,7 @@ class ExerciseGrader:
         """Return which of the passed tests earn points.
 
         All of them earn points if at least one cannot be passed by a trivial answer or by forwarding to a reference solution.
-        Otherwise, only error tests do (see `trivial_answers`).
+        Otherwise, only error tests do (see `runner`).
         """
         if len(passed) == len(self.key.tests[exercise.name]):
             return passed  # neither forwarding nor a trivial answer passes all tests
@@ -154,20 +169,23 @@ def _check_tests(runner: Runner) -> dict[str, dict[str, Kind]]:
     """Check that the course's own solutions pass all tests, and return the tests that a trivial answer passes.
 
     The result is cached in the course's folder, so the tests run only once for each version of the course.
-
-    Raises:
-        CourseError: The course's own solutions fail tests.
     """
-    root, name = runner.key.day.root, trivial_answers.cache_name(runner.key)
+    day, name = runner.key.day, cache_name(runner.key)
+    root = day.root
 
     def compute() -> dict[str, dict[str, Kind]]:
         check_solutions(runner)
-        found = trivial_answers.passed_tests(runner)
+        found = {e.name: passed_by_trivial_answers(runner, e) for e in day.exercises}
         write_cache(root, name, msgspec.json.encode(found))
         return found
 
     read = partial(read_json_cache, root, name, dict[str, dict[str, Kind]])
     return compute_once(root, name, read, compute)
+
+
+def cache_name(key: AnswerKey) -> str:
+    """Return the name of the file that caches the tests that a trivial answer passes."""
+    return f"trivial-{key.day.name}-{key.version}.json"
 
 
 def score(

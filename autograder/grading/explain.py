@@ -7,21 +7,23 @@ again. The fork server starts while the grader is imported. Entry point: `explai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograder.course import config, state_folder
 from autograder.course.config import CourseError, Day
-from autograder.grading import explain_text
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.marks import class_list, lookup
+from autograder.marks.causes import order_by_cause
 from autograder.marks.history import Current, History
-from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.marks.overrides import read_times
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.marks.overrides import describe_override, read_times
 from autograder.marks.regrade import find_again
-from autograder.plain_text import list_with_count
+from autograder.plain_text import counted, format_number, list_with_count, sanitize
+from autograder.recognition.catalogue import known_mistakes
 from autograder.sandbox.client import start_server
 from autograder.submissions import roster as rosters
 from autograder.submissions.reader_client import Reader
@@ -31,6 +33,7 @@ from autograder.submissions.submission import Submission, find_submissions
 if TYPE_CHECKING:
     from autograder.grading.repeated_run import Run
     from autograder.sandbox.client import Server
+    from autograder.submissions.reader_messages import Statement
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 NOT_FOUND = "the submitted file no longer exists"
@@ -109,17 +112,18 @@ class _Question:
             grade_again = _start_grader(day, server)
             seed = self.seed or marks.seed
             run = grade_again(found, exercise, seed) if found else None
-        if run is None or not run.marks.exercises:
-            reason = "; ".join(run.marks.problems) if run else NOT_FOUND
-            yield from _without_run(day, self.adjust(marks), exercise, reason)
+        difference = ""
+        if found is None or run is None:
+            difference = NOT_FOUND
+        elif not run.marks.exercises:
+            difference = "; ".join(run.marks.problems)
         elif self.seed:
-            yield from details(day, self.adjust(run.marks), exercise, run)
-        elif found and found.sha256 != marks.sha256:
-            yield from _without_run(day, self.adjust(marks), exercise, CHANGED_FILE)
-        elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
-            yield from _without_run(day, self.adjust(marks), exercise, CHANGED_COURSE)
-        else:
-            yield from details(day, self.adjust(marks), exercise, run)
+            marks = run.marks
+        elif found.sha256 != marks.sha256:
+            difference = CHANGED_FILE
+        elif _result(_named(run.marks, exercise)) != _result(_named(marks, exercise)):
+            difference = CHANGED_COURSE
+        yield from details(day, self.adjust(marks), exercise, run, difference)
 
     def explain_path(self, path: Path, student: str) -> Iterator[str]:
         """Grade the submissions in a file, folder or download, and yield lines that explain the marks."""
@@ -140,7 +144,7 @@ class _Question:
     def _summarize(self, marks: SubmissionMarks) -> Iterator[str]:
         marks = self.adjust(marks)
         (late,) = class_list.lateness_of_each([marks], self.day, self.roster)
-        return explain_text.summary(marks, late)
+        return summary(marks, late)
 
 
 def _start_grader(
@@ -171,12 +175,9 @@ def _choose(
 # ---- one exercise
 
 
-def _same_result(run: ExerciseMarks, stored: ExerciseMarks) -> bool:
-    def result(exercise: ExerciseMarks) -> list[Any]:
-        tests = [(test.name, test.passed, test.points) for test in exercise.tests]
-        return [exercise.points, exercise.status, list(exercise.reference_for), tests]
-
-    return result(run) == result(stored)
+def _result(exercise: ExerciseMarks) -> list[Any]:
+    tests = [(test.name, test.passed, test.points) for test in exercise.tests]
+    return [exercise.points, exercise.status, list(exercise.reference_for), tests]
 
 
 def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
@@ -187,14 +188,21 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
     raise CourseError(f"these marks do not include {exercise}. Grade the submission again.")
 
 
-def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
+def details(
+    day: Day, marks: SubmissionMarks, exercise: str, run: Run | None, difference: str = ""
+) -> Iterator[str]:
     """Yield lines that show an exercise's result, its code and its tests.
 
-    If reference solutions were used, also show the first run's tests, which used only the student's own code.
+    If reference solutions were used, also show the first run's tests, which used only the student's own code. If there is
+    a `difference` between the run and the stored marks, show only the stored results.
     """
     result = _named(marks, exercise)
-    yield from explain_text.result_lines(day, marks, result)
-    yield from explain_text.code_lines(run.statements)
+    yield from result_lines(day, marks, result)
+    if run is None or difference:
+        yield f"\nStored results (without the inputs: {difference}):\n"
+        yield from counted_lines(result.tests)
+        return
+    yield from code_lines(run.statements)
     names = ", ".join(result.reference_for)
     counts = f" in the run that counts, with the course's own code for {names}" if names else ""
     yield f"\nTests{counts}:\n"
@@ -202,17 +210,115 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
     if not observed:
         yield f"  {result.message}"
     else:
-        yield from explain_text.counted_lines(result.tests, observed)
+        yield from counted_lines(result.tests, observed)
     if names and () in run.tests:
         yield "\nTests in the first run, with only the student's own code:\n"
-        yield from explain_text.first_run_lines(run.tests[()])
+        yield from first_run_lines(run.tests[()])
     elif names:
         yield f"\nThe student's own code for {names} was not run, because it is too long or uses something that is not allowed."
 
 
-def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -> Iterator[str]:
-    """Yield the stored results of an exercise whose run cannot be repeated."""
-    result = _named(marks, exercise)
-    yield from explain_text.result_lines(day, marks, result)
-    yield f"\nStored results (without the inputs: {reason}):\n"
-    yield from explain_text.counted_lines(result.tests)
+@dataclass(frozen=True)
+class Observed:
+    """What happened in a test: its message ("" if it passed), and the last call with its arguments."""
+
+    sentence: str
+    message: str
+    call: Sequence[str] = ()
+
+
+def _heading(marks: SubmissionMarks) -> Iterator[str]:
+    yield f"{marks.label}: {marks.path}"
+    yield from (f"  problem: {problem}" for problem in marks.problems)
+
+
+def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
+    """Yield one line per exercise, and the total before and after the late penalty."""
+    yield from _heading(marks)
+    if not marks.exercises:
+        yield "\nThe submission could not be graded."
+        return
+    width = max(len(exercise.name) for exercise in marks.exercises)
+    yield ""
+    for exercise in marks.exercises:
+        yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
+    yield f"\n{format_number(marks.earned)} of {format_number(marks.max_points)} points"
+    if late.percent:
+        points = counted(late.reduce(marks.earned), "point")
+        yield f"{counted(late.days, 'day')} late (−{format_number(late.percent)}%): {points}"
+    if late.note:
+        yield late.note
+
+
+def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
+    yield exercise.status.replace("_", " ")
+    if exercise.reference_for:
+        yield f"graded with the course's own code for {', '.join(exercise.reference_for)}"
+    yield from (f"known mistake: {name}" for name in exercise.mistakes)
+    if exercise.override:
+        yield f"override: {describe_override(exercise.override)}"
+
+
+def code_lines(statements: Sequence[Statement]) -> Iterator[str]:
+    """Yield each statement that the student wrote, preceded by its cell and line number."""
+    own = [statement for statement in statements if not statement.given]
+    if own:
+        yield "\nGraded code, without course-provided code:"
+    for statement in own:
+        yield f"\n  cell {statement.cell}, line {statement.line}:\n"
+        yield from (f"    {sanitize(line)}" for line in statement.source.split("\n"))
+
+
+def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:
+    """Yield an exercise's points and status, and the reasons for them."""
+    yield from _heading(marks)
+    optional = "an optional exercise, " if result.optional else ""
+    points = (
+        f"{optional}{format_number(result.points)} of {format_number(result.max_points)} points"
+    )
+    yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
+    if result.override:
+        yield f"By hand: {describe_override(result.override)}"
+    if result.reference_for:
+        yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
+    if result.mistakes:
+        sentences = {m.name: m.sentence for m in known_mistakes(day)[result.name]}
+        for name in result.mistakes:
+            yield f"Known mistake: {name}. {sentences.get(name, '')}".rstrip()
+
+
+def counted_lines(
+    tests: Sequence[TestMarks], observed: Mapping[str, Observed] | None = None
+) -> Iterator[str]:
+    """Yield the result of each test in the run that determined the points. Without `observed`, yield the stored results."""
+    stored = {test.name: Observed("", "" if test.passed else test.message) for test in tests}
+    shown = _fold_repeats(observed or stored)
+    for test in tests:
+        is_worthless = test.passed and test.max_points and not test.points
+        reason = ", because a trivial answer also passes" if is_worthless else ""
+        points = f"{format_number(test.points)} of {format_number(test.max_points)} points"
+        yield from _test_lines(test.name, shown[test.name], f" ({points}){reason}")
+
+
+def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
+    """Yield the result of each test in the first run, which did not determine the points."""
+    for name, test in _fold_repeats(observed).items():
+        yield from _test_lines(name, test)
+
+
+def _fold_repeats(observed: Mapping[str, Observed]) -> dict[str, Observed]:
+    """Replace each message that has the same cause as an earlier message with a short note."""
+    messages = [test.message for test in observed.values()]
+    folded = dict(order_by_cause(messages, visible=0, mark_repeats=True))
+    return {
+        name: replace(test, message=folded[n]) for n, (name, test) in enumerate(observed.items())
+    }
+
+
+def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str]:
+    sentence = f": {observed.sentence}" if observed.sentence else ""
+    yield f"  {'failed' if observed.message else 'passed'}  {name}{points}{sentence}"
+    if observed.message:
+        indent = " " * 10
+        yield indent + sanitize(observed.message).replace("\n", f"\n{indent}")
+        yield from (indent + sanitize(line) for line in observed.call)

@@ -20,9 +20,8 @@ from autograder.course.fingerprint import course_version
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Observer, RunSettings
 from autograder.grading import internal_errors
-from autograder.grading.exercise_grader import ExerciseGrader
+from autograder.grading.exercise_grader import ExerciseGrader, GradedExercise
 from autograder.grading.follow_up import FollowUp
-from autograder.grading.substitution import GradedExercise
 from autograder.marks.model import (
     SubmissionMarks,
     exact_sum,

@@ -11,7 +11,7 @@ import torch
 
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
-from autograder.grading.explain_text import Observed
+from autograder.grading.explain import Observed
 from autograder.grading.follow_up import own_statements
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks

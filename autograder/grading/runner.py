@@ -1,6 +1,16 @@
-"""Run one exercise's tests on the given code, in a separate sandboxed process. Entry point: `Runner`."""
+"""Run one exercise's tests on the given code, in a separate sandboxed process. Entry point: `Runner`.
+
+Code that passes only tests that a trivial answer also passes earns points only for error tests. Trivial answers are None,
+an empty list, the first argument, and values with the type of the correct answer. These values either have no elements, or
+have the correct shape and consist of zeros (0, False, ""), ones (1, True) or NaN. A test is an error test if trivial
+answers pass it only when they also raise the errors that the correct answer raises. Calls that are only forwarded to the
+reference solution of another exercise earn nothing either.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
 
 import msgspec
 
@@ -8,7 +18,9 @@ from autograder.course.config import Exercise
 from autograder.course.state_folder import read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Attempt, Outcome, RunSettings
+from autograder.execution.collect import Test
 from autograder.execution.source import Source, describe_reference, join_units
+from autograder.execution.student import Student
 from autograder.sandbox.client import Server
 from autograder.slicing.statements import parse_units
 from autograder.submissions.cell import Cell
@@ -44,12 +56,6 @@ class Runner:
         if problems is not None:
             problems += attempt.problems
         return outcomes
-
-    def passed_tests(self, exercise: Exercise, source: Source) -> set[str]:
-        """Return the names of the tests that the code passes with the seed "0"."""
-        outcomes = self.outcomes(exercise, source, RunSettings("0"))
-        tests = self.key.tests[exercise.name]
-        return {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
 
 
 CALL = """
@@ -90,14 +96,11 @@ class Forwarding:
     """A cache of the tests that pass if one exercise forwards its arguments to another. Each pair of exercises is tested once."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        key = runner.key
-        self._root = key.day.root
-        self._file = f"forwarding-{key.day.name}-{key.version}.json"
+        self._runner, self._root = runner, runner.key.day.root
+        self._file = f"forwarding-{runner.key.day.name}-{runner.key.version}.json"
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
-        """Return the tests that `exercise` passes if it only forwards its arguments to `other`'s reference solution."""
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))
@@ -117,9 +120,128 @@ class Forwarding:
             text = CALL.format(counts=counts) + body.format(name=exercise.name, other=other)
             own, _ = parse_units([Cell(0, "code", f"import torch\n{text}")])
             source = join_units([*key.given, *own], key.references([other]))
-            passed |= self._runner.passed_tests(exercise, source)
+            outcomes = self._runner.outcomes(exercise, source, RunSettings("0"))
+            tests = key.tests[exercise.name]
+            passed |= {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
         return passed
 
     def _is_class(self, name: str) -> bool:
         text = "\n".join(unit.source for unit in self._runner.key.solutions if name in unit.binds)
         return describe_reference(name, text).methods is not None
+
+
+# What a trivial answer needs in order to pass a test: only its value, or also the correct answer's errors.
+Kind = Literal["value", "errors"]
+VALUES = ("zeros", "ones", "NaN", "no elements")
+ANSWERS: tuple[tuple[str, Kind], ...] = (
+    *((value, "value") for value in (*VALUES, "None", "empty list", "argument")),
+    *((value, "errors") for value in VALUES),
+)
+
+TEMPLATE = """
+def _trivial(reference):
+    import torch
+
+    answer, kind, has_raised = "None", "value", False
+
+    def choose(*chosen):
+        nonlocal answer, kind, has_raised
+        answer, kind = chosen
+        if kind == "errors" and not has_raised:
+            raise ValueError("the correct answer raises no errors in this test")
+        if chosen == ("zeros", "value"):  # the first answer in each test
+            has_raised = False
+
+    def fill(tensor):
+        if answer == "no elements":
+            return tensor[:0] if tensor.dim() else tensor.new_empty(0)
+        number = {"zeros": 0, "ones": 1, "NaN": float("nan")}[answer]
+        if tensor.is_floating_point():
+            return (tensor * 0).nan_to_num(0) + number  # depends on the arguments that require gradients
+        return torch.full_like(tensor, number if number == 1 else 0)
+
+    def simple(value):
+        if isinstance(value, torch.Tensor):
+            return fill(value)
+        if isinstance(value, (list, dict)) and answer == "no elements":
+            return type(value)()
+        if isinstance(value, (tuple, list)):
+            return tuple(simple(part) for part in value)
+        if isinstance(value, dict):
+            return {key: simple(part) for key, part in value.items()}
+        if isinstance(value, (bool, int, float)):
+            if isinstance(value, float) and answer == "NaN":
+                return float("nan")
+            return type(value)(answer == "ones")
+        return "" if isinstance(value, str) else value
+
+    def instead_of(function, first):
+        def trivial(*args, **kwargs):
+            nonlocal has_raised
+            if answer == "None":
+                return None
+            if answer == "empty list":
+                return []
+            if answer == "argument":
+                return args[first] if len(args) > first else next(iter(kwargs.values()), None)
+            try:
+                return simple(function(*args, **kwargs))
+            except Exception:
+                has_raised = True
+                if kind == "errors":
+                    raise
+                return None
+
+        return trivial
+
+    if not isinstance(reference, type):
+        return instead_of(reference, 0), choose
+    methods = {
+        name: instead_of(value, 1)
+        for name, value in vars(reference).items()
+        if callable(value) and not name.startswith("_")
+    }
+    return type(reference.__name__, (reference,), methods), choose
+
+
+"""
+
+
+def passed_by_trivial_answers(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
+    """Return the names of the exercise's tests that a trivial answer passes."""
+    code = runner.key.slice_for(exercise.name, runner.key.solutions)
+    wrap = f"{exercise.name}, choose_trivial_answer = _trivial({exercise.name})"
+    wrapped, _ = parse_units([Cell(0, "code", TEMPLATE + wrap)], given=True)
+    total = exercise.limits.total_cpu_seconds * len(ANSWERS)
+    limits = replace(exercise.limits, total_cpu_seconds=total)
+    # Trivial answers may use any function, because a forbidden function does not make them less trivial.
+    patient = replace(exercise, limits=limits, not_allowed=())
+    source = join_units([*code.units, *wrapped])
+    found: dict[str, Kind] = {}
+    own = runner.key.tests[exercise.name]
+    tests = [_with_answer(test, *chosen, found) for test in own for chosen in ANSWERS]
+    # One process runs every trivial answer, because starting a process takes longer than most tests.
+    attempt = Attempt(runner.server, patient, source, RunSettings("0"))
+    try:
+        for test in tests:
+            attempt.run_test(test)
+            if attempt.has_ended:
+                # Earlier answers may have used up the worker's time and restarts.
+                attempt.stop()
+                attempt = Attempt(runner.server, patient, source, RunSettings("0"))
+                attempt.run_test(test)
+    finally:
+        attempt.stop()
+    return found
+
+
+def _with_answer(test: Test, answer: str, kind: Kind, found: dict[str, Kind]) -> Test:
+    """Return a test of a trivial answer. It does nothing if `found` contains the test; if it passes, it is added."""
+
+    def run(_: object, student: Student, seed: int) -> None:
+        if test.name not in found:
+            student.choose_trivial_answer(answer, kind)
+            test.run(student, seed)
+            found[test.name] = kind
+
+    return replace(test, function=run)

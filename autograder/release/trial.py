@@ -21,8 +21,7 @@ from autograder.course.config import CourseError, Day, Exercise, check_day
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, RunSettings
 from autograder.execution.source import join_units
-from autograder.grading import trivial_answers
-from autograder.grading.runner import Runner
+from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
@@ -193,7 +192,7 @@ class _Attempts:
 
     def trivial_faults(self, exercise: Exercise) -> Iterator[str]:
         """Yield a fault if a trivial answer passes every test of an exercise."""
-        passed = trivial_answers.passed_by_exercise(self._runner, exercise)
+        passed = passed_by_trivial_answers(self._runner, exercise)
         if all(passed.get(test.name) == "value" for test in self.key.tests[exercise.name]):
             yield "a trivial answer, such as None or zeros, passes every hidden test"
 

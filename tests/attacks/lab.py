@@ -20,7 +20,7 @@ from autograder.feedback.exercise_feedback import as_text, to_feedback, unattemp
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
-from autograder.grading import trivial_answers
+from autograder.grading import exercise_grader
 from autograder.grading.grader import Grader
 from autograder.marks.class_list import StudentResult
 from autograder.marks.model import SubmissionMarks
@@ -56,7 +56,7 @@ class Lab:
     def __init__(self, outside: Outside, server: Server, trivial: Any) -> None:
         self.outside = outside
         day = courses.load(outside.root).day("day1")
-        known = outside.root / ".autograder" / trivial_answers.cache_name(AnswerKey.read(day))
+        known = outside.root / ".autograder" / exercise_grader.cache_name(AnswerKey.read(day))
         known.write_text(json.dumps(trivial))
         self.grader = Grader(day, server, outside.secret)
         self.descriptors = 0

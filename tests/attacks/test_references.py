@@ -25,7 +25,7 @@ from autograder.course import config as courses
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.execution.answer_key import AnswerKey
-from autograder.grading import trivial_answers
+from autograder.grading import exercise_grader
 from autograder.grading.grader import Grader
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server, start_server
@@ -134,7 +134,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, grader: Grader) -> Planted
     day = courses.load(folder).day("day1")
     exercises = [dataclasses.replace(e, limits=patient(e.limits)) for e in day.exercises]
     day = dataclasses.replace(day, exercises=tuple(exercises))
-    found = folder / ".autograder" / trivial_answers.cache_name(AnswerKey.read(day))
+    found = folder / ".autograder" / exercise_grader.cache_name(AnswerKey.read(day))
     found.parent.mkdir()
     found.write_bytes(msgspec.json.encode(grader.exercises.trivial_passes))
     lines = {line.strip() for name in REPLACED for line in cell_of(day, name).source.splitlines()}
