@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import config as courses
-from autograder.release import build, gradebook, mistake_results, notebook, publication
+from autograder.release import build, gradebook, notebook, publication, visible_checks
 from tests import released_course
 from tests.killed import count_lines, kill_at
 
 PUBLISHING = {str(module.__file__) for module in (publication, gradebook)}
 # The build waits in `subprocess` while nbgrader runs.
-BUILDING = PUBLISHING | {str(m.__file__) for m in (build, notebook, mistake_results, subprocess)}
+BUILDING = PUBLISHING | {str(m.__file__) for m in (build, notebook, visible_checks, subprocess)}
 FOLDERS = [Path(name) / "day1" for name in publication.FOLDERS]
 Release = dict[Path, bytes]
 

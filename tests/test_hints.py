@@ -23,7 +23,7 @@ from autograder.in_notebook import material
 from autograder.in_notebook.hints import explain, results
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import helper_cells
-from autograder.release.mistake_results import Notebook
+from autograder.release.visible_checks import Notebook
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

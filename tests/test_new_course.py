@@ -15,7 +15,7 @@ from autograder.course.config import CourseError
 from autograder.course.fingerprint import fingerprint
 from autograder.grading import exercise_grader
 from autograder.grading.grader import Grader
-from autograder.release import trial
+from autograder.release import visible_checks
 from autograder.release.trial import Trial, lines, try_exercises
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, prepare
@@ -253,7 +253,7 @@ def test_given_code_that_exits_silently_is_an_error_of_the_course(tmp_path: Path
     chapter = root / "solutions/day1/cleaning.py"
     chapter.write_text(chapter.read_text() + "\n# %%\nimport os\n\nos._exit(3)\n")
     with pytest.raises(CourseError, match="day1: the process exited with code 3"):
-        trial.messages(courses.load(root).day("day1"), {})
+        visible_checks.messages(courses.load(root).day("day1"), {})
 
 
 ENTRIES = """

@@ -21,8 +21,8 @@ from autograder.feedback.student_page import Recipient
 from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
 from autograder.release import build, helper_cells
-from autograder.release.mistake_results import Notebook
 from autograder.release.notebook import solution_notebook
+from autograder.release.visible_checks import Notebook
 from autograder.sandbox.client import Server
 from tests import plain_course
 from tests.conftest import SECRET, by_name, handed_in

@@ -19,7 +19,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks
-from autograder.release.mistake_results import Notebook
+from autograder.release.visible_checks import Notebook
 from solutions.day1 import stand_ins
 from tests.conftest import ROOT, by_name, with_cells
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from autograder.course import config as courses
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release.mistake_results import Notebook
+from autograder.release.visible_checks import Notebook
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)

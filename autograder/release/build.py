@@ -32,7 +32,7 @@ from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Inc
 from autograder.course.files import atomic_file, read_text
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import gradebook, helper_cells, mistake_results, publication
+from autograder.release import gradebook, helper_cells, publication, visible_checks
 from autograder.release.notebook import day_texts, readme, requirements, solution_notebook
 from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
@@ -60,7 +60,7 @@ def build(
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
     """
     yield from vanished_names(day)
-    notebook = solution_notebook(day, mistake_results.packed(day))
+    notebook = solution_notebook(day, visible_checks.packed(day))
     if public_url:
         add_badge(notebook, day, public_url)
     _check_given_names(notebook, day)
@@ -82,7 +82,7 @@ def vanished_names(day: Day) -> Iterator[str]:
     """Yield a note about each exercise in the current release that the day no longer contains, even under a new name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
-    for cell in mistake_results.released_cells(day):
+    for cell in visible_checks.released_cells(day):
         metadata = cell.metadata.get("nbgrader", {})
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:

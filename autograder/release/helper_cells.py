@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Iterator
 from types import ModuleType
 
-from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.course.files import read_text
 from autograder.in_notebook import (
@@ -60,8 +59,7 @@ load_material(
 
 def helpers() -> Iterator[str]:
     """Yield the source of each helper module as a notebook cell, without imports from this package."""
-    for module in HELPERS:
-        yield _cell_source(module)
+    return map(_cell_source, HELPERS)
 
 
 def data(day: Day, outputs: str) -> str:
@@ -80,6 +78,9 @@ def data(day: Day, outputs: str) -> str:
         e.name: [name for name in e.forbidden.names if not name.startswith("_")]
         for e in day.exercises
     }
+    # pytest adds names that are not identifiers.
+    names = {name for module in HELPERS for name in vars(module) if name.isidentifier()}
+    names = {name for name in names if not name.startswith("__")} - {"annotations"}
     return DATA.format(
         version=version(day),
         exercises="\n".join(exercises),
@@ -88,7 +89,7 @@ def data(day: Day, outputs: str) -> str:
         ),
         stand_ins=_wrapped(material.pack(_without_docstring(stand_ins))),
         outputs=_wrapped(outputs or material.pack({})),
-        helpers=_wrapped(" ".join(sorted(set(_helper_names())))),
+        helpers=_wrapped(" ".join(sorted(names))),
     )
 
 
@@ -109,20 +110,12 @@ def packed_stand_ins(source: str) -> str:
 def version(day: Day) -> str:
     """Return a hash of everything that affects the results of known mistakes."""
     digest = hashlib.sha256((_cell_source(hints) + _cell_source(checks)).encode())
-    for cell in _cells(day):
+    for cell in (cell for chapter in day.chapters for cell in chapter.cells):
         if cell.role in ("exercise", "checks", "given"):
             digest.update(cell.source.encode() + b"\0")
     for mistakes in known_mistakes(day).values():
         digest.update(repr(mistakes).encode())
     return digest.hexdigest()[:12]
-
-
-def _helper_names() -> Iterator[str]:
-    """Yield the names that the helpers define and import. Skip the invalid identifiers that pytest adds."""
-    for module in HELPERS:
-        for name in vars(module):
-            if name.isidentifier() and not name.startswith("__") and name != "annotations":
-                yield name
 
 
 def _cell_source(module: ModuleType) -> str:
@@ -135,11 +128,6 @@ def _without_docstring(source: str) -> str:
     """Remove a module's docstring and imports. The notebook already contains the imports."""
     source = re.sub(r'\A""".*?"""\n', "", source, flags=re.DOTALL)
     return re.sub(r"^(from|import) .*\n", "", source, flags=re.MULTILINE)
-
-
-def _cells(day: Day) -> Iterator[ChapterCell]:
-    for chapter in day.chapters:
-        yield from chapter.cells
 
 
 def _wrapped(packed: str) -> str:

@@ -11,6 +11,7 @@ import re
 import sys
 import tokenize
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -75,42 +76,49 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
 
 
 def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
-    folder = day.root / "solutions"
     ids = _Ids()
     points = {exercise.name: exercise.credit for exercise in day.exercises}
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
-    introduction = _introduction(day)
+    opening = _given_part(day, "opening")
     filled = day_texts(day)
-    parts = [
-        *introduction,
-        _given_part(folder, "opening"),
-        *day.chapters,
-        _given_part(folder, "closing"),
-    ]
-    for part in parts:
-        if part is parts[len(introduction)]:
-            packages = [found[0] for line in _requirements(day) if (found := PACKAGE.match(line))]
+    for part in (*_introduction(day), opening, *day.chapters, _given_part(day, "closing")):
+        if part is opening:
+            packages = [
+                found[0]
+                for line in requirements(day).splitlines()
+                if (found := PACKAGE.match(line))
+            ]
             yield _cell("code", INSTALL.format(packages=packages), ids.new("install"))
         section = part.name
         for cell in part.cells:
+            source = notebook_source(cell)
             if cell.role == "text":
                 section = _slug(cell.source) or section
-            source = notebook_source(cell)
-            if cell.role == "text" and part in day.chapters:
-                source = filled.chapter_cell(part, cell)
-            elif cell.role == "text":
-                source = filled.fill(source, part.path.name)
-            if source:
-                yield _chapter_cell(day, part, cell, source, ids, section, points)
-        if part is parts[len(introduction)]:
+                source = (
+                    filled.chapter_cell(part, cell)
+                    if part in day.chapters
+                    else filled.fill(source, part.path.name)
+                )
+            if not source:
+                continue
+            if cell.role == "text":
+                yield _cell("markdown", embed(source, part.path), ids.new(section))
+            elif cell.role == "exercise":
+                yield nbgrader_cell(source, cell.name)
+            elif cell.role == "checks":
+                hidden = HIDDEN.format(day=day.name, chapter=part.name)
+                yield nbgrader_cell(source + hidden, CHECK_PREFIX + cell.name, points[cell.name])
+            else:
+                yield _cell("code", source, ids.new(section))
+        if part is opening:
             yield _cell("markdown", helper_cells.INTRODUCTION, ids.new(helper_cells.SECTION))
             for source in (*helper_cells.helpers(), helper_cells.data(day, outputs)):
                 yield _helper_cell(source, ids.new(helper_cells.SECTION))
 
 
-def _given_part(folder: Path, name: str) -> Chapter:
+def _given_part(day: Day, name: str) -> Chapter:
     """Read the notebook's opening or closing part from the course's own file or, by default, from this package."""
-    own = folder / f"{name}.py"
+    own = day.root / "solutions" / f"{name}.py"
     default = Path(in_notebook.__file__).with_name(f"{name}.py")
     return chapters.read(own if own.is_file() else default, ())
 
@@ -126,25 +134,6 @@ def _introduction(day: Day) -> list[Chapter]:
     return [chapters.read(own, ())] if own.is_file() else []
 
 
-def _chapter_cell(
-    day: Day,
-    part: Chapter,
-    cell: ChapterCell,
-    source: str,
-    ids: _Ids,
-    section: str,
-    points: dict[str, float],
-) -> NotebookNode:
-    if cell.role == "text":
-        return _cell("markdown", embed(source, part.path), ids.new(section))
-    if cell.role == "exercise":
-        return nbgrader_cell(source, cell.name)
-    if cell.role == "checks":
-        hidden = HIDDEN.format(day=day.name, chapter=part.name)
-        return nbgrader_cell(source + hidden, CHECK_PREFIX + cell.name, points[cell.name])
-    return _cell("code", source, ids.new(section))
-
-
 def _helper_cell(source: str, id_: str) -> NotebookNode:
     """Return a code cell that is collapsed in JupyterLab, VS Code and Colab."""
     cell = _cell("code", f"# @title Provided code\n{source}", id_)
@@ -152,24 +141,16 @@ def _helper_cell(source: str, id_: str) -> NotebookNode:
     return cell
 
 
-def _requirements(day: Day) -> list[str]:
-    lines = requirements(day).splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 class _Ids:
-    """A generator of cell IDs of the form SECTION-NUMBER. Changing a section does not affect IDs in other sections.
-
-    nbformat allows only ASCII in IDs, so non-Latin letters in a section's name are replaced by a hash of the name.
-    """
+    """A generator of cell IDs of the form SECTION-NUMBER. Changing a section does not affect IDs in other sections."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
 
     def new(self, section: str) -> str:
         section = _ascii(section)[:50]
-        count = self._counts[section] = self._counts.get(section, 0) + 1
-        return f"{section}-{count}"
+        self._counts[section] += 1
+        return f"{section}-{self._counts[section]}"
 
 
 def _slug(markdown: str) -> str:
@@ -178,7 +159,7 @@ def _slug(markdown: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Remove accents from letters. Add a hash if any other non-ASCII characters remain."""
+    """Remove accents from letters. Add a hash if other characters remain that nbformat does not allow in IDs."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     if plain.isascii():
         return plain
@@ -204,11 +185,10 @@ def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> No
 
 
 def _cell(kind: str, source: str, id_: str) -> NotebookNode:
-    new: dict[str, Callable[..., NotebookNode]] = {
-        "markdown": v4.new_markdown_cell,
-        "code": v4.new_code_cell,
-    }
-    return new[kind](source, id=id_)
+    new: Callable[..., NotebookNode] = (
+        v4.new_markdown_cell if kind == "markdown" else v4.new_code_cell
+    )
+    return new(source, id=id_)
 
 
 def notebook_source(cell: ChapterCell) -> str:
@@ -270,9 +250,6 @@ def embed(markdown: str, chapter: Path) -> str:
     """Return a markdown cell's text with each linked file embedded in an `<img>` or `<audio>` element.
 
     Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
-
-    Raises:
-        CourseError: A file is missing or does not match its suffix, or a link has no alternative text.
     """
 
     def element(link: re.Match[str]) -> str:
@@ -315,7 +292,6 @@ def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
 
 
 def _is_valid(data: bytes, suffix: str) -> bool:
-    """Return whether a file starts with the signature that its suffix implies."""
     if suffix == ".svg":
         return ElementTree.fromstring(data).tag == ROOT
     if suffix == ".gif":

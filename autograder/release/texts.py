@@ -7,8 +7,8 @@ point: `ReleaseTexts`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
@@ -27,16 +27,8 @@ RULE = re.compile(r"^Not allowed: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 YOURS = re.compile(r"\b([Yy])our(\s+)`(\w+)`")
 GIVEN = "given · nothing to fill in"
 TRACKS = ("core", "further", "optional")
-
-
-@dataclass(frozen=True)
-class Times:
-    """The number of minutes for each track: "core", "further" and "optional"."""
-
-    minutes: dict[str, int]
-
-    def __add__(self, other: Times) -> Times:
-        return Times({track: self.minutes[track] + other.minutes[track] for track in TRACKS})
+# The number of minutes for each track.
+Times = Counter[str]
 
 
 def exercise_minutes(day: Day) -> dict[str, int]:
@@ -61,16 +53,16 @@ class ReleaseTexts:
         self._exercises = {exercise.name: exercise for exercise in day.exercises}
         required = [exercise for exercise in day.exercises if not exercise.optional]
         self._has_further = not all(exercise.core for exercise in required)
-        sections = [word for chapter in day.chapters for word, _ in _section_times(chapter)]
+        sections = [track for chapter in day.chapters for track, _ in _section_times(chapter)]
         # On a day with only one track, the word "core" would be meaningless.
         self._has_tracks = any(exercise.core for exercise in required) and (
-            self._has_further or "Further" in sections
+            self._has_further or "further" in sections
         )
         self._chapters = {chapter.name: self._chapter_times(chapter) for chapter in day.chapters}
         sources = (cell.source for part in opening for cell in part.cells)
         blocks = [block[1] for source in sources for block in TIMETABLE.finditer(source)]
         extra = sum(minutes for block in blocks for _, minutes in _rows(block))
-        self._total = sum(self._chapters.values(), _times(core=extra))
+        self._total = sum(self._chapters.values(), Times(core=extra))
 
     def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
         """Return the text of a chapter's cell. Add the facts about its exercise and fill in all placeholders."""
@@ -140,37 +132,37 @@ class ReleaseTexts:
     # ---- times
 
     def _chapter_times(self, chapter: Chapter) -> Times:
-        times = _times()
+        times = Times()
         for cell in chapter.cells:
             if cell.role == "exercise":
-                times += _times(**{self._track(cell.name): self._minutes[cell.name]})
-        for word, minutes in _section_times(chapter):
-            times += _times(**{word.lower(): minutes})
+                times[self._track(cell.name)] += self._minutes[cell.name]
+        for track, minutes in _section_times(chapter):
+            times[track] += minutes
         return times
 
     def _section(self, found: re.Match[str]) -> str:
         """Return the formatted line that states a section's track and time."""
-        ((word, minutes),) = _stated(found[0])
-        shown = f"{word} · " if self._has_tracks or word == "Further" else ""
+        ((track, minutes),) = _stated(found[0])
+        shown = f"{track.capitalize()} · " if self._has_tracks or track == "further" else ""
         return f"*{shown}{counted(minutes, 'minute')}*"
 
     def _in_words(self, times: Times) -> list[str]:
         """Return a chapter's times by track, such as ["core: 20 minutes", "further: 35 minutes"]."""
         words = []
-        for track, minutes in times.minutes.items():
+        for track in filter(times.get, TRACKS):
             shown = f"{track}: " if self._has_tracks or track != "core" else ""
-            words += [shown + counted(minutes, "minute")] if minutes else []
+            words.append(shown + counted(times[track], "minute"))
         return words
 
     def _timetable(self, block: str) -> Iterator[str]:
         """Yield the lines of a timetable: one row per chapter, the rows in `block`, the total, and notes about the columns."""
-        tracks = [track for track in TRACKS if track == "core" or self._total.minutes[track]]
+        tracks = [track for track in TRACKS if track == "core" or self._total[track]]
         heads = [t if self._has_tracks or t != "core" else "time" for t in tracks]
         yield f"| chapter | {' | '.join(heads)} |"
         yield "|---" * (1 + len(heads)) + "|"
         for name, minutes in _rows(block):
             if name != "chapters":
-                yield _row(name, _times(core=minutes), tracks)
+                yield _row(name, Times(core=minutes), tracks)
                 continue
             for number, chapter in enumerate(self._day.chapters, 1):
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
@@ -191,7 +183,7 @@ class ReleaseTexts:
 
     def _workload(self) -> str:
         """Return a sentence that states how long the day takes."""
-        core, further, optional = (self._total.minutes[track] for track in TRACKS)
+        core, further, optional = (self._total[track] for track in TRACKS)
         text = f"The {'core' if further else 'day'} takes about {_hours(core)}"
         text += f", the parts marked *further* about {_hours(further)} more" if further else ""
         return text + (
@@ -229,17 +221,13 @@ def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
 def _stated(text: str) -> Iterator[tuple[str, int]]:
     for word, minutes in SECTION.findall(text):
         # Sections have no points, so an optional section counts as further.
-        yield "Further" if word in ("Further", "Optional") else "Core", int(minutes)
+        yield "further" if word in ("Further", "Optional") else "core", int(minutes)
 
 
 def _time_part(stars: re.Match[str]) -> str:
     """Return the part of a line that states a duration, such as "10 minutes", in any language, or "" if there is none."""
     parts = stars["rest"].split(" · ")
     return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
-
-
-def _times(core: int = 0, further: int = 0, optional: int = 0) -> Times:
-    return Times({"core": core, "further": further, "optional": optional})
 
 
 def _rows(block: str) -> Iterator[tuple[str, int]]:
@@ -250,7 +238,7 @@ def _rows(block: str) -> Iterator[tuple[str, int]]:
 
 
 def _row(name: str, times: Times, tracks: Sequence[str], bold: str = "") -> str:
-    cells = [f" {bold}{times.minutes[t]} min{bold} " if times.minutes[t] else " " for t in tracks]
+    cells = [f" {bold}{times[t]} min{bold} " if times[t] else " " for t in tracks]
     return "|".join(["", f" {bold}{name}{bold} ", *cells, ""])
 
 

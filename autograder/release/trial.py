@@ -5,18 +5,9 @@ Entry point: `try_exercises`. Other correct answers are optional and are read fr
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import os
-import subprocess
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise, check_day
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, RunSettings
@@ -25,8 +16,7 @@ from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
-from autograder.release.mistake_results import SECONDS, Notebook, TooSlow, time_limit
-from autograder.release.notebook import notebook_source
+from autograder.release import visible_checks
 from autograder.sandbox.client import Server, start_server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
@@ -88,7 +78,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
             name: ["\n\n".join(s.source for s in code.own) for code in found]
             for name, found in slices.items()
         }
-        checks = messages(day, codes)
+        checks = visible_checks.messages(day, codes)
         for exercise in exercises:
             name = exercise.name
             tried = zip(answers[name], slices[name], checks[name], strict=True)
@@ -162,11 +152,8 @@ class _Attempts:
         if code.state != "written":
             return Result(answer, check, faults=("the exercise is not filled in",))
         if code.used:
-            return Result(
-                answer,
-                check,
-                faults=(f"this answer uses {', '.join(code.used)}, which is not allowed",),
-            )
+            used = f"this answer uses {', '.join(code.used)}, which is not allowed"
+            return Result(answer, check, faults=(used,))
         source = join_units(code.statements)
         failed: dict[str, str] = {}
         for seed in SEEDS[:1] if answer.mistake else SEEDS:
@@ -180,14 +167,10 @@ class _Attempts:
         )
 
     def _messages(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> dict[str, str]:
-        tests = self.key.tests[exercise.name]
-        pairs = zip(tests, outcomes, strict=True)
         return {
-            test.name: f"{outcome.message}; see {outcome.test_line}"
-            if outcome.test_line
-            else outcome.message
-            for test, outcome in pairs
-            if not outcome.passed
+            test.name: o.message + (f"; see {o.test_line}" if o.test_line else "")
+            for test, o in zip(self.key.tests[exercise.name], outcomes, strict=True)
+            if not o.passed
         }
 
     def trivial_faults(self, exercise: Exercise) -> Iterator[str]:
@@ -241,71 +224,3 @@ def _feedback(trial: Trial, result: Result) -> Iterator[str]:
         more = len(result.failed) - 1
         yield f"{test}{f' and {more} more' if more else ''}: {trial.sentences[test]}"
     yield f"feedback: {result.answer.mistake.sentence}"
-
-
-def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """For each answer, return the message shown if the visible checks fail, or "" if they pass.
-
-    Args:
-        day: The day.
-        answers: The code of each exercise's answers. An empty string represents the solution.
-
-    Raises:
-        CourseError: The day's code does not run.
-    """
-    command = [sys.executable, "-m", __name__, str(day.root), day.name]
-    environment = {**os.environ, "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        command, env=environment, input=json.dumps(answers), capture_output=True, text=True
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise CourseError(
-            lines[-1] if lines else f"{day.name}: the process exited with code {done.returncode}"
-        )
-    found: dict[str, list[str]] = json.loads(done.stdout)
-    return found
-
-
-def _message(notebook: Notebook, check: str, answer: str) -> str:
-    """Run a check on an answer and return its message, then restore the notebook's state."""
-    module = vars(notebook.module)
-    before = dict(module)
-    try:
-        with time_limit():
-            notebook.run(answer, "the answer")
-            notebook.run(check, "the check")
-    except TooSlow:
-        return f"the check did not finish within {SECONDS} seconds"
-    except AssertionError as error:
-        return str(error) or "a check without a message failed"
-    except (Exception, SystemExit) as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        module.clear()
-        module.update(before)
-    return ""
-
-
-def main(root: Path, name: str) -> None:
-    """Read answers as JSON from stdin and print the messages as JSON."""
-    day = courses.load(root).day(name)
-    answers: dict[str, list[str]] = json.load(sys.stdin)
-    cells = [cell for chapter in day.chapters for cell in chapter.cells]
-    checks = {cell.name: notebook_source(cell) for cell in cells if cell.role == "checks"}
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            notebook = Notebook(day, roles=("given", "exercise"))
-        except Exception as error:
-            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[0] == "<"]
-            where = f"{frames[-1].filename[1:-1]}, line {frames[-1].lineno}: " if frames else ""
-            sys.exit(f"{where}{type(error).__name__}: {error}")
-        found = {
-            exercise: [_message(notebook, checks[exercise], code) for code in codes]
-            for exercise, codes in answers.items()
-        }
-    sys.stdout.write(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

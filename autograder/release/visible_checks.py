@@ -1,8 +1,7 @@
-"""Record the results that known mistakes produce in the visible checks. The notebook uses them to give hints.
+"""Run a day's visible checks in a separate process. Entry points: `packed` and `messages`.
 
-Entry point: `packed`.
-
-Each day runs in a separate process: `python -m autograder.release.mistake_results ROOT DAY`.
+The results of known mistakes are stored in the notebook, which uses them to give hints. `autograder try` shows the messages
+for any answers.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,39 +55,46 @@ def packed(day: Day) -> str:
     """Return the packed results of a day's known mistakes. Reuse the results in the current release if they are up to date.
 
     Raises:
-        CourseError: The day's solutions do not run.
+        CourseError: The day's code does not run.
     """
     for cell in released_cells(day):
         known = helper_cells.packed_outputs(cell.source, day)
         if known:
             return known
-    return pack(record(day))
+    return pack(_run(day, None) if any(known_mistakes(day).values()) else {})
 
 
-def record(day: Day) -> dict[str, Any]:
-    """Return the results of a day's known mistakes, keyed by exercise, in the format read by `in_notebook.hints`.
+def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each answer, return the message shown if the visible checks fail, or "" if they pass.
+
+    Args:
+        day: The day.
+        answers: The code of each exercise's answers. An empty string represents the solution.
 
     Raises:
-        CourseError: The day's solutions do not run.
+        CourseError: The day's code does not run.
     """
-    if not any(known_mistakes(day).values()):
-        return {}
-    command = [sys.executable, "-m", "autograder.release.mistake_results", str(day.root), day.name]
+    return _run(day, answers)
+
+
+def _run(day: Day, answers: Mapping[str, Sequence[str]] | None) -> dict[str, Any]:
+    """Return the messages for answers, or the results of known mistakes, from a process that runs `main`."""
+    command = [sys.executable, "-m", __name__, str(day.root), day.name]
     environment = {**os.environ, "MPLBACKEND": "Agg"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, input=json.dumps(answers), capture_output=True, text=True
+    )
     if done.returncode:
+        lines = done.stderr.strip().splitlines()
         raise CourseError(
-            f"{day.name}: the results of known mistakes could not be recorded:\n{done.stderr[-2000:]}"
+            lines[-1] if lines else f"{day.name}: the process exited with code {done.returncode}"
         )
-    recorded: dict[str, Any] = json.loads(done.stdout)
-    return recorded
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 class Notebook:
-    """The main module of this process, which contains a day's given code, solutions and visible checks.
-
-    `roles` selects which of these are included.
-    """
+    """The main module of this process, which contains a day's code with these roles."""
 
     def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
         self.module = types.ModuleType("__main__")
@@ -126,7 +133,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
             notebook.run(mistake.source, f"{exercise}, {mistake.name}")
             seen.append((mistake.sentence, notebook.observe(exercise, methods)))
         vars(notebook.module)[exercise] = own
-    calls: list[Any] = []
+    calls: dict[str, int] = {}  # each call as JSON → its number
     listed = []
     for sentence, results in seen:
         others = [correct, *(other for name, other in seen if name != sentence)]
@@ -137,7 +144,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
         "methods": methods,
         "correct": _numbers(correct, calls),
         "mistakes": listed,
-        "calls": calls,
+        "calls": [*map(json.loads, calls)],
     }
 
 
@@ -148,19 +155,12 @@ def _has_value(results: Any) -> bool:
     return isinstance(results, float) or results == "random"
 
 
-def _numbers(results: list[list[Any]], calls: list[Any]) -> list[list[int]]:
-    """Return the results with each call replaced by its index in `calls`, adding the call if it is new."""
-    return [[_number(call, calls) for call in statement] for statement in results]
-
-
-def _number(call: Any, calls: list[Any]) -> int:
-    """Return the index of a call in `calls`, adding the call if it is new."""
-    text = json.dumps(call)
-    texts = [json.dumps(known) for known in calls]
-    if text not in texts:
-        calls.append(call)
-        return len(calls) - 1
-    return texts.index(text)
+def _numbers(results: list[list[Any]], calls: dict[str, int]) -> list[list[int]]:
+    """Return the results with each call replaced by its number in `calls`, adding the call if it is new."""
+    return [
+        [calls.setdefault(json.dumps(call), len(calls)) for call in statement]
+        for statement in results
+    ]
 
 
 def _methods(stub: str) -> list[str]:
@@ -188,18 +188,59 @@ def time_limit() -> Iterator[None]:
 
 
 def main(root: Path, name: str) -> None:
-    """Print the results of a day's known mistakes as JSON."""
+    """Read answers as JSON from stdin, or null for the known mistakes, and print the messages or results as JSON."""
     day = courses.load(root).day(name)
+    answers: dict[str, list[str]] | None = json.load(sys.stdin)
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            found = _record(day) if answers is None else _messages(day, answers)
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[0] == "<"]
+            where = f"{frames[-1].filename[1:-1]}, line {frames[-1].lineno}: " if frames else ""
+            sys.exit(f"{where}{type(error).__name__}: {error}")
+    sys.stdout.write(json.dumps(found))
+
+
+def _record(day: Day) -> dict[str, Any]:
+    """Return the results of a day's known mistakes, keyed by exercise, in the format read by `in_notebook.hints`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
-    with contextlib.redirect_stdout(io.StringIO()):
-        notebook = Notebook(day)
-        recorded = {
-            exercise: record_exercise(notebook, mistakes, stubs[exercise])
-            for exercise, mistakes in known_mistakes(day).items()
-            if mistakes
-        }
-    sys.stdout.write(json.dumps(recorded))
+    notebook = Notebook(day)
+    return {
+        exercise: record_exercise(notebook, mistakes, stubs[exercise])
+        for exercise, mistakes in known_mistakes(day).items()
+        if mistakes
+    }
+
+
+def _messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    checks = {cell.name: notebook_source(cell) for cell in cells if cell.role == "checks"}
+    notebook = Notebook(day, roles=("given", "exercise"))
+    return {
+        exercise: [_message(notebook, checks[exercise], code) for code in codes]
+        for exercise, codes in answers.items()
+    }
+
+
+def _message(notebook: Notebook, check: str, answer: str) -> str:
+    """Run a check on an answer and return its message, then restore the notebook's state."""
+    module = vars(notebook.module)
+    before = dict(module)
+    try:
+        with time_limit():
+            notebook.run(answer, "the answer")
+            notebook.run(check, "the check")
+    except TooSlow:
+        return f"the check did not finish within {SECONDS} seconds"
+    except AssertionError as error:
+        return str(error) or "a check without a message failed"
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        module.clear()
+        module.update(before)
+    return ""
 
 
 if __name__ == "__main__":
