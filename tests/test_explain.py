@@ -23,10 +23,9 @@ from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.feedback import terminal_table
 from autograder.feedback.templates import TEMPLATES
-from autograder.grading import explain, repeated_run
-from autograder.grading.explain import Observed
+from autograder.grading import explain
+from autograder.grading.explain import Observed, Run
 from autograder.grading.grader import Grader
-from autograder.grading.repeated_run import Run
 from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
@@ -85,9 +84,9 @@ def test_a_repeated_error_is_explained_once() -> None:
 def test_inputs_are_rounded() -> None:
     values = torch.tensor([[1 / 3, -2e-9], [9999.984375, math.inf]])
     expected = "float32 (2, 2) ≈ [[0.333333, -2e-09], [9999.98, inf]]"
-    assert repeated_run.describe(values) == expected
-    assert repeated_run.describe(torch.tensor([0.5, 3])) == "float32 (2,) [0.5, 3.0]"
-    assert repeated_run.describe(torch.tensor([1234567])) == "int64 (1,) [1234567]"
+    assert explain.describe(values) == expected
+    assert explain.describe(torch.tensor([0.5, 3])) == "float32 (2,) [0.5, 3.0]"
+    assert explain.describe(torch.tensor([1234567])) == "int64 (1,) [1234567]"
 
 
 def check(text: str, marks: SubmissionMarks, exercise: str) -> None:

@@ -14,9 +14,9 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.exercise_grader import GradedExercise
+from autograder.grading.explain import Run
 from autograder.grading.follow_up import WIDER_RUNS, FollowUp
 from autograder.grading.grader import Grader
-from autograder.grading.repeated_run import Run
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
