@@ -113,15 +113,13 @@ class _Attempts:
         """Return an exercise's solution, other correct answers and known mistakes."""
         name = exercise.name
         styles = [a for a in self._styles if self.slice(name, a).state == "written"]
+        solutions = list(self._solutions.values())
+        number = self._solutions[name].number
         wrong = [
-            Answer(one.name, self._replaced(name, one.source), one)
+            Answer(one.name, [*solutions, Cell(number, "code", one.source)], one)
             for one in self._recognizer.mistakes[name]
         ]
-        return [Answer("the solution", list(self._solutions.values())), *styles, *wrong]
-
-    def _replaced(self, name: str, source: str) -> list[Cell]:
-        own = self._solutions[name]
-        return [*self._solutions.values(), Cell(own.number, "code", source)]
+        return [Answer("the solution", solutions), *styles, *wrong]
 
     def slice(self, name: str, answer: Answer) -> Slice:
         """Return the part of the answer's code that the exercise needs."""
@@ -205,14 +203,11 @@ def lines(trial: Trial) -> Iterator[str]:
     yield f"{exercise.name}: {counted(exercise.points, 'point')}, {tests}"
     yield from (f"✗ {fault}" for fault in trial.faults)
     for result in trial.results:
-        yield f"{'✗' if result.faults else '✓'} {_title(result)}"
+        kind = "mistake: " if result.answer.mistake else ""
+        yield f"{'✗' if result.faults else '✓'} {kind}{result.answer.name}"
         yield from (f"    ✗ {fault}" for fault in result.faults)
         if result.answer.mistake:
             yield from (f"    {line}" for line in _feedback(trial, result))
-
-
-def _title(result: Result) -> str:
-    return f"mistake: {result.answer.name}" if result.answer.mistake else result.answer.name
 
 
 def _feedback(trial: Trial, result: Result) -> Iterator[str]:
