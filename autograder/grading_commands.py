@@ -89,7 +89,6 @@ def grade(
     If no PATH is given, grade the submissions in submitted/ and copy the marks into nbgrader's gradebook. Marks computed with
     --seed or --no-store are not copied.
     """
-    from autograder.course.config import older_names
     from autograder.grading.cluster import ClusterLocation
     from autograder.grading.open_session import open_session
 
@@ -121,7 +120,7 @@ def grade(
             class_paths, seed, force, watch, group, overrides.apply, corrects_times=bool(worksheet)
         )
         if session.history and overrides.stored:
-            class_ = session.history.current(chosen.name, older_names(chosen))
+            class_ = session.history.current(chosen.name)
             for note in overrides.unmatched(class_):
                 print_note(note)
         copied = None

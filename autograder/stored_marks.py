@@ -74,11 +74,11 @@ def read_class(
 
 
 def _read_store(day: Day) -> list[SubmissionMarks]:
-    from autograder.course.config import CourseError, older_names
+    from autograder.course.config import CourseError
     from autograder.marks.history import History
 
     with History(day.root) as history:
-        class_ = history.current(day.name, older_names(day))
+        class_ = history.current(day.name)
     if not class_:
         raise CourseError(
             f"there are no marks for {day.name}. Run `autograder grade {day.name} PATH` first."
@@ -87,18 +87,16 @@ def _read_store(day: Day) -> list[SubmissionMarks]:
 
 
 def _read_file(day: Day, file: Path) -> list[SubmissionMarks]:
-    """Read marks written by `grade --json`, and replace older exercise names with the current ones."""
-    from autograder.course.config import CourseError, older_names
+    """Read marks written by `grade --json`."""
+    from autograder.course.config import CourseError
     from autograder.marks import model
 
     try:
-        marks = model.decode(file.read_bytes(), day.name)
+        return model.decode(file.read_bytes(), day.name).submissions
     except OSError as error:
         raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except model.InvalidMarks as error:
         raise CourseError(f"{file} {error}") from None
-    current = older_names(day)
-    return [model.rename_exercises(one, current) for one in marks.submissions]
 
 
 def remember_times(day: Day, worksheet: Path) -> None:

@@ -123,13 +123,12 @@ def _read_requests(file: Path) -> list[Request]:
 
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
-    from autograder.course.config import older_names
     from autograder.marks.history import History
     from autograder.marks.overrides import OverrideStore, read_stored, resolve
     from autograder.submissions import roster as rosters
 
     with History(day.root) as history:
-        class_ = history.current(day.name, older_names(day))
+        class_ = history.current(day.name)
     stored = read_stored(day).stored
     students = rosters.for_course(day.root)
     new = resolve(requests, class_, day, students, by, stored)
@@ -139,7 +138,7 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
 
 
 def _remove(day: Day, student: str, exercise: str) -> None:
-    from autograder.course.config import CourseError, older_names
+    from autograder.course.config import CourseError
     from autograder.marks.history import History
     from autograder.marks.overrides import OverrideStore, find_keys
     from autograder.submissions import roster as rosters
@@ -148,9 +147,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
         class_ = history.current(day.name)
     with OverrideStore(day.root) as store:
         keys = find_keys(student, store.read(day.name), class_, day, rosters.for_course(day.root))
-        present = older_names(day).get(exercise, exercise)
-        names = [present, *(older for older, name in older_names(day).items() if name == present)]
-        if not sum(store.remove(day.name, keys, name) for name in names):
+        if not store.remove(day.name, keys, exercise):
             raise CourseError(f"{student} has no override for {exercise}")
     print_text(f"{student}, {exercise}: the override was removed")
 

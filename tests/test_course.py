@@ -67,16 +67,6 @@ INVALID = {
         'points = 60\ngiven = "yes"',
         "line 8: day1.exercises.f.given: 'yes' should be true or false",
     ),
-    "an older name that is another exercise": (
-        "points = 60",
-        'points = 60\nrenamed_from = ["g"]',
-        "line 8: day1.exercises.f.renamed_from: 'g' already belongs to g",
-    ),
-    "older names that are not a list": (
-        "points = 60",
-        'points = 60\nrenamed_from = "h"',
-        "line 8: day1.exercises.f.renamed_from: 'h' should be a list of names",
-    ),
     "points as a string": (
         "points = 60",
         'points = "60"',
@@ -260,13 +250,12 @@ def test_points_are_shares_of_the_total(
 
 
 def test_optional_and_given_exercises_are_not_part_of_the_total(tmp_path: Path) -> None:
-    flags = 'points = 60\nrenamed_from = ["old_f"]'
     optional = load(tmp_path, VALID.replace("points = 40", "points = 40\noptional = true"))
     f, g = optional.day("day1").exercises
     assert (f.points, g.points, g.optional, optional.day("day1").points) == (100, 66.67, True, 100)
-    day = load(tmp_path, VALID.replace("points = 60", f"{flags}\ngiven = true")).day("day1")
+    day = load(tmp_path, VALID.replace("points = 60", "points = 60\ngiven = true")).day("day1")
     assert (day.names, day.exercises[0].points, day.points) == (("g",), 100, 100)
-    assert [(e.name, e.given, e.renamed_from) for e in day.unassigned] == [("f", True, ("old_f",))]
+    assert [(e.name, e.given) for e in day.unassigned] == [("f", True)]
 
 
 def test_a_day_can_be_reduced_to_its_core(tmp_path: Path) -> None:

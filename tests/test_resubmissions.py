@@ -129,18 +129,6 @@ def test_a_comment_on_a_better_submission_does_not_bring_the_points_back(
     assert "Very good now; 60 of 100 points in total" in out
 
 
-def test_an_override_of_a_renamed_exercise_knows_what_was_earned(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    grade(root, canvas(root, 50001, 10))
-    toml, table = root / "grading.toml", "[day1.exercises.{}]"
-    renamed = table.format("pad") + '\nrenamed_from = ["padding_mask"]'
-    toml.write_text(toml.read_text().replace(table.format("padding_mask"), renamed))
-    code, _, err = run(root, monkeypatch, capsys, "override", "day1", "11", "pad", "--points", "20")
-    assert (code, err) == (0, "")
-    assert by_student(graded(root, canvas(root, 60001, 60)))["li (11)"] == 60
-
-
 def test_the_best_submission_of_a_group_is_compared(root: Path) -> None:
     (root / "roster.csv").write_text("id,student,name,group\n11,a,,g\n12,b,,g\n")
     grade(root, canvas(root, 50001, 50), group="best")

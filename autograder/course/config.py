@@ -61,10 +61,9 @@ class Exercise:
     not_allowed: tuple[str, ...]
     limits: Limits
     optional: bool = False
-    # `fingerprint` hashes the repr, which omits these flags because they do not affect marks. It hashes older names separately.
+    # `fingerprint` hashes the repr, which omits these flags because they do not affect marks.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
-    renamed_from: tuple[str, ...] = field(default=(), repr=False)
     # Maps the course's own `not_allowed` entries to what they forbid.
     own_entries: Mapping[str, ForbiddenNames] = field(
         default_factory=dict, repr=False, compare=False
@@ -117,9 +116,6 @@ class Day:
 
     def check_exercise(self, name: str) -> None:
         """Raise CourseError if none of the exercises that students fill in has this name."""
-        for exercise in self.exercises:
-            if name in exercise.renamed_from:
-                raise CourseError(f"{name!r} is an old name for {exercise.name!r}")
         if name not in self.names:
             raise CourseError(
                 f"{self.name} has no exercise {name!r}; it has {', '.join(self.names)}"
@@ -260,7 +256,6 @@ class ExerciseKeys(LimitKeys, kw_only=True):
     optional: _Flag = False
     given: _Flag = False
     not_allowed: Names = ()
-    renamed_from: Names = ()
 
 
 class _Reader:
@@ -293,7 +288,6 @@ class _Reader:
         if _exact(keys.total_points) * 100 % 1:
             raise self._invalid(name, table, "total_points", DayKeys)
         listed = [self._exercise(name, e, t) for e, t in keys.exercises.items()]
-        self._check_names(name, listed)
         assigned = [e for e in listed if not e.given and (e.core or keys.include == "all")]
         if all(exercise.optional for exercise in assigned):
             key = "include" if keys.include == "core" else ""
@@ -351,19 +345,8 @@ class _Reader:
             optional=keys.optional,
             core=keys.core,
             given=keys.given,
-            renamed_from=keys.renamed_from,
             own_entries=self._own_entries,
         )
-
-    def _check_names(self, day: str, exercises: Sequence[Exercise]) -> None:
-        """Check that each current or older name belongs to only one exercise."""
-        taken = {exercise.name: exercise.name for exercise in exercises}
-        for exercise in exercises:
-            for name in exercise.renamed_from:
-                if name in taken:
-                    problem = f"{name!r} already belongs to {taken[name]}"
-                    raise self._error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
-                taken[name] = exercise.name
 
     def _check_table(
         self, where: str, table: Any, problem: str = "should be a table"
@@ -420,21 +403,6 @@ def _time_zone(_: type, name: Any) -> ZoneInfo:
         return ZoneInfo(name)
     except (TypeError, OSError, LookupError):  # for example, "America" is a folder
         raise ValueError(name) from None
-
-
-def older_names(day: Day) -> dict[str, str]:
-    """Map each older name of an exercise to the exercise's current name."""
-    return {older: e.name for e in day.exercises for older in e.renamed_from}
-
-
-def known_names(day: Day) -> tuple[str, ...]:
-    """Return the current and older names of a day's exercises."""
-    return (*day.names, *older_names(day))
-
-
-def original_name_of(exercise: Exercise) -> str:
-    """Return an exercise's original name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
-    return next(iter(exercise.renamed_from), exercise.name)
 
 
 def _exact(number: float) -> Fraction:

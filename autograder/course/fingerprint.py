@@ -109,7 +109,6 @@ def fingerprint(day: Day) -> str:
         (e.name, e.forbidden) for e in day.exercises if e.own_entries.keys() & e.not_allowed
     ]:
         digest.update(repr(own).encode())
-    digest.update("".join(f"{name}\0" for e in day.exercises for name in e.renamed_from).encode())
     graders += _imported_graders(day.graders.parent, graders)
     for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
         with reading(file):

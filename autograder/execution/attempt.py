@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from autograder.course.config import UNITS, Exercise, original_name_of
+from autograder.course.config import UNITS, Exercise
 from autograder.execution.collect import Test
 from autograder.execution.differences import Mismatch, without_results
 from autograder.execution.references import ReferenceProcess, reference_process
@@ -115,7 +115,7 @@ class Attempt:
             self._process = None
 
     def _derive_seed(self, name: str, size: int = 7) -> int:
-        return derive_seed(self._settings.seed, original_name_of(self._exercise), name, size=size)
+        return derive_seed(self._settings.seed, self._exercise.name, name, size=size)
 
     def _start(self) -> Outcome | None:
         """Start a worker and load the code. If loading fails, return an outcome that applies to all tests."""

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autograder.course import config, state_folder
+from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.marks import class_list, lookup
@@ -78,7 +78,7 @@ def explain(
         )
     roster = rosters.for_course(day.root)
     with History(day.root, read_times(day)) as history:
-        stored = history.current_with_paths(day.name, config.older_names(day))
+        stored = history.current_with_paths(day.name)
     class_ = [current.marks for current in stored]
     question = _Question(day, exercise, seed, adjust, roster)
     found = [] if student else lookup.find(who, class_, day, roster)

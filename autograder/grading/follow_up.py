@@ -13,7 +13,7 @@ from itertools import chain, combinations
 import msgspec
 from msgspec import structs
 
-from autograder.course.config import Day, Exercise, older_names
+from autograder.course.config import Day, Exercise
 from autograder.execution.attempt import RunSettings
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
@@ -380,15 +380,12 @@ def own_statements(code: Slice, day: Day) -> list[Statement]:
 
     The result has at most `MAX_CHARACTERS` characters. Statements that mention the exercise take precedence.
     """
-    older = older_names(day)
     own: list[Statement] = []
     for statement in code.own:
-        name = next(definitions(statement.source[:MAX_CHARACTERS]), None)
-        defined = older.get(name[1], name[1]) if name else ""
-        if defined not in day.names or defined == code.exercise:
+        found = next(definitions(statement.source[:MAX_CHARACTERS]), None)
+        if not found or found[1] not in {*day.names} - {code.exercise}:
             own.append(statement)
-    names = {code.exercise, *(old for old, new in older.items() if new == code.exercise)}
-    mention = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
+    mention = re.compile(rf"\b{re.escape(code.exercise)}\b")
     kept: set[int] = set()
     left = MAX_CHARACTERS
     for number in sorted(range(len(own)), key=lambda n: not mention.search(own[n].source)):

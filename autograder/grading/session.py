@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.course import config
 from autograder.course.config import CourseError, Day
 from autograder.course.files import FileError
 from autograder.grading.class_run import ClassRun, Executor
@@ -182,7 +181,7 @@ class Session:
         """
         assert self.history is not None
         day = self.day.name
-        stored = self.history.current_with_paths(day, config.older_names(self.day))
+        stored = self.history.current_with_paths(day)
         if not stored:
             raise CourseError(
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ import msgspec
 from autograder.course.files import FileError
 from autograder.course.state_folder import course_folder, login, store_errors
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks, rename_exercises
+from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OVERRIDES_DB
 from autograder.marks.submission_times import SubmissionTimes
 from autograder.plain_text import printable
@@ -35,7 +35,6 @@ from autograder.submissions.submission import Submission
 FILE = "marks.db"
 WAIT = 30.0  # seconds to wait while another process writes
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
-NO_NAMES: Mapping[str, str] = {}
 NO_TIMES = SubmissionTimes()
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 DECODER = msgspec.json.Decoder(SubmissionMarks)
@@ -147,20 +146,15 @@ class History:
 
     # ---- reading
 
-    def current(self, day: str, older_names: Mapping[str, str] = NO_NAMES) -> list[SubmissionMarks]:
-        """Return the current marks of each student, sorted by path. A group's marks are returned once.
+    def current(self, day: str) -> list[SubmissionMarks]:
+        """Return the current marks of each student, sorted by path. A group's marks are returned once."""
+        return [entry.marks for entry in self.current_with_paths(day)]
 
-        `older_names` maps older exercise names, which may be in the store, to current names.
-        """
-        return [entry.marks for entry in self.current_with_paths(day, older_names)]
-
-    def current_with_paths(
-        self, day: str, older_names: Mapping[str, str] = NO_NAMES
-    ) -> list[Current]:
+    def current_with_paths(self, day: str) -> list[Current]:
         """Return the same marks as `current`, each with its submission's location."""
         with self._errors("read"):
             return [
-                replace(one, marks=rename_exercises(self._times.of(one.marks), older_names))
+                replace(one, marks=self._times.of(one.marks))
                 for one in _select(self._database, day)
             ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Literal, overload
 
@@ -270,21 +270,6 @@ def decode(data: bytes, day: str) -> Marks:
         raise InvalidMarks(f"is JSON but does not contain marks: {printable(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMarks(f"is not JSON: {printable(str(error))}") from None
-
-
-def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:
-    """Return marks with their exercises' current names. `current` maps each older name to the current one."""
-    if not any(exercise.name in current for exercise in marks.exercises):
-        return marks
-    exercises = [
-        replace(
-            exercise,
-            name=current.get(exercise.name, exercise.name),
-            reference_for=[current.get(name, name) for name in exercise.reference_for],
-        )
-        for exercise in marks.exercises
-    ]
-    return replace(marks, exercises=exercises)
 
 
 def split_points(points: float, weights: Sequence[float]) -> list[float]:

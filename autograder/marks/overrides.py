@@ -6,7 +6,6 @@ This data is stored separately from marks, so regrading never changes it. Entry 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from autograder.course.config import CourseError, Day, older_names
+from autograder.course.config import CourseError, Day
 from autograder.course.state_folder import course_folder, login, store_errors
 from autograder.marks import lookup
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
@@ -240,15 +239,11 @@ def _no_marks(one: StudentOverride) -> str:
 
 
 def read_stored(day: Day) -> Overrides:
-    """Return the overrides in the course's store. Replace older exercise names with the current ones."""
+    """Return the overrides in the course's store."""
     if not (day.root / ".autograder" / OVERRIDES_DB).exists():
         return Overrides()
     with OverrideStore(day.root) as store:
-        stored = store.read(day.name)
-    current = older_names(day)
-    return Overrides(
-        [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
-    )
+        return Overrides(store.read(day.name))
 
 
 def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:

@@ -42,7 +42,7 @@ from sqlalchemy.exc import DatabaseError, SAWarning
 from sqlalchemy.orm.attributes import flag_modified
 
 from autograder.course.chapters import CHECK_PREFIX
-from autograder.course.config import Day, older_names
+from autograder.course.config import Day
 from autograder.course.files import FileError
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.overrides import FORMGRADER, without_nbgrader
@@ -79,7 +79,6 @@ def read_overrides(day: Day) -> Mapping[Path, Mapping[str, Override]]:
     file = sqlite_file(course.db_url)
     if file and not file.exists():
         return {}
-    current = older_names(day)
     grade = (Grade.manual_score, Grade.auto_score, Grade.extra_credit)
     points: dict[tuple[str, str], float] = {}
     comments: dict[tuple[str, str], str] = {}
@@ -89,9 +88,8 @@ def read_overrides(day: Day) -> Mapping[Path, Mapping[str, Override]]:
                 name = cell.removeprefix(CHECK_PREFIX)
                 if manual is not None or extra:
                     given = (auto or 0.0) if manual is None else manual
-                    points[student, current.get(name, name)] = given + (extra or 0.0)
-            for student, cell, text in _rows(gradebook, day, Comment, Comment.manual_comment):
-                name = current.get(cell, cell)
+                    points[student, name] = given + (extra or 0.0)
+            for student, name, text in _rows(gradebook, day, Comment, Comment.manual_comment):
                 if text and name in day.names:
                     comments[student, name] = text
     except DatabaseError as error:

@@ -79,16 +79,15 @@ def build(
 
 
 def vanished_names(day: Day) -> Iterator[str]:
-    """Yield a note about each exercise in the current release that the day no longer contains, even under a new name."""
-    exercises = (*day.exercises, *day.unassigned)
-    known = {name for one in exercises for name in (one.name, *one.renamed_from)}
+    """Yield a note about each exercise in the current release that the day no longer contains."""
+    known = {exercise.name for exercise in (*day.exercises, *day.unassigned)}
     for cell in visible_checks.released_cells(day):
         metadata = cell.metadata.get("nbgrader", {})
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:
             yield (
-                f"{day.name}: the release contains exercise {name}, but {GRADING_TOML} does not. If you renamed it, add "
-                f'renamed_from = ["{name}"] to the exercise with the new name.'
+                f"{day.name}: the release contains exercise {name}, but {GRADING_TOML} does not, "
+                "so submissions no longer earn points for it"
             )
 
 

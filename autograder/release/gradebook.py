@@ -32,8 +32,7 @@ from nbgrader.dbutil import ALEMBIC_DIR
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.course.chapters import CHECK_PREFIX
-from autograder.course.config import CourseError, Day, older_names
+from autograder.course.config import CourseError, Day
 from autograder.course.files import FileError
 from autograder.plain_text import printable
 
@@ -82,7 +81,6 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
         with Gradebook(f"sqlite:///{staged}", course) as new, Gradebook(url, course) as book:
             source = new.find_notebook(day.name, day.name)
             target = _find_notebook(book, day.name, course)
-            _rename_cells(target, day)
             notes = _check_submissions(day, source, target, new_version, file)
             target.kernelspec = source.kernelspec
             for kind in FIELDS:
@@ -127,16 +125,6 @@ def _find_notebook(book: Gradebook, name: str, course: str) -> Notebook:
         notebook = Notebook(name=name, assignment=assignment)
         book.db.add(notebook)
     return notebook
-
-
-def _rename_cells(notebook: Notebook, day: Day) -> None:
-    """Give the cells of renamed exercises their current names, so submissions keep their points and comments."""
-    for older, name in older_names(day).items():
-        for kind in FIELDS:
-            cells = _cells(notebook, kind)
-            for prefix in ("", CHECK_PREFIX):
-                if prefix + older in cells and prefix + name not in cells:
-                    cells[prefix + older].name = prefix + name
 
 
 def _check_submissions(

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -45,7 +44,6 @@ class PreparedCourse:
     exercises: dict[str, ReleasedExercise]
     given: list[Unit]
     vocabulary: Vocabulary
-    current: dict[str, str]  # older names of exercises, mapped to current names
     released: frozenset[str]  # the sources of all statements in the release
 
 
@@ -77,12 +75,9 @@ def _prepared(course: ReleasedCourse) -> PreparedCourse:
         frozenset(name for exercise in course.exercises for name in exercise.options),
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
-    current = {older: e.name for e in course.exercises for older in e.renamed_from}
     # Parsing also caches the cells.
     released = [unit for text in course.release for unit in parse_units([Cell(0, "code", text)])[0]]
-    return PreparedCourse(
-        exercises, given, vocabulary, current, frozenset(unit.source for unit in released)
-    )
+    return PreparedCourse(exercises, given, vocabulary, frozenset(unit.source for unit in released))
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -112,7 +107,6 @@ class NotebookSlicer:
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
         self._units, self._problems = parse_units(cells)
-        self._units += [*define_present_names(self._units, course.current)]
 
     def slice_all(self) -> Slices:
         """Return the slices of all exercises."""
@@ -129,9 +123,7 @@ class NotebookSlicer:
 
         If `wide` is true, it contains all statements that may affect the exercise.
         """
-        given = [*self._course.given]
-        for name in replaced:
-            given += [_reference(name), *define_older_names(name, self._course.current)]
+        given = [*self._course.given, *map(_reference, replaced)]
         units = [apply_decorators(unit, replaced) for unit in self._units]
         names = [name for name in self._course.exercises if name not in replaced]
         statements = _Statements()
@@ -149,17 +141,14 @@ class NotebookSlicer:
         wide: bool = False,
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
-        current = {o: n for o, n in self._course.current.items() if n in names}
-        notebook = units, given, [*names, *current]
         code = (
-            wider_slice(name, *notebook, self._course.released)
+            wider_slice(name, units, given, names, self._course.released)
             if wide
-            else slice_for(name, *notebook)
+            else slice_for(name, units, given, names)
         )
         if code is None:
             return ExerciseSlice(name, "absent", [], [], (), ())
-        found = {self._course.current.get(n, n) for n in code.names}
-        reached = [n for n in self._course.exercises if n in found and n != name]
+        reached = [n for n in self._course.exercises if n in code.names and n != name]
         is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given], wide)
         size = sum(len(unit.source.encode()) + UNIT_OVERHEAD for unit in code.units)
         if size > MAX_CODE:
@@ -170,9 +159,7 @@ class NotebookSlicer:
             [statements.number(unit) for unit in code.units],
             reached,
             printable_problems(code.problems),
-            ()
-            if is_stub
-            else _forbidden_uses(code, exercise, self._course.vocabulary, notebook[2]),
+            () if is_stub else _forbidden_uses(code, exercise, self._course.vocabulary, names),
         )
 
     def _defining_cells(self, names: Iterable[str]) -> dict[str, int]:
@@ -204,16 +191,14 @@ class _Statements:
 
 def _is_stub(exercise: ReleasedExercise, units: Sequence[Unit], wide: bool) -> bool:
     """Return whether an exercise is still a stub. A class is not a stub if other statements add methods to it."""
-    names = {exercise.name, *exercise.renamed_from}
-    own = [unit for unit in units if not names.isdisjoint(unit.binds)]
+    name = exercise.name
+    own = [unit for unit in units if name in unit.binds]
     if wide:  # the slice also contains earlier definitions
         own = own[-1:]
-    stubs = [rename_stub(exercise.stub, exercise.name, name) for name in names]
-    if not any(is_unfilled(unit.source, stub) for unit in own for stub in stubs):
+    if not any(is_unfilled(unit.source, exercise.stub) for unit in own):
         return False
     extended = any(
-        not names.isdisjoint(unit.changes)
-        or any(extension.target in names for extension in unit.extends)
+        name in unit.changes or any(extension.target == name for extension in unit.extends)
         for unit in units
     )
     return not (extended and any(unit.is_class for unit in own))
@@ -223,7 +208,7 @@ def _forbidden_uses(
     code: Code, exercise: ReleasedExercise, vocabulary: Vocabulary, exercises: Collection[str]
 ) -> tuple[str, ...]:
     """Return the forbidden functions mentioned in the student's code for an exercise, resolving the course's imports."""
-    own = _without_unread(code, {exercise.name, *exercise.renamed_from}, exercises)
+    own = _without_unread(code, exercise.name, exercises)
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
     sources = [*imports, *(unit.source for unit in own)]
     found = find_forbidden(sources, exercise.not_allowed, vocabulary, exercise.stub)
@@ -231,11 +216,11 @@ def _forbidden_uses(
     return printable_problems(found)
 
 
-def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> list[Unit]:
+def _without_unread(code: Code, own: str, exercises: Collection[str]) -> list[Unit]:
     """Return the student's units, except definitions of other exercises that an exercise's code does not read.
 
-    A slice may contain such unread definitions, for example if a decorator registers all of them in one table. `own` contains
-    the exercise's names, and `exercises` those of all exercises.
+    A slice may contain such unread definitions, for example if a decorator registers all of them in one table. `own` is the
+    exercise's name, and `exercises` contains those of all exercises.
     """
     defining: dict[str, list[Unit]] = defaultdict(list)
     kept: list[Unit] = []
@@ -243,7 +228,7 @@ def _without_unread(code: Code, own: set[str], exercises: Collection[str]) -> li
         names = unit.binds.intersection(exercises)
         for name in names:
             defining[name].append(unit)
-        if not names or names & own:
+        if not names or own in names:
             kept.append(unit)
     for unit in kept:  # the list grows
         for name in unit.reads & defining.keys():
@@ -293,38 +278,3 @@ def apply_decorators(unit: Unit, replaced: Collection[str]) -> Unit:
     if len(units) != 1:
         return unit
     return replace(units[0], line=unit.line, receivers=unit.receivers)
-
-
-def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield the statement `new = old` for each exercise that the notebook defines only under an older name.
-
-    `current` maps each older name to the current one. A function or class definition takes precedence over other
-    bindings, such as `double = partial(mul, 2)`, because these may be unrelated variables with the same name.
-    """
-    bound: dict[str, tuple[bool, int]] = {}
-    for unit in units:
-        for name in () if unit.main_only else unit.binds:
-            is_definition = name in unit.defines - unit.imports
-            bound[name] = max(bound.get(name, (False, 0)), (is_definition, unit.cell))
-    for older, name in current.items():
-        if older in bound and (name not in bound or bound[older][0] > bound[name][0]):
-            bound[name] = bound[older]
-            yield _alias(name, older, bound[older][1])
-
-
-def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield the statement `older = name` for each of the exercise's older names."""
-    for older, present in current.items():
-        if present == name:
-            yield _alias(older, name, 0)
-
-
-def rename_stub(stub: str, name: str, older: str) -> str:
-    """Return an exercise's stub with the function or class renamed to one of the exercise's older names."""
-    return re.sub(rf"\b{name}\b", older, stub)
-
-
-def _alias(name: str, other: str, cell: int) -> Unit:
-    """Return the unit `name = other`, which is treated as a definition that the course provides."""
-    (unit,), _ = parse_units([Cell(cell, "code", f"{name} = {other}")], given=True)
-    return replace(unit, defines=frozenset({name}))

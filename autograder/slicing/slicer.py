@@ -100,7 +100,6 @@ def encode_course(day: Day) -> bytes:
             e.forbidden.names,
             e.forbidden.libraries,
             e.forbidden.options,
-            e.renamed_from,
         )
         for e in day.exercises
     ]

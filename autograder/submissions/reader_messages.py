@@ -202,7 +202,6 @@ class ReleasedExercise(msgspec.Struct, frozen=True):
     not_allowed: tuple[str, ...]
     libraries: frozenset[str]
     options: frozenset[str]
-    renamed_from: tuple[str, ...]
 
 
 class ReleasedCourse(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 
 from autograder.course import config as courses
-from autograder.course.config import Day, known_names
+from autograder.course.config import Day
 from autograder.plain_text import counted, escaped, list_names, printable, printable_problems
 from autograder.submissions import reader_messages as m
 from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
@@ -300,8 +300,8 @@ def find_submissions(
 
     A notebook for a different day becomes an unreadable submission.
     """
-    exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
-    exercises[day.name] = known_names(day)
+    exercises = {other.name: other.names for other in courses.load(day.root).days.values()}
+    exercises[day.name] = day.names
     for of_student in read_students(paths, day.name, reader):
         chosen = choose(of_student, exercises[day.name])
         found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
