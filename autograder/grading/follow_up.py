@@ -228,12 +228,12 @@ def substitute_references(
         same = _results(simpler, sentences) == _results(best, sentences)
         if simpler.marks.points > points or same:
             best = simpler
-    # A known mistake may be recognised only with more references than those that change the result.
+    # A known mistake may be recognised only where no other wrong code hides it.
     alike = [result for result in trials.values() if _passed(result) == _passed(best)]
-    widest = max([best, *alike], key=lambda result: len(result.replaced))
+    isolated = min([best, *alike], key=lambda result: len(_own(result, order)))
     if best is original:
-        return replace(widest, marks=original.marks)
-    return replace(widest, marks=_with_own_messages(original, first, best, sentences, unfilled))
+        return replace(isolated, marks=original.marks)
+    return replace(isolated, marks=_with_own_messages(original, first, best, sentences, unfilled))
 
 
 def _search(
@@ -285,6 +285,11 @@ def _changes(wrong: Sequence[str], further: Sequence[str]) -> Iterator[tuple[str
 
 def _is_full(graded: GradedExercise) -> bool:
     return graded.marks.points >= graded.marks.max_points
+
+
+def _own(graded: GradedExercise, names: Collection[str]) -> set[str]:
+    """Return which of these exercises' own code is part of the graded code."""
+    return {*graded.code.reached}.intersection(names).difference(graded.replaced)
 
 
 def _passed(graded: GradedExercise) -> list[bool]:
