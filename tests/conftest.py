@@ -21,6 +21,7 @@ from autograder.grading.follow_up import FollowUp
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.protocol.limits import Limits
+from autograder.recognition.recognizer import Recognizer
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server, start_server
 from autograder.submissions.cell_reader import read_cells
@@ -42,6 +43,12 @@ def pytest_collection_finish() -> None:
 def _without_safe_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset PYTHONSAFEPATH, which a Dask test may have set, because other tests import modules from the course's folder."""
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+
+@pytest.fixture
+def without_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recognise no known mistakes, because learning those of all exercises would take minutes."""
+    monkeypatch.setattr(Recognizer, "recognize", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

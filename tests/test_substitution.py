@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
-# `make names` uses mistakes in all exercises.
+# `make names` uses mistakes in all exercises, and also leaves only some of a pair's exercises empty.
 ALL = os.environ.get("NAMES") == "all"
 # The number of submissions per day, with mistakes in three to five exercises each.
 SUBMISSIONS = 7 if ALL else 2
@@ -97,6 +97,7 @@ def test_a_forbidden_operator_is_shown_without_its_overload(
     assert "does not allow `softmax`, because" in by_name(marks)["softmax"].message
 
 
+@pytest.mark.usefixtures("without_recognition")
 def test_two_mistakes_cost_only_their_own_exercises(grade: Grade, solution: NotebookNode) -> None:
     norm = """class LayerNorm(nn.Module):
     def __init__(self, d_model, eps=1e-5):
@@ -162,6 +163,7 @@ def test_a_mistake_is_named_even_if_it_hides_the_effect_of_an_earlier_one(
     assert (decoder.reference_for, decoder.mistake) == ([], "values from x")
 
 
+@pytest.mark.usefixtures("without_recognition")
 def test_a_mistake_in_a_base_class_costs_points_only_once(
     grade: Grade, solution: NotebookNode, day1: Day
 ) -> None:
@@ -203,6 +205,7 @@ def causal_mask(n, device=None):
     assert by_name(marks)["decoder_mask"].reference_for == ["causal_mask"]
 
 
+@pytest.mark.usefixtures("without_recognition")
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     grade: Grade, solution: NotebookNode
 ) -> None:
@@ -247,6 +250,7 @@ def test_code_that_needs_more_than_the_reference_offers_keeps_its_dependency(
     assert marks["EncoderLayer"].reference_for == ["softmax"]
 
 
+@pytest.mark.usefixtures("without_recognition")
 def test_a_correct_exercise_that_compensates_for_a_mistake_costs_no_other_points(
     grade: Grade, solution: NotebookNode
 ) -> None:
@@ -349,6 +353,7 @@ def test_errors_that_occur_only_with_references_are_shown_after_those_with_own_c
     assert "SPIED False" not in str(marks)
 
 
+@pytest.mark.usefixtures("without_recognition")
 @pytest.mark.parametrize(
     ("name", "empty", "edit", "observed"),
     [
@@ -399,10 +404,8 @@ def test_with_empty_exercises_the_feedback_says_what_was_observed(
     edit: tuple[str, str],
     observed: str,
     graders: Callable[[str], Grader],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     grader = graders(next(day.name for day in COURSE.days.values() if name in day.names))
-    monkeypatch.setattr(grader.exercises.recognizer, "recognize", lambda *_: None)
     notebook = solution_notebook(grader.day)
     source = next(cell.source for cell in notebook.cells if cell.id == name)
     assert edit[0] in source
@@ -490,12 +493,12 @@ PAIRS = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_recognition")
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.right)
 def test_an_exercise_that_is_right_with_a_wrong_one_keeps_its_points_whatever_else_is_empty_or_wrong(
-    pair: Pair, graders: Callable[[str], Grader], monkeypatch: pytest.MonkeyPatch
+    pair: Pair, graders: Callable[[str], Grader]
 ) -> None:
     grader = graders(pair.day)
-    monkeypatch.setattr(grader.exercises.recognizer, "recognize", lambda *_: None)
     day, notebook = grader.day, solution_notebook(grader.day)
     known = catalogue.known_mistakes(day)
     cells = {cell.id: cell.source for cell in notebook.cells}
@@ -503,7 +506,7 @@ def test_an_exercise_that_is_right_with_a_wrong_one_keeps_its_points_whatever_el
     assert all(edits[name] != cells[name] for name in edits)
     until = day.names[: day.names.index(pair.right) + 1]
     draw = random.Random(pair.right)
-    for empty in ((), pair.empty[:1], pair.empty):
+    for empty in dict.fromkeys([(), pair.empty[: 1 if ALL else None], pair.empty]):
         wrong = {name: draw.choice(known[name]).source for name in pair.wrong if empty}
         present = with_exercises(notebook, day, {*until} - {*empty})
         marks = by_name(grader.grade(handed_in(with_cells(present, {**wrong, **edits}))))

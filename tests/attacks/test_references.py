@@ -61,23 +61,12 @@ ASLEEP = 4.0  # seconds that a student's call waits while its memory is scanned
 # ---- forwarding
 
 
-class NoRecognizer:
-    """A fake recognizer that recognises nothing, because recording all known mistakes would take minutes."""
-
-    def recognize(self, *_: object) -> None:
-        return None
-
-
 @pytest.fixture(params=["day1", "day2"])
 def plain_grader(
-    request: pytest.FixtureRequest,
-    graders: Callable[[str], Grader],
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, graders: Callable[[str], Grader], without_recognition: None
 ) -> Grader:
     """Return a grader for a day that does not try to recognise known mistakes."""
-    grader = graders(request.param)
-    monkeypatch.setitem(vars(grader), "recognizer", NoRecognizer())
-    return grader
+    return graders(request.param)
 
 
 def test_forwarding_earns_nothing(plain_grader: Grader) -> None:
