@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from solutions.day2.language_model import (
     GPT,
@@ -27,8 +26,11 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def gpt2() -> GPT2LMHeadModel:
+def gpt2() -> Any:
     """Return a small float64 GPT-2 with random weights, biases and norms."""
+    # The import takes seconds, and each process that runs tests imports all their modules.
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     config = GPT2Config(
         vocab_size=VOCAB,
         n_positions=LENGTH,
@@ -38,7 +40,7 @@ def gpt2() -> GPT2LMHeadModel:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model: GPT2LMHeadModel = GPT2LMHeadModel(config).double().eval()
+    model = GPT2LMHeadModel(config).double().eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model
