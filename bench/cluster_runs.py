@@ -21,6 +21,7 @@ from bench.course_copy import ROOT, link_caches, link_course
 from bench.processes import tree
 from bench.simulated import works
 from bench.thousand import fill_caches, stored_count
+from tests.grading_runs import without_times
 
 
 class Run:
@@ -57,16 +58,11 @@ class Run:
         """Return the stored marks, without times and without the name of the class folder."""
         with History(self.folder) as history:
             current = history.current(day.name)
-        return [_without_times(marks) for marks in current]
+        return [replace(without_times(m), path=Path(m.path).name) for m in current]
 
 
 def _is_worker(pid: int) -> bool:
     return b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def _without_times(marks: SubmissionMarks) -> SubmissionMarks:
-    exercises = [replace(exercise, seconds=0.0) for exercise in marks.exercises]
-    return replace(marks, path=Path(marks.path).name, seconds=0.0, exercises=exercises)
 
 
 @contextlib.contextmanager

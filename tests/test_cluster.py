@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 from distributed.security import Security
-from msgspec.structs import replace
 
 from autograder import cli
 from autograder.course import config as courses
@@ -37,6 +36,7 @@ from autograder.submissions.submission import Submission, read_submissions
 from tests import light_pool, small_course
 from tests.conftest import ROOT, handed_in, reader
 from tests.dask_cluster import DaskCluster
+from tests.grading_runs import without_times
 
 WITHOUT_A_WALL = """
 import autograder.grading.cluster.worker as worker
@@ -92,11 +92,6 @@ def connected(day: Day, place: ClusterLocation, warnings: list[Exception]) -> It
 def grade(executor: Executor, class_: Sequence[Submission]) -> list[SubmissionMarks]:
     futures = [executor.submit(one, f"{number:064x}") for number, one in enumerate(class_)]
     return [without_times(future.result()) for future in futures]
-
-
-def without_times(marks: SubmissionMarks) -> SubmissionMarks:
-    exercises = [replace(exercise, seconds=0.0) for exercise in marks.exercises]
-    return replace(marks, seconds=0.0, exercises=exercises)
 
 
 # ---- a cluster on this machine

@@ -12,12 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from autograder.course import config as courses
 from autograder.grading.grader import Grader
-from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import (
     MustRunAlone,
@@ -27,6 +25,7 @@ from autograder.sandbox.errors import (
 )
 from tests.conftest import handed_in
 from tests.fork_server import process_of
+from tests.grading_runs import without_times
 from tests.small_course import RIGHT, WRONG, make
 from tests.timed_work import QUICK, Scripted, attempt_of, working
 
@@ -144,7 +143,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path, server: Serv
     grader = Grader(courses.load(tmp_path).day("day1"), server, b"tests")
 
     def grade() -> list[Any]:
-        return [without_seconds(grader.grade(work)) for work in works]
+        return [without_times(grader.grade(work)) for work in works]
 
     uninterrupted = grade()
     started = time.monotonic()
@@ -170,8 +169,3 @@ def kill_any(server: Server, draw: random.Random) -> None:
     with suppress(OSError):  # the process may already have exited
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
-
-
-def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
-    exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
-    return msgspec.structs.replace(marks, seconds=0.0, exercises=exercises)

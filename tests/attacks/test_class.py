@@ -8,19 +8,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import msgspec
 import pytest
 from nbformat import NotebookNode
 
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
-from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.sandbox.client import start_server
 from autograder.submissions.cell import Cell
 from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
 from tests.conftest import grade_one, grader_for, with_cells
+from tests.grading_runs import without_times
 
 pytestmark = pytest.mark.slow
 
@@ -59,12 +58,6 @@ def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submis
     return Submission(name, name, "", (*cells, *more), (), True)
 
 
-def without_seconds(marks: SubmissionMarks) -> tuple[float | None, list[str], list[ExerciseMarks]]:
-    """Return the points, problems and exercises of a submission's marks, without the measured times."""
-    exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
-    return marks.points, marks.problems, exercises
-
-
 def test_hostile_submissions_do_not_change_honest_marks(
     grader: Grader, solution: NotebookNode, day1: Day, outside: Outside
 ) -> None:
@@ -73,8 +66,8 @@ def test_hostile_submissions_do_not_change_honest_marks(
         as_submission(f"honest{number}", with_cells(solution, {n: WRONG[n] for n in wrong}), [])
         for number, wrong in enumerate(HONEST)
     ]
-    alone = {one.student: without_seconds(grader.grade(one)) for one in honest}
-    assert len({points for points, _, _ in alone.values()}) == len(HONEST)
+    alone = {one.student: without_times(grader.grade(one)) for one in honest}
+    assert len({marks.points for marks in alone.values()}) == len(HONEST)
     with start_server() as server:
         beside = grader_for(day1, server)
         for one, names in zip(honest, HOSTILE, strict=True):
@@ -82,7 +75,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
                 cells = attack_cells(outside, named[name])
                 marks = grade_one(beside, as_submission("eve", solution, cells), "causal_mask")
                 assert marks.points == 0, name
-            assert without_seconds(beside.grade(one)) == alone[one.student], names
+            assert without_times(beside.grade(one)) == alone[one.student], names
     assert outside.seen() == []
 
 
