@@ -1,15 +1,16 @@
-"""Run the course's hidden tests on a changed solution, in this process. Entry points: `judge_of` and `failed_tests`."""
+"""Run the course's hidden tests in this process. Entry points: `judge_of`, `failed_tests` and `failed_in`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from autograder.course import config as courses
 from autograder.course.config import Exercise
 from autograder.execution.attempt import derive_seed
 from autograder.execution.collect import Test
-from autograder.execution.source import join_units
+from autograder.execution.source import Source, join_units
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
@@ -21,14 +22,14 @@ COURSE = courses.load(ROOT)
 
 
 @cache
-def judge(day: str) -> Judge:
+def judge_of_day(day: str) -> Judge:
     return Judge(COURSE.day(day))
 
 
 def judge_of(name: str) -> tuple[Judge, Exercise]:
     """Return the judge of an exercise's day, and the exercise."""
     day = next(day for day in COURSE.days.values() if name in day.names)
-    return judge(day.name), next(e for e in day.exercises if e.name == name)
+    return judge_of_day(day.name), next(e for e in day.exercises if e.name == name)
 
 
 def solution_of(name: str) -> str:
@@ -43,12 +44,20 @@ def failed_tests(
     """Return the messages of the chosen tests that this version of an exercise fails."""
     own, _ = judge_of(name)
     code = join_units(own.units(name, source))
+    return failed_in(code, name, filter(chosen, own.tests[name]))
+
+
+def failed_in(code: Source, name: str, tests: Iterable[Test], seed: str = "0") -> dict[str, str]:
+    """Return the messages of the tests that this code of an exercise fails."""
+    # As in the server: each test ends with a garbage collection, and torch imports modules while earlier tests run.
+    gc.collect()
+    gc.freeze()
     student = Student(LocalProcess())
     student.load(m.Load(code.text, list(code.pieces), name, 0))
     failed = {}
-    for test in filter(chosen, own.tests[name]):
+    for test in tests:
         try:
-            test.run(student, derive_seed("0", name, test.name))
+            test.run(student, derive_seed(seed, name, test.name))
         except Exception as error:
             failed[test.name] = str(error)
     return failed

@@ -18,26 +18,19 @@ from typing import Any
 
 import pytest
 
-from autograder.course import config as courses
 from autograder.course.config import Exercise
 from autograder.recognition.catalogue import known_mistakes
 from autograder.sandbox.worker.warm_up import warm_up
-from bench.mutants import Judge, survivors
+from bench.mutants import survivors
 from bench.mutations import Mutant, mutants, solution
-from tests.conftest import ROOT
+from tests.hidden_tests import COURSE, judge_of_day
 
 pytestmark = pytest.mark.slow
 
-COURSE = courses.load(ROOT)
 DAYS = list(survivors())
 # How many mutants and listed survivors to run per day. `make mutants` runs all of them.
 SAMPLE, SURVIVORS = 20, 3
 SECONDS = 300  # seconds of CPU time for all known mistakes of a day
-
-
-@cache
-def judge_of(day: str) -> Judge:
-    return Judge(COURSE.day(day))
 
 
 def in_fork(function: Callable[[], list[Any]]) -> list[Any]:
@@ -82,7 +75,7 @@ def test_every_listed_survivor_exists_and_has_a_reason(day: str) -> None:
 
 @pytest.mark.parametrize("day", DAYS)
 def test_a_sample_of_mutants_survives_as_listed(day: str) -> None:
-    judge, listed, draw = judge_of(day), survivors()[day], random.Random(0)
+    judge, listed, draw = judge_of_day(day), survivors()[day], random.Random(0)
     alive = [one for one in mutants_of(day) if one[1].key in listed]
     dead = [one for one in mutants_of(day) if one[1].key not in listed]
     chosen = draw.sample(alive, SURVIVORS) + draw.sample(dead, SAMPLE - SURVIVORS)
@@ -93,7 +86,7 @@ def test_a_sample_of_mutants_survives_as_listed(day: str) -> None:
 
 @pytest.mark.parametrize("day", DAYS)
 def test_every_known_mistake_fails_a_hidden_test_and_the_solution_passes(day: str) -> None:
-    judge, known = judge_of(day), known_mistakes(COURSE.day(day))
+    judge, known = judge_of_day(day), known_mistakes(COURSE.day(day))
     solutions = [(e, "the solution", solution(judge.day, e)) for e in judge.day.exercises]
     mistakes = [(e, m.name, m.source) for e in judge.day.exercises for m in known[e.name]]
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from autograder.execution.collect import Test as HiddenTest
-from tests.hidden_tests import COURSE, failed_tests, judge, judge_of, solution_of
+from tests.hidden_tests import COURSE, failed_tests, judge_of, judge_of_day, solution_of
 
 RAISE = re.compile(r"raise ValueError\((?:[^()]|\([^()]*\)|\[[^\]]*\])*\)")
 DIVISIBLE = [
@@ -136,7 +136,9 @@ def test_a_message_may_name_the_quantity_in_words(name: str, texts: tuple[str, .
 
 
 def test_all_exercises_that_raise_a_value_error_have_messages_here() -> None:
-    tests = [test for day in COURSE.days for own in judge(day).tests.values() for test in own]
+    tests = [
+        test for day in COURSE.days for own in judge_of_day(day).tests.values() for test in own
+    ]
     assert {test.exercise for test in tests if needs_value_error(test)} == set(MESSAGES)
 
 
