@@ -13,6 +13,7 @@ from unittest import mock
 
 import nbformat
 import pytest
+import torch
 from nbformat import NotebookNode
 
 from autograder.course import config as courses
@@ -35,8 +36,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_finish() -> None:
-    """Exclude all modules from garbage collections, because each hidden test ends with one."""
+    """Exclude all modules from garbage collections, because each hidden test ends with one.
+
+    Also use one thread for torch, because several processes run tests, and threads that wait for a core keep another one busy.
+    """
     gc.freeze()
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

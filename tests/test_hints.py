@@ -15,7 +15,6 @@ from functools import cache
 
 import nbformat
 import pytest
-import torch
 
 from autograder.course import config as courses
 from autograder.course.config import Day
@@ -42,11 +41,9 @@ MAX_BYTES = 300_000
 
 @pytest.fixture
 def main_module() -> Iterator[None]:
-    """Limit torch to one thread during a test, then restore the number of threads and the main module."""
-    main, threads = sys.modules["__main__"], torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Restore the main module after a test."""
+    main = sys.modules["__main__"]
     yield
-    torch.set_num_threads(threads)
     sys.modules["__main__"] = main
 
 

@@ -40,8 +40,7 @@ MODULES = [(day, name) for day, names in DAYS.items() for name in names]
 @pytest.fixture(scope="module")
 def notebooks() -> Iterator[Callable[[str], Notebook]]:
     """Return a function that opens a day's notebook with the solutions and visible checks."""
-    main, threads = sys.modules["__main__"], torch.get_num_threads()
-    torch.set_num_threads(1)
+    main = sys.modules["__main__"]
     opened: dict[str, Notebook] = {}
 
     def open_day(day: str) -> Notebook:
@@ -52,7 +51,6 @@ def notebooks() -> Iterator[Callable[[str], Notebook]]:
         return opened[day]
 
     yield open_day
-    torch.set_num_threads(threads)
     sys.modules["__main__"] = main
 
 
