@@ -65,6 +65,7 @@ class Lab:
         self._texts = read_texts(day)
         self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
         self.finder = (CELLS / "finder.py").read_text()
+        outside.seen()  # the grader itself has written its caches
 
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
         """Submit an attack, and grade only the exercise that it targets."""
