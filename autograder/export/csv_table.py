@@ -13,8 +13,7 @@ from autograder.course.config import CourseError
 from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.class_notes import note_of_others
-from autograder.marks.csv_cells import escape_formula
-from autograder.plain_text import format_number, list_with_count
+from autograder.plain_text import escape_formula, format_number, list_with_count
 from autograder.submissions.roster import guess_delimiter
 
 

@@ -17,9 +17,8 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.sentences import Sentences
 from autograder.feedback.templates import render
-from autograder.marks.csv_cells import escape_formula
 from autograder.marks.model import ExerciseMarks, Marks, SubmissionMarks
-from autograder.plain_text import sanitize
+from autograder.plain_text import escape_formula, sanitize
 
 BINS = 10  # number of bars in the histogram, which covers 0 to 100%
 
