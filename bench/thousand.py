@@ -258,8 +258,8 @@ def report(result: Measurement, count: int, console: Console) -> bool:
     last, machine = result.last_block_ratio, result.machine_ratio
     checks = [
         (
-            result.cost_ratio <= 2.5,
-            f"CPU time: {result.cost_ratio:.2f} times that of the graders alone (limit 2.5)",
+            result.cost_ratio <= 3.5,
+            f"CPU time: {result.cost_ratio:.2f} times that of the graders alone (limit 3.5)",
         ),
         (
             last / machine <= 1.1,

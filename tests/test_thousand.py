@@ -55,7 +55,7 @@ def test_hostile_submissions_have_no_side_effects(result: Measurement) -> None:
 
 def test_overhead_and_memory_growth_are_limited(result: Measurement) -> None:
     # The limits are loose, because the machine may be busy and the class is small.
-    assert result.cost_ratio <= 3
+    assert result.cost_ratio <= 4
     assert result.memory_growth <= 20
 
 

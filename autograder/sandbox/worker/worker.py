@@ -369,8 +369,9 @@ class Worker:
             self._kept.pop(call, None)
         if calls is None:
             self._kept.clear()
-            self._objects.clear()
-            gc.collect()  # a module may be part of a reference cycle
+            if self._objects:
+                self._objects.clear()
+                gc.collect()  # a module may be part of a reference cycle
 
     # ---- values
 
