@@ -576,7 +576,7 @@ def test_archive_bombs_are_refused(tmp_path: Path) -> None:
 def test_too_many_entries(pack: Callable[[dict[str, bytes]], bytes]) -> None:
     limits = archives.ArchiveLimits(20, math.inf, math.inf)
     packed = pack({f"{i}.ipynb": b"" for i in range(21)})
-    with pytest.raises(archives.Refused, match="the archive has more than 20 entries"):
+    with pytest.raises(archives.RefusedFile, match="the archive has more than 20 entries"):
         list(archives.iter_entries(io.BytesIO(packed), limits))
 
 
