@@ -33,7 +33,7 @@ from autograder.submissions.archives import (
 )
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import MAX_BYTES, Unreadable, read_cells
-from autograder.submissions.filenames import has_notebook_suffix, is_archive
+from autograder.submissions.file_types import has_notebook_suffix, is_archive
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, FoundFile, find_for_student
 

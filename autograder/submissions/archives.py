@@ -24,7 +24,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from autograder.submissions import origin
-from autograder.submissions.filenames import is_archive, is_day_name, stem
+from autograder.submissions.file_types import is_archive, is_day_name, stem
 from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
 from autograder.submissions.origin import Origin
 from autograder.submissions.places import FoundFile, Metadata, find_in_class

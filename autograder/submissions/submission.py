@@ -26,7 +26,7 @@ from autograder.plain_text import counted, escaped, list_names, printable, print
 from autograder.submissions import reader_messages
 from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
 from autograder.submissions.disk import DiskFolder, owner_from_path
-from autograder.submissions.filenames import is_archive, is_day_name, is_other_day, stem
+from autograder.submissions.file_types import is_archive, is_day_name, is_other_day, stem
 from autograder.submissions.origin import Origin, from_folder, labels, original_name
 from autograder.submissions.places import (
     FoundFile,
