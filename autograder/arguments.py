@@ -46,7 +46,7 @@ def load_day(name: str) -> Day:
 def check_submissions(paths: Sequence[Path]) -> None:
     """Check that each path could contain submissions, so that a mistyped path is reported before grading starts."""
     from autograder.course.config import GRADING_TOML
-    from autograder.submissions.filenames import is_gradable
+    from autograder.submissions.file_types import is_gradable
 
     for path in paths:
         if not os.path.lexists(path):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from autograder.course import config as courses
 from autograder.plain_text import counted, printable
-from autograder.submissions import archives, filenames
+from autograder.submissions import archives, file_types
 from autograder.submissions.submission import Submission, find_submissions, read_submissions
 from tests.before_opening import changes
 from tests.conftest import ROOT, reader
@@ -576,7 +576,7 @@ def test_archive_bombs_are_refused(tmp_path: Path) -> None:
 def test_too_many_entries(pack: Callable[[dict[str, bytes]], bytes]) -> None:
     limits = archives.ArchiveLimits(20, math.inf, math.inf)
     packed = pack({f"{i}.ipynb": b"" for i in range(21)})
-    with pytest.raises(archives.Refused, match="the archive has more than 20 entries"):
+    with pytest.raises(archives.RefusedFile, match="the archive has more than 20 entries"):
         list(archives.iter_entries(io.BytesIO(packed), limits))
 
 
@@ -668,11 +668,11 @@ def test_submissions_are_read_lazily(tmp_path: Path) -> None:
 @pytest.mark.parametrize("day", ["day1", "week_1", "Week-1", "hw"])
 def test_the_days_own_name_is_never_another_day(day: str) -> None:
     for name in (day, day.upper(), f"{day} (2)", f"Copy of {day}", f"{day}-Copy1"):
-        assert filenames.is_day_name(name, day)
-        assert not filenames.is_other_day(name, day)
+        assert file_types.is_day_name(name, day)
+        assert not file_types.is_other_day(name, day)
 
 
 @pytest.mark.parametrize("name", ["week_2", "Week 2", "week2 (1)", "Copy of week-12"])
 def test_another_day_has_the_same_name_and_another_number(name: str) -> None:
-    assert filenames.is_other_day(name, "week_1")
-    assert not filenames.is_day_name(name, "week_1")
+    assert file_types.is_other_day(name, "week_1")
+    assert not file_types.is_day_name(name, "week_1")

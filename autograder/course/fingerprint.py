@@ -55,19 +55,19 @@ def stamp_problems(found: str, day: Day) -> list[str]:
     return [f"this notebook is from a different release of {day.name}; its exercises have changed"]
 
 
-class _Cell(msgspec.Struct):
+class _ReleasedCell(msgspec.Struct):
     cell_type: str
     source: str | list[str]
 
 
-class _Notebook(msgspec.Struct):
-    cells: list[_Cell]
+class _Release(msgspec.Struct):
+    cells: list[_ReleasedCell]
 
 
 def released_code(day: Day) -> list[str]:
     """Return the sources of the code cells in the students' notebook, or an empty list if it is missing or damaged."""
     try:
-        notebook = msgspec.json.decode(day.release.read_bytes(), type=_Notebook)
+        notebook = msgspec.json.decode(day.release.read_bytes(), type=_Release)
     except (OSError, msgspec.MsgspecError):
         return []
     return ["".join(cell.source) for cell in notebook.cells if cell.cell_type == "code"]

@@ -25,13 +25,13 @@ Record = Mapping[str, str]
 
 
 @dataclass(eq=False)
-class Person:
+class RosterRow:
     """A person on the roster: the cells of their row. `sources` contains the platforms that list the person."""
 
     cells: dict[str, str]
     sources: list[str]
 
-    def absorb(self, other: Person) -> bool:
+    def absorb(self, other: RosterRow) -> bool:
         """Add another record of the same person. Return False if one of the sources lists both."""
         if not {*self.sources}.isdisjoint(other.sources):
             return False
@@ -120,11 +120,11 @@ def join(
 
     Return a table, and notes about people who were joined by name or could not be joined.
     """
-    people: list[Person] = []
+    people: list[RosterRow] = []
     for source, records in sources:
         for record in records:
-            person = Person({key: text for key, text in record.items() if text}, [source])
-            joined: Person | None = None
+            person = RosterRow({key: text for key, text in record.items() if text}, [source])
+            joined: RosterRow | None = None
             for one in [one for one in people if _shares_id(one.cells, record)]:
                 if joined is None:
                     joined = one if one.absorb(person) else None
@@ -133,7 +133,7 @@ def join(
             if joined is None:
                 people.append(person)
     notes = []
-    by_name: dict[tuple[str, ...], list[Person]] = {}
+    by_name: dict[tuple[str, ...], list[RosterRow]] = {}
     for person in people:
         by_name.setdefault(_words(person.cells.get("name", "")), []).append(person)
     for name, same in by_name.items():
@@ -154,12 +154,12 @@ def join(
     return _table(people), notes
 
 
-def _are_disjoint(people: Sequence[Person]) -> bool:
+def _are_disjoint(people: Sequence[RosterRow]) -> bool:
     sources = [source for one in people for source in one.sources]
     return len(sources) == len(set(sources))
 
 
-def _table(people: Sequence[Person]) -> list[list[str | float]]:
+def _table(people: Sequence[RosterRow]) -> list[list[str | float]]:
     columns = dict.fromkeys((*REQUIRED, *(key for one in people for key in one.cells)))
     columns.pop("login", None)
     rows: list[list[str | float]] = [[*columns]]

@@ -1,4 +1,4 @@
-"""Define the messages that cross the sandbox boundary. `encoding` and `decoding` convert the values in these messages."""
+"""Define the messages that cross the sandbox boundary. `encoding` converts the values in these messages."""
 
 from __future__ import annotations
 

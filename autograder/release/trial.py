@@ -27,7 +27,7 @@ SEEDS = ("1", "2", "3")  # correct answers are tested with every seed, mistakes 
 
 
 @dataclass(frozen=True)
-class Answer:
+class Candidate:
     """An answer to an exercise: its name, its cells, and the known mistake in it, if any."""
 
     name: str
@@ -39,7 +39,7 @@ class Answer:
 class Result:
     """The results of testing an answer. `failed` maps test names to messages. `faults` lists problems for the author to fix."""
 
-    answer: Answer
+    answer: Candidate
     check: str = ""  # the visible check's output, or "" if it passes
     failed: dict[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
@@ -103,31 +103,31 @@ class _Attempts:
             if cell.role == "exercise"
         }
         self._styles = [
-            Answer(
+            Candidate(
                 f"tests/styles/{day.name}/{file.name}", read_cells(file.read_bytes(), file.name)[0]
             )
             for file in sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
         ]
 
-    def answers(self, exercise: Exercise) -> list[Answer]:
+    def answers(self, exercise: Exercise) -> list[Candidate]:
         """Return an exercise's solution, other correct answers and known mistakes."""
         name = exercise.name
         styles = [a for a in self._styles if self.slice(name, a).state == "written"]
         solutions = list(self._solutions.values())
         number = self._solutions[name].number
         wrong = [
-            Answer(one.name, [*solutions, Cell(number, "code", one.source)], one)
+            Candidate(one.name, [*solutions, Cell(number, "code", one.source)], one)
             for one in self._recognizer.mistakes[name]
         ]
-        return [Answer("the solution", solutions), *styles, *wrong]
+        return [Candidate("the solution", solutions), *styles, *wrong]
 
-    def slice(self, name: str, answer: Answer) -> Slice:
+    def slice(self, name: str, answer: Candidate) -> Slice:
         """Return the part of the answer's code that the exercise needs."""
         with Slicer(self._server, self._course, answer.cells) as slicer:
             return slicer.slice_all().slices[name]
 
     def results(
-        self, exercise: Exercise, tried: Sequence[tuple[Answer, Slice, str]]
+        self, exercise: Exercise, tried: Sequence[tuple[Candidate, Slice, str]]
     ) -> tuple[tuple[Result, ...], tuple[str, ...]]:
         """Run the hidden tests on each answer, starting with the solution. Return the results, and any faults in the exercise.
 
@@ -145,7 +145,7 @@ class _Attempts:
         except CourseError as error:  # The solution passes only with some inputs.
             return tuple(correct), (str(error),)
 
-    def result(self, exercise: Exercise, answer: Answer, code: Slice, check: str) -> Result:
+    def result(self, exercise: Exercise, answer: Candidate, code: Slice, check: str) -> Result:
         """Run an exercise's hidden tests on an answer."""
         if code.state != "written":
             return Result(answer, check, faults=("the exercise is not filled in",))

@@ -21,19 +21,19 @@ from autograder.course import fingerprint
 from autograder.plain_text import printable, printable_problems
 from autograder.protocol import frames
 from autograder.slicing import notebook_slicer
-from autograder.submissions import reader_messages as m
+from autograder.submissions import reader_messages
 from autograder.submissions.archives import (
     OF_CLASS,
     ArchiveEntry,
     Damaged,
-    Refused,
+    RefusedFile,
     list_class,
     read_entry,
     read_tree,
 )
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import MAX_BYTES, Unreadable, read_cells
-from autograder.submissions.filenames import has_notebook_suffix, is_archive
+from autograder.submissions.file_types import has_notebook_suffix, is_archive
 from autograder.submissions.gradescope_metadata import MAX_METADATA, MetadataError, parse_metadata
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, FoundFile, find_for_student
 
@@ -63,11 +63,11 @@ class Remote(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        size = min(len(view), m.PIECE, self.length - self._position)
+        size = min(len(view), reader_messages.PIECE, self.length - self._position)
         if size <= 0:
             return 0
-        _send(self._connection, m.Pull(self._position, size))
-        _, data = frames.receive(self._connection, m.REQUESTS, math.inf)
+        _send(self._connection, reader_messages.Pull(self._position, size))
+        _, data = frames.receive(self._connection, reader_messages.REQUESTS, math.inf)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -98,33 +98,33 @@ class Handler:
         self._member = b""
         self._slicer: notebook_slicer.NotebookSlicer | None = None
 
-    def answer(self, request: m.ReaderRequest, body: bytearray) -> Any:
-        """Process a request and return the response: bytes for `Take`, and messages for all other requests. Raises Refused."""
+    def answer(self, request: reader_messages.ReaderRequest, body: bytearray) -> Any:
+        """Return the response: bytes for `Take`, and messages for all other requests. Raises RefusedFile."""
         match request:
-            case m.Read():
+            case reader_messages.ReadFile():
                 return self._read(request)
-            case m.List():
+            case reader_messages.List():
                 return self._list(request)
-            case m.Open():
+            case reader_messages.Open():
                 self._member = read_entry(self._members[request.number])
                 return len(self._member)
-            case m.Take():
+            case reader_messages.Take():
                 return self._member[request.offset : request.offset + request.size]
-            case m.ReadMetadata():
+            case reader_messages.ReadMetadata():
                 return self._metadata(request.size)
-            case m.SliceAll():
+            case reader_messages.SliceAll():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
                 self._slicer = notebook_slicer.NotebookSlicer(
                     notebook_slicer.COURSES[request.course], cells
                 )
                 return self._slicer.slice_all()
-            case m.SliceAgain():
+            case reader_messages.SliceAgain():
                 assert self._slicer is not None
                 return self._slicer.slice_again(request.exercise, request.replaced, request.wide)
-            case m.Pulled():
-                raise Refused("the grader sent bytes that were not requested")
+            case reader_messages.Pulled():
+                raise RefusedFile("the grader sent bytes that were not requested")
 
-    def _read(self, request: m.Read) -> list[m.File]:
+    def _read(self, request: reader_messages.ReadFile) -> list[reader_messages.File]:
         remote = Remote(self._connection, request.size)
         beginning = bytearray(8)
         beginning = beginning[: remote.readinto(beginning)]
@@ -132,17 +132,17 @@ class Handler:
             return _read_archive(remote.buffered(), request.name, request.day, request.nested)
         is_named = has_notebook_suffix(request.name)
         if not is_named and not beginning.startswith(b"{"):
-            raise Refused(UNSUPPORTED)
+            raise RefusedFile(UNSUPPORTED)
         if request.size > MAX_BYTES:
-            raise Refused(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
+            raise RefusedFile(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
         return [_read_notebook("", remote.read_whole(), request.name)]
 
-    def _list(self, request: m.List) -> list[FoundFile]:
+    def _list(self, request: reader_messages.List) -> list[FoundFile]:
         file = Remote(self._connection, request.size).buffered()
         try:
             root, by_place = read_tree(file, request.name, OF_CLASS)
         except Damaged as error:
-            raise Refused(f"{error} ({DOWNLOAD_AGAIN})") from None
+            raise RefusedFile(f"{error} ({DOWNLOAD_AGAIN})") from None
         listed = []
         for found in list_class(root, request.day, request.student):
             entry = by_place.get(found.place)
@@ -155,42 +155,44 @@ class Handler:
 
     def _metadata(self, size: int) -> dict[str, Any]:
         if size > MAX_METADATA:
-            raise Refused(f"the file is larger than {MAX_METADATA:,} bytes")
+            raise RefusedFile(f"the file is larger than {MAX_METADATA:,} bytes")
         try:
             return parse_metadata(bytes(Remote(self._connection, size).read_whole()))
         except MetadataError as error:
-            raise Refused(str(error)) from None
+            raise RefusedFile(str(error)) from None
 
 
 # ---- one student's files
 
 
-def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
+def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[reader_messages.File]:
     root, by_place = read_tree(file, name)
-    files: list[m.File] = []
+    files: list[reader_messages.File] = []
     for found in find_for_student(root, day, ""):
         if found.problem:
-            raise Refused(found.problem)
+            raise RefusedFile(found.problem)
         files += _read_member(found.place, by_place[found.place], day, found.notes, nested)
         if len(files) > MAX_NOTEBOOKS:
-            raise Refused(TOO_MANY)
+            raise RefusedFile(TOO_MANY)
     if root.problem:
-        files.append(m.File("", reason=printable(root.problem)))
+        files.append(reader_messages.File("", reason=printable(root.problem)))
     return files
 
 
 def _read_member(
     place: str, entry: ArchiveEntry, day: str, notes: tuple[str, ...], nested: bool
-) -> list[m.File]:
+) -> list[reader_messages.File]:
     try:
         data = read_entry(entry)
         if not is_archive(place, data[:8]):
             return [_read_notebook(place, data, place, notes)]
         if not nested:
-            raise Refused("archives are nested too deeply; submit a notebook or a single archive")
+            raise RefusedFile(
+                "archives are nested too deeply; submit a notebook or a single archive"
+            )
         inner = _read_archive(io.BytesIO(data), place, day, nested=False)
-    except Refused as error:
-        return [m.File(printable(place), reason=printable(str(error)))]
+    except RefusedFile as error:
+        return [reader_messages.File(printable(place), reason=printable(str(error)))]
     return [
         msgspec.structs.replace(file, place=printable(f"{place}/{file.place}")) for file in inner
     ]
@@ -198,19 +200,19 @@ def _read_member(
 
 def _read_notebook(
     place: str, data: bytes | bytearray, name: str, notes: tuple[str, ...] = ()
-) -> m.File:
+) -> reader_messages.File:
     digest = hashlib.sha256(data).hexdigest()
     where = printable(place)
     try:
         cells, problems = read_cells(data, name)
     except Unreadable as error:
-        return m.File(where, digest, reason=printable(str(error)))
+        return reader_messages.File(where, digest, reason=printable(str(error)))
     shown = printable_problems((*notes, *problems))
-    return m.File(where, digest, cells, shown, fingerprint.find_stamp(data))
+    return reader_messages.File(where, digest, cells, shown, fingerprint.find_stamp(data))
 
 
-def _send(connection: socket.socket, message: m.Response, body: bytes = b"") -> None:
-    frames.send(connection, message, m.body(body), math.inf)
+def _send(connection: socket.socket, message: reader_messages.Response, body: bytes = b"") -> None:
+    frames.send(connection, message, reader_messages.body(body), math.inf)
 
 
 # ---- the service
@@ -232,25 +234,30 @@ def serve(connection: socket.socket) -> None:
     handler = Handler(connection)
     with contextlib.suppress(ConnectionError):
         while True:
-            request, body = frames.receive(connection, m.REQUESTS, math.inf)
+            request, body = frames.receive(connection, reader_messages.REQUESTS, math.inf)
             _respond(connection, handler, request, body)
 
 
 def _respond(
-    connection: socket.socket, handler: Handler, request: m.ReaderRequest, body: bytearray
+    connection: socket.socket,
+    handler: Handler,
+    request: reader_messages.ReaderRequest,
+    body: bytearray,
 ) -> None:
     try:
         answer = handler.answer(request, body)
         data = answer if isinstance(answer, bytes) else msgspec.msgpack.encode(answer)
         if len(data) > frames.MAX_PAYLOAD:
-            raise Refused(f"the cells contain too much text (limit: {frames.MAX_PAYLOAD:,} bytes)")
-    except Refused as error:
-        _send(connection, m.Failed(printable(str(error))))
+            raise RefusedFile(
+                f"the cells contain too much text (limit: {frames.MAX_PAYLOAD:,} bytes)"
+            )
+    except RefusedFile as error:
+        _send(connection, reader_messages.Failed(printable(str(error))))
     except MemoryError:
-        _send(connection, m.Failed("reading the file takes too much memory"))
+        _send(connection, reader_messages.Failed("reading the file takes too much memory"))
     except ConnectionError:
         raise
     except Exception as error:  # a parser failure on hostile input must not affect other students
-        _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
+        _send(connection, reader_messages.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
-        _send(connection, m.Done(), data)
+        _send(connection, reader_messages.Done(), data)

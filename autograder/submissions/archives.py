@@ -24,7 +24,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from autograder.submissions import origin
-from autograder.submissions.filenames import is_archive, is_day_name, stem
+from autograder.submissions.file_types import is_archive, is_day_name, stem
 from autograder.submissions.gradescope_metadata import MetadataError, parse_metadata
 from autograder.submissions.origin import Origin
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
@@ -49,11 +49,11 @@ ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 ZIP64_LOCATOR_BYTES = 20
 
 
-class Refused(Exception):
+class RefusedFile(Exception):
     """Raised for a file, archive or archive member that must not be read. The message gives the reason."""
 
 
-class Damaged(Refused):
+class Damaged(RefusedFile):
     """Raised for an archive that is empty or incomplete, for example because a download was interrupted."""
 
 
@@ -75,13 +75,13 @@ class ArchiveLimits:
     ratio: float
 
     def check(self, count: int, total: int, size: int) -> None:
-        """Raise Refused if an archive of `size` bytes has too many entries or its members are too large."""
+        """Raise RefusedFile if an archive of `size` bytes has too many entries or its members are too large."""
         if count > self.entries:
-            raise Refused(f"the archive has more than {self.entries:,} entries")
+            raise RefusedFile(f"the archive has more than {self.entries:,} entries")
         if total > self.total:
-            raise Refused(f"the archive would unpack to more than {self.total:,} bytes")
+            raise RefusedFile(f"the archive would unpack to more than {self.total:,} bytes")
         if total > max(MIN_CHECKED, self.ratio * size):
-            raise Refused(f"the archive would unpack to more than {self.ratio} times its size")
+            raise RefusedFile(f"the archive would unpack to more than {self.ratio} times its size")
 
 
 OF_STUDENT = ArchiveLimits(MAX_ENTRIES, MAX_TOTAL, MAX_RATIO)
@@ -93,7 +93,7 @@ OF_CLASS = ArchiveLimits(MAX_CLASS_ENTRIES, math.inf, math.inf)
 def iter_entries(file: BinaryIO, limits: ArchiveLimits = OF_STUDENT) -> Iterator[ArchiveEntry]:
     """Yield the files in a zip archive or an optionally compressed tar archive, in archive order.
 
-    Raises Refused if the archive is damaged or exceeds a limit.
+    Raises RefusedFile if the archive is damaged or exceeds a limit.
     """
     try:
         size = file.seek(0, os.SEEK_END)
@@ -106,7 +106,7 @@ def iter_entries(file: BinaryIO, limits: ArchiveLimits = OF_STUDENT) -> Iterator
             yield from _zip_entries(file, size, limits)
         else:
             yield from _tar_entries(_decompress(file, beginning, size), limits)
-    except Refused:
+    except RefusedFile:
         raise
     except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
         raise Damaged("the archive is damaged, truncated or in an unsupported format") from error
@@ -115,7 +115,7 @@ def iter_entries(file: BinaryIO, limits: ArchiveLimits = OF_STUDENT) -> Iterator
 def _zip_entries(file: BinaryIO, size: int, limits: ArchiveLimits) -> Iterator[ArchiveEntry]:
     # zipfile reads the whole central directory at once, so check its size first.
     if _directory_bytes(file, size) > limits.entries * ENTRY_BYTES:
-        raise Refused(f"the archive has more than {limits.entries:,} entries")
+        raise RefusedFile(f"the archive has more than {limits.entries:,} entries")
     archive = zipfile.ZipFile(file)
     infos = archive.infolist()
     files = [(info, _zip_problem(info)) for info in infos if not info.is_dir()]
@@ -171,7 +171,7 @@ def _tar_entries(file: BinaryIO, limits: ArchiveLimits) -> Iterator[ArchiveEntry
     file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)
     if end and end != bytes(tarfile.BLOCKSIZE):
-        raise Refused(
+        raise RefusedFile(
             "the archive is damaged or truncated; only the files before the damage were read"
         )
 
@@ -188,7 +188,7 @@ def _tar_read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = archive.extractfile(member)
     data = file.read() if file else b""
     if len(data) != member.size:
-        raise Refused("the archive ends in the middle of this file")
+        raise RefusedFile("the archive ends in the middle of this file")
     return data
 
 
@@ -202,7 +202,7 @@ def _decompress(file: BinaryIO, beginning: bytes, size: int) -> BinaryIO:
                 unpacked.write(chunk)
                 OF_STUDENT.check(0, unpacked.tell(), size)
                 if unpacked.tell() > MAX_TAR:
-                    raise Refused(f"the archive would unpack to more than {MAX_TAR:,} bytes")
+                    raise RefusedFile(f"the archive would unpack to more than {MAX_TAR:,} bytes")
             unpacked.seek(0)
             return unpacked
     return file
@@ -247,14 +247,14 @@ class ArchiveFolder:
         """Read Gradescope's metadata file in this folder."""
         try:
             return Metadata(parse_metadata(read_entry(self.files[origin.METADATA])))
-        except (Refused, MetadataError) as error:
+        except (RefusedFile, MetadataError) as error:
             return Metadata(problem=f"{origin.METADATA} could not be read: {error}")
 
 
 def read_tree(
     file: BinaryIO, name: str, limits: ArchiveLimits = OF_STUDENT
 ) -> tuple[ArchiveFolder, dict[str, ArchiveEntry]]:
-    """Return an archive's root folder and a dict of its files by path. Raises Refused if no file in the archive can be read."""
+    """Return an archive's root folder and its files by path. Raises RefusedFile if none of them can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, ArchiveEntry] = {}
     try:
@@ -267,7 +267,7 @@ def read_tree(
                 here = here.folders[part]
             here.files[last] = entry
             by_place[here.place + last] = entry
-    except Refused as error:
+    except RefusedFile as error:
         if not by_place:
             raise
         root.problem = str(error)
@@ -295,12 +295,12 @@ def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFil
 
 
 def read_entry(entry: ArchiveEntry) -> bytes:
-    """Return the bytes of a file in an archive. Raises Refused if the file is damaged or must not be read."""
+    """Return the bytes of a file in an archive. Raises RefusedFile if the file is damaged or must not be read."""
     if entry.problem:
-        raise Refused(entry.problem)
+        raise RefusedFile(entry.problem)
     try:
         return entry.read()
-    except (Refused, MemoryError):
+    except (RefusedFile, MemoryError):
         raise
     except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
-        raise Refused(DAMAGED) from error
+        raise RefusedFile(DAMAGED) from error

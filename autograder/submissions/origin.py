@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from autograder.plain_text import LONGEST, MAX_PROBLEMS, printable
-from autograder.submissions.filenames import is_gradable
+from autograder.submissions.file_types import is_gradable
 
 METADATA = "submission_metadata.yml"
 TIMESTAMP = "timestamp.txt"

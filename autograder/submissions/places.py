@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from autograder.plain_text import list_names, printable, printable_problems
 from autograder.submissions import origin
-from autograder.submissions.filenames import (
+from autograder.submissions.file_types import (
     is_day_name,
     is_document,
     is_gradable,

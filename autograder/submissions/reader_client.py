@@ -25,7 +25,7 @@ from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.command import READER
 from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
 from autograder.sandbox.meter import Meter
-from autograder.submissions import reader_messages as m
+from autograder.submissions import reader_messages
 from autograder.submissions.cell import MAX_CELLS
 from autograder.submissions.origin import Origin
 from autograder.submissions.places import MAX_NOTEBOOKS, FoundFile
@@ -110,12 +110,14 @@ class ReaderProcess:
         self._meter.begin(student)
         patience = self._meter.seconds_to_wait
         try:
-            frames.send(self._connection, request, m.body(body), patience)
+            frames.send(self._connection, request, reader_messages.body(body), patience)
             while True:
-                response, data = frames.receive(self._connection, m.RESPONSES, patience)
-                if isinstance(response, m.Done):
+                response, data = frames.receive(
+                    self._connection, reader_messages.RESPONSES, patience
+                )
+                if isinstance(response, reader_messages.Done):
                     return data
-                if isinstance(response, m.Failed):
+                if isinstance(response, reader_messages.Failed):
                     raise ReadError(response.reason)
                 if file is None or not _is_within(response, file.size):
                     raise WireError("the reader requested an invalid byte range")
@@ -124,12 +126,12 @@ class ReaderProcess:
                     if student is not None:
                         student.bytes -= response.size
                         check(student)
-                    piece = m.body(file.read(response.offset, response.size))
+                    piece = reader_messages.body(file.read(response.offset, response.size))
                 except BaseException:
                     self.stop()  # it expects these bytes
                     raise
                 self._meter.resume()
-                frames.send(self._connection, m.Pulled(), piece, patience)
+                frames.send(self._connection, reader_messages.Pulled(), piece, patience)
         except LimitExceeded as error:
             self.stop()
             raise _limit_error(error.excess) from None
@@ -202,8 +204,12 @@ def _limit_error(excess: Excess) -> ReadError:
     return ReadError(f"reading the file took more than {excess.amount}")
 
 
-def _is_within(pull: m.Pull, size: int) -> bool:
-    return pull.offset >= 0 and 0 < pull.size <= m.PIECE and pull.offset + pull.size <= size
+def _is_within(pull: reader_messages.Pull, size: int) -> bool:
+    return (
+        pull.offset >= 0
+        and 0 < pull.size <= reader_messages.PIECE
+        and pull.offset + pull.size <= size
+    )
 
 
 def retry_reading(ask: Callable[[], T]) -> T:
@@ -313,19 +319,19 @@ class FileReader:
         day: str,
         nested: bool,
         budget: StudentBudget,
-    ) -> list[m.File]:
+    ) -> list[reader_messages.File]:
         """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file. Raises ReadError.
 
         `nested` is set if archives within an archive are to be read. `budget` applies to all of the student's files.
         """
-        request = m.Read(name, file.size, day, nested)
+        request = reader_messages.ReadFile(name, file.size, day, nested)
         check(budget)
 
-        def ask(process: ReaderProcess) -> list[m.File]:
+        def ask(process: ReaderProcess) -> list[reader_messages.File]:
             answer = process.ask(request, file, student=budget)
             budget.text -= len(answer)
             check(budget)
-            files = process.decode(answer, m.FILES)
+            files = process.decode(answer, reader_messages.FILES)
             if not 0 < len(files) <= MAX_NOTEBOOKS or not _are_inside(files):
                 raise process.reject()
             if sum(len(each.cells) for each in files) > MAX_CELLS:
@@ -337,7 +343,9 @@ class FileReader:
     def read_metadata(self, file: OpenFile) -> dict[str, Origin]:
         """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError if it cannot be read."""
         people = self._ask_new_process(
-            lambda process: process.decode(process.ask(m.ReadMetadata(file.size), file), m.PEOPLE),
+            lambda process: process.decode(
+                process.ask(reader_messages.ReadMetadata(file.size), file), reader_messages.PEOPLE
+            ),
             CLASS_SECONDS,
         )
         return {name: handed_in.sanitized() for name, handed_in in people.items()}
@@ -380,7 +388,7 @@ class ArchiveListing:
     def __init__(self, server: Server, file: BinaryIO, name: str, day: str, student: str) -> None:
         self._server, self._open_file = server, file
         self._file = positional_reader(file)
-        self._request = m.List(name, self._file.size, day, student)
+        self._request = reader_messages.List(name, self._file.size, day, student)
         self._opened = -1
         self.members: list[FoundFile] = []
         try:
@@ -394,7 +402,7 @@ class ArchiveListing:
         self._opened = -1
         try:
             answer = self._process.ask(self._request, self._file)
-            found = self._process.decode(answer, m.LISTED)
+            found = self._process.decode(answer, reader_messages.LISTED)
             if not _are_inside(found) or any(f.member < 0 and not f.problem for f in found):
                 raise self._process.reject()
             self.members = [each.sanitized(each.member) for each in found]
@@ -408,7 +416,7 @@ class ArchiveListing:
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.member:
                 self._open(member, budget)
-            return bytes(self._ask(m.Take(offset, count), budget))[:count]
+            return bytes(self._ask(reader_messages.Take(offset, count), budget))[:count]
 
         return OpenFile(take, retry_reading(lambda: self._open(member, budget)))
 
@@ -418,18 +426,18 @@ class ArchiveListing:
         if is_new:
             self._list()
         try:
-            answer = self._ask(m.Open(member.member), budget)
+            answer = self._ask(reader_messages.Open(member.member), budget)
         except ReadError:
             # Other members may have used up the process's time.
             if is_new or self._process.is_running or budget.problem:
                 raise
             self._list()
-            answer = self._ask(m.Open(member.member), budget)
-        size = self._process.decode(answer, m.SIZE)
+            answer = self._ask(reader_messages.Open(member.member), budget)
+        size = self._process.decode(answer, reader_messages.SIZE)
         self._opened = member.member
         return size
 
-    def _ask(self, request: m.ReaderRequest, budget: StudentBudget) -> bytearray:
+    def _ask(self, request: reader_messages.ReaderRequest, budget: StudentBudget) -> bytearray:
         return self._process.ask(request, self._file, student=budget)
 
     def close(self) -> None:
@@ -438,7 +446,7 @@ class ArchiveListing:
         self._open_file.close()
 
 
-def _are_inside(files: Sequence[m.File] | Sequence[FoundFile]) -> bool:
+def _are_inside(files: Sequence[reader_messages.File] | Sequence[FoundFile]) -> bool:
     """Return whether all paths are within the submission. A path outside it could lead to another student's file."""
     return not any(".." in each.place.split("/") for each in files)
 

@@ -1,7 +1,7 @@
 """Define the messages between the grader and its reader processes, which parse files and slice notebooks.
 
 The decoders enforce the bounds in the type annotations. A message is a small header, optionally followed by a body of
-bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The reader
+bytes. `ReadFile`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The reader
 process requests the file's bytes with `Pull` and receives them with `Pulled`.
 """
 
@@ -42,7 +42,7 @@ def body(data: bytes) -> Body:
 # ---- requests
 
 
-class Read(msgspec.Struct, frozen=True, tag=True):
+class ReadFile(msgspec.Struct, frozen=True, tag=True):
     """A request to read a student's notebook, script or archive, including archives within the archive if `nested` is set."""
 
     name: str
@@ -107,7 +107,7 @@ class SliceAgain(msgspec.Struct, frozen=True, tag=True):
     wide: bool
 
 
-ReaderRequest = Read | List | Open | Take | ReadMetadata | Pulled | SliceAll | SliceAgain
+ReaderRequest = ReadFile | List | Open | Take | ReadMetadata | Pulled | SliceAll | SliceAgain
 REQUESTS = Decoder(ReaderRequest)
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.plain_text import counted, escaped, list_names, printable, printable_problems
-from autograder.submissions import reader_messages as m
+from autograder.submissions import reader_messages
 from autograder.submissions.cell import EMPTY_FILE, EMPTY_NOTEBOOK, Cell, definitions
 from autograder.submissions.disk import DiskFolder, owner_from_path
-from autograder.submissions.filenames import is_archive, is_day_name, is_other_day, stem
+from autograder.submissions.file_types import is_archive, is_day_name, is_other_day, stem
 from autograder.submissions.origin import Origin, from_folder, labels, original_name
 from autograder.submissions.places import (
     FoundFile,
@@ -170,9 +170,13 @@ class _PathReader:
             yield self._submission(found, problems, each)
 
     def _unreadable(self, found: FoundFile, problem: str = "") -> Submission:
-        return self._submission(found, [*found.notes, problem or found.problem], m.File(""))
+        return self._submission(
+            found, [*found.notes, problem or found.problem], reader_messages.File("")
+        )
 
-    def _submission(self, found: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
+    def _submission(
+        self, found: FoundFile, problems: Iterable[str], file: reader_messages.File
+    ) -> Submission:
         path = os.path.join(os.fspath(self.path), *filter(None, [found.place.rstrip("/")]))
         path = f"{path}/{file.place}" if file.place else path
         return Submission(

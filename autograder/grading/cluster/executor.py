@@ -42,10 +42,10 @@ from autograder.grading.cluster.worker import (
     CourseVersion,
     Graded,
     Postponed,
-    Ready,
     RefusedWorker,
     Reply,
     Task,
+    WorkerReady,
 )
 from autograder.grading.internal_errors import ClusterError
 from autograder.grading.pool import Pool, copy_outcome
@@ -265,7 +265,7 @@ class Workers:
         return not late and not failed
 
     def _check(self, probe: Any, address: str) -> None:
-        """Reject a worker unless its reply to a probe is `Ready`."""
+        """Reject a worker unless its reply to a probe is `WorkerReady`."""
         try:
             reply = reply_to(probe)
         except KilledWorker:
@@ -274,7 +274,7 @@ class Workers:
             machine = urlsplit(address).hostname or address
             reason = f"it cannot load the autograder: {error}"
             reply = RefusedWorker(address, machine, "course", reason)
-        if isinstance(reply, Ready):
+        if isinstance(reply, WorkerReady):
             self.isolation.add(tuple(reply.isolation))
         elif isinstance(reply, RefusedWorker):
             self.refuse(reply)

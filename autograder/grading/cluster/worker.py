@@ -57,7 +57,7 @@ class Task(msgspec.Struct, frozen=True):
     is_alone: bool = False
 
 
-class Ready(msgspec.Struct, tag="ready", frozen=True):
+class WorkerReady(msgspec.Struct, tag="ready", frozen=True):
     """A worker's report that it can grade, and the isolation layers that passed the probes on its machine."""
 
     isolation: list[str]
@@ -82,7 +82,7 @@ class RefusedWorker(msgspec.Struct, tag="refused", frozen=True):
     reason: str
 
 
-Reply = Ready | Graded | Postponed | RefusedWorker
+Reply = WorkerReady | Graded | Postponed | RefusedWorker
 TASK = msgspec.json.Decoder(Task)
 REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
@@ -146,7 +146,7 @@ def _reply(data: bytes) -> Reply:
     try:
         grader = plugin.grader(task.course)
         if task.submission is None:
-            return Ready(grader.server.isolation)
+            return WorkerReady(grader.server.isolation)
         return Graded(grader.grade_or_log(task.submission, task.seed, is_alone=task.is_alone))
     except MustRunAlone:
         return Postponed()

@@ -1,4 +1,4 @@
-"""Decide which files in a submission to read, based on their names. places.py determines which student owns each file."""
+"""Decide which files in a submission to read, based on their names. origin.py finds the student in a name."""
 
 from __future__ import annotations
 
