@@ -46,6 +46,8 @@ def print_note(message: object) -> None:
 
 
 def print_errors_once() -> Callable[[Exception], None]:
-    """Return a function that prints an error unless it has printed the same message before."""
-    print_once = cache(print_error)
-    return lambda error: print_once(str(error))
+    """Return a function that prints an error unless it has printed the same message before. A `Warning` is printed as a note."""
+    print_once = cache(lambda message, print_line: print_line(message))
+    return lambda error: print_once(
+        str(error), print_note if isinstance(error, Warning) else print_error
+    )

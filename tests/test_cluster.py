@@ -308,7 +308,7 @@ def test_the_script_of_a_slurm_job(
         script = cluster.job_script()
         (folder,) = (day.root / ".autograder").glob("cluster-*")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in folder.iterdir())
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in folder.glob("*.pem"))
         lines = script.splitlines()
         command = lines[-1]
         for directive in ("--cpus-per-task=1", "--mem=4G", "-t 00:30:00"):
@@ -321,6 +321,7 @@ def test_the_script_of_a_slurm_job(
         for option in (
             "--nanny",
             "--protocol tls://",
+            "--dashboard-address 127.0.0.1:0",
             "--lifetime 1440s",
             "--lifetime-stagger 180s",
         ):

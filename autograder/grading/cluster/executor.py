@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import logging
 import math
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -72,10 +75,12 @@ SETTINGS = {
     "distributed.admin.large-graph-warning-threshold": "1 GB",
 }
 TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
+SLURM_SECONDS = 20  # sbatch retries for a minute if it finds no configuration
+MIN_WALLTIME = 20 * 60  # seconds; the limits of a submission end it in less, even on a busy node
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
 # Dask does not see the sandbox's processes, so the sandbox limits the memory of student code instead.
 NO_MEMORY_LIMIT = 0
-# The scheduler always opens an unencrypted HTTP port. This address makes the port reachable only from this machine.
+# The scheduler and the workers always open an unencrypted HTTP port. This address makes it reachable only from their machine.
 NO_DASHBOARD = "127.0.0.1:0"
 
 
@@ -239,7 +244,7 @@ class Workers:
             else:
                 time.sleep(INTERVAL)
                 if time.monotonic() > started + PATIENCE:
-                    self._warn(ConnectionError("waiting for a worker to connect to the cluster"))
+                    self._warn(UserWarning("waiting for a worker to connect to the cluster"))
             for address in present - checked:
                 if probes[address].done():
                     checked.add(address)
@@ -374,6 +379,7 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
             lifetime_restart=True,
             security=security,
             scheduler_kwargs={"dashboard": False, "dashboard_address": NO_DASHBOARD},
+            worker_dashboard_address=NO_DASHBOARD,
             silence_logs=logging.CRITICAL,
         )
     with cluster:
@@ -388,26 +394,28 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
     """
     if not shutil.which("sbatch"):
         raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError:
-        raise ClusterError(MISSING) from None
+    slurm = _import_slurm_cluster()
     configured = dask.config.get("jobqueue.slurm")
     cores = configured["cores"] or 1
-    # This folder has mode 0700 and is on the file system that the nodes share.
-    with tempfile.TemporaryDirectory(
-        prefix="cluster-", dir=state_folder.course_folder(root)
-    ) as shared:
-        lifetime = _seconds(configured["walltime"])
-        with SLURMCluster(
+    lifetime = _seconds(configured["walltime"])
+    if lifetime < MIN_WALLTIME:
+        raise ClusterError(
+            f"the time limit of the jobs is {configured['walltime']}, in which a slow submission might not be graded. "
+            f"Set walltime to at least {MIN_WALLTIME // 60} minutes."
+        )
+    with (
+        _shared_folder(root) as shared,
+        slurm(
             cores=cores,
             processes=cores,
             memory=configured["memory"] or f"{MEMORY * cores} GiB",
             python=sys.executable,
+            log_directory=configured["log-directory"] or str(shared),
             worker_extra_args=[
                 *configured["worker-extra-args"],
                 f"--memory-limit {NO_MEMORY_LIMIT}",
-                # A worker shuts down before its job ends, and its tasks go to other workers.
+                f"--dashboard-address {NO_DASHBOARD}",
+                # A worker shuts down before its job ends. Another worker then repeats its task from the beginning.
                 f"--lifetime {lifetime * 8 // 10}s --lifetime-stagger {lifetime // 10}s",
             ],
             job_script_prologue=[
@@ -416,17 +424,72 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
                 "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True",
                 f"export {SAFE_PATH}=1",
             ],
-            security=_in_files(security, Path(shared)),
+            security=_in_files(security, shared),
             protocol="tls://",
             scheduler_options={
                 "dashboard_address": NO_DASHBOARD,
                 **configured["scheduler-options"],
             },
             silence_logs=logging.CRITICAL,
-        ) as cluster:
-            most = math.ceil(jobs / cores)
-            cluster.adapt(minimum_jobs=1, maximum_jobs=most, target_duration=TARGET)
-            yield cluster
+        ) as cluster,
+    ):
+        _check_job(cluster.job_script())
+        most = math.ceil(jobs / cores)
+        cluster.adapt(minimum_jobs=1, maximum_jobs=most, target_duration=TARGET)
+        yield cluster
+
+
+def _import_slurm_cluster() -> Any:
+    """Return dask-jobqueue's class. Importing it replaces the handler of Ctrl-C, so restore the handler."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise ClusterError(MISSING) from None
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return SLURMCluster
+
+
+def _check_job(script: str) -> None:
+    """Ask SLURM whether it would accept a job, because Dask waits endlessly for jobs that are rejected."""
+    command = ["sbatch", "--test-only"]
+    try:
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, timeout=SLURM_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"SLURM did not answer within {SLURM_SECONDS} s. Check whether `sinfo` works on this machine."
+        ) from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split())
+        raise ClusterError(f"SLURM does not accept the workers' jobs: {reason}")
+
+
+@contextlib.contextmanager
+def _shared_folder(root: Path) -> Iterator[Path]:
+    """Create a folder with mode 0700 on the file system that the nodes share. Remove those of runs that were killed."""
+    parent = state_folder.course_folder(root)
+    for old in parent.glob("cluster-*"):
+        with contextlib.suppress(OSError), _locked(old):
+            shutil.rmtree(old)
+    with (
+        tempfile.TemporaryDirectory(prefix="cluster-", dir=parent) as shared,
+        _locked(Path(shared)),
+    ):
+        yield Path(shared)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder. Raises BlockingIOError if another process holds it."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _in_files(security: Security, folder: Path) -> Security:

@@ -1,0 +1,171 @@
+"""Grade on a real SLURM cluster of two nodes, which `tests/slurm/start.sh` starts on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.grading_runs import untimed
+from tests.small_course import COMMAND, RIGHT, WRONG, make
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not shutil.which("slurmctld") or os.getuid() != 0,
+        reason="needs slurmctld, slurmd, slurm-client and munge, and root",
+    ),
+]
+SECONDS = 90  # for whatever should happen soon
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("slurm")
+    folder.parent.chmod(0o755)
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    try:
+        subprocess.run(["bash", ROOT / "tests" / "slurm" / "start.sh", folder], check=True)
+        yield
+    finally:
+        for file in (folder / "run").glob("*.pid"):
+            os.kill(int(file.read_text()), signal.SIGKILL)
+        del os.environ["SLURM_CONF"]
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+@pytest.fixture
+def course(tmp_path: Path, cluster: None) -> Path:
+    make(tmp_path)
+    (tmp_path / "class").mkdir()
+    for number in range(6):
+        text = RIGHT if number % 2 else WRONG
+        (tmp_path / "class" / f"s{number}.py").write_text(f"{text}\n# {number}\n")
+    return tmp_path
+
+
+def start(course: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
+    """Start to grade the class on SLURM, with these settings of dask-jobqueue."""
+    set_ = {f"DASK_JOBQUEUE__SLURM__{name.upper()}": value for name, value in settings.items()}
+    return subprocess.Popen(
+        [COMMAND, "grade", "day1", "class", "--cluster", "slurm", "--jobs", "2", *options],
+        cwd=course,
+        env={**os.environ, **set_},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def workers(state: str = "RUNNING,PENDING") -> list[str]:
+    """Return the ids of the workers' jobs in this state."""
+    return slurm("squeue", "-h", "-o", "%i", "-n", "dask-worker", "-t", state).split()
+
+
+def folders(course: Path) -> list[Path]:
+    return [*(course / ".autograder").glob("cluster-*")]
+
+
+def test_marks_equal_those_of_the_pool_and_nothing_remains(course: Path) -> None:
+    before = {path.name for path in course.iterdir()}
+    run = start(course, "--json", "slurm.json")
+    assert "6 submissions graded" in run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 0
+    assert {path.name for path in course.iterdir()} - before == {".autograder", "slurm.json"}
+    assert folders(course) == []
+    wait_for(lambda: not workers())
+    pool = [COMMAND, "grade", "day1", "class", "--no-store", "--json", "pool.json"]
+    subprocess.run(pool, cwd=course, check=True, capture_output=True)
+    assert untimed(course / "slurm.json") == untimed(course / "pool.json")
+
+
+def test_ctrl_c_is_said_and_ends_the_jobs(course: Path) -> None:
+    run = start(course)
+    wait_for(workers)
+    run.send_signal(signal.SIGINT)
+    assert "autograder: error: stopped." in run.communicate(timeout=SECONDS)[1]
+    assert run.returncode == 130
+    assert folders(course) == []
+    wait_for(lambda: not workers())
+
+
+def test_after_a_killed_client_the_jobs_end_and_the_next_run_removes_its_keys(
+    course: Path,
+) -> None:
+    run = start(course)
+    wait_for(lambda: workers("RUNNING"))
+    run.kill()
+    run.communicate(timeout=SECONDS)
+    (left,) = folders(course)
+    wait_for(lambda: not workers())
+    again = start(course)
+    assert "6 submissions graded" in again.communicate(timeout=SECONDS)[0]
+    assert not left.exists()
+
+
+def test_a_cancelled_job_is_replaced(course: Path) -> None:
+    run = start(course)
+    wait_for(lambda: [*(course / ".autograder").glob("trivial-*")])  # a worker has started
+    slurm("scancel", workers("RUNNING")[0])
+    assert "6 submissions graded" in run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"queue": "nowhere"}, "SLURM does not accept the workers' jobs: "),
+        ({"memory": "64 GiB"}, "SLURM does not accept the workers' jobs: "),
+        ({"walltime": "00:05:00"}, "Set walltime to at least 20 minutes"),
+    ],
+    ids=["partition", "memory", "walltime"],
+)
+def test_impossible_jobs_are_an_error(course: Path, settings: dict[str, str], problem: str) -> None:
+    run = start(course, **settings)
+    assert problem in run.communicate(timeout=SECONDS)[1]
+    assert run.returncode == 2
+    assert folders(course) == []
+
+
+def test_a_slurm_that_does_not_answer_is_an_error(
+    course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nonexistent")
+    run = start(course)
+    assert "SLURM did not answer within 20 s" in run.communicate(timeout=SECONDS)[1]
+    assert run.returncode == 2
+
+
+def test_waiting_for_a_free_node_is_a_note(course: Path) -> None:
+    busy = ["sbatch", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 300"]
+    for _ in range(2):
+        slurm(*busy)
+    try:
+        run = start(course)
+        assert run.stderr is not None
+        said = run.stderr.readline()
+        assert said == "autograder: note: waiting for a worker to connect to the cluster\n"
+    finally:
+        slurm("scancel", "--name", "wrap")
+    assert "6 submissions graded" in run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 0
