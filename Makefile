@@ -48,6 +48,10 @@ attacks: setup
 fuzz: setup
 	$(BIN)/python -m tests.fuzz
 
+# Needs root and SLURM: apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
+slurm: setup
+	$(BIN)/python -m pytest -q tests/test_slurm.py
+
 # `make bench BEFORE=CHECKOUT` also compares this checkout with another one.
 bench: setup
 	$(BIN)/python -m bench $(BEFORE:%=--compare-with %)
