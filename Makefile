@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tests start hundreds of processes, which would otherwise all compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test suite check fast attacks fuzz bench lint style types mutants names hints stand-ins browser formgrader variants clean
+.PHONY: setup demo test suite check fast attacks fuzz bench slurm lint style types mutants names hints stand-ins browser formgrader variants clean
 
 setup: $(READY)
 
