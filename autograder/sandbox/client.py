@@ -58,7 +58,9 @@ class Server:
         self._required = sandbox == "required"
         # Pidfds and /proc are needed even without isolation.
         if not sys.platform.startswith("linux"):
-            raise NoIsolation(f"student code can only run on Linux. {ADVICE}")
+            raise NoIsolation(
+                "student code can only run on Linux. Run the grader in the container that SECURITY.md describes."
+            )
         self._layers = list(
             layers if layers is not None else LAYERS if self._required else ["limits"]
         )

@@ -23,7 +23,7 @@ PURPOSE = {
 REMEDY = {
     "namespaces": "allow unprivileged user namespaces (Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), "
     "or start as root",
-    "landlock": "use Linux 6.2 or later with landlock in the kernel's lsm list",
+    "landlock": "use a kernel since Linux 6.2 (`uname -r`) with landlock in its lsm list; namespaces suffice without it",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER on x86-64 or arm64",
     "limits": "raise the hard limits of the shell (ulimit -H)",
 }

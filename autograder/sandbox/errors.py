@@ -12,8 +12,8 @@ from autograder.protocol.limits import Excess
 # Maximum number of attempts to start a fork server or run a task before `ServerLost` is raised.
 ATTEMPTS = 4
 ADVICE = (
-    "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
-    "`autograder doctor` shows what is missing."
+    "Run the grader on a Linux machine that allows user namespaces, with a kernel since 5.14, or that has Landlock, with a "
+    "kernel since 6.2 (`uname -r` shows the version). `autograder doctor` shows what is missing."
 )
 R = TypeVar("R")
 

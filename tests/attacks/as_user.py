@@ -1,4 +1,4 @@
-"""Switch to an unprivileged user, or forbid new namespaces (as containers and some distributions do)."""
+"""Switch to an unprivileged user, or forbid new namespaces (as containers and some distributions do) or Landlock."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def deny_namespaces() -> None:
     """Prevent this process and its children from creating namespaces."""
     privileges.no_new_privileges()
     seccomp.install(seccomp.refusing_program(["unshare", "setns"]))
+
+
+def deny_landlock() -> None:
+    """Prevent this process and its children from using Landlock, as kernels without it do, such as Linux 5.14 in RHEL 9."""
+    privileges.no_new_privileges()
+    landlock = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"]
+    seccomp.install(seccomp.refusing_program(landlock))

@@ -2,9 +2,10 @@
 
     python -m tests.attacks.run USER WALL [kernel]
 
-USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. If `kernel` is given, run
-only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that should then succeed as
-this user: by default, one attack for each combination of effect and defences, or all of them if ATTACKS=all is set.
+USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces), old (no Landlock) or off. If
+`kernel` is given, run only the attacks that the kernel blocks. If WALL is off, disable the defences and run the attacks that
+should then succeed as this user: by default, one attack for each combination of effect and defences, or all of them if
+ATTACKS=all is set.
 
 The environment contains a canary, which a process that can inspect the grader would find. The list of tests
 that trivial answers pass is read from standard input, because it takes a while to compute.
@@ -25,7 +26,7 @@ from unittest import mock
 
 from autograder.protocol import limits
 from autograder.sandbox.client import start_server
-from tests.attacks.as_user import become_nobody, deny_namespaces
+from tests.attacks.as_user import become_nobody, deny_landlock, deny_namespaces
 from tests.attacks.lab import Lab, Seen
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, HONEST, IS_LONG, Attack
@@ -65,6 +66,8 @@ def main(user: str, wall: str, which: str = "all") -> None:
         become_nobody(["-m", "tests.attacks.run", user, wall, which])
     if wall == "denied":
         deny_namespaces()
+    if wall == "old":
+        deny_landlock()
     trivial = json.load(sys.stdin)
     before = private_folders()
     with Outside(os.environ[CANARY]) as outside:

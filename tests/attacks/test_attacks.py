@@ -2,8 +2,8 @@
 
 `run.py` runs all attacks as `root`. As `nobody`, it runs only the attacks that the kernel blocks, with namespaces denied.
 By default, one attack per effect and set of defences also runs with these defences disabled. With `ATTACKS=all`
-(`make attacks`), every attack with an effect runs with its defences disabled, and `nobody` also runs attacks with namespaces
-enabled.
+(`make attacks`), every attack with an effect runs with its defences disabled, `nobody` also runs attacks with namespaces
+enabled, and both run attacks without Landlock, as on older kernels.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ pytestmark = pytest.mark.slow
 IS_ROOT = os.geteuid() == 0
 WALLS = [
     ("root" if IS_ROOT else "nobody", "full", "all"),
-    *([("nobody", "full", "kernel")] if IS_ROOT and IS_LONG else []),
+    *([("nobody", "full", "kernel"), ("root", "old", "kernel")] if IS_ROOT and IS_LONG else []),
     ("nobody", "denied", "kernel"),
+    *([("nobody", "old", "kernel")] if IS_LONG else []),
 ]
 OFF = {
     user: (user, "off", "all")
