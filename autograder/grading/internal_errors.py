@@ -38,7 +38,7 @@ def log(root: Path, activity: str, error: BaseException) -> str:
 
 
 class WorkerKilled(Exception):
-    """Raised when a worker process is killed. Marks that are already stored remain in the store."""
+    """Raised when worker processes are killed before they start grading. Marks in the store remain there."""
 
 
 class ClusterError(Exception):
