@@ -116,7 +116,7 @@ def doctor() -> None:
     without = f", even without {', '.join(dict.fromkeys(missing))}" if missing else ""
     if not is_isolated:
         print(
-            "\nResult: this machine cannot isolate student code, so nothing can be graded. See SECURITY.md."
+            "\nResult: this machine cannot isolate student code, so nothing can be graded. See docs/sandbox.md."
         )
         raise typer.Exit(3)
     print(

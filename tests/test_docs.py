@@ -1,4 +1,4 @@
-"""Test that the documentation contains no broken links or paths and covers all configuration keys and packages."""
+"""Test that the documentation has no broken links or paths, stays short, and covers all configuration keys and packages."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ LISTED = subprocess.run(
     ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
     cwd=ROOT, capture_output=True, text=True, check=True,
 )  # fmt: skip
+# The most words, as `wc -w` counts them, that each of these pages may have.
+MAX_WORDS = {"SECURITY.md": 1500}
 PAGES = sorted(name for name in LISTED.stdout.split() if not name.startswith("assignments/"))
 
 
@@ -59,6 +61,12 @@ def test_internal_links_resolve(name: str) -> None:
             assert anchor in anchors(file), (
                 f"{name} links to {target}, but that heading does not exist"
             )
+
+
+@pytest.mark.parametrize(("name", "most"), MAX_WORDS.items(), ids=MAX_WORDS)
+def test_pages_stay_short(name: str, most: int) -> None:
+    count = len((ROOT / name).read_text(encoding="utf-8").split())
+    assert count <= most, f"{name} has {count} words; move some of them to a different page"
 
 
 def test_every_key_of_grading_toml_is_documented() -> None:

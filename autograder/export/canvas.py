@@ -82,7 +82,8 @@ def read_roster(file: Path) -> Roster:
             Entry("", line[name], line[name], platform_ids=(("canvas", line[id_].strip()),))
             for _, line in _students(table)
             if line[name] != TEST_STUDENT
-        )
+        ),
+        f"in {table.file}",
     )
 
 

@@ -36,9 +36,9 @@ def notes(
     strangers = not_on_roster(results, roster)
     # If most students are not on the roster, it does not cover the whole class.
     if strangers and len(strangers) <= len(roster.entries):
-        yield f"these students are not on the roster {list_with_count(strangers)}"
+        yield f"these students are not {roster.place} {list_with_count(strangers)}"
     if absent:
-        yield f"these students on the roster have no submission {list_with_count(absent)}"
+        yield f"these students {roster.place} have no submission {list_with_count(absent)}"
     for result in results:
         if result.marks is None:
             continue

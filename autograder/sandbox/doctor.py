@@ -49,7 +49,7 @@ def examine() -> list[Finding]:
         NoIsolation: The probes did not run.
     """
     if not sys.platform.startswith("linux"):
-        text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
+        text = "not found; the sandbox needs Linux. Run the grader in the container that docs/sandbox.md describes"
         return [Finding("all", "find Linux", text, False)]
     refused = _run(
         "import json; from autograder.sandbox.walls.wall import refused_layers; print(json.dumps(refused_layers()))"

@@ -99,9 +99,13 @@ def normalize_id(text: str) -> str:
 
 @dataclass(frozen=True)
 class Roster:
-    """A course's students. The roster is empty if the course has no roster file."""
+    """A course's students. The roster is empty if the course has no roster file.
+
+    `place` says in notes where the students are listed.
+    """
 
     entries: tuple[Entry, ...]
+    place: str = "on the roster"
 
     def find(self, origin: Origin, day: str) -> list[Entry | None]:
         """Find the people who made a submission. Return None for people who are not on the roster.
