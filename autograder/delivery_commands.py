@@ -20,6 +20,14 @@ from autograder.export import Format, Target
 from autograder.plain_text import counted
 from autograder.stored_marks import read_class
 
+IMPORTS = {
+    "canvas": "In Canvas, open the gradebook and choose “Import”.",
+    "moodle": "In Moodle, open the gradebook and choose “Import”.",
+    "gradescope": "Each file is named after its student and has the format of Gradescope's results.json.",
+    "nbgrader": "It has the columns of `nbgrader export`.",
+    "csv": "It has one row per student and one column per exercise.",
+}
+WORKSHEET = "In Moodle, open the submissions and choose “Upload grading worksheet”."
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",
     "moodle": "In Moodle, open the submissions and choose “Upload multiple feedback files in a zip”.",
@@ -58,7 +66,7 @@ def report(
     texts = sentences.read(chosen)
     analysis = class_page.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
-        print_text(written)
+        print_text(f"wrote {written}")
 
 
 def export(
@@ -117,7 +125,8 @@ def export(
     notes += write.export(results, chosen, to, out, into, column, group)
     for note in notes:
         print_note(note)
-    print_text(out)
+    where = WORKSHEET if to == "moodle" and into else IMPORTS[to]
+    print_text(f"wrote {out}. {where}")
 
 
 def feedback(

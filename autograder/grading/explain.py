@@ -389,15 +389,10 @@ def _observe(test: Test, message: str, student: Student | None) -> Observed:
     call: list[str] = []
     if message and student is not None and student.last_call:
         function, args, kwargs = student.last_call
-        texts = [_argument(value) for value in args]
-        texts += [f"{name}={_argument(value)}" for name, value in kwargs.items()]
+        texts = [describe(value) for value in args]
+        texts += [f"{name}={describe(value)}" for name, value in kwargs.items()]
         call = [f"last call: {function}({', '.join(texts)})"]
     return Observed(test.sentence, message, call)
-
-
-def _argument(value: Any) -> str:
-    """Return an argument as Python writes it if it is None, a number or True or False; otherwise describe it."""
-    return repr(value) if value is None or isinstance(value, int | float) else describe(value)
 
 
 def describe(value: Any) -> str:
