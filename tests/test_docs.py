@@ -15,6 +15,7 @@ from autograder.course import config
 from autograder.course.forbidden import ForbiddenNames
 from autograder.course.late_policy import Policy
 from autograder.course.new_course import TEMPLATE
+from bench import speed_chart
 from tests.conftest import ROOT
 
 LISTED = subprocess.run(
@@ -22,7 +23,12 @@ LISTED = subprocess.run(
     cwd=ROOT, capture_output=True, text=True, check=True,
 )  # fmt: skip
 # The most words, as `wc -w` counts them, that each of these pages may have.
-MAX_WORDS = {"SECURITY.md": 1500, "docs/instructor-guide.md": 1500, "docs/ta-guide.md": 3000}
+MAX_WORDS = {
+    "README.md": 550,
+    "SECURITY.md": 1500,
+    "docs/instructor-guide.md": 1500,
+    "docs/ta-guide.md": 3000,
+}
 PAGES = sorted(name for name in LISTED.stdout.split() if not name.startswith("assignments/"))
 
 
@@ -105,3 +111,29 @@ def test_paths_named_in_the_documentation_exist() -> None:
                 assert any((place / path).exists() for place in places), (
                     f"{name} mentions {path}, which does not exist"
                 )
+
+
+def test_messages_on_the_page_about_failures_are_in_the_code() -> None:
+    page = (ROOT / "docs" / "if-it-fails.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) == 10
+    code = "\n".join(
+        file.read_text(encoding="utf-8") for file in (ROOT / "autograder").rglob("*.py")
+    )
+    for message in messages:  # the names in capital letters are placeholders
+        for part in re.split(r"\b(?:DAY|FILE|NAME|REASON)\b", message):
+            assert part.strip(" :") in code, f"no message of the autograder contains {part!r}"
+
+
+def test_the_index_links_to_every_page() -> None:
+    folder = ROOT / "docs"
+    linked = set(targets(folder / "index.md"))
+    assert {page.name for page in folder.glob("*.md")} - {"index.md"} <= linked
+
+
+def test_the_chart_shows_the_figures_of_the_readme() -> None:
+    chart = (ROOT / "docs" / "speed.svg").read_text(encoding="utf-8")
+    assert chart == speed_chart.svg()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for _, seconds in speed_chart.MEASURED:
+        assert f"{seconds:g} s" in readme
