@@ -89,3 +89,21 @@ def test_hopeless_searches_are_short() -> None:
 def test_a_wrong_exercise_is_replaced_together_with_those_that_compensate_for_it() -> None:
     found, _ = search({"a", "d", "x"}, set(), "ab", ["x"], ["d"])
     assert found.marks.points == 1
+
+
+def test_a_known_mistake_is_looked_for_where_no_other_wrong_exercise_runs() -> None:
+    """With a reference to `m`, the code no longer calls the exercises that only `m` calls."""
+    called = "abc"
+
+    def slice_with(replaced: Sequence[str]) -> Slice:
+        reached = ["m"] if "m" in replaced else ["m", *called]
+        return graded(replaced, reached, 0).code
+
+    def grade(code: Slice, replaced: Sequence[str]) -> GradedExercise:
+        helps = "m" in replaced or {*called} <= {*replaced}
+        return graded(replaced, code.reached, 0.5 if helps else 0.0)
+
+    original = grade(slice_with(()), ())
+    wrong = [*called, "m"]
+    found = substitute_references(original, wrong, (), (), {"test": ""}, slice_with, grade)
+    assert found.replaced == ("m",)

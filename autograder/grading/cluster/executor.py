@@ -76,7 +76,9 @@ SETTINGS = {
 }
 TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
 SLURM_SECONDS = 20  # sbatch retries for a minute if it finds no configuration
-MIN_WALLTIME = 20 * 60  # seconds; the limits of a submission end it in less, even on a busy node
+MIN_WALLTIME = (
+    20 * 60
+)  # seconds; with the default limits, a submission ends sooner, even on a busy node
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
 # Dask does not see the sandbox's processes, so the sandbox limits the memory of student code instead.
 NO_MEMORY_LIMIT = 0
