@@ -9,13 +9,13 @@
 # * **Demonstrations** use your functions. They are not graded.
 # * Run **`progress()`** to see what passes.
 #
-# **How your work is graded.** The grader runs only the code that each exercise needs. Cell order,
-# plots and experiments do not matter.
+# {{ assistants }}
+#
+# **How your work is graded.** The grader runs only the code that each exercise needs.
 #
 # * Support half precision (float16, bfloat16) through float64, and non-contiguous inputs like
 #   `x.mT`. Results must have the inputs' dtype and device. Gradients must be finite and reach all
-#   floating-point arguments. Do not modify arguments in place. This earns about a
-#   seventh of the points.
+#   floating-point arguments. Do not modify arguments in place.
 # * If a docstring specifies a `ValueError`, its message must name an argument, in code or words, as
 #   in "the sequence is too long".
 # * Apply dropout only in training mode. Initialisation and additional attributes are up to you.

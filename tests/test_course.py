@@ -394,6 +394,12 @@ def test_an_invalid_file_is_refused(old: str, new: str, message: str, tmp_path: 
     assert message in str(error.value)
 
 
+def test_the_course_says_what_help_students_may_use(tmp_path: Path) -> None:
+    assert "Write the stubs yourself" in load(tmp_path, VALID).day("day1").assistants
+    own = '[course]\nassistants = "Use no assistants."\n'
+    assert load(tmp_path, own + VALID).day("day1").assistants == "Use no assistants."
+
+
 def test_the_course_has_a_language(tmp_path: Path) -> None:
     assert load(tmp_path, VALID).day("day1").language == "en"
     text = f'[course]\nlanguage = "zh-Hans"\n{VALID}'

@@ -136,7 +136,7 @@ def test_a_new_course_builds(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert (root / "nbgrader_config.py").is_file()
     released = {file.name for file in (root / "assignments" / "day1").iterdir()}
-    assert released == {"README.md", "day1.ipynb", "requirements.txt"}
+    assert released == {"AGENTS.md", "CLAUDE.md", "README.md", "day1.ipynb", "requirements.txt"}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, helper_cells, notebook
+from autograder.release import build, helper_cells, notebook, texts
 from autograder.release.notebook import (
     day_texts,
     solution_notebook,
@@ -325,7 +325,11 @@ def test_the_release_is_up_to_date(name: str) -> None:
     assert not changed, f"these cells changed since the last `autograder build {name}`: {changed}"
     assert list(seen) == list(expected)
     readme = day_texts(day).fill(notebook.readme(day), "README.md")
-    files = {"README.md": readme, "requirements.txt": notebook.requirements(day)}
+    files = {
+        "README.md": readme,
+        "requirements.txt": notebook.requirements(day),
+        "AGENTS.md": texts.agents(day),
+    }
     for file, text in files.items():
         assert (ROOT / "assignments" / name / file).read_text("utf-8") == text
 

@@ -101,6 +101,7 @@ class Day:
     late: Policy = field(default_factory=Policy)
     budget: Allowance = SUBMISSION  # limits on all code run for one submission
     language: str = "en"  # language of the chapters, as in HTML's `lang`
+    assistants: str = ""  # how students may use AI assistants and other help
     unassigned: tuple[Exercise, ...] = ()
     chapter_order: tuple[str, ...] = ()
 
@@ -232,10 +233,14 @@ class DefaultKeys(LimitKeys, kw_only=True):
     submission_idle_seconds: _Seconds = SUBMISSION.idle_seconds
 
 
+_ASSISTANTS = "Discuss ideas freely, also with AI assistants. Write the stubs yourself, and be ready to explain it."
+
+
 class CourseKeys(msgspec.Struct):
     language: Annotated[
         str, Meta(pattern=_LANGUAGE, description='a language tag such as "de" or "zh-Hans"')
     ] = "en"
+    assistants: Annotated[str, Meta(description="a text")] = _ASSISTANTS
 
 
 class DayKeys(msgspec.Struct, kw_only=True):
@@ -269,7 +274,7 @@ class _Reader:
         defaults = self._convert("defaults", table, DefaultKeys)
         self._limits = {key: table[key] for key in table if not key.startswith("submission_")}
         self._budget = Allowance(defaults.submission_cpu_seconds, defaults.submission_idle_seconds)
-        self._language = self._convert("course", tables.pop("course", {}), CourseKeys).language
+        self._course = self._convert("course", tables.pop("course", {}), CourseKeys)
         self._late = tables.pop("late", {})
         self._convert("late", self._late, Policy)
         own = self._check_table("not_allowed", tables.pop("not_allowed", {}))
@@ -300,7 +305,8 @@ class _Reader:
             keys.feedback,
             self._late_policy(f"{name}.late", keys.late),
             self._budget,
-            self._language,
+            self._course.language,
+            self._course.assistants,
             unassigned=tuple(exercise for exercise in listed if exercise not in assigned),
             chapter_order=tuple(dict.fromkeys(exercise.chapter for exercise in listed)),
         )

@@ -8,6 +8,8 @@
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
 # * **Hints are collapsed.** Open one when you get stuck.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
+#
+# {{ assistants }}
 
 # %%
 from autograder.in_notebook.checks import (  # noqa: F401

@@ -32,7 +32,7 @@ from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Inc
 from autograder.course.files import atomic_file, read_text
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import gradebook, helper_cells, publication, visible_checks
+from autograder.release import gradebook, helper_cells, publication, texts, visible_checks
 from autograder.release.notebook import day_texts, readme, requirements, solution_notebook
 from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
@@ -98,6 +98,8 @@ def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
     text = day_texts(day).fill(readme(day), "README.md")
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "requirements.txt").write_text(requirements(day), encoding="utf-8")
+    (folder / "AGENTS.md").write_text(texts.agents(day), encoding="utf-8")
+    (folder / "CLAUDE.md").write_text("See AGENTS.md in this folder.\n", encoding="utf-8")
 
 
 def _generate_assignment(day: Day, staged: Path) -> None:
