@@ -12,6 +12,7 @@ from torch import nn
 from autograder.in_notebook.error_advice import advice
 
 X: Any = torch.ones(2, 3)
+PAIR: Any = (X, X)
 
 
 class WithoutSuper(nn.Module):
@@ -21,6 +22,11 @@ class WithoutSuper(nn.Module):
 
 def nothing() -> Any:
     """Return None, like a function that lacks a `return` statement."""
+
+
+def unpack(results: Any) -> Any:
+    first, second = results
+    return first + second
 
 
 def unassigned() -> int:
@@ -40,6 +46,13 @@ def unassigned() -> int:
         (lambda: X + nothing(), "None"),
         (lambda: nn.Linear(3, 2)(nothing()), "None"),
         (lambda: [*nothing()], "None"),
+        (lambda: nn.Dropout()(PAIR), "tuple"),
+        (lambda: nn.LayerNorm(3)(PAIR), "tuple"),
+        (lambda: X + PAIR, "tuple"),
+        (lambda: PAIR + X, "tuple"),
+        (lambda: PAIR.shape, "tuple"),
+        (lambda: unpack(torch.ones(3)), "different number"),
+        (lambda: unpack((X,)), "different number"),
         (lambda: X.reshape(2, 6 / 2), "`//`"),
         (lambda: X.view(3, 4 / 2), "`//`"),
         (lambda: X.split(2 / 1), "`//`"),

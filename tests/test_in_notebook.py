@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import linecache
 import sys
@@ -163,6 +162,49 @@ def test_code_that_expects_more_of_a_stand_in_gets_a_hint(notebook: Notebook) ->
         notebook.names["check_quadruple"]()
 
 
+def test_an_error_in_the_students_code_is_not_blamed_on_a_stand_in(notebook: Notebook) -> None:
+    notebook.run(EMPTY_DOUBLE, "def quadruple(x):\n    return double(x) + None\n", CHECKS)
+    with pytest.raises(AssertionError, match="NoneType") as failed:
+        notebook.names["check_quadruple"]()
+    assert "stand-in" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "call", "received"),
+    [
+        (EMPTY_DOUBLE, "double(None)", "`double` received x: None."),
+        (DOUBLE, "double(x.long() + {})", ""),  # the student's own line raises the error
+        (DOUBLE, "double((x, None)[1])", "`double` received x: None."),
+        (
+            "def double(x, n=2):\n    return x.mul(n) if n > 1 else undefined\n",
+            "double(x.repeat(2, 1), 1)",
+            "`double` received x: a float32 tensor of shape (2, 1), n: 1.",
+        ),
+        # The value of `n` is no longer the argument.
+        (
+            "def double(x, n=2):\n    n = n - 1\n    return x + x if n else undefined\n",
+            "double(x, 1)",
+            "`double` received x: a float32 tensor of shape (1,).",
+        ),
+        (
+            "class double:\n    def __new__(cls, x, *more):\n        return object.__new__(cls) if more else x + x\n"
+            "    def twice(self, x):\n        return x * {}\n",
+            "double(x, 1).twice([x])",
+            "`double.twice` received x: a list.",
+        ),
+    ],
+)
+def test_an_error_in_another_exercise_names_the_arguments(
+    notebook: Notebook, earlier: str, call: str, received: str
+) -> None:
+    notebook.run(earlier, f"def quadruple(x):\n    return {call}\n", CHECKS)
+    not_allowed.NOT_ALLOWED.clear()
+    with pytest.raises(AssertionError, match="3 should give 12; yours raises") as failed:
+        notebook.names["check_quadruple"]()
+    lines = str(failed.value).split("\n")
+    assert [line for line in lines if " received " in line] == [received] * bool(received)
+
+
 def test_the_exercise_itself_is_never_replaced(notebook: Notebook) -> None:
     notebook.run(EMPTY_DOUBLE, QUADRUPLE, CHECKS)
     with pytest.raises(NotImplementedError, match="double"):
@@ -215,15 +257,14 @@ HELPER = "def _twice(x):\n    return x.mul(2)\n"
 BASE = "class mul:\n    __module__ = 'torch'\n"  # imitates a class of torch
 
 
-def checked(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -> str:
-    """Run the check for `double` on this code, and return what it prints. The check may fail."""
+def failure(notebook: Notebook, code: str) -> str:
+    """Run the check for `double` on this code, and return the message if it fails."""
     notebook.run(code, CHECKS)
-
-    def check() -> None:
-        with contextlib.suppress(checks.CheckFailed, checks.NotFilledIn):
-            notebook.names["check_double"]()
-
-    return printed(capsys, check)
+    try:
+        notebook.names["check_double"]()
+    except (checks.CheckFailed, checks.NotFilledIn) as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -240,11 +281,12 @@ def checked(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -
         f"{BASE}class double(mul):\n    def __new__(cls, x):\n        return x + x\n",
     ],
 )
-def test_a_check_names_a_function_that_is_not_allowed(
-    notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
-) -> None:
-    shown = checked(notebook, capsys, code)
-    assert "no points if your code calls `mul`, which is not allowed" in shown
+def test_a_check_first_names_a_function_that_is_not_allowed(notebook: Notebook, code: str) -> None:
+    shown = failure(notebook, code)
+    assert shown.startswith("This exercise earns no points if your code calls `mul`")
+    assert "1 should give 2" not in shown
+    assert "Hint" not in shown
+    assert checks.outcome("double") == shown
 
 
 @pytest.mark.parametrize(
@@ -260,10 +302,8 @@ def test_a_check_names_a_function_that_is_not_allowed(
         EMPTY_DOUBLE + f"{HELPER}def other(x):\n    return _twice(x)\n",
     ],
 )
-def test_a_check_says_nothing_about_the_students_own_names(
-    notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str
-) -> None:
-    assert "not allowed" not in checked(notebook, capsys, code)
+def test_a_check_says_nothing_about_the_students_own_names(notebook: Notebook, code: str) -> None:
+    assert "not allowed" not in failure(notebook, code)
 
 
 # ---- messages
@@ -317,10 +357,22 @@ def test_the_students_own_assertions_are_described(
     assert checks.outcome("double") == described
 
 
+def test_a_missing_value_error_is_described_without_advice_on_the_error() -> None:
+    with (
+        pytest.raises(
+            AssertionError, match=r"names n or size; yours raises RuntimeError.*of size 3$"
+        ),
+        expecting_value_error("An odd n", "n", "size"),
+    ):
+        torch.zeros(3).reshape(2, 2)
+
+
 def test_an_assertion_instead_of_a_value_error_is_described(notebook: Notebook) -> None:
     notebook.run("def odd(n):\n    assert n % 2\n")
     with (
-        pytest.raises(AssertionError, match="2 should raise a ValueError; yours raises Assertion"),
+        pytest.raises(
+            AssertionError, match="2 should raise a ValueError that names n; yours raises Assertion"
+        ),
         expecting_value_error("2", "n"),
     ):
         notebook.names["odd"](2)

@@ -6,9 +6,11 @@ While a check or a demonstration runs, a stand-in replaces every earlier exercis
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import io
 import linecache
+import re
 import sys
 import traceback
 import types
@@ -27,13 +29,14 @@ from autograder.in_notebook.hints import find_mistake
 from autograder.in_notebook.not_allowed import not_allowed
 
 STAND_INS: dict[str, Any] = {}
+STAND_INS_FILE = "<stand-ins>"  # the file name in their code objects
 EMPTY, NO_CHECK = "is not filled in", "has not been checked"
 _outcomes: dict[str, tuple[list[object], str]] = {}  # exercise → the code that was checked, result
 _used: set[str] = set()  # the stand-ins that the current check or demonstration has called
 
 
 def visible_check(check: Callable[[], None]) -> Callable[[], None]:
-    """Run a check with stand-ins for earlier exercises. Add a hint if it fails, and report forbidden functions in the code."""
+    """Run a check with stand-ins for earlier exercises, unless the code uses forbidden functions. Add a hint if it fails."""
     exercise = check.__name__.removeprefix("check_")
 
     @functools.wraps(check)
@@ -41,12 +44,8 @@ def visible_check(check: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         with stand_ins(before=exercise) as replaced:
             error = _run(exercise, check)
-            hint = (find_mistake(exercise, check) or _hint_on_stand_ins(error)) if error else ""
+            hint = _hint(exercise, check, error) if error else ""
         _report(replaced)
-        for name in not_allowed(exercise):
-            print(
-                f"Note: this exercise earns no points if your code calls `{name}`, which is not allowed here."
-            )
         if error is None:
             return
         if _is_stub(error):
@@ -93,7 +92,7 @@ def demonstration() -> Iterator[None]:
 def expecting(result: str, look: str = "") -> Iterator[None]:
     """If the code raises an error, fail with a message that starts with `result`, a description of the correct result.
 
-    The message ends with advice on this kind of error. If there is no advice, it ends with the hint `look` instead.
+    The message ends with advice on the error. If there is none for this kind of error, it ends with the hint `look` instead.
     """
     try:
         yield
@@ -101,29 +100,27 @@ def expecting(result: str, look: str = "") -> Iterator[None]:
         with helper_names():
             if _is_stub(error) or _is_failed_check(error):
                 raise
-            message = f"{result}; yours raises {_message(error)}" + (
-                _advice(error) or f"\n{look}" * bool(look)
-            )
+            message = f"{result}; yours raises {_message(error)}{_advice(error, look)}"
         raise AssertionError(message) from error
 
 
 @contextlib.contextmanager
 def expecting_value_error(case: str, *names: str) -> Iterator[None]:
     """Check that the code raises a ValueError whose message names one of these arguments. See `names_any`."""
-    problem = "yours raises nothing"
+    problem, cause = "yours raises nothing", None
     try:
-        with expecting(f"{case} should raise a ValueError"):
-            yield
-    except AssertionError as error:
+        yield
+    except Exception as error:
         with helper_names():
-            if not isinstance(error.__cause__, ValueError):
+            if _is_stub(error) or _is_failed_check(error):
                 raise
-            message = str(error.__cause__)
-            problem = "" if names_any(message, names) else f"your message is '{message}'"
+            problem, cause = f"yours raises {_message(error)}", error
+            if isinstance(error, ValueError):
+                problem = "" if names_any(str(error), names) else f"your message is '{error}'"
     if problem:
         raise AssertionError(
             f"{case} should raise a ValueError that names {' or '.join(names[:2])}; {problem}"
-        )
+        ) from cause
 
 
 @contextlib.contextmanager
@@ -176,6 +173,11 @@ def _run(exercise: str, check: Callable[[], None]) -> Exception | None:
     _outcomes[exercise] = code, "the checks did not finish"
     own = types.FunctionType(check.__code__, dict(check.__globals__))
     try:
+        for name in not_allowed(exercise):
+            raise AssertionError(
+                f"This exercise earns no points if your code calls `{name}`, which is not allowed here. "
+                "The checks run once you replace it."
+            )
         _call(own)
     except Exception as error:
         empty = isinstance(error, NotImplementedError) and str(error) == exercise
@@ -192,15 +194,28 @@ def _call(check: Callable[[], None]) -> None:
         check()
 
 
-def _hint_on_stand_ins(error: Exception) -> str:
-    """Return a hint if the error may be due to a stand-in, which supports only what the exercise describes."""
-    cause = error.__cause__ or error
-    if not _used or not isinstance(cause, (TypeError, AttributeError)):
+def _hint(exercise: str, check: Callable[[], None], error: Exception) -> str:
+    if not_allowed(exercise):
         return ""
-    names = ", ".join(f"`{name}`" for name in sorted(_used))
+    return find_mistake(exercise, check) or _hint_on_stand_ins(error)
+
+
+def _hint_on_stand_ins(error: Exception) -> str:
+    """Return a hint if a stand-in raised the error, because a stand-in supports only what the exercise describes."""
+    cause = error.__cause__ or error
+    frames = _notebook_frames(cause)
+    if not frames or not isinstance(cause, (TypeError, AttributeError)):
+        return ""
+    code = frames[-1].f_code
+    if code.co_filename == STAND_INS_FILE:
+        name = _owner(code)
+    elif _owner(code) == noted_stand_in.__name__:
+        name = frames[-1].f_locals["name"]
+    else:
+        return ""
     return (
-        f"This check used a stand-in for {names}, which supports only the arguments and results that the "
-        "exercise describes. If your code needs more than that, finish your own version before you run this check."
+        f"This check used a stand-in for `{name}`, which supports only the arguments that the exercise describes. "
+        "Compare your call with its docstring. If your own version supports more, finish it before you run this check."
     )
 
 
@@ -217,10 +232,44 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-def _advice(error: Exception) -> str:
-    """Return a newline and advice on an error, or "" if there is no advice."""
+def _advice(error: Exception, look: str = "") -> str:
+    """Return advice on an error, or `look` if there is none for this kind of error. Each sentence starts with a newline."""
     text = advice(type(error).__name__, str(error))
-    return f"\n{text[:1].upper()}{text[1:]}." if text else ""
+    general = f"{text[:1].upper()}{text[1:]}." if text else look
+    return "".join(f"\n{sentence}" for sentence in (_received(error), general) if sentence)
+
+
+def _received(error: Exception) -> str:
+    """Say which arguments the exercise passed to another one, if the other one raised the error. Otherwise, return ""."""
+    called = [frame for frame in _notebook_frames(error) if _owner(frame.f_code) in EXERCISES]
+    for frame in called:
+        code = frame.f_code
+        if _owner(code) == _owner(called[0].f_code):
+            continue
+        # Code may reassign its parameters; such values are no longer the arguments.
+        steps = [step for step in dis.get_instructions(code) if step.opname.startswith("STORE_")]
+        changed = {*re.findall(r"\w+", " ".join(str(step.argval) for step in steps)), "self"}
+        passed = [
+            f"{name}: {_described(frame.f_locals[name])}"
+            for name in code.co_varnames[: code.co_argcount]
+            if name not in changed
+        ]
+        function = code.co_qualname.removesuffix(".__init__")
+        return f"`{function}` received {', '.join(passed)}." if passed else ""
+    return ""
+
+
+def _owner(code: types.CodeType) -> str:
+    """Return the name of the top-level function or class that contains this code."""
+    return code.co_qualname.partition(".")[0]
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}".replace(" torch.", " ")
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return f"a {type(value).__name__}"
 
 
 def _where(error: Exception) -> str:
@@ -249,9 +298,16 @@ def _is_failed_check(error: Exception) -> bool:
     return isinstance(error, AssertionError) and (not files or files[-1] in _files_of_check(error))
 
 
+def _notebook_frames(error: BaseException) -> list[types.FrameType]:
+    """Return the frames of notebook code and stand-ins in an error's traceback, omitting libraries."""
+    notebook, noted = vars(sys.modules["__main__"]), noted_stand_in.__name__
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [f for f in frames if f.f_globals is notebook or _owner(f.f_code) == noted]
+
+
 def _own_lines(error: BaseException) -> list[str]:
-    """Return the last lines of student code in an error's traceback, omitting lines of the check and its helpers."""
-    notebook, hidden = vars(sys.modules["__main__"]), _files_of_check(error)
+    """Return the last lines of student code in an error's traceback, omitting the check, its helpers and stand-ins."""
+    notebook, hidden = vars(sys.modules["__main__"]), (*_files_of_check(error), STAND_INS_FILE)
     lines = []
     for frame, number in traceback.walk_tb(error.__traceback__):
         code = frame.f_code

@@ -9,11 +9,19 @@ import re
 from collections.abc import Sequence
 
 NONE = "one of the values is None, such as the result of a function without `return`, or an optional argument"
+TUPLE = "one of the values is a tuple, such as the results of a function that returns a pair; take the one that you need"
 # An exception's type, a pattern that its message must contain, and the advice.
 ADVICE: tuple[tuple[str, str, str], ...] = (
     ("NameError", "", "check the spelling, and whether `self.` is missing"),
     ("AttributeError", r"'NoneType' object", NONE),
     ("TypeError", r"NoneType", NONE),
+    ("AttributeError", r"'tuple' object", TUPLE),
+    ("TypeError", r"must be Tensor, not tuple|operand type.*'tuple'|concatenate tuple", TUPLE),
+    (
+        "ValueError",
+        r"values to unpack",
+        "the value that you unpack has a different number of parts than there are variables; check what the function returns",
+    ),
     (
         "AttributeError",
         r"before Module.__init__\(\) call",

@@ -8,7 +8,7 @@ import sys
 import zlib
 from typing import Any
 
-from autograder.in_notebook.checks import STAND_INS, noted_stand_in
+from autograder.in_notebook.checks import STAND_INS, STAND_INS_FILE, noted_stand_in
 from autograder.in_notebook.helper_names import EXERCISES, HELPERS
 from autograder.in_notebook.hints import OUTPUTS
 from autograder.in_notebook.not_allowed import NOT_ALLOWED
@@ -46,5 +46,5 @@ def load_material(
     OUTPUTS.update(unpack(outputs))
     loaded: dict[str, Any] = {}
     # Stand-ins call each other through the notebook, where a finished exercise replaces its stand-in.
-    exec(unpack(stand_ins), notebook, loaded)
+    exec(compile(unpack(stand_ins), STAND_INS_FILE, "exec"), notebook, loaded)
     STAND_INS.update({n: noted_stand_in(n, loaded[n]) for n in exercises if n in loaded})
