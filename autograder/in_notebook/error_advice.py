@@ -16,11 +16,21 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     ("AttributeError", r"'NoneType' object", NONE),
     ("TypeError", r"NoneType", NONE),
     ("AttributeError", r"'tuple' object", TUPLE),
+    (
+        "AttributeError",
+        r"'(float|int|list)' object",
+        "one of the values is a number or a list, but your code treats it as a tensor",
+    ),
+    (
+        "RuntimeError",
+        r"in-?place operation|written-to tensor",
+        "in-place operations such as `+=` and `masked_fill_` are not possible here; create a new tensor instead",
+    ),
     ("TypeError", r"must be Tensor, not tuple|operand type.*'tuple'|concatenate tuple", TUPLE),
     (
         "ValueError",
         r"values to unpack",
-        "the value that you unpack has a different number of parts than there are variables; check what the function returns",
+        "the value that you unpack has a different number of parts than there are variables; print it",
     ),
     (
         "AttributeError",

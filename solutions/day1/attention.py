@@ -105,13 +105,12 @@ if __name__ == "__main__":
             f"{tuple(weights.shape)}. Keep the axis that you sum over as an axis of size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
-            f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}\n"
-            "Check which axis you sum over."
+            f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}"
         )
         with expecting("softmax(x, dim=0) should work for a transposed (non-contiguous) x"):
             columns = softmax(x.T, dim=0)
         assert torch.allclose(columns, expected.T, atol=1e-5), (
-            f"With dim=0, each column should sum to 1; yours sum to {columns.sum(dim=0).tolist()}. "
+            f"With dim=0, softmax of\n{x.T}\nshould be\n{expected.T}\nyours is\n{columns}\n"
             "Check where you use `dim`."
         )
         for large in (1000.0, -1000.0):
@@ -247,8 +246,7 @@ if __name__ == "__main__":
             f"{tuple(result.shape)}. Rows correspond to queries, and columns to keys."
         )
         assert torch.allclose(result, expected), (
-            f"The scores should be\n{expected}\nyours are\n{result}\n"
-            "d is 4 here, so √d is 2. Check what you divide by."
+            f"The scores should be\n{expected}\nyours are\n{result}\nd is 4 here, so √d is 2."
         )
         with expecting(
             "Queries of shape (5, 1, 2, 4) and keys of shape (3, 3, 4) should give scores of shape (5, 3, 2, 3)",
@@ -386,8 +384,7 @@ if __name__ == "__main__":
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(2)), (
-            f"The weights of each query should sum to 1; yours sum to {totals.tolist()}. "
-            "Which axis of the weights corresponds to the keys?"
+            f"The weights of each query should sum to 1; your rows sum to {totals.tolist()}."
         )
         assert torch.allclose(output[0], value[1], atol=1e-4), (
             "The first query matches only the second key, so its output should be that key's value, "

@@ -101,12 +101,10 @@ if __name__ == "__main__":
             f"The shape should still be (1, 4); yours is {tuple(seen.shape)}."
         )
         assert abs(seen.mean()) < 1e-5, (
-            f"The mean of the result should be 0; yours is {seen.mean():.1g}. What do you do after you "
-            "subtract the mean?"
+            f"The mean of the result should be 0; yours is {seen.mean():.1g}."
         )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. What "
-            "do you divide the sum of squares by? Do you take the square root?"
+            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. The variance is 3/16."
         )
 
         # (3, −3) has variance 9. With ε = 16, the square root is 5.
@@ -241,7 +239,7 @@ if __name__ == "__main__":
         )
         assert torch.allclose(seen, torch.tensor([[2.5], [3.5], [8.5]])), (
             "With these weights, FeedForward computes |x| + 0.5, so 2, −3 and 8 should give 2.5, 3.5 and "
-            f"8.5; yours gives {seen.flatten().tolist()}. Where is the ReLU?"
+            f"8.5; yours gives {seen.flatten().tolist()}. The hidden features are x and −x."
         )
         with torch.no_grad():
             network.linear2.bias.fill_(-4.0)
@@ -404,7 +402,7 @@ if __name__ == "__main__":
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
             "Position 2 is masked, so it should not affect the other positions; in your layer, it changes "
-            f"them by up to {moved:.2g}. Do you pass the mask on unchanged?"
+            f"them by up to {moved:.2g}. True means that attention is allowed."
         )
         moved = (layer(x) - layer(changed))[:, :2].abs().max()
         assert moved > 1e-5, (
@@ -423,7 +421,7 @@ if __name__ == "__main__":
         seen = silent(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
         assert abs(seen - 3**0.5) < 1e-3, (
             "If both sublayers return 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
-            f"{seen:.3f}. Do you add the input to each output and normalise the sum?"
+            f"{seen:.3f}. Each residual connection adds the input of its sublayer."
         )
         with torch.no_grad():
             silent.norm1.weight.zero_()
@@ -431,7 +429,7 @@ if __name__ == "__main__":
         seen = silent(x)
         assert torch.allclose(seen, seen[0, 0].expand_as(seen), atol=1e-5), (
             "Here, norm1 returns the same vector at every position and feed_forward returns 0, so all "
-            "positions should be equal; yours differ. What do you add to the output of feed_forward?"
+            "positions should be equal; yours differ. After norm1, the layer no longer needs its input."
         )
 
         # Compare with torch's own layer.
@@ -449,7 +447,7 @@ if __name__ == "__main__":
         error = (layer(x) - theirs(x)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerEncoderLayer; yours "
-            f"differs by up to {error:.2g}. Which sublayer uses which norm? How many heads are there?"
+            f"differs by up to {error:.2g}. The two norms contain different weights."
         )
 
         noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
@@ -703,7 +701,7 @@ if __name__ == "__main__":
         moved = (result - layer(changed, memory, causal))[:, :2].abs().max()
         assert moved < 1e-5, (
             "With a causal mask, position 2 should not affect positions 0 and 1; in your layer, it changes them "
-            f"by up to {moved:.2g}. Do you pass `mask` to self-attention?"
+            f"by up to {moved:.2g}. In `mask`, True means that attention is allowed."
         )
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
@@ -717,7 +715,7 @@ if __name__ == "__main__":
         moved = (result - layer(x, changed, causal, visible)).abs().max()
         assert moved < 1e-5, (
             "Positions 3 and 4 of the memory are masked, so they should not affect the result; in your layer, "
-            f"they change it by up to {moved:.2g}. Do you pass `memory_mask` to cross-attention?"
+            f"they change it by up to {moved:.2g}. In `memory_mask`, True means that attention is allowed."
         )
         moved = (layer(x, memory, causal) - layer(x, changed, causal)).abs().max()
         assert moved > 1e-5, (
@@ -738,7 +736,7 @@ if __name__ == "__main__":
             forgetful.norm1.weight.zero_()
         assert torch.allclose(forgetful(x, memory), forgetful(-x, memory), atol=1e-5), (
             "Here, norm1 returns the same vector for every x, so x and −x should give the same result; "
-            "yours differ. Which x do you use after norm1?"
+            "yours differ. After norm1, the layer no longer needs its input."
         )
 
         # Compare with torch's own layer.
@@ -760,7 +758,7 @@ if __name__ == "__main__":
         error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
         assert error < 1e-3, (
             "With the same weights, the result should match that of nn.TransformerDecoderLayer; yours "
-            f"differs by up to {error:.2g}. Check the order of the sublayers, what each one adds to x, and which norm it uses."
+            f"differs by up to {error:.2g}. Compare your three steps with the formulas."
         )
 
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))

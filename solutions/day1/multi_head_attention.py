@@ -194,7 +194,7 @@ if __name__ == "__main__":
         )
         assert merged.flatten().tolist() == list(range(12)), (
             f"The rows should be 0 to 5 and 6 to 11; yours are\n{merged[0]}\n"
-            "Which axis has to be next to d_head before you merge them?"
+            "A row contains the features of one position in all heads."
         )
         # Mark one of three heads. Its features must end up next to each other.
         marked = torch.zeros(2, 3, 5, 4)
@@ -365,7 +365,7 @@ if __name__ == "__main__":
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-3, (
             "Your attention weights should match those of nn.MultiheadAttention; they differ by up to "
-            f"{error:.2g}. Check the split, and that you take the square root of d_head."
+            f"{error:.2g}. d_head is 4, so √d_head is 2."
         )
         error = (output - their_output).abs().max().item()
         assert error < 1e-3, (
@@ -386,7 +386,7 @@ if __name__ == "__main__":
             seen = weights[sequence, :, :, hidden].abs().max().item()
             assert seen == 0, (
                 f"Key {hidden} of sequence {sequence} is masked, so its weights should be 0; yours are "
-                f"up to {seen:.2g}. Do you use a separate row of the mask for each sequence?"
+                f"up to {seen:.2g}."
             )
         changed = value.clone()
         for sequence, hidden in enumerate((4, 0, 2)):

@@ -269,8 +269,7 @@ if __name__ == "__main__":
         at_zero, at_one = torch.tensor([0.0, 1.0]), torch.tensor([0.841471, 0.540302])
         assert torch.allclose(matrix @ at_zero, at_one, atol=1e-5), (
             f"An offset of 1 should map PE(0) = {at_zero.tolist()} to PE(1) = {at_one.tolist()}; "
-            f"yours maps it to {(matrix @ at_zero).tolist()}. The sine comes first, so expand "
-            "sin(a + t) to get the first row, and check the signs."
+            f"yours maps it to {(matrix @ at_zero).tolist()}. PE(p) is (sin p, cos p)."
         )
         back = shift_matrix(-1, 2)
         assert torch.allclose(back @ at_one, at_zero, atol=1e-5), (
@@ -285,7 +284,7 @@ if __name__ == "__main__":
         corner = shift_matrix(100, 4)[2:, 2:]
         assert torch.allclose(corner, matrix, atol=1e-5), (
             "With d_model 4, an offset of 100 turns pair 1 by the same angle as an offset of 1 turns "
-            f"pair 0. Its block should be\n{matrix}\nyours is\n{corner}\nCheck the angle of each pair."
+            f"pair 0. Its block should be\n{matrix}\nyours is\n{corner}"
         )
         with expecting_value_error("An odd d_model", "d_model"):
             shift_matrix(1, 5)
@@ -426,7 +425,7 @@ if __name__ == "__main__":
             seen = encoded[sequence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
                 f"Zeros at position 1 should become {expected.tolist()}; in sequence {sequence} "
-                f"yours become {seen.tolist()}. Which axis of x is the position axis?"
+                f"yours become {seen.tolist()}. The second axis of x is the position axis."
             )
         shifted = module(torch.full((2, 3, 4), 7.0))
         assert torch.allclose(shifted, encoded + 7, atol=1e-4), (

@@ -251,14 +251,14 @@ if __name__ == "__main__":
             moved = (other(padded[:, :2], early) - before).abs().max()
             assert moved < 1e-4, (
                 f"With pad_id={pad}, padding after the source should not affect the logits; in your model, it changes "
-                f"them by up to {moved:.2g}. Which id do your masks for the source use?"
+                f"them by up to {moved:.2g}. The masks for the source hide this id."
             )
             with torch.no_grad():
                 other.target_embedding.weight[pad] += torch.arange(8.0)
             moved = (other(padded, early) - before)[0, 2:].abs().max()
             assert moved < 1e-4, (
                 f"With pad_id={pad}, padding in the target should not affect later positions; in your model, it changes "
-                f"their logits by up to {moved:.2g}. A decoder mask combines two rules. Which id does it use?"
+                f"their logits by up to {moved:.2g}."
             )
         assert (model(torch.ones_like(source), target) - logits)[0].abs().max() > 1e-5, (
             "A different source should give different logits; yours are the same."
@@ -319,8 +319,7 @@ if __name__ == "__main__":
         seen = single.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If all sublayers return 0, the source embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
-            f"yours becomes {seen.tolist()}. Do you multiply it by √d_model = 2 before you add the encoding "
-            "of position 0, (0, 1, 0, 1)?"
+            f"yours becomes {seen.tolist()}. Here, √d_model is 2, and the encoding of position 0 is (0, 1, 0, 1)."
         )
         seen = single(torch.tensor([[3]]), torch.tensor([[3]]))[0, 0, :4]
         assert torch.allclose(seen, expected, atol=1e-3), (
@@ -472,7 +471,7 @@ if __name__ == "__main__":
         seen = sequence_loss(logits, targets, pad_id=0)
         assert abs(seen - 8 / 3 * math.log(2)) < 1e-5, (
             "If class 0 is padding, the other targets cost 3, 2 and 3 bits, so the mean should be 1.848 nats; yours is "
-            f"{seen:.3f}. Which targets do you treat as padding?"
+            f"{seen:.3f}. One row has 1 target, and the other has 2."
         )
         seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)
         assert abs(seen - 1.25 * math.log(2)) < 1e-5, (

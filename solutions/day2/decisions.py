@@ -316,8 +316,8 @@ if __name__ == "__main__":
             found = moved(**{name: changed})
             assert found == expected, (
                 f"If step 2 of `{name}` changes, the logits should change at the steps marked True in "
-                f"{expected}; yours change at those marked True in {found}. From which of the three tokens "
-                "do you compute the logits? Are the tokens in the right order?"
+                f"{expected}; yours change at those marked True in {found}. The logits of step t come from "
+                "token 3t + 1, its state."
             )
 
         with expecting("The backward pass should work"):
@@ -357,7 +357,7 @@ if __name__ == "__main__":
         assert torch.allclose(logits, torch.tensor([-5.0, 5.0, 0.0]), atol=1e-2), (
             "With state embeddings (0, 0), (3, 1), (3, 1), step embeddings (4, 0), (0, 6), (0, 2), the weight "
             f"−2 in `norm` and a block that only normalises, the logits should be −5, 5, 0; yours are "
-            f"{logits.tolist()}. Check how you use `step_embedding`, and that `norm` comes before the blocks."
+            f"{logits.tolist()}. A comment in this check shows the computation."
         )
         with expecting_value_error(
             "7 steps with max_steps 6", "max_steps", "t", "returns", "states", "actions"

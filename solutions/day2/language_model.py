@@ -225,8 +225,7 @@ if __name__ == "__main__":
         assert torch.allclose(seen, means, atol=1e-5), (
             "Step 1: if all scores are equal, each output should be the mean of the values up to "
             f"its position:\n{means[0]}\nyours gives\n{seen[0].detach()}\n"
-            "Which positions does the mask allow? Which features of qkv(x) are the values? Do you "
-            "swap two axes before you merge the heads?"
+            "Features 8 to 11 of qkv(x) are the values. The weights of each position sum to 1."
         )
 
         # Queries and keys equal x. In the second head, position 1 has the score ln 3 with itself and the score
@@ -285,8 +284,7 @@ if __name__ == "__main__":
             assert error < 1e-5, (
                 "Step 2: feeding pieces of 3 and 2 positions should give the same result as "
                 f"feeding all 5 at once; at position {position}, yours differs by {error:.2g}. "
-                "The figure above shows the mask for the second piece. Do you use the keys and "
-                "values that `append` returns?"
+                "The figure above shows the mask for the second piece, and `append` returns its keys."
             )
         print("CausalSelfAttention, step 2 (with a cache): all visible checks pass.")
 
@@ -661,8 +659,7 @@ if __name__ == "__main__":
             assert error < 1e-5, (
                 "Feeding pieces of 2, 1 and 2 tokens should give the same logits as feeding all "
                 f"5 at once; at position {position}, yours differ by {error:.2g}. The second "
-                "piece has position 2; the third has positions 3 and 4. Does each block have its "
-                "own cache?"
+                "piece has position 2; the third has positions 3 and 4."
             )
         assert [len(cache) for cache in caches] == [5, 5], (
             "After 5 tokens, the caches of both blocks should contain 5 positions; yours contain "
@@ -775,8 +772,7 @@ if __name__ == "__main__":
         assert abs(loss - 2.25 * math.log(2)) < 1e-5, (
             "The targets are tokens 0 and 2 in the first row, and 1 and 3 in the second. They "
             "cost 1, 3, 2 and 3 bits, which is 2.25 bits or 1.560 nats on average; yours is "
-            f"{loss:.3f}. Which tokens do you compare with which logits, and what do you divide "
-            "by?"
+            f"{loss:.3f}."
         )
         # The model is certain that 1 follows 0 and 0 follows 1. The last prediction does not count.
         logits = torch.tensor([[[-1e4, 1e4], [1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]]])
@@ -1123,11 +1119,9 @@ if __name__ == "__main__":
                 f"With use_cache={use_cache}, the model should read {enough} positions in the 4 "
                 f"steps; yours reads {model.n_read}. Which tokens has the model not read yet?"
             )
-            question = " Does each block have its own cache?" if use_cache else ""
             assert torch.equal(seen, wanted), (
                 f"With use_cache={use_cache}, the result should be\n{wanted.tolist()}\nyours is\n"
                 f"{seen.tolist()}\nThis model predicts the sum of all tokens so far, modulo 10."
-                f"{question}"
             )
             assert model.modes == {False}, (
                 "The model should be in evaluation mode while it generates; yours is not."

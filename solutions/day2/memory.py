@@ -186,8 +186,7 @@ if __name__ == "__main__":
         assert torch.allclose(alone[0], expected, atol=1e-3), (
             "This segment has no memory and the values 7, 14, 21. The weights for the distances 0, 1, 2 are "
             "4, 2, 1 in head 0 (features 0 to 3) and 1, 1, 1 in head 1 (features 4 to 7), so the output should be\n"
-            f"{expected}\nyours is\n{alone[0].detach()}\nDoes position 0 see only itself? Is the last row "
-            "of `relative` for distance 0?"
+            f"{expected}\nyours is\n{alone[0].detach()}\nThe last row of `relative` is for distance 0."
         )
         for m in (1, 2):
             with expecting(f"A segment of length {3 - m} with a memory of length {m} should work"):
