@@ -264,9 +264,10 @@ if __name__ == "__main__":
         )
         with expecting("attention_scores should accept float16"):
             wide = torch.full((1, 256), 32.0, dtype=torch.float16)
-            score = attention_scores(wide, wide).item()
-        assert abs(score - 16384) < 200, (
-            f"In float16, this score should be 16384; yours is {score}. Before scaling, the sum "
+            score = attention_scores(wide, wide)
+        assert score.dtype == torch.float16, f"The scores should be float16, not {score.dtype}."
+        assert abs(score.item() - 16384) < 200, (
+            f"In float16, this score should be 16384; yours is {score.item()}. Before scaling, the sum "
             "is 262,144, which exceeds the float16 maximum of 65,504."
         )
         print("attention_scores: all visible checks pass.")
@@ -409,11 +410,11 @@ if __name__ == "__main__":
             f"{totals}\nCount the axis of the softmax from the end."
         )
         # With d = 4, the first score is 2·log 3 / √4 = log 3, so its weight is three times the other.
-        first, second = torch.zeros(1, 4), torch.zeros(2, 4)
+        first, second = torch.zeros(2, 4), torch.zeros(2, 4)
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])
-        assert torch.allclose(weights, torch.tensor([[0.75, 0.25]])), (
-            "Scores of log 3 and 0 should give weights of 3/4 and 1/4; yours are "
+        assert torch.allclose(weights, torch.tensor([[0.75, 0.25], [0.5, 0.5]])), (
+            "Scores of log 3 and 0 should give weights of 3/4 and 1/4, and equal scores equal ones; yours are "
             f"{weights.tolist()}. How do you scale the scores?"
         )
         print("attention: all visible checks pass.")

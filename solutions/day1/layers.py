@@ -93,9 +93,9 @@ if __name__ == "__main__":
             f"The parameters should be `weight` and `bias` of shape (4,); yours are {shapes}."
         )
 
-        # (1, 0, 0, 0) has mean 1/4 and variance 3/16, so its first feature becomes (3/4) / (√3/4) = √3.
+        # The mean is 1000.25 and the variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
         with expecting("An input of shape (1, 4) should keep its shape"):
-            seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+            seen = norm(torch.tensor([[1001.0, 1000.0, 1000.0, 1000.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (1, 4), (
             f"The shape should still be (1, 4); yours is {tuple(seen.shape)}."
@@ -104,7 +104,8 @@ if __name__ == "__main__":
             f"The mean of the result should be 0; yours is {seen.mean():.1g}."
         )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. The variance is 3/16."
+            "(1001, 1000, 1000, 1000) has variance 3/16 and should become (1.732, …); yours begins with "
+            f"{seen[0, 0]:.3f}."
         )
 
         # (3, −3) has variance 9. With ε = 16, the square root is 5.
@@ -260,9 +261,15 @@ if __name__ == "__main__":
         ):
             network(x.transpose(0, 1))
 
-        noisy.train()
-        assert not torch.equal(noisy(x), noisy(x)), (
-            "In training mode, dropout should make two results differ; yours are equal."
+        # The two hidden features cancel out, unless dropout sets one of them to 0.
+        with torch.no_grad():
+            network = filled(FeedForward(1, 2, dropout=0.5)).train()
+            network.linear1.weight.fill_(1.0)
+            network.linear1.bias.zero_()
+            network.linear2.weight.copy_(torch.tensor([[1.0, -1.0]]))
+            network.linear2.bias.zero_()
+        assert network(torch.ones(50, 1)).any(), (
+            "In training mode, dropout should set some hidden features to 0; yours sets none to 0."
         )
         kept, dropped = filled(FeedForward(6, 5)), filled(FeedForward(6, 5, dropout=0.9999999))
         assert torch.allclose(kept.train()(x), kept.eval()(x), atol=1e-4), (
@@ -377,6 +384,9 @@ if __name__ == "__main__":
         )
         assert layer.norm1 is not layer.norm2, (
             "norm1 and norm2 should be different modules; yours are the same object."
+        )
+        assert layer.self_attention.out.bias is not None, (
+            "self_attention should have biases, but yours has none. Its third argument is `bias`."
         )
         with expecting(
             "An x of shape (2, 3, 4) should keep its shape",
@@ -673,6 +683,9 @@ if __name__ == "__main__":
         assert len(modules) == 5, (
             "The three norms and the two attention layers should be five different modules; in your layer, "
             "two are the same object."
+        )
+        assert layer.self_attention.out.bias is not None, (
+            "self_attention should have biases, but yours has none. Its third argument is `bias`."
         )
         layer = filled(layer)
         with expecting(

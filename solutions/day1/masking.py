@@ -243,22 +243,26 @@ if __name__ == "__main__":
         assert mask.dtype == torch.bool, (
             f"The mask should be boolean; yours has dtype {mask.dtype}."
         )
-        expected = [[True, False, False], [True, True, False], [True, True, False]]
-        assert mask[0].tolist() == expected, (
-            f"Tokens [6, 2, 1] with pad_id 1 should give the mask\n{expected}\n"
-            f"yours is\n{mask[0].tolist()}\nBoth rules hide keys, which are the columns."
-        )
-        expected = [[False, False, False], [False, True, False], [False, True, True]]
-        assert mask[1].tolist() == expected, (
-            f"Tokens [1, 7, 7] with pad_id 1 should give the mask\n{expected}\n"
-            f"yours is\n{mask[1].tolist()}\nIf padding comes first, the first row is entirely False."
-        )
+        last_hidden = [[True, False, False], [True, True, False], [True, True, False]]
+        first_hidden = [[False, False, False], [False, True, False], [False, True, True]]
+        for row, seen, expected in zip(tokens, mask, (last_hidden, first_hidden), strict=True):
+            assert seen.tolist() == expected, (
+                f"Tokens {row.tolist()} with pad_id 1 should give the mask\n{expected}\n"
+                f"yours is\n{seen.tolist()}\nBoth rules hide keys, which are the columns."
+            )
         zeros = decoder_mask(torch.tensor([[5, 0, 4]]), 4)
-        assert zeros.tolist() == [
-            [[True, False, False], [True, True, False], [True, True, False]]
-        ], (
+        assert zeros.tolist() == [last_hidden], (
             "With pad_id 4, id 0 is an ordinary token. Tokens [5, 0, 4] have padding only at the end; "
             f"your mask is\n{zeros.tolist()}\nCheck where you use `pad_id`."
+        )
+        problem = ""
+        try:
+            decoder_mask(tokens.to("meta"), 1)
+        except RuntimeError as error:
+            problem = str(error)
+        assert "device" not in problem, (
+            f"Tokens on another device should work; yours raises: {problem}\n"
+            "Create new tensors on the device of `tokens`."
         )
         print("decoder_mask: all visible checks pass.")
 
@@ -415,8 +419,8 @@ if __name__ == "__main__":
                     f"With the mask {allowed}, scores of log 3, 0 and 0 should give the weights "
                     f"{expected}; yours are {weights.tolist()}."
                 )
-            queries, keys = fixed_numbers(3, 4), fixed_numbers(5, 4).cos()
-            rows = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
+            queries, keys = fixed_numbers(3, 4), fixed_numbers(3, 4).cos()
+            rows = torch.tensor([[0, 1, 1], [1, 1, 1], [1, 1, 0]]).bool()
             together = masked_attention(queries, keys, keys, rows)[1]
             for row in range(3):
                 alone = masked_attention(queries[[row]], keys, keys, rows[[row]])[1]

@@ -300,8 +300,8 @@ if __name__ == "__main__":
             )
             before = after
 
-        # If all sublayers return 0, a layer only normalises its input. Here, the input is the sum
-        # of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
+        # If all sublayers return 0, a layer only normalises its input, and its last norm doubles it here.
+        # The input is the sum of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
         single = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
         with torch.no_grad():
             single.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -309,22 +309,24 @@ if __name__ == "__main__":
             single.output.weight.zero_()
             single.output.weight[:4] = torch.eye(4)
             single.output.bias.zero_()
+            single.encoder[0].norm2.weight.fill_(2.0)
+            single.decoder[0].norm3.weight.fill_(2.0)
             for layer in (single.encoder[0], single.decoder[0]):
                 attentions = [layer.self_attention]
                 attentions += [layer.cross_attention] if layer is single.decoder[0] else []
                 for linear in (*(a.out for a in attentions), layer.feed_forward.linear2):
                     linear.weight.zero_()
                     linear.bias.zero_()
-        expected = torch.tensor([2, 0, -2, 0]) / 2**0.5
+        expected = torch.tensor([2, 0, -2, 0]) * 2**0.5
         seen = single.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all sublayers return 0, the source embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
+            "If all sublayers return 0, the source embedding (1, 0, 0, 0) should become (2.828, 0, −2.828, 0); "
             f"yours becomes {seen.tolist()}. Here, √d_model is 2, and the encoding of position 0 is (0, 1, 0, 1)."
         )
         seen = single(torch.tensor([[3]]), torch.tensor([[3]]))[0, 0, :4]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all sublayers return 0, the target embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
-            f"yours becomes {seen.tolist()}. Do you treat it like the source embedding?"
+            "If all sublayers return 0, the target embedding (1, 0, 0, 0) should become (2.828, 0, −2.828, 0); "
+            f"yours becomes {seen.tolist()}. No norm follows the last layer."
         )
         noisy = filled(
             Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, dropout=0.9999999)
@@ -602,7 +604,7 @@ if __name__ == "__main__":
 
         def __init__(self, pad_id=0):
             super().__init__()
-            self.pad_id, self.calls = pad_id, []
+            self.pad_id, self.calls, self.lengths = pad_id, [], []
             self.weight = nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` works
 
         def __deepcopy__(self, memo):
@@ -612,12 +614,13 @@ if __name__ == "__main__":
 
         def encode(self, source):
             self.calls.append("encode")
-            return nn.functional.one_hot(source, 9).float()
+            return nn.functional.one_hot(source.long(), 9).float()
 
         def decode(self, target, memory, source):
             mode = "training" if self.training else "evaluation"
             gradients = "with" if torch.is_grad_enabled() else "without"
             self.calls.append(f"decode in {mode} mode {gradients} gradients")
+            self.lengths.append(target.shape[1])
             return memory[:, : target.shape[1]]
 
     @visible_check
@@ -662,8 +665,12 @@ if __name__ == "__main__":
         assert seen.tolist() == [[1], [1]], (
             f"With max_length 1, the result should be [[1], [1]]; yours is {seen.tolist()}."
         )
+        source = torch.tensor([[5, 4, 2, 7, 7], [6, 3, 2, 8, 2]]).int()
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
-        expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
+        assert seen.dtype == torch.int32, (
+            f"For an int32 source, the result should be int32; yours is {seen.dtype}."
+        )
+        expected = torch.tensor([[2, 5, 4, 2], [2, 6, 3, 2]]).int()
         assert torch.equal(seen, expected), (
             "The first token is not generated, so it should not finish a row even if bos_id equals eos_id. "
             "The result should be\n"
