@@ -50,7 +50,7 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     (
         "TypeError",
         r"'float' object cannot be interpreted as an integer|tuple of ints, ?(but|not) .*float|slice indices must be integers",
-        "`/` always returns a float, and `//` returns an int",
+        "an int is needed here, but this value is a float; `/` always returns a float, and `//` returns an int",
     ),
     (
         "RuntimeError",
