@@ -93,9 +93,9 @@ if __name__ == "__main__":
             f"The parameters should be `weight` and `bias` of shape (4,); yours are {shapes}."
         )
 
-        # The mean is 1000.25 and the variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
+        # The mean is 10,000.25 and the variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
         with expecting("An input of shape (1, 4) should keep its shape"):
-            seen = norm(torch.tensor([[1001.0, 1000.0, 1000.0, 1000.0]]))
+            seen = norm(torch.tensor([[10001.0, 10000.0, 10000.0, 10000.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (1, 4), (
             f"The shape should still be (1, 4); yours is {tuple(seen.shape)}."
@@ -104,7 +104,7 @@ if __name__ == "__main__":
             f"The mean of the result should be 0; yours is {seen.mean():.1g}."
         )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            "(1001, 1000, 1000, 1000) has variance 3/16 and should become (1.732, …); yours begins with "
+            "(10001, 10000, 10000, 10000) has variance 3/16 and should become (1.732, …); yours begins with "
             f"{seen[0, 0]:.3f}."
         )
 

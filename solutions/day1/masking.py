@@ -401,26 +401,27 @@ if __name__ == "__main__":
             "NaN can reappear in the gradient, even if you replace it after softmax."
         )
         with torch.no_grad():
-            # With d = 4, these scores are log 3, 0 and 0.
-            one, keys = torch.zeros(1, 4), torch.zeros(3, 4)
-            one[0, 0], keys[0, 0] = 2.0, math.log(3.0)
+            # With d = 4, the scores of the last query are log 3, 0 and 0.
+            queries, keys = torch.zeros(3, 4), torch.zeros(3, 4)
+            queries[2, 0], keys[0, 0] = 2.0, math.log(3.0)
             with expecting("masked_attention should work without a mask"):
-                weights = masked_attention(one, keys, torch.ones(3, 2))[1]
-            assert torch.allclose(weights, torch.tensor([[0.6, 0.2, 0.2]])), (
+                weights = masked_attention(queries, keys, torch.ones(3, 2))[1][2]
+            assert torch.allclose(weights, torch.tensor([0.6, 0.2, 0.2])), (
                 "Without a mask, scores of log 3, 0 and 0 should give weights of 3/5, 1/5 and 1/5; "
                 f"yours are {weights.tolist()}. How do you scale the scores?"
             )
             for allowed, expected in (
-                ([[True, True, False]], [[0.75, 0.25, 0.0]]),
-                ([[True, True, True]], [[0.6, 0.2, 0.2]]),
+                ([[True, True, False]], [0.75, 0.25, 0.0]),
+                ([[True, True, True]], [0.6, 0.2, 0.2]),
             ):
-                weights = masked_attention(one, keys, torch.ones(3, 2), torch.tensor(allowed))[1]
+                row_mask = torch.tensor(allowed)
+                weights = masked_attention(queries, keys, torch.ones(3, 2), row_mask)[1][2]
                 assert torch.allclose(weights, torch.tensor(expected)), (
                     f"With the mask {allowed}, scores of log 3, 0 and 0 should give the weights "
                     f"{expected}; yours are {weights.tolist()}."
                 )
-            queries, keys = fixed_numbers(3, 4), fixed_numbers(3, 4).cos()
-            rows = torch.tensor([[0, 1, 1], [1, 1, 1], [1, 1, 0]]).bool()
+            queries, keys = fixed_numbers(3, 4), fixed_numbers(5, 4).cos()
+            rows = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
             together = masked_attention(queries, keys, keys, rows)[1]
             for row in range(3):
                 alone = masked_attention(queries[[row]], keys, keys, rows[[row]])[1]
@@ -429,12 +430,9 @@ if __name__ == "__main__":
                     f"{alone[0].tolist()}; yours are {together[row].tolist()}. Each row of the mask "
                     "corresponds to one query."
                 )
-            low = masked_attention(
-                torch.tensor([[200.0]]),
-                torch.tensor([[-100.0], [0.0]]),
-                torch.ones(2, 1),
-                torch.tensor([[True, False]]),
-            )[1]
+            one, keys = torch.tensor([[200.0]]), torch.tensor([[-100.0], [0.0]])
+            first_only = torch.tensor([[True, False]])
+            low = masked_attention(one, keys, torch.ones(2, 1), first_only)[1]
             assert torch.allclose(low, torch.tensor([[1.0, 0.0]])), (
                 "The only allowed key should get a weight of 1, even though its score is −20,000; "
                 f"your weights are {low.tolist()}. How low do you set the score of a hidden key?"

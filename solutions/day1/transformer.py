@@ -665,12 +665,12 @@ if __name__ == "__main__":
         assert seen.tolist() == [[1], [1]], (
             f"With max_length 1, the result should be [[1], [1]]; yours is {seen.tolist()}."
         )
-        source = torch.tensor([[5, 4, 2, 7, 7], [6, 3, 2, 8, 2]]).int()
+        source = torch.tensor([[5, 4, 2, 7, 7], [6, 3, 2, 8, 2]]).short()
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
-        assert seen.dtype == torch.int32, (
-            f"For an int32 source, the result should be int32; yours is {seen.dtype}."
+        assert seen.dtype == torch.int16, (
+            f"For an int16 source, the result should be int16; yours is {seen.dtype}."
         )
-        expected = torch.tensor([[2, 5, 4, 2], [2, 6, 3, 2]]).int()
+        expected = torch.tensor([[2, 5, 4, 2], [2, 6, 3, 2]]).short()
         assert torch.equal(seen, expected), (
             "The first token is not generated, so it should not finish a row even if bos_id equals eos_id. "
             "The result should be\n"

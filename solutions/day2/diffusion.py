@@ -622,13 +622,15 @@ if __name__ == "__main__":
             "in this check shows the computation."
         )
 
-        # silu(−50) rounds to 0, so `modulation` gets the same input as with a condition of 0.
+        # silu(−1) is −0.26894. With weights of 1, `modulation` adds it twice to each part.
+        parts = [part - 2 * 0.26894 for part in (3.0, 1.0, -2.0, 10.0, 4.0, -1.0)]
+        expected = with_identities(DiTBlock(2, 1, 2), parts)(x, torch.zeros(1, 2))
         with torch.no_grad():
             block.modulation.weight.fill_(1.0)
-        low = block(x, torch.full((1, 2), -50.0))
+        low = block(x, torch.full((1, 2), -1.0))
         assert torch.allclose(low, expected, atol=1e-3), (
-            "Conditions of −50 and 0 should give the same result, because silu maps both to 0; "
-            f"−50 gives {low.tolist()}. Do you apply silu before modulation?"
+            "silu should map a condition of −1 to −0.269 before `modulation`, so the result should be "
+            f"{expected.tolist()}; yours is {low.tolist()}."
         )
 
         # Even with as many images as patches, each image must use its own condition.

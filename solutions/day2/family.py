@@ -320,22 +320,15 @@ if __name__ == "__main__":
             f"At (i, j) = (0, 0), (1, 0), (2, 0), (2, 1), the biases of the two heads should be\n{expected}\n"
             f"yours are\n{seen}\nThe slopes are 1/16 and 1/256."
         )
-        # At distance 1, the bias is minus the slope.
-        slopes = -alibi_bias(8, 2)[:, 1, 0]
-        assert len(slopes) == 8, f"8 heads should have 8 slopes; yours have {len(slopes)}."
-        assert torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
-            f"The slopes for 8 heads should be 1/2, 1/4, …, 1/256; yours are {slopes.tolist()}."
-        )
         # The slopes for 5 heads are the four slopes for 4 heads and the first slope for 8 heads.
-        five = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])
-        slopes = -alibi_bias(5, 2)[:, 1, 0]
-        assert len(slopes) == 5, (
-            f"5 heads should have 5 slopes; yours have {len(slopes)}. 5 is not a power of two."
-        )
-        assert torch.allclose(slopes, five), (
-            f"The slopes for 5 heads should be {five.tolist()}, in this order; yours are "
-            f"{slopes.tolist()}. 5 is not a power of two."
-        )
+        for wanted in ([2.0**-k for k in range(1, 9)], [1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2]):
+            h = len(wanted)
+            slopes = -alibi_bias(h, 2)[:, 1, 0]  # at distance 1, the bias is minus the slope
+            assert len(slopes) == h, f"{h} heads should have {h} slopes; yours have {len(slopes)}."
+            assert torch.allclose(slopes, torch.tensor(wanted)), (
+                f"The slopes for {h} heads should be {wanted}, in this order; yours are "
+                f"{slopes.tolist()}." + " 5 is not a power of two." * (h == 5)
+            )
         slopes = -alibi_bias(13, 2)[:, 1, 0]
         assert len(slopes.unique()) == 13, (
             f"The slopes for 13 heads should all differ; yours are {slopes.tolist()}. After the 8 "

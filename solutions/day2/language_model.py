@@ -247,8 +247,8 @@ if __name__ == "__main__":
             theirs.in_proj_weight.copy_(attention.qkv.weight)
             theirs.in_proj_bias.copy_(attention.qkv.bias)
         theirs.out_proj.load_state_dict(attention.out.state_dict(), strict=False)
-        x = fixed_numbers(2, 5, 6)
-        future = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        x = fixed_numbers(2, 6, 6)
+        future = torch.ones(6, 6, dtype=torch.bool).triu(1)
         whole = attention(x)
         error = (whole - theirs(x, x, x, attn_mask=future)[0]).abs().max().item()
         assert error < 1e-4, (
@@ -271,19 +271,19 @@ if __name__ == "__main__":
         # Step 2.
         cache = KeyValueCache()
         with expecting(
-            "Step 2: feeding pieces of 3 and 2 positions through one cache should work",
+            "Step 2: feeding pieces of 3, 2 and 1 positions through one cache should work",
             "The second piece has 2 queries and 5 keys.",
         ):
-            pieces = torch.cat([attention(piece, cache) for piece in x.split([3, 2], dim=1)], dim=1)
-        assert len(cache) == 5, (
-            "Step 2: after pieces of 3 and 2 positions, the cache should contain 5 positions; "
+            pieces = torch.cat([attention(piece, cache) for piece in x.split([3, 2, 1], 1)], dim=1)
+        assert len(cache) == 6, (
+            "Step 2: after pieces of 3, 2 and 1 positions, the cache should contain 6 positions; "
             f"yours contains {len(cache)}. Call `cache.append` once per forward pass, with the "
             "keys and values of x."
         )
         for position, error in enumerate((pieces - whole).abs().amax(dim=(0, 2)).tolist()):
             assert error < 1e-5, (
-                "Step 2: feeding pieces of 3 and 2 positions should give the same result as "
-                f"feeding all 5 at once; at position {position}, yours differs by {error:.2g}. "
+                "Step 2: feeding pieces of 3, 2 and 1 positions should give the same result as "
+                f"feeding all 6 at once; at position {position}, yours differs by {error:.2g}. "
                 "The figure above shows the mask for the second piece, and `append` returns its keys."
             )
         print("CausalSelfAttention, step 2 (with a cache): all visible checks pass.")
@@ -622,7 +622,7 @@ if __name__ == "__main__":
 
         # If the blocks add 0, x is E[token] + P[position], here (2, 0, 0, −2) and (0, 2, −2, 0). The
         # norm turns ±2 into ±√2.
-        silent = GPT(vocab_size=2, max_length=2, d_model=4, n_heads=1, n_layers=1).eval()
+        silent = GPT(vocab_size=2, max_length=2, d_model=4, n_heads=1, n_layers=2).eval()
         with torch.no_grad():
             for name, parameter in silent.blocks.named_parameters(remove_duplicate=False):
                 if ".attention.out." in name or ".linear2." in name:
@@ -904,10 +904,10 @@ if __name__ == "__main__":
                 ({"top_p": 0.8}, [1 / 6, 5 / 9, 0, 5 / 18]),
                 ({"top_p": 1.0}, [0.15, 0.5, 0.1, 0.25]),
             ],
-            # With top_k=3, the two most likely tokens have 5/6 of the probability. At temperature
-            # 0.5, the most likely one has 0.7246.
+            # With top_k=3, the most likely token has 5/9 of the probability. At temperature 0.5, it
+            # has 0.7246.
             "all three together": [
-                ({"top_k": 3, "top_p": 0.8}, [0, 2 / 3, 0, 1 / 3]),
+                ({"top_k": 3, "top_p": 0.53}, [0, 1, 0, 0]),
                 ({"temperature": 0.5, "top_p": 0.7}, [0, 1, 0, 0]),
             ],
         }
@@ -1160,15 +1160,8 @@ if __name__ == "__main__":
         # Whatever the probabilities, four calls to multinomial leave the generator in the same state.
         for temperature, use_cache in ((0, True), (2.0, True), (2.0, False)):
             generator, like = (torch.Generator().manual_seed(1) for _ in range(2))
-            seen = generate(
-                CountingModel(),
-                prompt,
-                4,
-                temperature,
-                top_k=5,
-                use_cache=use_cache,
-                generator=generator,
-            )
+            settings = {"top_k": 5, "use_cache": use_cache, "generator": generator}
+            seen = generate(CountingModel(), prompt, 4, temperature, **settings)
             for _ in range(4):
                 torch.multinomial(torch.ones(2, 10), 1, generator=like)
             assert torch.equal(generator.get_state(), like.get_state()), (

@@ -231,6 +231,11 @@ if __name__ == "__main__":
             "Even if x is 0, the memory should give `value.weight` a gradient; yours is 0. "
             "Detach the memory itself, not its projections."
         )
+        segment = torch.zeros(2, 4, 8, requires_grad=True)
+        layer(segment, x[:, :3])[:, -1].sum().backward()
+        assert segment.grad[:, 0].any(), (
+            "The last output should give position 0 of x a gradient; yours is 0. Detach only the memory."
+        )
         with expecting_value_error(
             "6 positions and a memory of 4 with max_length 9", "max_length", "memory", "x", "m", "n"
         ):
