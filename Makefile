@@ -63,7 +63,7 @@ names: setup
 	NAMES=all $(BIN)/python -m pytest -q tests/test_recognition.py tests/test_substitution.py
 
 hints: setup
-	HINTS=all $(BIN)/python -m pytest -q tests/test_hints.py
+	HINTS=all $(BIN)/python -m pytest -q tests/test_hints.py tests/test_stand_ins.py
 
 stand-ins: setup
 	STAND_INS=all $(BIN)/python -m pytest -q tests/test_stand_ins.py

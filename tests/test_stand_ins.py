@@ -1,24 +1,30 @@
 """Test that checks and demonstrations run even if earlier exercises are empty, and that stand-ins earn no points.
 
 `make stand-ins` runs all demonstrations with each exercise empty, with random sets of five empty exercises, and with each half
-of the exercises empty.
+of the exercises empty. `make hints` runs the checks of all known mistakes with further exercises missing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 
 import nbformat
 import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.in_notebook import material
 from autograder.marks.model import SubmissionMarks
+from autograder.recognition.catalogue import known_mistakes
+from autograder.release import helper_cells
 from autograder.release.visible_checks import Notebook
 from solutions.day1 import stand_ins
 from tests.conftest import ROOT, by_name, with_cells
@@ -27,6 +33,7 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 ALL = os.environ.get("STAND_INS") == "all"
+HINTS = os.environ.get("HINTS") == "all"
 
 
 def halves(day: Day) -> list[list[str]]:
@@ -92,3 +99,96 @@ def test_a_stand_in_is_not_there_when_grading(
     cell = f"def attention_scores(query, key):\n    return {answer}\n"
     marks = grade(with_cells(release, {"attention_scores": cell}), only="attention_scores")
     assert by_name(marks)["attention_scores"].points == 0
+
+
+def without(day: Day, missing: frozenset[str]) -> Notebook:
+    """Return a notebook with stand-ins in which these exercises are not filled in."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        notebook = Notebook(day)
+    notebook.run(helper_cells.data(day, material.pack({})), "data")
+    for name in missing:
+        del vars(notebook.module)[name]
+    return notebook
+
+
+def failure(notebook: Notebook, exercise: str, source: str) -> AssertionError | None:
+    """Run the check of an exercise on wrong code, and return its error. Return None if the check passes."""
+    names = vars(notebook.module)
+    own = names[exercise]
+    try:
+        notebook.run(source, exercise)
+        with contextlib.redirect_stdout(io.StringIO()):
+            names[f"check_{exercise}"]()
+    except AssertionError as error:
+        return error
+    except NotImplementedError:
+        return None
+    finally:
+        names[exercise] = own
+    return None
+
+
+@pytest.fixture
+def main_module() -> Iterator[None]:
+    """Restore the main module after a test."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
+def missing_sets(name: str) -> list[frozenset[str]]:
+    """Return the sets of a day's further exercises that many students skip."""
+    further = frozenset(e.name for e in COURSE.day(name).exercises if not e.core)
+    skipped = [{"LayerNorm"}, {"PositionalEncoding"}, {"LayerNorm", "PositionalEncoding"}]
+    return [*map(frozenset, skipped), further] if name == "day1" else [further]
+
+
+SKIPPED = [(name, missing) for name in COURSE.days for missing in missing_sets(name)]
+SOME = {
+    "day1": ("EncoderLayer", "DecoderLayer", "Transformer"),
+    "day2": ("GPTBlock", "GPT", "RelativeSelfAttention"),
+}
+
+
+@pytest.mark.parametrize(("name", "missing"), SKIPPED)
+def test_no_hint_blames_a_stand_in_that_did_not_raise(
+    name: str, missing: frozenset[str], main_module: None
+) -> None:
+    day = COURSE.day(name)
+    notebook = without(day, missing)
+    wrong, n_failed = [], 0
+    for exercise in day.names if HINTS else SOME[name]:
+        for mistake in known_mistakes(day)[exercise] if exercise not in missing else ():
+            error = failure(notebook, exercise, mistake.source)
+            n_failed += error is not None
+            if "used a stand-in" in str(error) and error and error.__cause__:
+                frames = traceback.extract_tb(error.__cause__.__traceback__)
+                last = [frame for frame in frames if frame.filename.startswith("<")][-1]
+                # `noted` calls the stand-in, which may reject the arguments.
+                if last.filename != "<stand-ins>" and last.name != "noted":
+                    wrong.append((exercise, mistake.name))
+    assert n_failed > 20
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("attended, _ = ", "attended = ", "One of the values is a tuple"),
+        ("attended, _ = ", "attended, _, _ = ", "a different number of parts"),
+        ("(x, x, x, mask)", "(x, x, mask)", "value: None"),
+        ("(x, x, x, mask)", "(x, mask, x)", "key: None"),
+        ("(d_model, n_heads)", "(d_model, n_heads, dropout)", "Its third argument is `bias`"),
+        ("(d_model, d_ff, dropout)", "(dropout, d_model, d_ff)", "received d_model: 0.0, d_ff: 4"),
+    ],
+)
+def test_a_wrong_call_is_explained_and_not_blamed_on_layer_norm(
+    old: str, new: str, message: str, main_module: None
+) -> None:
+    day = COURSE.day("day1")
+    solution = known_mistakes(day)["EncoderLayer"][0].reference
+    assert solution.count(old) == 1
+    notebook = without(day, frozenset({"LayerNorm"}))
+    shown = str(failure(notebook, "EncoderLayer", solution.replace(old, new)))
+    assert message in shown
+    assert "stand-in" not in shown

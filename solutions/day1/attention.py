@@ -414,8 +414,8 @@ if __name__ == "__main__":
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])
         assert torch.allclose(weights, torch.tensor([[0.75, 0.25], [0.5, 0.5]])), (
-            "Scores of log 3 and 0 should give weights of 3/4 and 1/4, and equal scores equal ones; yours are "
-            f"{weights.tolist()}. How do you scale the scores?"
+            "Scores of log 3 and 0 should give weights of 3/4 and 1/4, and two equal scores give 1/2 and 1/2; "
+            f"yours are {weights.tolist()}."
         )
         print("attention: all visible checks pass.")
 

@@ -408,7 +408,7 @@ if __name__ == "__main__":
                 weights = masked_attention(queries, keys, torch.ones(3, 2))[1][2]
             assert torch.allclose(weights, torch.tensor([0.6, 0.2, 0.2])), (
                 "Without a mask, scores of log 3, 0 and 0 should give weights of 3/5, 1/5 and 1/5; "
-                f"yours are {weights.tolist()}. How do you scale the scores?"
+                f"yours are {weights.tolist()}."
             )
             for allowed, expected in (
                 ([[True, True, False]], [0.75, 0.25, 0.0]),
