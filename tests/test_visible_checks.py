@@ -8,6 +8,7 @@ import io
 import operator
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 from autograder.course import config as courses
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release.visible_checks import Notebook
+from autograder.submissions.cell_reader import read_cells
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)
@@ -35,6 +37,9 @@ DAYS = {
     ],
 }
 MODULES = [(day, name) for day, names in DAYS.items() for name in names]
+STYLES = [
+    (day, path) for day in DAYS for path in sorted((ROOT / "tests" / "styles" / day).glob("*.py"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,24 @@ def with_second_names(kind: Any) -> type[nn.Module]:
             self._modules.update(own)
 
     return Renamed
+
+
+@pytest.mark.parametrize(
+    "style",
+    [pytest.param(path, id=f"{day}-{path.stem}") for day, path in STYLES],
+)
+def test_solutions_in_other_styles_pass(notebooks: Callable[[str], Notebook], style: Path) -> None:
+    day = COURSE.day(style.parent.name)
+    notebooks(day.name)  # restores the main module at the end
+    with contextlib.redirect_stdout(io.StringIO()):
+        notebook = Notebook(day)
+        names = vars(notebook.module)
+        checks = {name: names[f"check_{name}"].__wrapped__ for name in day.names}
+        for number, cell in enumerate(read_cells(style.read_bytes(), style.name)[0]):
+            if cell.kind == "code" and not cell.source.startswith("%"):
+                notebook.run(cell.source, f"cell {number}")
+        for check_of_exercise in checks.values():
+            check_of_exercise()
 
 
 @pytest.mark.parametrize(("day", "exercise"), MODULES)
