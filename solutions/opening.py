@@ -35,6 +35,7 @@ from autograder.in_notebook.checks import (  # noqa: F401
 )
 from autograder.in_notebook.inputs import filled, fixed_numbers  # noqa: F401
 
+# %% tags=["support"]
 MEASURED: dict[str, float] = {}
 
 

@@ -17,7 +17,8 @@ from autograder.course.files import CourseError, read_text
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CHECK_PREFIX = "check_"  # an exercise's visible checks are the function check_EXERCISE
-Role = Literal["text", "exercise", "checks", "demonstration", "given"]
+SUPPORT = re.compile(r'\btags=\[[^\]]*"support"')  # a tag in the options of a cell that moves to the provided cell
+Role = Literal["text", "exercise", "checks", "demonstration", "given", "support"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
         except SyntaxError as error:
             where = f"{path}, cell {number}, line {error.lineno}"
             raise CourseError(f"{where}: {error.msg}") from None
-        role, name = _role(tree, exercises)
+        role, name = ("support", "") if SUPPORT.search(options) else _role(tree, exercises)
         cells.append(ChapterCell(role, name, source, number))
     return Chapter(path, tuple(cells))
 

@@ -12,6 +12,7 @@ import msgspec
 
 from autograder.course.config import CourseError, Day
 from autograder.course.files import reading
+from autograder.course.provided import provided_code
 
 KEY = "notebook_autograder"
 # The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
@@ -81,14 +82,14 @@ IMPORT_OF_GRADERS = re.compile(
 def course_version(day: Day) -> str:
     """Return a hash of everything in the course that affects a day's marks.
 
-    In addition to what `fingerprint` covers, this includes the released code, which the grader distinguishes from code that
-    students wrote, and the stand-ins, because it reports copies of them.
+    In addition to what `fingerprint` covers, this includes the provided code, which students may use, the released code,
+    which the grader distinguishes from code that students wrote, and the stand-ins, because it reports copies of them.
 
     Raises CourseError in the same cases as `fingerprint`, or if the stand-ins cannot be read.
     """
     with reading(day.stand_ins):
         stand_ins = day.stand_ins.read_bytes() if day.stand_ins.is_file() else b""
-    parts = fingerprint(day), released_code(day), stand_ins
+    parts = fingerprint(day), [*provided_code(day)], released_code(day), stand_ins
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -99,7 +99,8 @@ class AnswerKey:
 def given_units(day: Day) -> list[Unit]:
     """Return the code that a day's chapters provide to students, as units. See `notebook_slicer.given_units`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
-    given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
+    roles = ("given", "support")
+    given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role in roles]
     return notebook_slicer.given_units(
         given, [cell.stub for cell in cells if cell.role == "exercise"]
     )

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from autograder.in_notebook.error_advice import advice, names_any
+from autograder.in_notebook.frames import hide_provided_code, is_provided
 from autograder.in_notebook.helper_names import (
     EXERCISES,
     helper_names,
@@ -85,6 +86,9 @@ def demonstration() -> Iterator[None]:
             if not _is_stub(error):
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
+        except Exception as error:
+            hide_provided_code(error)
+            raise
         _report(replaced)
 
 
@@ -311,7 +315,7 @@ def _own_lines(error: BaseException) -> list[str]:
     lines = []
     for frame, number in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
-        if frame.f_globals is notebook and code.co_filename not in hidden:
+        if frame.f_globals is notebook and code.co_filename not in hidden and not is_provided(code):
             line = linecache.getline(code.co_filename, number).strip()
             lines.append(f"{code.co_name}, line {number}: {line}")
     return lines[-8:]

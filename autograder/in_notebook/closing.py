@@ -11,15 +11,17 @@
 from autograder.in_notebook.opening import MEASURED
 from autograder.in_notebook.progress import progress
 
+
+# %% tags=["support"]
+def measured() -> None:
+    """Print the values that the demonstrations recorded."""
+    if MEASURED:
+        print("Measured by the demonstrations:")
+    for what, value in MEASURED.items():
+        print(f"{value:<10.4g} {what}")
+
+
 # %%
 if __name__ == "__main__":
-
-    def measured() -> None:
-        """Print the values that the demonstrations recorded."""
-        print("Measured by the demonstrations:")
-        for what, value in MEASURED.items():
-            print(f"{value:<10.4g} {what}")
-
     progress()
-    if MEASURED:
-        measured()
+    measured()

@@ -60,7 +60,7 @@ def build(
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
     """
     yield from vanished_names(day)
-    notebook = solution_notebook(day, visible_checks.packed(day))
+    notebook = solution_notebook(day, visible_checks.recorded(day))
     if public_url:
         add_badge(notebook, day, public_url)
     _check_given_names(notebook, day)
@@ -143,14 +143,16 @@ def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
     """Raise CourseError if two cells of provided code define the same name."""
     seen: dict[str, str] = {}
-    for cell in notebook.cells:
-        if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):
-            continue
-        for node in ast.parse(cell.source).body:
+    code = [c for c in notebook.cells if c.cell_type == "code" and "nbgrader" not in c.metadata]
+    cells = [(f"cell {cell.id}", cell.source) for cell in code]
+    given = [(place, source) for place, source in cells if _is_given(source)]
+    packed = [item for _, source in cells for item in helper_cells.unpacked(source)[0].items()]
+    for place, source in (*packed, *given):
+        for node in ast.parse(source).body:
             for name in _bound(node):
-                if seen.setdefault(name, cell.id) != cell.id:
+                if seen.setdefault(name, place) != place:
                     raise CourseError(
-                        f"{day.name}, cell {cell.id}: {name!r} is already defined in cell {seen[name]}"
+                        f"{day.name}, {place}: {name!r} is already defined in {seen[name]}"
                     )
 
 
@@ -172,15 +174,13 @@ def _bound(node: ast.stmt) -> list[str]:
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
     """Raise CourseError if the release contains a line from a solution or a hidden test, or a known mistake's explanation.
 
-    This check also searches the packed code of the stand-ins. Explanations of known mistakes are allowed only in packed
-    data.
+    This check also searches the packed code. Explanations of known mistakes are allowed only among their packed results.
     """
-    lines = {
-        _without_spaces(line): cell.id
-        for cell in release.cells
-        for text in (cell.source, helper_cells.packed_stand_ins(cell.source))
-        for line in text.split("\n")
-    }
+    texts = [(cell.id, cell.source) for cell in release.cells]
+    for cell_id, source in texts[:]:
+        code, material = helper_cells.unpacked(source)
+        texts += [(cell_id, text) for text in (*code.values(), material.get("stand_ins", ""))]
+    lines = {_without_spaces(line): cell_id for cell_id, text in texts for line in text.split("\n")}
     for line, origin in _secrets(source, day):
         text = _without_spaces(line)
         if len(text) >= MIN_SECRET and text in lines:
@@ -189,9 +189,9 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
             )
     if any(BEGIN in cell.source or "BEGIN HIDDEN" in cell.source for cell in release.cells):
         raise CourseError(f"{day.name}: the release contains a solution or hidden tests")
-    texts = {cell.id: _without_spaces(cell.source) for cell in release.cells}
+    texts = [(cell_id, _without_spaces(text)) for cell_id, text in texts]
     for mistake in itertools.chain.from_iterable(known_mistakes(day).values()):
-        for cell_id, text in texts.items():
+        for cell_id, text in texts:
             if _without_spaces(mistake.sentence) in text:
                 raise CourseError(
                     f"{day.name}, cell {cell_id}: the release contains the explanation for a known mistake in"
@@ -205,7 +205,7 @@ def _secrets(source: NotebookNode, day: Day) -> Iterator[tuple[str, str]]:
         _without_spaces(line)
         for chapter in day.chapters
         for cell in chapter.cells
-        if cell.role == "given"
+        if cell.role in ("given", "support")
         for line in cell.source.split("\n")
     }
     for cell in source.cells:

@@ -6,24 +6,23 @@ import ast
 import base64
 import hashlib
 import html
-import io
 import re
 import sys
-import tokenize
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from nbformat import NotebookNode, v4
 
-from autograder import in_notebook
 from autograder.course import chapters, fingerprint
-from autograder.course.chapters import CHECK_PREFIX, Chapter, ChapterCell
+from autograder.course.chapters import CHECK_PREFIX, Chapter
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
+from autograder.course.provided import NOT_INSTALLED, given_part, notebook_source, split_check
 from autograder.release import helper_cells, texts
 
 HIDDEN = """
@@ -56,17 +55,17 @@ METADATA = {
 }
 
 
-def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
+def solution_notebook(day: Day, outputs: Mapping[str, Any] | None = None) -> NotebookNode:
     """Return the notebook with solutions, from which nbgrader generates the release.
 
     Args:
         day: The day.
-        outputs: The packed results of known mistakes. Without them, the visible checks give no hints.
+        outputs: The results of known mistakes. Without them, the visible checks give no hints.
 
     Raises:
         CourseError: `opening.py`, `closing.py` or a chapter is invalid, or a figure is missing or invalid.
     """
-    cells = list(_cells(day, outputs))
+    cells = list(_cells(day, outputs or {}))
     notebook: NotebookNode = v4.new_notebook(
         cells=cells,
         metadata={**METADATA, "lang": day.language, fingerprint.KEY: fingerprint.stamp(day)},
@@ -75,13 +74,13 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
     return notebook
 
 
-def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
+def _cells(day: Day, outputs: Mapping[str, Any]) -> Iterator[NotebookNode]:
     ids = _Ids()
     points = {exercise.name: exercise.credit for exercise in day.exercises}
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
-    opening = _given_part(day, "opening")
+    opening = given_part(day, "opening")
     filled = day_texts(day)
-    for part in (*_introduction(day), opening, *day.chapters, _given_part(day, "closing")):
+    for part in (*_introduction(day), opening, *day.chapters, given_part(day, "closing")):
         if part is opening:
             packages = [
                 found[0]
@@ -99,7 +98,7 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
                     if part in day.chapters
                     else filled.fill(source, part.path.name)
                 )
-            if not source:
+            if not source or cell.role == "support":
                 continue
             if cell.role == "text":
                 yield _cell("markdown", embed(source, part.path), ids.new(section))
@@ -107,20 +106,18 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
                 yield nbgrader_cell(source, cell.name)
             elif cell.role == "checks":
                 hidden = HIDDEN.format(day=day.name, chapter=part.name)
-                yield nbgrader_cell(source + hidden, CHECK_PREFIX + cell.name, points[cell.name])
+                call = split_check(source)[1]
+                yield nbgrader_cell(call + hidden, CHECK_PREFIX + cell.name, points[cell.name])
             else:
                 yield _cell("code", source, ids.new(section))
         if part is opening:
             yield _cell("markdown", helper_cells.INTRODUCTION, ids.new(helper_cells.SECTION))
-            for source in (*helper_cells.helpers(), helper_cells.data(day, outputs)):
-                yield _helper_cell(source, ids.new(helper_cells.SECTION))
-
-
-def _given_part(day: Day, name: str) -> Chapter:
-    """Read the notebook's opening or closing part from the course's own file or, by default, from this package."""
-    own = day.root / "solutions" / f"{name}.py"
-    default = Path(in_notebook.__file__).with_name(f"{name}.py")
-    return chapters.read(own if own.is_file() else default, ())
+            provided = _cell(
+                "code", helper_cells.provided_cell(day, outputs), ids.new(helper_cells.SECTION)
+            )
+            # Collapse the cell in JupyterLab and Colab.
+            provided.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+            yield provided
 
 
 def day_texts(day: Day) -> texts.ReleaseTexts:
@@ -132,13 +129,6 @@ def _introduction(day: Day) -> list[Chapter]:
     """Return the day's own introduction as a list of one chapter, or an empty list if the day has none."""
     own = day.root / "solutions" / day.name / "opening.py"
     return [chapters.read(own, ())] if own.is_file() else []
-
-
-def _helper_cell(source: str, id_: str) -> NotebookNode:
-    """Return a code cell that is collapsed in JupyterLab, VS Code and Colab."""
-    cell = _cell("code", f"# @title Provided code\n{source}", id_)
-    cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
-    return cell
 
 
 class _Ids:
@@ -189,51 +179,6 @@ def _cell(kind: str, source: str, id_: str) -> NotebookNode:
         v4.new_markdown_cell if kind == "markdown" else v4.new_code_cell
     )
     return new(source, id=id_)
-
-
-def notebook_source(cell: ChapterCell) -> str:
-    """Return a cell's source for the notebook, with the main guard and imports from other chapters removed."""
-    if cell.role in ("checks", "demonstration"):
-        return without_guard(cell.source)
-    if cell.role == "given":
-        return without_chapter_imports(cell.source)
-    return cell.source.strip()
-
-
-def without_guard(source: str) -> str:
-    """Remove the guard `if __name__ == "__main__":` and dedent its body, except for lines inside strings."""
-    guard = ast.parse(source).body[0]
-    lines = source.split("\n")
-    inside = set(_lines_inside_strings(source))
-    body = [
-        line if number in inside else line.removeprefix("    ")
-        for number, line in enumerate(lines[guard.lineno :], guard.lineno + 1)
-    ]
-    return "\n".join([*lines[: guard.lineno - 1], *body]).strip()
-
-
-def _lines_inside_strings(source: str) -> Iterator[int]:
-    """Yield the numbers of the lines that start inside a string."""
-    opened = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        name = tokenize.tok_name[token.type]
-        if name == "STRING":
-            yield from range(token.start[0] + 1, token.end[0] + 1)
-        elif name == "FSTRING_START":
-            opened.append(token.start[0])
-        elif name == "FSTRING_END":
-            yield from range(opened.pop() + 1, token.end[0] + 1)
-
-
-def without_chapter_imports(source: str) -> str:
-    """Return a cell's source without imports from `solutions` and `autograder`."""
-    lines = source.split("\n")
-    for node in ast.parse(source).body:
-        package = (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else ""
-        if package in NOT_INSTALLED:
-            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
-                lines[number] = ""
-    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
 
 
 LINK = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]*)\)")
@@ -309,7 +254,6 @@ Work from top to bottom. Replace each `raise NotImplementedError` with your code
 done, submit `{name}.ipynb`.
 """
 ALWAYS = ("torch",)  # packages that the given code in every notebook uses
-NOT_INSTALLED = ("autograder", "solutions")  # packages that students do not install
 
 
 def readme(day: Day) -> str:

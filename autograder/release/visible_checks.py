@@ -1,4 +1,4 @@
-"""Run a day's visible checks in a separate process. Entry points: `packed` and `messages`.
+"""Run a day's visible checks in a separate process. Entry points: `recorded` and `messages`.
 
 The results of known mistakes are stored in the notebook, which uses them to give hints. `autograder try` shows the messages
 for any answers.
@@ -27,11 +27,10 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
+from autograder.course.provided import MODULES, module_source, notebook_source
 from autograder.in_notebook.hints import are_alike
-from autograder.in_notebook.material import pack
 from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.release import helper_cells
-from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # per known mistake
 PLAIN = [["bool"], ["int"], ["str"]]  # how summaries of bools, integers and strings begin
@@ -51,17 +50,17 @@ def released_cells(day: Day) -> list[NotebookNode]:
     return list(notebook.cells)
 
 
-def packed(day: Day) -> str:
-    """Return the packed results of a day's known mistakes. Reuse the results in the current release if they are up to date.
+def recorded(day: Day) -> dict[str, Any]:
+    """Return the results of a day's known mistakes. Reuse the results in the current release if they are up to date.
 
     Raises:
         CourseError: The day's code does not run.
     """
     for cell in released_cells(day):
-        known = helper_cells.packed_outputs(cell.source, day)
-        if known:
+        known = helper_cells.recorded_outputs(cell.source, day)
+        if known is not None:
             return known
-    return pack(_run(day, None) if any(known_mistakes(day).values()) else {})
+    return _run(day, None) if any(known_mistakes(day).values()) else {}
 
 
 def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -96,11 +95,13 @@ def _run(day: Day, answers: Mapping[str, Sequence[str]] | None) -> dict[str, Any
 class Notebook:
     """The main module of this process, which contains a day's code with these roles."""
 
-    def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
+    def __init__(
+        self, day: Day, roles: Sequence[str] = ("given", "support", "exercise", "checks")
+    ) -> None:
         self.module = types.ModuleType("__main__")
         sys.modules["__main__"] = self.module
-        for number, source in enumerate(helper_cells.helpers()):
-            self.run(source, f"helper {number}")
+        for name in MODULES:
+            self.run(module_source(name), name)
         for chapter in day.chapters:
             for cell in chapter.cells:
                 if cell.role in roles:
@@ -216,7 +217,7 @@ def _record(day: Day) -> dict[str, Any]:
 def _messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     checks = {cell.name: notebook_source(cell) for cell in cells if cell.role == "checks"}
-    notebook = Notebook(day, roles=("given", "exercise"))
+    notebook = Notebook(day, roles=("given", "support", "exercise"))
     return {
         exercise: [_message(notebook, checks[exercise], code) for code in codes]
         for exercise, codes in answers.items()

@@ -43,8 +43,9 @@ class PreparedCourse:
 
     exercises: dict[str, ReleasedExercise]
     given: list[Unit]
+    provided: list[Unit]
     vocabulary: Vocabulary
-    released: frozenset[str]  # the sources of all statements in the release
+    released: frozenset[str]  # the sources of all statements in the release and in the provided code
 
 
 COURSES: dict[str, PreparedCourse] = {}
@@ -75,9 +76,13 @@ def _prepared(course: ReleasedCourse) -> PreparedCourse:
         frozenset(name for exercise in course.exercises for name in exercise.options),
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
+    provided = parse_units([Cell(0, "code", source) for source in course.provided])[0]
     # Parsing also caches the cells.
     released = [unit for text in course.release for unit in parse_units([Cell(0, "code", text)])[0]]
-    return PreparedCourse(exercises, given, vocabulary, frozenset(unit.source for unit in released))
+    sources = frozenset(unit.source for unit in (*released, *provided))
+    names = {name for unit in given for name in unit.binds}
+    provided = [unit for unit in provided if unit.binds.isdisjoint(names)]
+    return PreparedCourse(exercises, given, provided, vocabulary, sources)
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -102,11 +107,17 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """A slicer for one notebook, which it parses only once."""
+    """A slicer for one notebook, which it parses only once.
+
+    The student's code may use what the notebook's provided cell defines, even if that cell was edited or deleted. It is
+    therefore added to the notebook, except definitions of names that the notebook itself binds.
+    """
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
-        self._units, self._problems = parse_units(cells)
+        own, self._problems = parse_units(cells)
+        bound = {name for unit in own for name in unit.binds}
+        self._units = [*(u for u in course.provided if u.binds.isdisjoint(bound)), *own]
 
     def slice_all(self) -> Slices:
         """Return the slices of all exercises."""

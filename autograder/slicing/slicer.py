@@ -20,6 +20,7 @@ from msgspec.msgpack import Decoder
 
 from autograder.course.config import Day
 from autograder.course.fingerprint import released_code
+from autograder.course.provided import provided_code
 from autograder.plain_text import printable
 from autograder.protocol.frames import MAX_PAYLOAD
 from autograder.sandbox.client import Server
@@ -104,7 +105,10 @@ def encode_course(day: Day) -> bytes:
         for e in day.exercises
     ]
     unassigned = [exercise.name for exercise in day.unassigned]
-    return msgspec.msgpack.encode(ReleasedCourse(exercises, unassigned, given, released_code(day)))
+    provided = [source for _, source in provided_code(day)]
+    return msgspec.msgpack.encode(
+        ReleasedCourse(exercises, unassigned, given, provided, released_code(day))
+    )
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:

@@ -210,6 +210,7 @@ class ReleasedCourse(msgspec.Struct, frozen=True):
     exercises: list[ReleasedExercise]
     unassigned: list[str]  # exercises that students do not fill in
     given: list[Cell]
+    provided: list[str]  # what the notebook's provided cell runs
     release: list[str]  # the sources of all code cells
 
 
