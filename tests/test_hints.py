@@ -5,20 +5,23 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
+import json
 import os
 import sys
 import tomllib
+import zlib
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import nbformat
 import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.in_notebook import material
 from autograder.in_notebook.hints import explain, results
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import helper_cells
@@ -48,11 +51,11 @@ def main_module() -> Iterator[None]:
 
 
 @cache
-def packed(day: Day) -> str:
-    """Return the packed outputs of known mistakes from a day's released notebook."""
+def recorded(day: Day) -> dict[str, Any]:
+    """Return the outputs of known mistakes in a day's released notebook."""
     release = nbformat.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
-    sources = [cell.source for cell in release.cells if helper_cells.OUTPUTS.search(cell.source)]
-    found = [text for source in sources if (text := helper_cells.packed_outputs(source, day))]
+    outputs = [helper_cells.recorded_outputs(cell.source, day) for cell in release.cells]
+    found = [each for each in outputs if each is not None]
     assert len(found) == 1, (
         f"the release of {day.name} is outdated: run `autograder build {day.name}`"
     )
@@ -84,7 +87,8 @@ def test_the_list_of_noticed_mistakes_does_not_shrink(name: str) -> None:
 
 @pytest.mark.parametrize("name", COURSE.days)
 def test_the_released_results_are_small(name: str) -> None:
-    assert len(packed(COURSE.day(name))) < MAX_BYTES
+    text = json.dumps(recorded(COURSE.day(name)), separators=(",", ":"))
+    assert len(base64.b64encode(zlib.compress(text.encode(), 9))) < MAX_BYTES
 
 
 # The first words of hints. Each of these mistakes differs from another one only by an additional error, so the hint for
@@ -103,7 +107,7 @@ ALSO_TRUE = (
 def test_an_unknown_mistake_is_not_reported_as_a_known_one(name: str) -> None:
     """Remove each known mistake from the list in turn, making it an unknown mistake."""
     wrong = {}
-    for exercise, known in material.unpack(packed(COURSE.day(name))).items():
+    for exercise, known in recorded(COURSE.day(name)).items():
         for sentence, numbers in known["mistakes"]:
             others = [pair for pair in known["mistakes"] if pair[0] != sentence]
             seen = explain(results(known, numbers), known | {"mistakes": others})
@@ -118,7 +122,7 @@ def test_known_mistakes_are_named_and_none_wrongly(name: str, main_module: None)
     chosen = day.names if ALL else SOME[name]
     with contextlib.redirect_stdout(io.StringIO()):
         notebook = Notebook(day)
-        vars(notebook.module)["OUTPUTS"].update(material.unpack(packed(day)))
+        vars(notebook.module)["OUTPUTS"].update(recorded(day))
         listed = named = 0
         for exercise in chosen:
             for mistake in known_mistakes(day)[exercise]:

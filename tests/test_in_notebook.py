@@ -68,9 +68,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     main = types.ModuleType("__main__")
     vars(main).update(torch=torch, visible_check=checks.visible_check, expecting=expecting)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    material.load_material(
-        EXERCISES, {"double": "mul addmm"}, material.pack(STAND_IN), material.pack({}), ""
-    )
+    material.load_material("1", EXERCISES, {"double": ["mul", "addmm"]}, STAND_IN, {}, ())
     yield Notebook()
     for state in (
         helper_names.EXERCISES,

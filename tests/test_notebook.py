@@ -19,15 +19,11 @@ from nbgrader.utils import compute_checksum
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
+from autograder.course.provided import without_chapter_imports, without_guard
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build, helper_cells, notebook, texts
-from autograder.release.notebook import (
-    day_texts,
-    solution_notebook,
-    without_chapter_imports,
-    without_guard,
-)
+from autograder.release.notebook import day_texts, solution_notebook
 from tests.conftest import ROOT, with_cells
 
 COURSE = courses.load(ROOT)
@@ -295,12 +291,10 @@ def test_the_notebook_installs_packages_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("title", [r"The $\xi$ of $\underline{x}$", r"$\nabla$", 'In "quotes"'])
 def test_any_chapter_title_is_valid_in_the_notebook(title: str, tmp_path: Path) -> None:
     day = day_of(tmp_path, CHAPTER.replace("# # A chapter", f"# # {title}"))
-    source = helper_cells.data(day, "")
-    (call,) = ast.parse(source).body
-    assert isinstance(call, ast.Expr)
-    assert isinstance(call.value, ast.Call)
-    exercises = ast.literal_eval(call.value.keywords[0].value)
-    assert {chapter for chapter, _, _ in exercises.values()} == {title}
+    source = helper_cells.provided_cell(day, {})
+    ast.parse(source)
+    _, material = helper_cells.unpacked(source)
+    assert {chapter for chapter, _, _ in material["exercises"].values()} == {title}
 
 
 # ---- the release
@@ -311,8 +305,8 @@ def test_the_release_is_up_to_date(name: str) -> None:
     day = COURSE.day(name)
     release = nbformat.read(ROOT / "assignments" / name / f"{name}.ipynb", as_version=4)
     seen = sources(release)
-    (data,) = (source for source in seen.values() if "\nload_material(\n" in source)
-    outputs = helper_cells.packed_outputs(data, day)
+    (provided,) = (source for source in seen.values() if helper_cells.unpacked(source)[0])
+    outputs = helper_cells.recorded_outputs(provided, day)
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     expected = {

@@ -72,7 +72,8 @@ def test_texts_keep_their_script_and_ids_are_ascii(release: NotebookNode, day: D
     assert {"ubung-perplexitat-1", "count_pairs", "check_count_pairs"} <= set(ids)
     assert any("## 词元对的数量" in cell.source for cell in release.cells)
     assert release.metadata["lang"] == "zh-Hans"
-    assert '"count_pairs": ("注意力与词元", 20, 10)' in helper_cells.data(day, "")
+    _, material = helper_cells.unpacked(helper_cells.provided_cell(day, {}))
+    assert material["exercises"]["count_pairs"] == ["注意力与词元", 20, 10]
 
 
 def test_ids_do_not_depend_on_other_sections(release: NotebookNode, tmp_path: Path) -> None:
@@ -177,8 +178,8 @@ def test_the_report_has_the_language_of_the_course(grader: Grader) -> None:
 @pytest.fixture
 def notebook(day: Day, release: NotebookNode, main_module: None) -> Iterator[Notebook]:  # noqa: F811
     notebook = Notebook(day)
-    (data,) = (c.source for c in release.cells if helper_cells.packed_outputs(c.source, day))
-    notebook.run(data, "data")
+    (provided,) = (c.source for c in release.cells if helper_cells.unpacked(c.source)[0])
+    notebook.run(provided, "provided")
     yield notebook
     assert torch.get_num_threads() == 1
     assert sys.modules["__main__"] is notebook.module

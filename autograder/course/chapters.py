@@ -17,7 +17,9 @@ from autograder.course.files import CourseError, read_text
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CHECK_PREFIX = "check_"  # an exercise's visible checks are the function check_EXERCISE
-SUPPORT = re.compile(r'\btags=\[[^\]]*"support"')  # a tag in the options of a cell that moves to the provided cell
+SUPPORT = re.compile(
+    r'\btags=\[[^\]]*"support"'
+)  # a tag in the options of a cell that moves to the provided cell
 Role = Literal["text", "exercise", "checks", "demonstration", "given", "support"]
 
 
@@ -103,7 +105,9 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
         except SyntaxError as error:
             where = f"{path}, cell {number}, line {error.lineno}"
             raise CourseError(f"{where}: {error.msg}") from None
-        role, name = ("support", "") if SUPPORT.search(options) else _role(tree, exercises)
+        role, name = _role(tree, exercises)
+        if SUPPORT.search(options):
+            role, name = "support", ""
         cells.append(ChapterCell(role, name, source, number))
     return Chapter(path, tuple(cells))
 

@@ -177,9 +177,9 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
     This check also searches the packed code. Explanations of known mistakes are allowed only among their packed results.
     """
     texts = [(cell.id, cell.source) for cell in release.cells]
-    for cell_id, source in texts[:]:
-        code, material = helper_cells.unpacked(source)
-        texts += [(cell_id, text) for text in (*code.values(), material.get("stand_ins", ""))]
+    for cell in release.cells:
+        code, material = helper_cells.unpacked(cell.source)
+        texts += [(cell.id, text) for text in (*code.values(), material.get("stand_ins", ""))]
     lines = {_without_spaces(line): cell_id for cell_id, text in texts for line in text.split("\n")}
     for line, origin in _secrets(source, day):
         text = _without_spaces(line)

@@ -51,7 +51,9 @@ def provided_cell(day: Day, outputs: Mapping[str, Any]) -> str:
         for e in day.exercises
     }
     material = {
-        "exercises": {e.name: (titles[e.chapter], e.credit, minutes[e.name]) for e in day.exercises},
+        "exercises": {
+            e.name: (titles[e.chapter], e.credit, minutes[e.name]) for e in day.exercises
+        },
         "not_allowed": {name: names for name, names in forbidden.items() if names},
         "stand_ins": _without_docstring(stand_ins),
         "outputs": outputs,
