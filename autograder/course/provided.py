@@ -42,7 +42,7 @@ def provided_code(day: Day) -> Iterator[tuple[str, str]]:
         yield f"autograder/{name}.py", module_source(name)
     for part in (given_part(day, "opening"), *day.chapters, given_part(day, "closing")):
         pieces = list(_pieces(part.cells))
-        # Annotations and base classes need the chapter's imports, which run in a later cell.
+        # Base classes and constants need the chapter's imports, which run in a later cell.
         imports = "\n".join(_imports(part.cells)) if pieces else ""
         for source in filter(None, (imports, *pieces)):
             yield part.path.name, source

@@ -26,12 +26,12 @@ SECTION = "helper"  # the cell's ID is helper-2
 CELL = """\
 # @title Provided code
 def run_provided(version, packed):
-    import base64, json, linecache, zlib
+    import __future__, base64, json, linecache, zlib
     code, material = json.loads(zlib.decompress(base64.b64decode(packed)))
     for name, source in code.items():
         file = f"<provided: {{name}}>"
         linecache.cache[file] = len(source), None, source.splitlines(True), file
-        exec(compile(source, file, "exec"), globals())
+        exec(compile(source, file, "exec", __future__.annotations.compiler_flag), globals())
     load_material(version, **material)
 
 run_provided("{version}", "{packed}")"""

@@ -401,7 +401,7 @@ if __name__ == "__main__":
 # target return: −3 becomes −3 − (−1) = −2. **Predict first.** For how many of the places will the
 # model find a shorter path?
 
-# %%
+# %% tags=["support"]
 WALK_STEPS = 500
 PLACES, WALKS, LONGEST_WALK, PATH_LENGTH = 60, 300, 40, 16
 
@@ -545,26 +545,27 @@ def find_paths(seed: int) -> PathResult:
     return PathResult(places, connected, goal, seen, found, shortest)
 
 
+# %% tags=["support"]
+def draw_path(axis: plt.Axes, result: PathResult, start: int) -> None:
+    """Draw the map and the model's path."""
+    x, y = result.places.T
+    for a, b in result.connected.triu().nonzero().tolist():
+        axis.plot(x[[a, b]], y[[a, b]], color="lightgrey", linewidth=1, zorder=0)
+    path = result.found[start]
+    axis.plot(x[path], y[path], color="tab:blue", linewidth=2.5)
+    axis.scatter(x, y, s=18, color="grey")
+    axis.scatter(*result.places[start], s=70, color="tab:orange")
+    axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
+    axis.set(xticks=(), yticks=(), aspect="equal")
+    length = len(path) - 1 if path[-1] == result.goal else "not found"
+    axis.set_title(
+        f"best walk {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
+        fontsize=9,
+    )
+
+
 # %%
 if __name__ == "__main__":
-
-    def draw_path(axis: plt.Axes, result: PathResult, start: int) -> None:
-        """Draw the map and the model's path."""
-        x, y = result.places.T
-        for a, b in result.connected.triu().nonzero().tolist():
-            axis.plot(x[[a, b]], y[[a, b]], color="lightgrey", linewidth=1, zorder=0)
-        path = result.found[start]
-        axis.plot(x[path], y[path], color="tab:blue", linewidth=2.5)
-        axis.scatter(x, y, s=18, color="grey")
-        axis.scatter(*result.places[start], s=70, color="tab:orange")
-        axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
-        axis.set(xticks=(), yticks=(), aspect="equal")
-        length = len(path) - 1 if path[-1] == result.goal else "not found"
-        axis.set_title(
-            f"best walk {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
-            fontsize=9,
-        )
-
     with demonstration():
         paths = find_paths(seed=0)
         better = paths.better()

@@ -285,7 +285,7 @@ if __name__ == "__main__":
 # values range from −1 to 1.
 
 
-# %%
+# %% tags=["support"]
 def diffusion_digits() -> tuple[
     Float[Tensor, "b 1 8 8"], Int[Tensor, "b"], Float[Tensor, "k 1 8 8"], Int[Tensor, "k"]
 ]:
@@ -921,21 +921,23 @@ if __name__ == "__main__":
 #
 # Your `ddim_step` moves 40 random numbers, first in 40 steps and then in 4.
 
+
+# %% tags=["support"]
+def path_of_numbers(n_steps):
+    """Return the steps t, and the paths of 40 numbers from noise to data, of shape `n_steps+1 40`."""
+    alpha_bar = cosine_schedule(1000)
+    times = torch.linspace(980, 0, n_steps + 1).long()
+    path = [torch.randn(40, generator=torch.Generator().manual_seed(0))]
+    for here, there in itertools.pairwise(alpha_bar[times]):
+        x = path[-1]
+        mean = torch.tanh(here.sqrt() * x / (1 - here))
+        epsilon = (x - here.sqrt() * mean) / (1 - here).sqrt()
+        path.append(ddim_step(x, epsilon, here, there))
+    return times, torch.stack(path)
+
+
 # %%
 if __name__ == "__main__":
-
-    def path_of_numbers(n_steps):
-        """Return the steps t, and the paths of 40 numbers from noise to data, of shape `n_steps+1 40`."""
-        alpha_bar = cosine_schedule(1000)
-        times = torch.linspace(980, 0, n_steps + 1).long()
-        path = [torch.randn(40, generator=torch.Generator().manual_seed(0))]
-        for here, there in itertools.pairwise(alpha_bar[times]):
-            x = path[-1]
-            mean = torch.tanh(here.sqrt() * x / (1 - here))
-            epsilon = (x - here.sqrt() * mean) / (1 - here).sqrt()
-            path.append(ddim_step(x, epsilon, here, there))
-        return times, torch.stack(path)
-
     with demonstration():
         paths = [path_of_numbers(n_steps) for n_steps in (40, 4)]
         figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
@@ -1007,7 +1009,7 @@ class DigitDiT(nn.Module):
 # Each step predicts the noise with and without the label (`guided_noise`) and removes part of it
 # (`ddim_step`). A *guidance scale* above 1 amplifies the effect of the label.
 
-# %%
+# %% tags=["support"]
 DENOISER_STEPS = 3000
 DRAWING_STEPS = 30
 DENOISER_BATCH, NOISE_LEVELS = 64, 1000
@@ -1073,7 +1075,7 @@ def trained_digit_dit(seed: int = 0) -> tuple[nn.Module, list[float]]:
 # requested digit. *Diversity* is the mean distance between two drawings of the same digit.
 
 
-# %%
+# %% tags=["support"]
 @functools.cache
 def digit_judge() -> SVC:
     """Return a classifier trained on real digits."""
@@ -1134,7 +1136,7 @@ if __name__ == "__main__":
 # Move the slider. The upper row shows x, and the lower row the estimated final image.
 
 
-# %%
+# %% tags=["support"]
 # Use text for the buttons, because matplotlib would load its icons from the web.
 BUTTONS = {
     "minus": "−",

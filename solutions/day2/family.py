@@ -962,7 +962,7 @@ if __name__ == "__main__":
 # attention.
 
 
-# %%
+# %% tags=["support"]
 VARIANT_STEPS = 800
 TRAINED_LENGTH, LONGEST = 64, 256
 
@@ -983,6 +983,7 @@ def sinusoidal_table(n: int, d: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
+# %%
 class VariantBlock(nn.Module):
     """A causal pre-norm block. `variant` names its positional encoding and its type of attention."""
 
@@ -1020,6 +1021,7 @@ class VariantBlock(nn.Module):
         return x + self.network(self.norm2(x))
 
 
+# %% tags=["support"]
 class VariantModel(nn.Module):
     """A causal character-level language model with two blocks."""
 
@@ -1063,32 +1065,33 @@ def loss_by_position(model: VariantModel, tokens: Tensor) -> Tensor:
     return loss.mean(dim=0) / math.log(2)
 
 
+# %% tags=["support"]
+def train_and_plot(variants: tuple[str, ...], title: str) -> None:
+    """Train the variants that are not yet in `losses`, and plot the losses of all variants."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a second thread does not help with models of this size
+    start = time.perf_counter()
+    for variant in variants:
+        if variant not in losses:
+            trained = train_variant(variant, manual[:held_out], manual_alphabet, seed=0)
+            losses[variant] = loss_by_position(trained, manual[held_out:])
+    torch.set_num_threads(threads)
+    record(f"wall-clock seconds to train, {title}", time.perf_counter() - start)
+    _, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    for variant in variants:
+        loss = losses[variant]
+        record(f"bits per character at positions 32–63, {variant}", loss[32:64].mean().item())
+        record(f"bits per character at positions 192–255, {variant}", loss[192:].mean().item())
+        axis.plot(range(8, LONGEST, 16), loss.view(-1, 16).mean(dim=1), "o-", label=variant)
+    axis.axvline(TRAINED_LENGTH, linestyle="--", color="grey", label="training length")
+    axis.set(title=f"loss on held-out text: {title}")
+    axis.set(xlabel="position", ylabel="bits per character")
+    axis.legend()
+    plt.show()
+
+
 # %%
 if __name__ == "__main__":
-
-    def train_and_plot(variants: tuple[str, ...], title: str) -> None:
-        """Train the variants that are not yet in `losses`, and plot the losses of all variants."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a second thread does not help with models of this size
-        start = time.perf_counter()
-        for variant in variants:
-            if variant not in losses:
-                trained = train_variant(variant, manual[:held_out], manual_alphabet, seed=0)
-                losses[variant] = loss_by_position(trained, manual[held_out:])
-        torch.set_num_threads(threads)
-        record(f"wall-clock seconds to train, {title}", time.perf_counter() - start)
-        _, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-        for variant in variants:
-            loss = losses[variant]
-            record(f"bits per character at positions 32–63, {variant}", loss[32:64].mean().item())
-            record(f"bits per character at positions 192–255, {variant}", loss[192:].mean().item())
-            axis.plot(range(8, LONGEST, 16), loss.view(-1, 16).mean(dim=1), "o-", label=variant)
-        axis.axvline(TRAINED_LENGTH, linestyle="--", color="grey", label="training length")
-        axis.set(title=f"loss on held-out text: {title}")
-        axis.set(xlabel="position", ylabel="bits per character")
-        axis.legend()
-        plt.show()
-
     with demonstration():
         manual, manual_alphabet = manual_characters()
         held_out, losses = len(manual) * 9 // 10, {}

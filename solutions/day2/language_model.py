@@ -969,21 +969,23 @@ if __name__ == "__main__":
 # restore the original order with `scatter(-1, order, p)`, where `p` holds the sorted probabilities.
 # </details>
 
+
+# %% tags=["support"]
+def draw_filters(logits: Tensor, choices: list[dict]) -> None:
+    """Plot the probabilities that each choice of arguments gives for the same logits."""
+    panels = [next_token_probabilities(logits, **choice) for choice in choices]
+    figure, axes = plt.subplots(1, len(panels), figsize=(12, 2.4), sharey=True)
+    for axis, choice, probabilities in zip(axes, choices, panels, strict=True):
+        axis.bar(range(len(logits)), probabilities)
+        title = ", ".join(f"{name} {value}" for name, value in choice.items())
+        axis.set(title=title, xlabel="token, by rank", xticks=[])
+    axes[0].set_ylabel("probability")
+    figure.tight_layout()
+    plt.show()
+
+
 # %%
 if __name__ == "__main__":
-
-    def draw_filters(logits: Tensor, choices: list[dict]) -> None:
-        """Plot the probabilities that each choice of arguments gives for the same logits."""
-        panels = [next_token_probabilities(logits, **choice) for choice in choices]
-        figure, axes = plt.subplots(1, len(panels), figsize=(12, 2.4), sharey=True)
-        for axis, choice, probabilities in zip(axes, choices, panels, strict=True):
-            axis.bar(range(len(logits)), probabilities)
-            title = ", ".join(f"{name} {value}" for name, value in choice.items())
-            axis.set(title=title, xlabel="token, by rank", xticks=[])
-        axes[0].set_ylabel("probability")
-        figure.tight_layout()
-        plt.show()
-
     with demonstration():
         falling = -0.35 * torch.arange(12.0)
         draw_filters(
@@ -1219,73 +1221,79 @@ if __name__ == "__main__":
 # the weights into your `GPT` and compares the logits. With a network connection, it then downloads
 # the real GPT-2 (550 MB, once) and continues a sentence with your code.
 
+
+# %% tags=["support"]
+def copy_weights(theirs, ours):
+    """Copy the weights of a GPT-2 from `transformers`, which stores linear weights as (in, out)."""
+    pairs = [(ours.token_embedding, theirs.wte), (ours.position_embedding, theirs.wpe)]
+    pairs.append((ours.norm, theirs.ln_f))
+    for block, other in zip(ours.blocks, theirs.h, strict=True):
+        pairs += [(block.norm1, other.ln_1), (block.norm2, other.ln_2)]
+        pairs += [(block.attention.qkv, other.attn.c_attn)]
+        pairs += [(block.attention.out, other.attn.c_proj)]
+        pairs += [(block.linear1, other.mlp.c_fc), (block.linear2, other.mlp.c_proj)]
+    with torch.no_grad():
+        for mine, other in pairs:
+            for name, weight in other.named_parameters():
+                turned = isinstance(mine, nn.Linear) and name == "weight"
+                getattr(mine, name).copy_(weight.T if turned else weight)
+
+
+def as_gpt(theirs):
+    """Return your `GPT` with the weights of a GPT-2."""
+    c = theirs.config
+    ours = GPT(c.vocab_size, c.n_positions, c.n_embd, c.n_head, c.n_layer).eval()
+    copy_weights(theirs.transformer, ours)
+    return ours
+
+
+def load_gpt2(transformers):
+    """Load GPT-2 and its tokenizer from the cache or the network. Return None if both fail."""
+    for offline in (True, False):
+        try:
+            if not offline:
+                if os.environ.get("HF_HUB_OFFLINE"):
+                    return None
+                urllib.request.urlopen("https://huggingface.co", timeout=3).close()
+                print("Downloading GPT-2 …")
+            name, options = "openai-community/gpt2", {"local_files_only": offline}
+            return (
+                transformers.GPT2LMHeadModel.from_pretrained(name, **options).eval(),
+                transformers.GPT2TokenizerFast.from_pretrained(name, **options),
+            )
+        except OSError:
+            continue
+    return None
+
+
+def compare_with_gpt2(transformers):
+    """Compare your logits with those of a small GPT-2 with random weights."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 100, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
+    for weight in theirs.parameters():
+        nn.init.normal_(weight, std=0.2)
+    tokens = torch.randint(100, (2, 32))
+    with torch.no_grad():
+        difference = (as_gpt(theirs)(tokens) - theirs(tokens).logits).abs().max().item()
+    record("largest difference from GPT-2's logits", difference)
+
+
+def continue_with_gpt2(transformers, beginning):
+    """Continue a sentence with your code and the weights of the real GPT-2."""
+    loaded = load_gpt2(transformers)
+    if loaded is None:
+        print(f"GPT-2 could not be downloaded. It would continue: {beginning} …")
+        return
+    theirs, tokenizer = loaded
+    prompt = torch.tensor([tokenizer.encode(beginning)])
+    generator = torch.Generator().manual_seed(0)
+    tokens = generate(as_gpt(theirs), prompt, 40, top_p=0.9, generator=generator)
+    print(tokenizer.decode(tokens[0].tolist()))
+
+
 # %%
 if __name__ == "__main__":
-
-    def copy_weights(theirs, ours):
-        """Copy the weights of a GPT-2 from `transformers`, which stores linear weights as (in, out)."""
-        pairs = [(ours.token_embedding, theirs.wte), (ours.position_embedding, theirs.wpe)]
-        pairs.append((ours.norm, theirs.ln_f))
-        for block, other in zip(ours.blocks, theirs.h, strict=True):
-            pairs += [(block.norm1, other.ln_1), (block.norm2, other.ln_2)]
-            pairs += [(block.attention.qkv, other.attn.c_attn)]
-            pairs += [(block.attention.out, other.attn.c_proj)]
-            pairs += [(block.linear1, other.mlp.c_fc), (block.linear2, other.mlp.c_proj)]
-        with torch.no_grad():
-            for mine, other in pairs:
-                for name, weight in other.named_parameters():
-                    turned = isinstance(mine, nn.Linear) and name == "weight"
-                    getattr(mine, name).copy_(weight.T if turned else weight)
-
-    def as_gpt(theirs):
-        """Return your `GPT` with the weights of a GPT-2."""
-        c = theirs.config
-        ours = GPT(c.vocab_size, c.n_positions, c.n_embd, c.n_head, c.n_layer).eval()
-        copy_weights(theirs.transformer, ours)
-        return ours
-
-    def load_gpt2(transformers):
-        """Load GPT-2 and its tokenizer from the cache or the network. Return None if both fail."""
-        for offline in (True, False):
-            try:
-                if not offline:
-                    if os.environ.get("HF_HUB_OFFLINE"):
-                        return None
-                    urllib.request.urlopen("https://huggingface.co", timeout=3).close()
-                    print("Downloading GPT-2 …")
-                name, options = "openai-community/gpt2", {"local_files_only": offline}
-                return (
-                    transformers.GPT2LMHeadModel.from_pretrained(name, **options).eval(),
-                    transformers.GPT2TokenizerFast.from_pretrained(name, **options),
-                )
-            except OSError:
-                continue
-        return None
-
-    def compare_with_gpt2(transformers):
-        """Compare your logits with those of a small GPT-2 with random weights."""
-        torch.manual_seed(0)
-        sizes = {"vocab_size": 100, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
-        theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval()
-        for weight in theirs.parameters():
-            nn.init.normal_(weight, std=0.2)
-        tokens = torch.randint(100, (2, 32))
-        with torch.no_grad():
-            difference = (as_gpt(theirs)(tokens) - theirs(tokens).logits).abs().max().item()
-        record("largest difference from GPT-2's logits", difference)
-
-    def continue_with_gpt2(transformers, beginning):
-        """Continue a sentence with your code and the weights of the real GPT-2."""
-        loaded = load_gpt2(transformers)
-        if loaded is None:
-            print(f"GPT-2 could not be downloaded. It would continue: {beginning} …")
-            return
-        theirs, tokenizer = loaded
-        prompt = torch.tensor([tokenizer.encode(beginning)])
-        generator = torch.Generator().manual_seed(0)
-        tokens = generate(as_gpt(theirs), prompt, 40, top_p=0.9, generator=generator)
-        print(tokenizer.decode(tokens[0].tolist()))
-
     with demonstration():
         try:
             import transformers
@@ -1311,7 +1319,7 @@ if __name__ == "__main__":
 # part of it. This notebook's numbers are for Python 3.11, with 103 different characters. The first
 # 90% is used for training; the rest is held out. Each character is a token.
 
-# %%
+# %% tags=["support"]
 TOPIC_TEXT = "\n".join(topics.values())
 TOPIC_SYMBOLS = sorted(set(TOPIC_TEXT))
 
@@ -1431,7 +1439,7 @@ if __name__ == "__main__":
 # The GPT reads windows that overlap by half. Only predictions in the second half of a window count;
 # each has a context of 64 to 127 characters.
 
-# %%
+# %% tags=["support"]
 GPT_STEPS = 2000  # when the first result is reported
 GPT_LONG_STEPS = 4800  # the end of this training run
 GPT_CONTEXT = 128
@@ -1507,34 +1515,33 @@ def trained_gpt(seed: int = 0) -> tuple[nn.Module, list[tuple[int, float, float,
     return model.eval(), rows
 
 
+# %% tags=["support"]
+def draw_bits(rows: list[tuple[int, float, float, float]], ngram_bits: dict[str, float]) -> None:
+    """Plot bits per character against the training step, with a line for each n-gram model."""
+    steps, _, training, held_out = zip(*rows, strict=True)
+    figure, axis = plt.subplots(figsize=(8, 4.5))
+    axis.plot(steps, training, color="tab:gray", label="GPT, training text")
+    axis.plot(steps, held_out, "o-", color="tab:blue", label="GPT, held-out text")
+    for name, where in (("2-gram", 3), ("3-gram", 3), ("4-gram", 3), ("5-gram", -10)):
+        axis.axhline(ngram_bits[name], color="tab:orange", linestyle="--", linewidth=1)
+        axis.annotate(
+            name,
+            (0, ngram_bits[name]),
+            xycoords=axis.get_yaxis_transform(),
+            color="tab:orange",
+            xytext=(4, where),
+            textcoords="offset points",
+        )
+    axis.set(xlabel="step", ylabel="bits per character")
+    axis.set_title("GPT and n-gram models")
+    axis.set_xlim(left=0)
+    axis.legend()
+    figure.tight_layout()
+    plt.show()
+
+
 # %%
 if __name__ == "__main__":
-
-    def draw_bits(
-        rows: list[tuple[int, float, float, float]], ngram_bits: dict[str, float]
-    ) -> None:
-        """Plot bits per character against the training step, with a line for each n-gram model."""
-        steps, _, training, held_out = zip(*rows, strict=True)
-        figure, axis = plt.subplots(figsize=(8, 4.5))
-        axis.plot(steps, training, color="tab:gray", label="GPT, training text")
-        axis.plot(steps, held_out, "o-", color="tab:blue", label="GPT, held-out text")
-        for name, where in (("2-gram", 3), ("3-gram", 3), ("4-gram", 3), ("5-gram", -10)):
-            axis.axhline(ngram_bits[name], color="tab:orange", linestyle="--", linewidth=1)
-            axis.annotate(
-                name,
-                (0, ngram_bits[name]),
-                xycoords=axis.get_yaxis_transform(),
-                color="tab:orange",
-                xytext=(4, where),
-                textcoords="offset points",
-            )
-        axis.set(xlabel="step", ylabel="bits per character")
-        axis.set_title("GPT and n-gram models")
-        axis.set_xlim(left=0)
-        axis.legend()
-        figure.tight_layout()
-        plt.show()
-
     with demonstration():
         trained_gpt.cache_clear()  # rerunning this cell trains again
         _, rows = trained_gpt()
@@ -1564,19 +1571,21 @@ if __name__ == "__main__":
 # There are only 128 position embeddings, so the next cell generates in chunks. The last 64
 # characters are the prompt for the next 64.
 
+
+# %% tags=["support"]
+def write(model, beginning, n_pieces, temperature):
+    """Continue a text in chunks of 64 characters."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = topic_tokens(beginning).unsqueeze(0)
+    for _ in range(n_pieces):
+        context = tokens[:, -64:]
+        longer = generate(model, context, 64, temperature, generator=generator)
+        tokens = torch.cat([tokens, longer[:, context.shape[1] :]], dim=1)
+    return topic_text(tokens[0])
+
+
 # %%
 if __name__ == "__main__":
-
-    def write(model, beginning, n_pieces, temperature):
-        """Continue a text in chunks of 64 characters."""
-        generator = torch.Generator().manual_seed(0)
-        tokens = topic_tokens(beginning).unsqueeze(0)
-        for _ in range(n_pieces):
-            context = tokens[:, -64:]
-            longer = generate(model, context, 64, temperature, generator=generator)
-            tokens = torch.cat([tokens, longer[:, context.shape[1] :]], dim=1)
-        return topic_text(tokens[0])
-
     with demonstration():
         gpt, _ = trained_gpt()
         for temperature, n_pieces in ((0.6, 7), (0.3, 3), (1.5, 3)):
@@ -1597,7 +1606,7 @@ if __name__ == "__main__":
 # block and computes the attention weights of each head.
 
 
-# %%
+# %% tags=["support"]
 def head_weights(
     model: nn.Module, tokens: Int[Tensor, "n"], block: int, head: int, n_heads: int
 ) -> Float[Tensor, "n n"] | None:
@@ -1618,23 +1627,24 @@ def head_weights(
     return (query @ key.T / key.shape[1] ** 0.5).masked_fill(future, -math.inf).softmax(dim=-1)
 
 
+# %% tags=["support"]
+def draw_head(weights: Tensor | None, text: str, title: str) -> None:
+    """Draw the attention weights as a heat map, with the text along both axes."""
+    if weights is None:
+        print("No weights were recorded. Does `attention` call `qkv` as a module?")
+        return
+    figure, axis = plt.subplots(figsize=(7.5, 7))
+    axis.imshow(weights, cmap="Blues", vmin=0)
+    symbols = text.replace(" ", "␣").replace("\n", "↵")
+    axis.set_xticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
+    axis.set_yticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
+    axis.set(xlabel="key", ylabel="query", title=title)
+    figure.tight_layout()
+    plt.show()
+
+
 # %%
 if __name__ == "__main__":
-
-    def draw_head(weights: Tensor | None, text: str, title: str) -> None:
-        """Draw the attention weights as a heat map, with the text along both axes."""
-        if weights is None:
-            print("No weights were recorded. Does `attention` call `qkv` as a module?")
-            return
-        figure, axis = plt.subplots(figsize=(7.5, 7))
-        axis.imshow(weights, cmap="Blues", vmin=0)
-        symbols = text.replace(" ", "␣").replace("\n", "↵")
-        axis.set_xticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
-        axis.set_yticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
-        axis.set(xlabel="key", ylabel="query", title=title)
-        figure.tight_layout()
-        plt.show()
-
     with demonstration():
         gpt, _ = trained_gpt()
         shown = "the statement, the expression, the statement"
@@ -1656,25 +1666,28 @@ if __name__ == "__main__":
 # The next cell generates text with and without the cache, on one thread. The weights do not affect
 # the time, so the model is untrained.
 
+
+# %% tags=["support"]
+def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
+    """Return the CPU time needed to generate `n_tokens` tokens from a prompt of one token."""
+    before = time.process_time()
+    generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
+    return time.process_time() - before
+
+
+def draw_seconds(lengths: list[int], cached: list[float], uncached: list[float]) -> None:
+    """Plot the times with and without a cache against the number of tokens."""
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    axis.plot(lengths, uncached, "o-", color="tab:orange", label="without cache")
+    axis.plot(lengths, cached, "o-", color="tab:blue", label="with cache")
+    axis.set(xlabel="tokens generated", ylabel="CPU time (s)", title="time to generate text")
+    axis.legend()
+    figure.tight_layout()
+    plt.show()
+
+
 # %%
 if __name__ == "__main__":
-
-    def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
-        """Return the CPU time needed to generate `n_tokens` tokens from a prompt of one token."""
-        before = time.process_time()
-        generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
-        return time.process_time() - before
-
-    def draw_seconds(lengths: list[int], cached: list[float], uncached: list[float]) -> None:
-        """Plot the times with and without a cache against the number of tokens."""
-        figure, axis = plt.subplots(figsize=(6, 3.6))
-        axis.plot(lengths, uncached, "o-", color="tab:orange", label="without cache")
-        axis.plot(lengths, cached, "o-", color="tab:blue", label="with cache")
-        axis.set(xlabel="tokens generated", ylabel="CPU time (s)", title="time to generate text")
-        axis.legend()
-        figure.tight_layout()
-        plt.show()
-
     with demonstration():
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -273,12 +273,13 @@ if __name__ == "__main__":
 # **Predict first.** At which positions of a segment does the memory help most? Does it still help
 # at the last position, which already sees 31 earlier characters?
 
-# %%
+# %% tags=["support"]
 MEMORY_STEPS = 600
 SEGMENT = 32
 STREAMS = 32
 
 
+# %%
 class MemoryBlock(nn.Module):
     """A pre-norm block that also returns the input of its attention as memory for the next segment."""
 
@@ -302,6 +303,7 @@ class MemoryBlock(nn.Module):
         return x + self.network(x), normed.detach()
 
 
+# %% tags=["support"]
 class SegmentModel(nn.Module):
     """A character-level language model that reads one segment at a time."""
 
@@ -575,7 +577,7 @@ if __name__ == "__main__":
 # The next cell runs the model with memory over its training text. It stores the hidden state and
 # next character at 100,000 positions, then predicts held-out text with and without the datastore.
 
-# %%
+# %% tags=["support"]
 STORE = 100_000
 NEIGHBOURS = 16
 LOOKUPS = 2048
@@ -719,7 +721,7 @@ if __name__ == "__main__":
 # squares over the last axis with `keepdim=True`. The number of features r is `len(projection)`.
 # </details>
 
-# %%
+# %% tags=["support"]
 FEATURES = (8, 32, 128, 512, 2048)
 
 

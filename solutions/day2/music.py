@@ -62,7 +62,7 @@ from solutions.opening import (
 # hold, so the tokens are 1, 1, 1 and 1. At step 2, the soprano and tenor move to 38 and 29, the
 # alto holds (1) and the bass rests (0).](figures/chorale-tokens.svg)
 
-# %%
+# %% tags=["support"]
 REST, HOLD, FIRST_PITCH = 0, 1, 2
 # The notes range from A1 to C6. In MIDI numbers, middle C is 60 and a semitone is 1.
 LOWEST_NOTE, HIGHEST_NOTE = 33, 84
@@ -148,7 +148,7 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
 # neither model was trained on. The *relative* model uses distances; the *absolute* model uses
 # positions (seed 0). The last piece is twice as long as any training example.
 
-# %%
+# %% tags=["support"]
 ALPHABET = string.digits + string.ascii_letters  # one character per token
 PERFORMANCES = {
     "Bach": (
@@ -714,7 +714,7 @@ if __name__ == "__main__":
 # **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
 # better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
 
-# %%
+# %% tags=["support"]
 CHORALES = Path(getCorpusFilePath()) / "bach"
 SEMITONES_ABOVE_C = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
@@ -842,7 +842,7 @@ class ChoraleModel(nn.Module):
         return self.output(x)
 
 
-# %%
+# %% tags=["support"]
 def split_chorales(
     chorales: dict[str, Int[Tensor, "n"]], length: int = CHORALE_LENGTH
 ) -> tuple[list[Int[Tensor, "n"]], Int[Tensor, "windows length"]]:
@@ -994,7 +994,7 @@ if __name__ == "__main__":
 # Both models read sixteen bars. The vectors for distances and positions from 256 on are 0.
 
 
-# %%
+# %% tags=["support"]
 @torch.no_grad()
 def lengthened(model: nn.Module, length: int) -> nn.Module:
     """Return a copy of `model` that accepts `length` tokens.
@@ -1073,7 +1073,7 @@ if __name__ == "__main__":
 # this is a soprano token, the previous soprano token is at position i − 3.
 
 
-# %%
+# %% tags=["support"]
 @torch.no_grad()
 def logits_by_distance(
     model: nn.Module, windows: Int[Tensor, "b n"]
@@ -1127,7 +1127,7 @@ if __name__ == "__main__":
 # `chorale.mid`, in any MIDI player.
 
 
-# %%
+# %% tags=["support"]
 @torch.no_grad()
 def compose(
     model: nn.Module,
@@ -1177,7 +1177,7 @@ if __name__ == "__main__":
 # lower voice sings above a higher one.
 
 
-# %%
+# %% tags=["support"]
 def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
     """Return the MIDI number that each voice sings at each time step, or 0 for a rest."""
     pitches = torch.zeros(len(tokens) // 4, 4, dtype=torch.int64)

@@ -905,7 +905,7 @@ if __name__ == "__main__":
 # small, so each training image is slightly rotated, scaled and shifted every time it is used.
 # Logistic regression is the baseline.
 
-# %%
+# %% tags=["support"]
 VIT_STEPS, DIGIT_BATCH = 1600, 64
 DIGIT_VIT = {
     "image_size": 8,
@@ -1075,7 +1075,7 @@ if __name__ == "__main__":
 # Raghu et al. compared ViTs with ResNets, so a small residual network (CNN) is also trained on this
 # task.
 
-# %%
+# %% tags=["support"]
 SHEET_SEED = 0
 SHEET_VIT_STEPS, SHEET_CNN_STEPS, SHEET_BATCH = 700, 300, 64
 SHEET_VIT = {
@@ -1225,7 +1225,7 @@ if __name__ == "__main__":
 # faster without changing its value.
 
 
-# %%
+# %% tags=["support"]
 def layer_outputs(
     model: nn.Module, layers: list[nn.Module], images: Float[Tensor, "n c H W"]
 ) -> list[Float[Tensor, "n columns"]]:
