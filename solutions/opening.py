@@ -4,7 +4,8 @@
 # * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Do not rename
 #   functions, classes, arguments or attributes: the grader finds them by name. You can add cells,
 #   functions, and imports from the packages above and the standard library.
-# * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
+# * **Run the checks** in the cell below each stub. They are examples; the grader runs more. To read
+#   the code of a check, run `check_NAME??`.
 # * **Hints are collapsed.** The second gives away almost everything.
 # * **Demonstrations** use your functions. They are not graded.
 # * Run **`progress()`** to see what passes.

@@ -5,7 +5,8 @@
 #   of functions, classes, arguments and attributes, because the grader uses them to find your work.
 #   You can add cells, functions and imports. The grader has Python's standard library and the
 #   packages that the previous cell installs.
-# * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
+# * **Run the checks** in the cell below each stub. They are examples; the grader runs more. To read
+#   the code of a check, run `check_NAME??`.
 # * **Hints are collapsed.** Open one when you get stuck.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
 #

@@ -336,7 +336,11 @@ def _with_include(text: str, day: str, include: str) -> str:
 
 
 def with_short_training(source: str, steps: int) -> str:
-    """Return the code with every constant whose name ends in `STEPS` set to `steps`."""
+    """Return the code with every constant whose name ends in `STEPS` set to `steps`, also in a provided cell."""
+    code, material = helper_cells.unpacked(source)
+    if code:
+        short = {name: with_short_training(text, steps) for name, text in code.items()}
+        return helper_cells.packed_cell(short, material)
     tree = ast.parse(source)
     found = False
     for node in (node for node in tree.body if isinstance(node, ast.Assign)):

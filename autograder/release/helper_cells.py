@@ -20,8 +20,7 @@ from autograder.release import texts
 INTRODUCTION = """\
 ### Provided code
 
-Run the next cell first. It defines the checks, the plots and `progress()`; to read the code of one of them, run for
-example `check_NAME??` with the name of an exercise."""
+Run the next cell first: it defines the checks, the plots and `progress()`, whose code `progress??` shows."""
 SECTION = "helper"  # the cell's ID is helper-2
 CELL = """\
 # @title Provided code
@@ -60,6 +59,11 @@ def provided_cell(day: Day, outputs: Mapping[str, Any]) -> str:
         "outputs_version": outputs_version(day),
         "helpers": sorted(_helper_names()),
     }
+    return packed_cell(code, material)
+
+
+def packed_cell(code: Mapping[str, str], material: Mapping[str, Any]) -> str:
+    """Return the source of a provided cell with this code and material. `unpacked` is the inverse."""
     text = json.dumps((code, material), separators=(",", ":"), ensure_ascii=False)
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     return CELL.format(version=hashlib.sha256(packed.encode()).hexdigest()[:12], packed=packed)

@@ -45,9 +45,7 @@ class PreparedCourse:
     given: list[Unit]
     provided: list[Unit]
     vocabulary: Vocabulary
-    released: frozenset[
-        str
-    ]  # the sources of all statements in the release and in the provided code
+    released: frozenset[str]  # the sources of all statements in the release and the provided code
 
 
 COURSES: dict[str, PreparedCourse] = {}
