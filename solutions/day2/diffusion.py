@@ -282,7 +282,7 @@ if __name__ == "__main__":
 # ### Given: the digits
 #
 # scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels; a quarter are held out. Pixel
-# values range from −1 to 1.
+# values range from −1 to 1. `diffusion_digits()` loads them.
 
 
 # %% tags=["support"]
