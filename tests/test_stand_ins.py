@@ -21,7 +21,6 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.in_notebook import material
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import helper_cells
@@ -105,7 +104,7 @@ def without(day: Day, missing: frozenset[str]) -> Notebook:
     """Return a notebook with stand-ins in which these exercises are not filled in."""
     with contextlib.redirect_stdout(io.StringIO()):
         notebook = Notebook(day)
-    notebook.run(helper_cells.data(day, material.pack({})), "data")
+        notebook.run(helper_cells.provided_cell(day, {}), "provided code")
     for name in missing:
         del vars(notebook.module)[name]
     return notebook
