@@ -81,7 +81,8 @@ def _prepared(course: ReleasedCourse) -> PreparedCourse:
     released = [unit for text in course.release for unit in parse_units([Cell(0, "code", text)])[0]]
     sources = frozenset(unit.source for unit in (*released, *provided))
     names = {name for unit in given for name in unit.binds}
-    provided = [unit for unit in provided if unit.binds.isdisjoint(names)]
+    # A function that takes an instance of an exercise's class does not add methods to it.
+    provided = [replace(u, extends=frozenset()) for u in provided if u.binds.isdisjoint(names)]
     return PreparedCourse(exercises, given, provided, vocabulary, sources)
 
 
@@ -110,14 +111,18 @@ class NotebookSlicer:
     """A slicer for one notebook, which it parses only once.
 
     The student's code may use what the notebook's provided cell defines, even if that cell was edited or deleted. It is
-    therefore added to the notebook, except definitions of names that the notebook itself binds.
+    therefore added to the notebook, except definitions of names that the notebook itself binds. In notebooks from earlier
+    releases, it replaces cells with the same code.
     """
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
         own, self._problems = parse_units(cells)
-        bound = {name for unit in own for name in unit.binds}
-        self._units = [*(u for u in course.provided if u.binds.isdisjoint(bound)), *own]
+        copies = {unit.source for unit in course.provided}
+        bound = {name for unit in own if unit.source not in copies for name in unit.binds}
+        provided = [unit for unit in course.provided if unit.binds.isdisjoint(bound)]
+        replaced = {unit.source for unit in provided}
+        self._units = [*provided, *(unit for unit in own if unit.source not in replaced)]
 
     def slice_all(self) -> Slices:
         """Return the slices of all exercises."""
