@@ -50,7 +50,7 @@ def test_students_see_little_code_that_is_not_theirs(name: str) -> None:
     assert [id_ for id_, source in code.items() if helper_cells.unpacked(source)[0]] == [PROVIDED]
     assert n_lines(code[PROVIDED]) <= 12
     checks = {exercise: code[CHECK_PREFIX + exercise] for exercise in COURSE.day(name).names}
-    assert checks == {exercise: f"check_{exercise}()" for exercise in checks}
+    assert checks == {e: f"check_{e}(){helper_cells.ORIGIN}" for e in checks}
     assert sum(map(n_lines, code.values())) <= MAX_LINES[name]
 
 

@@ -233,7 +233,7 @@ class DefaultKeys(LimitKeys, kw_only=True):
     submission_idle_seconds: _Seconds = SUBMISSION.idle_seconds
 
 
-_ASSISTANTS = "Discuss ideas freely, also with AI assistants. Write the stubs yourself, and be ready to explain it."
+_ASSISTANTS = "Discuss ideas freely, also with AI assistants. Write the stubs yourself, and be ready to explain them."
 
 
 class CourseKeys(msgspec.Struct):

@@ -22,6 +22,8 @@ INTRODUCTION = """\
 
 Run the next cell first: it defines the checks, the plots and `progress()`, whose code `progress??` shows."""
 SECTION = "helper"  # the cell's ID is helper-2
+# After the call of a check. If the check is not defined, the error shows this line.
+ORIGIN = '  # from the cell "Provided code"'
 CELL = """\
 # @title Provided code
 def run_provided(version, packed):

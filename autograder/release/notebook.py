@@ -106,7 +106,7 @@ def _cells(day: Day, outputs: Mapping[str, Any]) -> Iterator[NotebookNode]:
                 yield nbgrader_cell(source, cell.name)
             elif cell.role == "checks":
                 hidden = HIDDEN.format(day=day.name, chapter=part.name)
-                call = split_check(source)[1]
+                call = split_check(source)[1] + helper_cells.ORIGIN
                 yield nbgrader_cell(call + hidden, CHECK_PREFIX + cell.name, points[cell.name])
             else:
                 yield _cell("code", source, ids.new(section))
