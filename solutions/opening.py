@@ -8,6 +8,8 @@
 #   the code of a check, run `check_NAME??`.
 # * **Hints are collapsed.** The second gives away almost everything.
 # * **Demonstrations** use your functions. They are not graded.
+# * **Predict** some of their results: replace `...` with your answer. `sure=1` (a guess) to `sure=5`
+#   (certain) is optional.
 # * Run **`progress()`** to see what passes.
 #
 # {{ assistants }}
@@ -35,6 +37,7 @@ from autograder.in_notebook.checks import (  # noqa: F401
     visible_check,
 )
 from autograder.in_notebook.inputs import filled, fixed_numbers  # noqa: F401
+from autograder.in_notebook.predictions import predict  # noqa: F401
 
 # %% tags=["support"]
 MEASURED: dict[str, float] = {}

@@ -27,6 +27,7 @@ MODULES = (
     "hints",
     "not_allowed",
     "error_advice",
+    "predictions",
     "checks",
     "inputs",
     "progress",

@@ -28,6 +28,7 @@ from autograder.in_notebook.helper_names import (
 )
 from autograder.in_notebook.hints import find_mistake
 from autograder.in_notebook.not_allowed import not_allowed
+from autograder.in_notebook.predictions import Unanswered
 
 STAND_INS: dict[str, Any] = {}
 STAND_INS_FILE = "<stand-ins>"  # the file name in their code objects
@@ -77,7 +78,7 @@ class CheckFailed(AssertionError):
 
 @contextlib.contextmanager
 def demonstration() -> Iterator[None]:
-    """Use stand-ins for all unfinished exercises while a demonstration runs."""
+    """Use stand-ins for all unfinished exercises while a demonstration runs. End it early at a result that is not predicted."""
     with helper_names(), stand_ins() as replaced:
         try:
             with student_names():
@@ -86,6 +87,8 @@ def demonstration() -> Iterator[None]:
             if not _is_stub(error):
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
+        except Unanswered as question:
+            print(question)
         except Exception as error:
             hide_provided_code(error)
             raise

@@ -9,6 +9,8 @@
 #   the code of a check, run `check_NAME??`.
 # * **Hints are collapsed.** Open one when you get stuck.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
+# * **Predict** some of their results: replace `...` with your answer. `sure=1` (a guess) to `sure=5`
+#   (certain) is optional. Predictions are not graded.
 #
 # {{ assistants }}
 
@@ -20,6 +22,7 @@ from autograder.in_notebook.checks import (  # noqa: F401
     visible_check,
 )
 from autograder.in_notebook.inputs import filled, fixed_numbers  # noqa: F401
+from autograder.in_notebook.predictions import predict  # noqa: F401
 
 # %% tags=["support"]
 MEASURED: dict[str, float] = {}

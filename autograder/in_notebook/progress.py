@@ -9,6 +9,7 @@ from IPython.display import display
 
 from autograder.in_notebook.checks import EMPTY, NO_CHECK, outcome
 from autograder.in_notebook.helper_names import EXERCISES, helper_names
+from autograder.in_notebook.predictions import predict
 
 _SIGNS = {"done": "✓", "failing": "✗", "not checked": "?", "not started": "·"}
 _COLOURS = {
@@ -48,6 +49,7 @@ class ProgressTable:
                     f"  {_SIGNS[row.state]} {row.exercise:<{width}}  {row.state:<11}  {row.message}"
                 )
                 lines.append(line.rstrip())
+        lines += [f"\n{line}" for line in _predicted()]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -66,6 +68,7 @@ class ProgressTable:
                 )
                 parts += [_table_row("td", name, state, str(row.minutes), points, message)]
             parts += ["</table></details>"]
+        parts += [f"<p>{line}</p>" for line in _predicted()]
         return "\n".join(parts)
 
 
@@ -90,6 +93,12 @@ def _count(rows: list[ProgressRow]) -> str:
     done = sum(row.state == "done" for row in rows)
     left = sum(row.minutes for row in rows if row.state != "done")
     return f"{done} of {len(rows)} done" + (f", about {left} minutes left" if left else "")
+
+
+def _predicted() -> list[str]:
+    """Return a line with the number of predictions, or nothing if no question has been asked."""
+    answered, asked = predict.count()
+    return [f"Predictions so far: {answered} of {asked}"] if asked else []
 
 
 def _bar(rows: list[ProgressRow]) -> str:
