@@ -32,14 +32,13 @@ class Promise:
     words: int
     core_words: int
     reading: tuple[str, ...]
-    predicts: bool  # whether each chapter asks the student to predict something
 
 
 PROMISES = {
     "day1": Promise(
-        7000, 5000, ("https://arxiv.org/abs/1706.03762", "https://lilianweng.github.io/"), False
+        7000, 5000, ("https://arxiv.org/abs/1706.03762", "https://lilianweng.github.io/")
     ),
-    "day2": Promise(10_000, 6_000, ("https://arxiv.org/abs/",), True),
+    "day2": Promise(10_000, 6_000, ("https://arxiv.org/abs/",)),
 }
 
 
@@ -126,11 +125,6 @@ def test_every_chapter_ends_with_reading_and_questions(name: str, cells: list[st
     for text in ends:
         assert all(link in text for link in PROMISES[name].reading)
         assert re.search(r"\*\*Discuss\.\*\*\n\n1\. .*\n2\. .*<details>", text, re.DOTALL)
-
-
-def test_each_chapter_of_day2_asks_for_a_prediction(name: str, cells: list[str]) -> None:
-    asked = sum("**Predict first.**" in text for text in cells)
-    assert asked >= len(COURSE.day(name).chapters) * PROMISES[name].predicts
 
 
 def test_there_are_at_least_twelve_figures(cells: list[str]) -> None:

@@ -42,7 +42,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solutions.opening import demonstration, expecting, visible_check
+from solutions.opening import demonstration, expecting, predict, visible_check
 
 # %% [markdown]
 # ## `softmax`
@@ -290,6 +290,10 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
+    predict("Without scaling, how large is the largest of 64 weights if d = 64?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         # Use 256 queries and 64 keys. All entries are independent and standard normal.
         sizes = [2**power for power in range(11)]
@@ -303,6 +307,10 @@ if __name__ == "__main__":
                 largest[name].append(weights.amax(dim=-1).mean().item())
                 # The derivative of a weight with respect to its own score is w (1 - w).
                 typical[name].append((weights * (1 - weights)).median().item())
+        predict.reveal(
+            "Without scaling, how large is the largest of 64 weights if d = 64?",
+            largest["unscaled"][6],
+        )
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
         for name, line in zip(largest, ("o-", "s--"), strict=True):
             left.plot(sizes, largest[name], line, label=name)

@@ -19,7 +19,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from solutions.day1.multi_head_attention import MultiHeadAttention
-from solutions.opening import demonstration, expecting, filled, fixed_numbers, visible_check
+from solutions.opening import (
+    demonstration,
+    expecting,
+    filled,
+    fixed_numbers,
+    predict,
+    visible_check,
+)
 
 # %% [markdown]
 # ## `LayerNorm`
@@ -526,8 +533,12 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
 #
-# The next cell stacks twelve freshly initialised encoder layers and feeds random vectors into the
-# stack. Then it removes the residual connections but keeps the norms.
+# The demonstration stacks twelve freshly initialised encoder layers and feeds random vectors into
+# the stack. Then it removes the residual connections but keeps the norms.
+
+# %%
+if __name__ == "__main__":
+    predict("Without residuals, how similar (cosine) are positions after 12 layers?", ...)
 
 # %%
 if __name__ == "__main__":
@@ -568,6 +579,10 @@ if __name__ == "__main__":
             "with residual connections": measure(stack),
             "without residual connections": measure([WithoutResiduals(layer) for layer in stack]),
         }
+        predict.reveal(
+            "Without residuals, how similar (cosine) are positions after 12 layers?",
+            curves["without residual connections"][0][-1],
+        )
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
         for (name, (similarities, sizes)), line in zip(curves.items(), ("o-", "s--"), strict=True):
             left.plot(similarities, line, label=name)

@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solutions.day1.attention import attention_scores, letter_features, softmax
-from solutions.opening import demonstration, expecting, fixed_numbers, visible_check
+from solutions.opening import demonstration, expecting, fixed_numbers, predict, visible_check
 
 # %% [markdown]
 # ## `padding_mask`
@@ -524,17 +524,26 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
+    predict("With causal_mask, how many of 4 outputs depend on the last word?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
-        # Change the last word only. Which outputs change?
         before = letter_features(["she", "sells", "sea", "shells"])
         after = letter_features(["she", "sells", "sea", "urchins"])
         masks = {"no mask": None, "causal_mask": causal_mask(4)}
-        print("largest change in the output at each position when only the last word changes")
+        changes = {}
         for name, mask in masks.items():
             first, _ = masked_attention(20 * before, before, before, mask)
             second, _ = masked_attention(20 * after, after, after, mask)
-            changes = (first - second).abs().amax(dim=-1)
-            print(f"{name:<12}", "  ".join(f"{change:.3f}" for change in changes.tolist()))
+            changes[name] = (first - second).abs().amax(dim=-1)
+        predict.reveal(
+            "With causal_mask, how many of 4 outputs depend on the last word?",
+            int((changes["causal_mask"] > 1e-4).sum()),
+        )
+        print("largest change in the output at each position when only the last word changes")
+        for name, change in changes.items():
+            print(f"{name:<12}", "  ".join(f"{value:.3f}" for value in change.tolist()))
 
 # %% [markdown]
 # **What to notice.**

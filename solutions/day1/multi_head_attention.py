@@ -31,6 +31,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     visible_check,
 )
 
@@ -494,9 +495,19 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
+    predict("For d = 64, one head has 16,640 parameters. How many have 8 heads?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
-        for n_heads in (1, 2, 4, 8):
-            n_parameters = sum(p.numel() for p in MultiHeadAttention(64, n_heads).parameters())
+        sizes = {
+            n_heads: sum(p.numel() for p in MultiHeadAttention(64, n_heads).parameters())
+            for n_heads in (1, 2, 4, 8)
+        }
+        predict.reveal(
+            "For d = 64, one head has 16,640 parameters. How many have 8 heads?", sizes[8]
+        )
+        for n_heads, n_parameters in sizes.items():
             n_weights = n_heads * 100 * 100
             print(
                 f"h = {n_heads}, d_head = {64 // n_heads:>2}: {n_parameters:,} parameters, "

@@ -11,8 +11,8 @@
 # weight.](figures/result.svg)
 #
 # Each row is a token that the trained model writes; each column, a token that it reads. Dark
-# cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. After about
-# half a minute of training, the reference solution converts all 2,000 unseen dates correctly.
+# cells show what it attends to: `Mar` when it writes `03`, and `4` when it writes `04`. Training
+# takes about half a minute.
 
 # %% [markdown]
 # ### Why attention

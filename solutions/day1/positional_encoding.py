@@ -14,7 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from solutions.day1.attention import attention
-from solutions.opening import demonstration, expecting, expecting_value_error, visible_check
+from solutions.opening import (
+    demonstration,
+    expecting,
+    expecting_value_error,
+    predict,
+    visible_check,
+)
 
 # %%
 if __name__ == "__main__":
@@ -174,9 +180,17 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
+    predict("For d = 64, PE(20) · PE(50) is 17.07. What is PE(50) · PE(80)?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         table = sinusoidal_encoding(100, 64)
         similarity = table @ table.T
+        predict.reveal(
+            "For d = 64, PE(20) · PE(50) is 17.07. What is PE(50) · PE(80)?",
+            similarity[50, 80].item(),
+        )
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(similarity)
         left.set(title="PE(p) · PE(p′)", xlabel="p′", ylabel="p")

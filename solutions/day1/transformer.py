@@ -29,6 +29,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     visible_check,
 )
 
@@ -847,6 +848,10 @@ def draw_training(losses: list[float], weights: Tensor | None, source: str, targ
 
 # %%
 if __name__ == "__main__":
+    predict("How many of 2,000 held-out dates will your model read?", ...)
+
+# %%
+if __name__ == "__main__":
     seed = 0
     with demonstration():
         torch.manual_seed(seed)
@@ -862,8 +867,12 @@ if __name__ == "__main__":
         written = read_dates(reader, sources)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 
+# %%
+if __name__ == "__main__":
+    with demonstration():
         results = list(zip(sources, written, targets, strict=True))
         n_right = sum(seen == target for _, seen, target in results)
+        predict.reveal("How many of 2,000 held-out dates will your model read?", n_right)
         print(
             f"{n_right} of {len(results)} held-out days read correctly ({n_right / len(results):.2%})"
         )

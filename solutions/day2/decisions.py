@@ -31,6 +31,7 @@ from solutions.opening import (
     expecting,
     expecting_value_error,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -396,10 +397,9 @@ if __name__ == "__main__":
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# For each place, the next cell looks up the shortest route to the goal in the data (a whole walk or
-# the end of one). It then asks for a path one step shorter. Each reward is subtracted from the
-# target return: −3 becomes −3 − (−1) = −2. **Predict first.** For how many of the places will the
-# model find a shorter path?
+# For each place, we look up the shortest route to the goal in the data (a whole walk or the end of
+# one). From 36 places, a shorter path exists, and we ask the model for a path one step shorter. Each
+# reward is subtracted from the target return: −3 becomes −3 − (−1) = −2.
 
 # %% tags=["support"]
 WALK_STEPS = 500
@@ -566,9 +566,20 @@ def draw_path(axis: plt.Axes, result: PathResult, start: int) -> None:
 
 # %%
 if __name__ == "__main__":
+    predict("From how many of these 36 places will the model find a shorter path?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         paths = find_paths(seed=0)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
         better = paths.better()
+        predict.reveal(
+            "From how many of these 36 places will the model find a shorter path?", len(better)
+        )
         record("starts with a path shorter than any in the data", len(paths.found))
         record("of these, starts from which the model finds such a path", len(better))
         best = [start for start in better if len(paths.found[start]) - 1 == paths.shortest[start]]

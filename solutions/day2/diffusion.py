@@ -45,7 +45,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from solutions.day2.vision import SelfAttention, patchify, unpatchify
-from solutions.opening import demonstration, expecting, fixed_numbers, record, visible_check
+from solutions.opening import (
+    demonstration,
+    expecting,
+    fixed_numbers,
+    predict,
+    record,
+    visible_check,
+)
 
 # %% [markdown]
 # ## `cosine_schedule`
@@ -1096,26 +1103,37 @@ def diversity(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> f
 
 # %%
 if __name__ == "__main__":
+    predict("What percentage of the drawings at scale 1 will the judge recognise?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         trained_digit_dit.cache_clear()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # more threads do not help with matrices this small
         start = time.perf_counter()
-        digit_dit, losses = trained_digit_dit()
-        asked = torch.arange(10).repeat(50)
-        drawn = {scale: draw_digits(digit_dit, asked, scale)[-1] for scale in (1.0, 2.0)}
-        seconds = time.perf_counter() - start
+        digit_dit, _ = trained_digit_dit()
+        requested = torch.arange(10).repeat(50)
+        drawings = {scale: draw_digits(digit_dit, requested, scale)[-1] for scale in (1.0, 2.0)}
+        record("seconds to train and draw 1,000 digits, on one core", time.perf_counter() - start)
         torch.set_num_threads(threads)
 
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        predict.reveal(
+            "What percentage of the drawings at scale 1 will the judge recognise?",
+            100 * fraction_recognised(drawings[1.0], requested),
+        )
         _, _, held_out, held_out_labels = diffusion_digits()
         record("real held-out digits recognised", fraction_recognised(held_out, held_out_labels))
-        for scale, sheet in drawn.items():
+        for scale, sheet in drawings.items():
             record(
                 f"requested digits recognised, guidance scale {scale:g}",
-                fraction_recognised(sheet, asked),
+                fraction_recognised(sheet, requested),
             )
-        record("seconds to train and draw 1,000 digits, on one core", seconds)
 
+        _, losses = trained_digit_dit()
         width = min(50, len(losses))
         smooth = F.avg_pool1d(torch.tensor([losses]), width, 1)[0]
         figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
@@ -1196,8 +1214,11 @@ if __name__ == "__main__":
 # ### What guidance costs
 # *Further · 10 minutes*
 #
-# **Predict first.** Suppose the guidance scale increases from 0 to 8. What happens to the fraction
-# of correct digits, and to their diversity? What does the model draw at scale 0?
+# The model draws 200 digits at each of eight guidance scales, from 0 to 8.
+
+# %%
+if __name__ == "__main__":
+    predict("What percentage will the judge recognise at guidance scale 0?", ...)
 
 # %%
 if __name__ == "__main__":
@@ -1208,6 +1229,9 @@ if __name__ == "__main__":
         scales = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
         drawn = [draw_digits(digit_dit, asked, scale)[-1] for scale in scales]
         recognised = [100 * fraction_recognised(sheet, asked) for sheet in drawn]
+        predict.reveal(
+            "What percentage will the judge recognise at guidance scale 0?", recognised[0]
+        )
         spread = [diversity(sheet, asked) / diversity(pictures, labels) for sheet in drawn]
         figure, (grid, right) = plt.subplots(
             1, 2, figsize=(11, 3.8), width_ratios=(10, 9), layout="constrained"

@@ -34,6 +34,7 @@ from solutions.opening import (
     expecting,
     expecting_value_error,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -202,8 +203,12 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **Predict first.** The next cell places the same query and key at each of 40 positions and plots
-# all 40 × 40 scores. Which scores will be equal?
+# The demonstration places the same query and key at each of 40 positions and plots all 40 × 40
+# scores, with one row per query.
+
+# %%
+if __name__ == "__main__":
+    predict("Along which lines are all scores equal?", ..., one_of=["rows", "columns", "diagonals"])
 
 # %%
 if __name__ == "__main__":
@@ -217,6 +222,13 @@ if __name__ == "__main__":
             rotary_embedding(vector.expand(40, 32), torch.arange(40))
             for vector in torch.randn(2, 1, 32)
         ]
+        scores = rotated[0] @ rotated[1].T
+        spread = {
+            "rows": scores.std(dim=1).max(),
+            "columns": scores.std(dim=0).max(),
+            "diagonals": scores.diagonal().std(),
+        }
+        predict.reveal("Along which lines are all scores equal?", min(spread, key=spread.get))
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
         for pair, axis in enumerate(axes[:3]):
             width, height = hands[:, 2 * pair], hands[:, 2 * pair + 1]
@@ -225,7 +237,7 @@ if __name__ == "__main__":
             axis.set(title=f"pair {pair}", aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
             axis.set(xlabel=f"column {2 * pair}", ylabel=f"column {2 * pair + 1}")
         figure.colorbar(points, ax=axes[2], label="position")
-        image = axes[3].imshow(rotated[0] @ rotated[1].T, cmap="viridis")
+        image = axes[3].imshow(scores, cmap="viridis")
         axes[3].set(title="one query · one key", xlabel="position of the key")
         axes[3].set_ylabel("position of the query")
         figure.colorbar(image, ax=axes[3], label="score")
@@ -850,8 +862,8 @@ if __name__ == "__main__":
 # ## Cost and quality of the variants
 # *Further · 15 minutes*
 #
-# The next cell measures wall-clock time on one thread and the size of the largest tensor created.
-# On a log-log plot, a cost that grows as $n^a$ is a straight line of slope a.
+# The demonstration measures wall-clock time on one thread and the size of the largest tensor
+# created. On a log-log plot, a cost that grows as $n^a$ is a straight line of slope a.
 
 
 # %%
@@ -896,6 +908,14 @@ def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
 
 # %%
 if __name__ == "__main__":
+    predict(
+        "Order causal attention by memory for n = 8,192. Which needs the most?",
+        ...,
+        order=["full", "window of 128", "linear"],
+    )
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         sample = torch.randn(3, 512, 32, generator=torch.Generator().manual_seed(0))
         scores = (sample[0] @ sample[1].T / math.sqrt(32)).masked_fill(
@@ -924,6 +944,10 @@ if __name__ == "__main__":
         }
         torch.set_num_threads(threads)
 
+        predict.reveal(
+            "Order causal attention by memory for n = 8,192. Which needs the most?",
+            sorted(ways["causal"], key=lambda name: -costs["causal", name][1][-1]),
+        )
         figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained", sharex=True)
         for (kind, name), (seconds, largest) in costs.items():
             row = axes[list(ways).index(kind)]

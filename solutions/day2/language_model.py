@@ -65,6 +65,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -1351,9 +1352,7 @@ if __name__ == "__main__":
 # An **n-gram** model predicts a character from the n − 1 characters before it, by counting which
 # characters followed them in the training text.
 #
-# **Predict first.** If all characters were equally likely, each would cost 6.7 bits. Write down
-# two numbers. How many bits per held-out character does the best n-gram model need? How many does
-# your GPT need after training?
+# If all characters were equally likely, each would cost 6.7 bits.
 #
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
@@ -1408,21 +1407,30 @@ def witten_bell(
 
 # %%
 if __name__ == "__main__":
-    longest = 6
-    # The end of the training text is the context of the first held-out characters.
-    ngram_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
-    ngram_windows = ngram_windows.unfold(0, longest, 1)
-    started = time.perf_counter()
-    ngram_bits = {
-        f"{order}-gram": -probability.log2().mean().item()
-        for order, probability in enumerate(
-            witten_bell(TOPIC_TRAINING, ngram_windows, len(TOPIC_SYMBOLS)), start=1
+    predict("How many bits per held-out character will the best n-gram model need?", ...)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        longest = 6
+        # The end of the training text is the context of the first held-out characters.
+        ngram_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
+        ngram_windows = ngram_windows.unfold(0, longest, 1)
+        started = time.perf_counter()
+        ngram_bits = {
+            f"{order}-gram": -probability.log2().mean().item()
+            for order, probability in enumerate(
+                witten_bell(TOPIC_TRAINING, ngram_windows, len(TOPIC_SYMBOLS)), start=1
+            )
+        }
+        elapsed = time.perf_counter() - started
+        predict.reveal(
+            "How many bits per held-out character will the best n-gram model need?",
+            min(ngram_bits.values()),
         )
-    }
-    elapsed = time.perf_counter() - started
-    for name, bits in ngram_bits.items():
-        record(f"bits per character, {name}", bits)
-    print(f"counting took {elapsed:.1f} s")
+        for name, bits in ngram_bits.items():
+            record(f"bits per character, {name}", bits)
+        print(f"counting took {elapsed:.1f} s")
 
 # %% [markdown]
 # Longer contexts help up to order 5. Many longer strings never occurred in training, so there is
@@ -1542,9 +1550,19 @@ def draw_bits(rows: list[tuple[int, float, float, float]], ngram_bits: dict[str,
 
 # %%
 if __name__ == "__main__":
+    predict("How many bits per held-out character will your GPT need?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         trained_gpt.cache_clear()  # rerunning this cell trains again
+        trained_gpt()
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
         _, rows = trained_gpt()
+        predict.reveal("How many bits per held-out character will your GPT need?", rows[-1][-1])
         at_checkpoint = next(row for row in rows if row[0] == GPT_STEPS)
         for step, seconds, _, bits in (at_checkpoint, rows[-1]):
             record(f"bits per character, GPT after {step} steps", bits)

@@ -40,6 +40,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -269,9 +270,6 @@ if __name__ == "__main__":
 #
 # Two small models read the Python manual from the first chapter in segments of 32 characters. One
 # has a memory of 32 positions; the other has none.
-#
-# **Predict first.** At which positions of a segment does the memory help most? Does it still help
-# at the last position, which already sees 31 earlier characters?
 
 # %% tags=["support"]
 MEMORY_STEPS = 600
@@ -394,15 +392,28 @@ def compare_memory(seed: int) -> dict[str, float]:
 
 # %%
 if __name__ == "__main__":
+    predict("At which position of a segment (0 to 31) will the memory help most?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         segment_models = {
             "with memory": train_segments(True, seed=0),
             "without memory": train_segments(False, seed=0),
         }
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
         by_position = {
             name: bits_by_position(model, name == "with memory")
             for name, model in segment_models.items()
         }
+        gain = by_position["without memory"] - by_position["with memory"]
+        predict.reveal(
+            "At which position of a segment (0 to 31) will the memory help most?",
+            gain.argmax().item(),
+        )
         for name, bits in by_position.items():
             record(f"bits per held-out character, {name}", bits.mean().item())
         figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")

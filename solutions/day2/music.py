@@ -49,6 +49,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -711,8 +712,7 @@ if __name__ == "__main__":
 # A training example is eight bars from one of `music21`'s chorales, transposed by up to three
 # semitones. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
-# **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
-# better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
+# Guessing uniformly among 54 tokens costs log 54 = 4.0 nats.
 
 # %% tags=["support"]
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -950,6 +950,12 @@ def compare_positions(seeds: Sequence[int]) -> dict[str, list[float]]:
 
 # %%
 if __name__ == "__main__":
+    predict(
+        "Which model will predict held-out chorales better?", ..., one_of=["relative", "absolute"]
+    )
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         chorales = read_chorales()
         training_chorales, held_out_windows = split_chorales(chorales)
@@ -958,6 +964,12 @@ if __name__ == "__main__":
             kind: run_chorales(kind, 0, training_chorales, held_out_windows)
             for kind in ("relative", "absolute")
         }
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        better = min(chorale_runs, key=lambda kind: chorale_runs[kind].held_out)
+        predict.reveal("Which model will predict held-out chorales better?", better)
         figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
         for kind, run in chorale_runs.items():
             record(f"nats per token on held-out chorales, {kind}", run.held_out)
@@ -1020,20 +1032,28 @@ def loss_by_bar(losses: Float[Tensor, "n-1"]) -> list[float]:
 
 # %%
 if __name__ == "__main__":
+    predict("How many nats per token will the absolute model need in bars 9 to 16?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         _, long_windows = split_chorales(chorales, 2 * CHORALE_LENGTH)
+        sixteen_bars = {
+            kind: loss_by_token(lengthened(run.model, 2 * CHORALE_LENGTH), long_windows)
+            for kind, run in chorale_runs.items()
+        }
+        late = {kind: losses[CHORALE_LENGTH - 1 :].mean() for kind, losses in sixteen_bars.items()}
+        predict.reveal(
+            "How many nats per token will the absolute model need in bars 9 to 16?",
+            late["absolute"].item(),
+        )
         figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
         for kind, run in chorale_runs.items():
-            longer = lengthened(run.model, 2 * CHORALE_LENGTH)
-            losses = loss_by_token(longer, long_windows)
             alone = loss_by_token(run.model, long_windows[:, CHORALE_LENGTH:])
-            record(
-                f"nats per token in bars 9 to 16, {kind}",
-                losses[CHORALE_LENGTH - 1 :].mean().item(),
-            )
+            record(f"nats per token in bars 9 to 16, {kind}", late[kind].item())
             record(f"nats per token in bars 9 to 16 read alone, {kind}", alone.mean().item())
             (line,) = axis.plot(
-                range(1, 17), loss_by_bar(losses), "o-", label=f"{kind}: sixteen bars"
+                range(1, 17), loss_by_bar(sixteen_bars[kind]), "o-", label=f"{kind}: sixteen bars"
             )
             axis.plot(
                 range(9, 17),

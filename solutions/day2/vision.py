@@ -39,6 +39,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    predict,
     record,
     visible_check,
 )
@@ -1135,10 +1136,6 @@ def small_resnet() -> nn.Sequential:
     )
 
 
-# %% [markdown]
-# **Predict first.** In which blocks do heads attend to nearby patches? Which model's last layer is
-# more similar to its first?
-
 # %%
 if __name__ == "__main__":
     with demonstration():
@@ -1181,6 +1178,14 @@ def patch_weights(
 
 # %%
 if __name__ == "__main__":
+    predict(
+        "Which block of the trained ViT attends to nearer patches?",
+        ...,
+        one_of=["block 1", "block 5"],
+    )
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         pictures = sheet_test[0][:300]
         everywhere = attention_distance(torch.full((1, 1, 16, 16), 1 / 16), 4, 4).item()
@@ -1190,6 +1195,11 @@ if __name__ == "__main__":
             )
             for when, model in (("untrained", fresh_vit), ("trained", sheet_vit))
         }
+        first, *_, last = distance["trained"].mean(dim=1)
+        predict.reveal(
+            "Which block of the trained ViT attends to nearer patches?",
+            "block 1" if first < last else "block 5",
+        )
         figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
         depths = torch.arange(1, SHEET_VIT["n_layers"] + 1)
         for (when, heads), colour, shift in zip(
@@ -1256,6 +1266,12 @@ def cka_matrix(outputs: list[Float[Tensor, "n columns"]]) -> Float[Tensor, "l l"
 
 # %%
 if __name__ == "__main__":
+    predict(
+        "After training, whose last layer is more similar to its first?", ..., one_of=["ViT", "CNN"]
+    )
+
+# %%
+if __name__ == "__main__":
     with demonstration():
         pictures = sheet_test[0][:300]
         similarity = {}
@@ -1267,6 +1283,11 @@ if __name__ == "__main__":
             similarity[f"ViT, {when}"] = cka_matrix(layer_outputs(vit, layers, pictures))
             layers = list(cnn[:9])
             similarity[f"CNN, {when}"] = cka_matrix(layer_outputs(cnn, layers, pictures))
+        ends = {name: similarity[f"{name}, trained"][0, -1] for name in ("ViT", "CNN")}
+        predict.reveal(
+            "After training, whose last layer is more similar to its first?",
+            max(ends, key=ends.get),
+        )
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), layout="constrained")
         for axis, (name, matrix) in zip(axes, similarity.items(), strict=True):
             image = axis.imshow(matrix, cmap="magma", vmin=0, vmax=1, origin="lower")
