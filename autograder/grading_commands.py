@@ -112,7 +112,9 @@ def grade(
 
     with (
         _exit_on_interrupt(is_stored=use_store),
-        open_session(chosen, jobs, sandbox, print_errors_once(), use_store, location) as session,
+        open_session(
+            chosen, jobs, sandbox, print_errors_once(), use_store, location, force
+        ) as session,
     ):
         # Without PATH, copying the marks into the gradebook will report the error.
         overrides = read_overrides(chosen, print_warning if paths else lambda error: None)
@@ -252,6 +254,8 @@ def print_summary(graded: GradedClass, json: Path | None) -> None:
             if graded.reused == 1
             else f"{of} have not changed since they were graded; --force grades them again"
         )
+    if graded.known:
+        print_text(f"{graded.known} of {counted(graded.exercises, 'exercise')} were known")
     if graded.unstored:
         file = f"They appear only in this output and in {json}." if json else ""
         print_error(

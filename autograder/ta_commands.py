@@ -192,14 +192,17 @@ def list_students(day: DayArgument) -> None:
 
 def forget(day: DayArgument, student: StudentArgument) -> None:
     """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
+    from autograder.grading.results import ResultStore
     from autograder.marks import lookup
     from autograder.marks.history import History
     from autograder.submissions import roster as rosters
 
     chosen = load_day(day)
     roster = rosters.for_course(chosen.root)
+    results = ResultStore(chosen.root)
     with History(chosen.root) as history, history.lock(day):
         found = lookup.find_stored(student, history.current(day), chosen, roster)
         for key, label in lookup.keys_of(student, found, chosen, roster).items():
             history.forget(day, key)
+            results.forget(day, key)
             print_text(f"{label}: the marks for {day} were deleted")

@@ -54,8 +54,8 @@ class LightGrader:
         )
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: str) -> None:
+def start(root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool) -> None:
     """Initialise a pool process. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
     vars(pool_process).update(fakes)
-    pool_process.start(root, day, sandbox, standby)
+    pool_process.start(root, day, sandbox, standby, use_results)

@@ -15,13 +15,15 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.execution.answer_key import AnswerKey
+from autograder.execution.attempt import RunSettings
+from autograder.grading.exercise_grader import seeded
 from autograder.grading.grader import Grader, StandInCopies
 from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.slicing.slicer import Slicer, SlicingError
-from autograder.submissions.cell import Cell
-from autograder.submissions.submission import Submission, seed_of
+from autograder.slicing.slicer import Slice, Slicer, SlicingError
+from autograder.submissions.reader_messages import Statement
+from autograder.submissions.submission import Submission
 from tests import small_course
 from tests.conftest import SECRET, grade_one, handed_in, with_cells
 
@@ -336,12 +338,13 @@ SPLIT_AT_NUL = (
 )
 
 
-def test_different_cells_get_different_seeds() -> None:
+def test_different_code_gets_different_seeds() -> None:
     """Feedback shows the expected values for a seed. Adding these values to the code must always change the seed."""
     seeds = set()
     for sources in SPLIT_AT_NUL:
-        cells = tuple(Cell(number, "code", source) for number, source in enumerate(sources, 1))
-        seeds.add(seed_of("day1", SECRET, replace(handed_in("a"), cells=cells)))
+        statements = tuple(Statement(source, number, 1) for number, source in enumerate(sources, 1))
+        code = Slice("softmax", "written", statements, (), (), ())
+        seeds.add(seeded(RunSettings("a seed"), code).seed)
     assert len(seeds) == len(SPLIT_AT_NUL)
 
 

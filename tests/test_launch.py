@@ -159,7 +159,7 @@ def test_each_new_process_gets_a_duplicate_or_launches_a_server(
             assert processes.submit(seen).result() == (not is_killed, False, list(LAYERS))
 
 
-def receive_in_pool(root: Path, day: str, sandbox: str, address: str) -> None:
+def receive_in_pool(root: Path, day: str, sandbox: str, address: str, use_results: bool) -> None:
     receive(address)
 
 

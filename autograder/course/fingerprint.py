@@ -110,14 +110,14 @@ def fingerprint(day: Day) -> str:
         (e.name, e.forbidden) for e in day.exercises if e.own_entries.keys() & e.not_allowed
     ]:
         digest.update(repr(own).encode())
-    graders += _imported_graders(day.graders.parent, graders)
+    graders += imported_graders(day.graders.parent, graders)
     for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
         with reading(file):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def _imported_graders(folder: Path, graders: Sequence[Path]) -> list[Path]:
+def imported_graders(folder: Path, graders: Sequence[Path]) -> list[Path]:
     """Return a sorted list of the other files in `graders/` that a day's graders import, directly or indirectly."""
     others = set(folder.rglob("*.py")) - set(graders)
     found: set[Path] = set()

@@ -94,11 +94,17 @@ class Attempt:
         self._final: Outcome | None = None
         self.student: Student | None = None
         self.problems: list[str] = []
+        self.was_interrupted = False  # by a limit, a crash or the loss of the server
         self._failed_import = ""  # the message of the last import that failed
 
     def run_test(self, test: Test) -> Outcome:
         """Run one test. Raise MustRunAlone if the submission must be graded while no other submissions are."""
         return retry_if_server_lost(lambda: self._run(test))
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Return the CPU time and the idle time that were charged so far."""
+        return self._budget.cpu, self._budget.idle
 
     @property
     def has_ended(self) -> bool:
@@ -155,6 +161,7 @@ class Attempt:
                 self._final = self._start()
             return self._final or self._run_in_worker(test)
         except ServerLost:
+            self.was_interrupted = True
             self.stop()
             raise
 
@@ -218,6 +225,7 @@ class Attempt:
         If no restarts are left or the budget is used up, all later tests get the same outcome. This raises MustRunAlone if
         other submissions may be the cause, and ServerLost if the test must be rerun.
         """
+        self.was_interrupted = True
         if isinstance(error, ServerLost):
             raise error
         idle = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
@@ -275,6 +283,7 @@ NEW_TENSOR = "compute a new tensor, for example with `x = x / y` instead of `x /
 ALLOCATION = re.compile(
     r"enforce fail at alloc_cpu|an't allocate memory|Cannot allocate memory|bad_alloc"
 )
+OUT_OF_MEMORY = "the exercise used more than"
 NOTEBOOK_VARIABLE = (
     "if this name is a notebook variable, pass it as an argument or store it in an attribute"
 )
@@ -289,7 +298,7 @@ def without_allocation(text: str, bases: Sequence[str], memory: int) -> str:
     if "MemoryError" not in bases and not ALLOCATION.search(text):
         return text
     unit = next(unit for unit in reversed(UNITS) if memory >= UNITS[unit])
-    return f"the exercise used more than {memory / UNITS[unit]:g} {unit} of memory"
+    return f"{OUT_OF_MEMORY} {memory / UNITS[unit]:g} {unit} of memory"
 
 
 def with_hint(error: StudentError, failed_import: str, memory: int) -> str:

@@ -98,13 +98,23 @@ class Source:
         if number < 0 or line > self.pieces[number][1]:
             return ""
         unit = self.units[number]
-        where = f"cell {unit.cell}, line {unit.line + line - self.pieces[number][0]}"
+        where = f"cell {unit.cell}, line {unit.line + self._offset(number, line)}"
         return "" if unit.given else where
+
+    def _offset(self, number: int, line: int) -> int:
+        """Return which line of a unit's source a line of `text` comes from, counting from 0."""
+        offset, unit = line - self.pieces[number][0], self.units[number]
+        lines = unit.lines if isinstance(unit, Statement) else ()
+        return lines[offset] if offset < len(lines) else offset
 
     def location_with_code(self, line: int) -> str:
         """Return `location(line)` followed by the code on that line, which is easier to find than a line number."""
         location = self.location(line)
-        code = self.text.split("\n")[line - 1] if location else ""
+        code = ""
+        if location:
+            number = bisect_right(self.pieces, line, key=itemgetter(0)) - 1
+            lines = self.units[number].source.split("\n")
+            code = lines[min(self._offset(number, line), len(lines) - 1)]
         code = " ".join(code.split()).replace("`", "'")
         code = code if len(code) <= MAX_SHOWN else f"{code[: MAX_SHOWN - 1]}…"
         return f"{location}: `{code}`" if code else location
@@ -124,12 +134,16 @@ def join_units(units: Sequence[Statement | Unit], references: ReferenceSet | Non
     lines: list[str] = []
     pieces: list[tuple[int, int]] = []
     for unit in units:
-        own = unit.source.split("\n")
+        own = _text(unit).split("\n")
         pieces.append((len(lines) + 1, len(lines) + len(own)))
         lines += [*own, ""]
-    postponed = any("from __future__ import annotations" in unit.source for unit in units)
+    postponed = any("from __future__ import annotations" in _text(unit) for unit in units)
     flags = future.annotations.compiler_flag if postponed else 0
     return Source("\n".join(lines), tuple(pieces), tuple(units), flags, references)
+
+
+def _text(unit: Statement | Unit) -> str:
+    return unit.text if isinstance(unit, Statement) else unit.source
 
 
 def load_request(exercise: Exercise, source: Source, seed: int) -> m.Load:

@@ -44,6 +44,7 @@ class Executor(Protocol):
         """Stop all processes, even if they are still grading."""
 
 
+NOT_RUN = ("not_attempted", "not_allowed")
 LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 
 
@@ -59,6 +60,8 @@ class ClassRun:
     force: bool = False  # whether to grade unchanged submissions again
     is_current: bool = True  # whether this run's marks become the current marks
     on_store_error: Callable[[FileError], None] = lambda error: None
+    exercises: int = 0  # number of exercises in newly graded submissions whose code could be run
+    known: int = 0  # number of these exercises whose result was stored
     reused: int = 0  # number of submissions whose marks were stored by an earlier run
     unstored: int = 0  # number of submissions whose marks could not be stored
     replacements: list[Replacement] = field(default_factory=list)  # students who submitted again
@@ -97,13 +100,16 @@ class ClassRun:
                     isolation = " ".join(marks.isolation)
                     used = replace(basis, course=marks.course, isolation=isolation)
                     self._store(used, marks, submission)
+                    run = [e for e in marks.exercises if e.status not in NOT_RUN]
+                    self.exercises += len(run)
+                    self.known += sum(e.seconds == 0 for e in run)
                 self.places.append(number)
                 yield marks
 
         try:
             for number, submission in enumerate(class_):
                 isolation = self.executor.isolation()
-                seed = self.seed or seed_of(self.day.name, self.secret, submission)
+                seed = self.seed or seed_of(self.day.name, self.secret)
                 bases = [basis_of(self.day.name, submission, course, seed, i) for i in isolation]
                 basis, marks = self._stored(bases, submission)
                 if marks is not None:

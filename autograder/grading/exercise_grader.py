@@ -5,6 +5,7 @@ Entry point: `ExerciseGrader`.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -17,10 +18,18 @@ import torch
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.state_folder import compute_once, read_json_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Outcome, RunSettings, not_allowed_message
+from autograder.execution.attempt import (
+    OUT_OF_MEMORY,
+    Outcome,
+    RunSettings,
+    derive_seed,
+    not_allowed_message,
+)
 from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
 from autograder.grading import internal_errors
+from autograder.grading.result_key import ResultKeys, places_in
+from autograder.grading.results import Result, ResultStore
 from autograder.grading.runner import Forwarding, Kind, Runner, passed_by_trivial_answers
 from autograder.marks.model import (
     ExerciseMarks,
@@ -30,6 +39,7 @@ from autograder.marks.model import (
     split_points,
 )
 from autograder.plain_text import sanitize
+from autograder.protocol.limits import Allowance, Budget
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import TOO_LONG, Slice
@@ -55,9 +65,10 @@ class GradedExercise:
 class ExerciseGrader:
     """A grader for a day's exercises. It grades them one at a time, using one fork server."""
 
-    def __init__(self, day: Day, server: Server) -> None:
-        self.day = day
+    def __init__(self, day: Day, server: Server, results: ResultStore | None = None) -> None:
+        self.day, self.results = day, results
         self.key = AnswerKey.read(day)
+        self._keys = ResultKeys(self.key, server)
         self.runner = Runner(self.key, server)
         self.recognizer = Recognizer(self.key, server)
         self.trivial_passes = _check_tests(self.runner)
@@ -81,6 +92,7 @@ class ExerciseGrader:
         """Run an exercise's tests, unless its code is missing, unchanged or too long, or uses forbidden functions."""
         tests = self.key.tests[exercise.name]
         problems = [*code.problems] if code.state == "written" else []
+        messages: tuple[str, ...] = ()
         if code.state == "too_long":
             marks = no_points(exercise, tests, "error", TOO_LONG)
         elif code.state != "written":
@@ -91,8 +103,50 @@ class ExerciseGrader:
             marks = no_points(exercise, tests, "not_allowed", not_allowed_message(code.used))
         else:
             source = join_units(code.statements, self.key.references(replaced))
-            marks = self.grade_source(exercise, source, settings, problems)
-        return GradedExercise(marks, code, tuple(problems), tuple(replaced))
+            started = time.monotonic()
+            result, is_new = self._result(exercise, source, settings)
+            problems += result.problems
+            if replaced:
+                messages = tuple("" if o.passed else o.message for o in result.outcomes)
+            marks = self._score(exercise, result.outcomes, replaced)
+            seconds = round(time.monotonic() - started, 4) if is_new else 0.0
+            marks = msgspec.structs.replace(marks, seconds=seconds)
+        return GradedExercise(marks, code, tuple(problems), tuple(replaced), messages=messages)
+
+    def _result(
+        self, exercise: Exercise, source: Source, settings: RunSettings
+    ) -> tuple[Result, bool]:
+        """Return the result of running an exercise's tests, and whether it is new, that is, not from the store.
+
+        A stored run is charged like a new one. It does not count if the time left would not have been enough.
+        """
+        key = b""
+        places = places_in(source)
+        if self.results and not settings.observe:
+            key = self._keys.key("tests", exercise, source, settings)
+            found = self._find(key, places, settings)
+            if found and len(found.outcomes) == len(self.key.tests[exercise.name]):
+                return found, False
+        attempt, outcomes = self.runner.attempt(exercise, source, settings)
+        cpu, idle = attempt.seconds
+        texts = [*attempt.problems, *(text for o in outcomes for text in (o.message, o.safe))]
+        has_places = any("cell " in text for text in texts)
+        result = Result(outcomes, attempt.problems, None, cpu, idle, places if has_places else "")
+        if self.results and key and not attempt.was_interrupted and _is_kept(outcomes, texts):
+            self.results.add(key, result)
+        return result, True
+
+    def _find(self, key: bytes, places: str, settings: RunSettings) -> Result | None:
+        assert self.results is not None
+        found = self.results.find(key, places)
+        if found is None:
+            return None
+        if settings.budget:
+            if not settings.budget.allows(found.cpu, found.idle):
+                return None
+            settings.budget.charge(found.cpu, found.idle)
+        self.results.use(key)
+        return found
 
     def grade_source(
         self,
@@ -121,7 +175,7 @@ class ExerciseGrader:
         source = join_units(graded.code.statements, self.key.references(graded.replaced))
         failed = [test.name for test in graded.marks.tests if not test.passed]
         try:
-            return self.recognizer.recognize(exercise, source, failed, settings.budget)
+            return self._mistake(exercise, source, failed, settings)
         except CourseError:
             # Students may read this text, so it contains neither the test's name nor the test's message.
             problems.append(
@@ -133,6 +187,22 @@ class ExerciseGrader:
             activity = f"naming the mistake in {exercise.name}"
             problems.append(internal_errors.log(self.day.root, activity, error))
             return None
+
+    def _mistake(
+        self, exercise: Exercise, source: Source, failed: list[str], settings: RunSettings
+    ) -> str | None:
+        """Return the known mistake. Only names are stored, because a limit may be why there is none."""
+        key = b""
+        if self.results:
+            version = f"mistake {self.key.version} {' '.join(failed)}"
+            key = self._keys.key(version, exercise, source, settings)
+            if found := self._find(key, "", settings):
+                return found.mistake
+        budget = Budget(UNLIMITED, "submission", settings.budget)
+        name = self.recognizer.recognize(exercise, source, failed, budget)
+        if self.results and name:
+            self.results.add(key, Result(mistake=name, cpu=budget.cpu, idle=budget.idle))
+        return name
 
     def _score(
         self, exercise: Exercise, outcomes: Sequence[Outcome], replaced: Collection[str]
@@ -163,6 +233,22 @@ class ExerciseGrader:
             if own:
                 own -= self._forwarding.passed_tests(exercise, name)
         return passed if own - trivial.keys() else own
+
+
+UNLIMITED = Allowance(math.inf, math.inf)
+
+
+def seeded(settings: RunSettings, code: Slice) -> RunSettings:
+    """Return settings whose seed is derived from the student's text that is run, so that equal code gets equal inputs."""
+    text = "\n".join(statement.text for statement in code.statements if not statement.given)
+    seed = derive_seed(settings.seed, code.exercise, text, size=32)
+    return replace(settings, seed=f"{seed:064x}")
+
+
+def _is_kept(outcomes: Sequence[Outcome], texts: Sequence[str]) -> bool:
+    """Return whether the same code would have the same outcomes again, whatever else this machine does."""
+    is_complete = not any(o.status in ("timed_out", "crashed") for o in outcomes)
+    return is_complete and not any(OUT_OF_MEMORY in text for text in texts)
 
 
 def _check_tests(runner: Runner) -> dict[str, dict[str, Kind]]:

@@ -15,9 +15,7 @@ from msgspec import structs
 
 from autograder.course.config import Day, Exercise
 from autograder.execution.attempt import RunSettings
-from autograder.execution.collect import Test
-from autograder.execution.student import Student
-from autograder.grading.exercise_grader import ExerciseGrader, GradedExercise
+from autograder.grading.exercise_grader import ExerciseGrader, GradedExercise, seeded
 from autograder.marks.model import ExerciseMarks, Status, TestMarks
 from autograder.plain_text import sanitize
 from autograder.protocol.limits import Allowance, Budget
@@ -94,6 +92,7 @@ class FollowUp:
         if self._settings.observe:
             # Run without a budget, because this only repeats the run that counts, which may have used up the budget.
             observed = replace(settings, budget=None, observe=self._settings.observe)
+            observed = seeded(observed, code)  # before references replace other exercises
             replaced = wider.marks.reference_for
             code = self._slicer.slice_again(exercise.name, replaced, wide=True)
             self._grader.grade_slice(exercise, code, observed, replaced)
@@ -106,7 +105,7 @@ class FollowUp:
         others: Mapping[str, GradedExercise],
         settings: RunSettings,
     ) -> GradedExercise:
-        wider = replace(self._grader.grade_slice(exercise, code, settings), wide=True)
+        wider = replace(self._grader.grade_slice(exercise, code, seeded(settings, code)), wide=True)
         try:
             return self._substitute(exercise, wider, others, settings)
         except SlicingError:
@@ -124,15 +123,15 @@ class FollowUp:
         if not _lost_points(original) or original.marks.status == "not_attempted":
             return original
 
+        # References keep the inputs.
+        own = seeded(settings, original.code)
+
         def slice_with(replaced: Sequence[str]) -> Slice:
             return self._slicer.slice_again(exercise.name, replaced, original.wide)
 
         def grade(code: Slice, replaced: Sequence[str]) -> GradedExercise:
-            messages: list[str] = []
-            result = self._grader.grade_slice(exercise, code, _record(settings, messages), replaced)
-            return replace(
-                result, problems=original.problems, wide=original.wide, messages=tuple(messages)
-            )
+            result = self._grader.grade_slice(exercise, code, own, replaced)
+            return replace(result, problems=original.problems, wide=original.wide)
 
         earlier = self._grader.day.names[: self._grader.day.names.index(exercise.name)]
         lost = [name for name in earlier if _lost_points(others[name])]
@@ -147,17 +146,6 @@ class FollowUp:
         return substitute_references(
             original, lost, dependent, unfilled, sentences, slice_with, grade
         )
-
-
-def _record(settings: RunSettings, messages: list[str]) -> RunSettings:
-    """Return settings that also append each test's message to `messages`, or "" if the test passed."""
-
-    def observe(replaced: Sequence[str], test: Test, message: str, student: Student | None) -> None:
-        messages.append(message)
-        if settings.observe:
-            settings.observe(replaced, test, message, student)
-
-    return replace(settings, observe=observe)
 
 
 def _lost_points(graded: GradedExercise) -> bool:

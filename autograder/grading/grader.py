@@ -20,8 +20,9 @@ from autograder.course.fingerprint import course_version
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Observer, RunSettings
 from autograder.grading import internal_errors
-from autograder.grading.exercise_grader import ExerciseGrader, GradedExercise
+from autograder.grading.exercise_grader import ExerciseGrader, GradedExercise, seeded
 from autograder.grading.follow_up import FollowUp
+from autograder.grading.results import ResultStore
 from autograder.marks.model import (
     SubmissionMarks,
     exact_sum,
@@ -46,12 +47,18 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 class Grader:
     """A grader for a day's submissions. It grades them one at a time, using one fork server."""
 
-    def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
+    def __init__(
+        self,
+        day: Day,
+        server: Server,
+        secret: bytes = b"",
+        results: ResultStore | None = None,
+    ) -> None:
         torch.set_num_threads(1)
         assume_concrete_shapes()
         # The server prepares for slicing while this process reads the answer key.
         self.slicing_course = slicing.prepare(server, day)
-        self.exercises = ExerciseGrader(day, server)
+        self.exercises = ExerciseGrader(day, server, results)
         self._stand_in_copies = StandInCopies(day)
         self._version = course_version(day)
         self._secret = secret
@@ -81,7 +88,7 @@ class Grader:
         """Grade a submission.
 
         Args:
-            seed: The seed for the inputs. By default, it is derived from the secret and the submission.
+            seed: The seed for the inputs. By default, it is derived from the secret and the day.
             observe: A function to call after each test in each run of each exercise.
             is_alone: Whether no other submission is graded at the same time.
 
@@ -91,7 +98,10 @@ class Grader:
             ServerLost: The fork server died several times in a row.
         """
         started = time.monotonic()
-        seed = seed or seed_of(self.day.name, self._secret, submission)
+        seed = seed or seed_of(self.day.name, self._secret)
+        results = self.exercises.results
+        if results:
+            results.discard()  # of a submission that could not be graded
         stamp_problems = fingerprint.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
         graded: list[GradedExercise] = []
@@ -107,7 +117,9 @@ class Grader:
                     problems += self._stand_in_copies.problems(notebook.slices)
                     graded = [
                         self.exercises.grade_slice(
-                            exercise, notebook.slices[exercise.name], settings
+                            exercise,
+                            notebook.slices[exercise.name],
+                            seeded(settings, notebook.slices[exercise.name]),
                         )
                         for exercise in self.day.exercises
                     ]
@@ -117,6 +129,8 @@ class Grader:
                     problems.append(f"the submission's code could not be read: {error}")
         if budget.excess and budget.excess.kind == "idle" and not is_alone:
             raise MustRunAlone  # the search for known mistakes may have stopped early
+        if results:
+            results.commit(self.day.name, submission.origin.keys)
         problems += [*_problems_in_unread_cells(graded, submission.cells, problems)]
         problems += [problem for exercise in graded for problem in exercise.problems]
         marks = [exercise.marks for exercise in graded]

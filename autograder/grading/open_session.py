@@ -27,12 +27,14 @@ def open_session(
     on_error: Callable[[Exception], None],
     use_store: bool = True,
     location: ClusterLocation | None = None,
+    force: bool = False,
 ) -> Iterator[Session]:
     """Start the pool or cluster and a reader, and open and lock the store.
 
     Args:
         on_error: A function to call with errors that do not end the run.
         location: Where to grade, if not in a pool on this machine.
+        force: Run code although its results are stored.
 
     Raises:
         ClusterError: The cluster cannot be used.
@@ -42,7 +44,7 @@ def open_session(
     """
     secret = state_folder.secret(day.root)
     with contextlib.ExitStack() as stack:
-        executor = _start_executor(day, jobs, sandbox, on_error, location)
+        executor = _start_executor(day, jobs, sandbox, on_error, location, use_store and not force)
         stack.enter_context(contextlib.closing(executor))
         # The first process starts while this process imports the rest.
         from autograder.grading.session import Session
@@ -67,9 +69,10 @@ def _start_executor(
     sandbox: Sandbox,
     on_error: Callable[[Exception], None],
     location: ClusterLocation | None,
+    use_results: bool,
 ) -> Executor:
     if location is None:
-        return Pool(day, jobs, sandbox)
+        return Pool(day, jobs, sandbox, use_results)
     try:
         from autograder.grading.cluster.executor import Cluster
     except ModuleNotFoundError:

@@ -41,8 +41,9 @@ class Pool:
     submission's process is killed again, the submission counts as not graded.
     """
 
-    def __init__(self, day: Day, jobs: int, sandbox: Sandbox) -> None:
+    def __init__(self, day: Day, jobs: int, sandbox: Sandbox, use_results: bool = False) -> None:
         self.jobs = jobs
+        self._use_results = use_results
         self._day, self._sandbox = day, sandbox
         self._lock = threading.RLock()  # protects `_closed`, `_executor` and starting processes
         self._closed = False
@@ -102,7 +103,13 @@ class Pool:
                 process.kill()
 
     def _processes(self, jobs: int) -> ProcessPoolExecutor:
-        course = self._day.root, self._day.name, self._sandbox, STANDBY.address
+        course = (
+            self._day.root,
+            self._day.name,
+            self._sandbox,
+            STANDBY.address,
+            self._use_results,
+        )
         context = process_start.context(self.jobs)
         with protected_start():  # the executor starts multiprocessing's resource tracker
             return ProcessPoolExecutor(jobs, context, pool_process.start, course)

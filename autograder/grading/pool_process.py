@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 _server: Server | NoIsolation
 _grader: Grader | None = None
 _course: tuple[Path, str]
+_use_results = False
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: str) -> None:
+def start(root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool) -> None:
     """Start a fork server, or connect to the one at the address `standby`. If neither works, `isolation` raises NoIsolation."""
-    global _course, _server
+    global _course, _server, _use_results
     _exit_with_parents()
     _course = root, day
+    _use_results = use_results
     STANDBY.address = standby
     try:
         _server = start_server(sandbox)
@@ -76,9 +78,11 @@ def _load_grader() -> Grader:
         with without_garbage_collection():
             from autograder.course import config as courses
             from autograder.grading.grader import Grader
+            from autograder.grading.results import ResultStore
 
             root, day = _course
-            _grader = Grader(courses.load(root).day(day), _server)
+            results = ResultStore(root) if _use_results else None
+            _grader = Grader(courses.load(root).day(day), _server, results=results)
     return _grader
 
 

@@ -41,6 +41,15 @@ class Runner:
         problems: list[str] | None = None,
     ) -> list[Outcome]:
         """Return the outcome of each of an exercise's tests. Append errors from loading the code to `problems`."""
+        attempt, outcomes = self.attempt(exercise, source, settings)
+        if problems is not None:
+            problems += attempt.problems
+        return outcomes
+
+    def attempt(
+        self, exercise: Exercise, source: Source, settings: RunSettings
+    ) -> tuple[Attempt, list[Outcome]]:
+        """Run an exercise's tests. Return the finished attempt and the outcome of each test."""
         attempt = Attempt(self.server, exercise, source, settings)
         outcomes: list[Outcome] = []
         try:
@@ -53,9 +62,7 @@ class Runner:
                     settings.observe(replaced, test, message, attempt.student)
         finally:
             attempt.stop()
-        if problems is not None:
-            problems += attempt.problems
-        return outcomes
+        return attempt, outcomes
 
 
 CALL = """

@@ -44,6 +44,8 @@ class GradedClass:
         identical: Groups of students whose submissions contain the same code.
         reused: The number of submissions whose marks were stored by an earlier run.
         unstored: The number of submissions whose marks could not be stored.
+        exercises: The number of exercises in newly graded submissions whose code could be run.
+        known: The number of these exercises whose result was stored.
     """
 
     submissions: CompressedMarks
@@ -54,6 +56,8 @@ class GradedClass:
     identical: list[list[str]]
     reused: int
     unstored: int
+    exercises: int = 0
+    known: int = 0
 
     def with_tests(self) -> Iterator[StudentResult]:
         """Yield a row for each student who submitted, including individual test results."""
@@ -147,6 +151,8 @@ class Session:
             self._identical(rows),
             run.reused,
             run.unstored,
+            run.exercises,
+            run.known,
         )
 
     def _identical(self, rows: Sequence[StudentResult]) -> list[list[str]]:

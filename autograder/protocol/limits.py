@@ -95,6 +95,14 @@ class Budget:
             return Excess("idle", self._scope, self._allowance.idle_seconds)
         return None
 
+    def allows(self, cpu: float, idle: float) -> bool:
+        """Return whether this much time can be charged without reaching a limit."""
+        return (
+            self.cpu + cpu < self._allowance.cpu_seconds
+            and self.idle + idle < self._allowance.idle_seconds
+            and (self._parent is None or self._parent.allows(cpu, idle))
+        )
+
     def soonest(self, cores: int) -> float:
         """Return how many seconds must pass before a limit can be reached, assuming that all cores are used."""
         cpu = (self._allowance.cpu_seconds - self.cpu) / cores

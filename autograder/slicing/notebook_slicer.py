@@ -17,6 +17,7 @@ from autograder.course.chapters import is_unfilled
 from autograder.plain_text import printable_problems
 from autograder.slicing.dependencies import Code, slice_for, wider_slice
 from autograder.slicing.mentions import Vocabulary, find_forbidden
+from autograder.slicing.normal_form import normal_form
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
@@ -201,7 +202,9 @@ class _Statements:
         """Return the index of a unit's statement, adding the statement if it is new."""
         if id(unit) not in self._numbers:
             self._numbers[id(unit)] = len(self.found)
-            self.found.append(Statement(unit.source, unit.cell, unit.line, unit.given))
+            normal, lines = ("", ()) if unit.given else normal_form(unit.source)
+            statement = Statement(unit.source, unit.cell, unit.line, unit.given, normal, lines)
+            self.found.append(statement)
         return self._numbers[id(unit)]
 
 

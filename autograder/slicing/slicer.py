@@ -212,6 +212,11 @@ class Slicer:
             # The course's statements can occur several times, but a large statement that occurs often would fill the memory.
             if sum(len(statement.source) for statement in statements) > MAX_CODE:
                 raise process.reject()
+            if sum(len(statement.text) for statement in statements) > MAX_CODE:
+                statements = tuple(
+                    msgspec.structs.replace(statement, normal="", lines=())
+                    for statement in statements
+                )
             found[chosen.exercise] = Slice(
                 chosen.exercise,
                 chosen.state,

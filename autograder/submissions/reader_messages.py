@@ -155,13 +155,21 @@ SIZE: Decoder[int] = Decoder(Annotated[int, Meta(ge=0)])
 class Statement(msgspec.Struct, frozen=True, omit_defaults=True):
     """A top-level statement, with the cell and line where it begins. The stored marks also contain statements.
 
-    If `given` is true, the statement comes from the course, not the student.
+    If `given` is true, the statement comes from the course, not the student. `normal` is the text that is run instead of
+    `source`, or "" if there is none, and `lines` contains the line of `source` from which each of its lines comes.
     """
 
     source: str
     cell: Number
     line: Number
     given: bool = False
+    normal: str = ""
+    lines: Annotated[tuple[Number, ...], Meta(max_length=MAX_UNITS)] = ()
+
+    @property
+    def text(self) -> str:
+        """Return the text that is run."""
+        return self.normal or self.source
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
