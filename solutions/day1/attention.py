@@ -237,7 +237,8 @@ if __name__ == "__main__":
         expected = torch.tensor([[3.0, -2.0, 5.0], [-3.0, -9.0, 0.0]])
         with expecting(
             "2 queries and 3 keys with 4 features each should give scores of shape (2, 3)",
-            "If shapes do not match, which two axes of which matrix do you have to swap?",
+            "Any number of leading axes, or none, should work. Which two axes of which matrix do you "
+            "have to swap?",
         ):
             result = attention_scores(query, key)
         assert result is not None, "attention_scores returns None. Does it end with `return`?"

@@ -705,7 +705,8 @@ def guided_noise(
     """Return ε(null) + scale · (ε(labels) − ε(null)), where ε is the prediction of `model`.
 
     `model(x, t, labels)` predicts the noise in `x` (`b ...`) for the steps `t` (`b`) and the labels
-    (`b`). Rows are independent, so you can call `model` once on 2b rows or twice on b rows.
+    (`b`). Rows are independent, so you can call `model` once on 2b rows or twice on b rows. Gradients
+    flow through both predictions.
 
     Args:
         scale: 0 gives the prediction without labels and 1 the prediction with labels; larger values
@@ -770,6 +771,13 @@ if __name__ == "__main__":
                 f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
                 "give the prediction with the label."
             )
+        x = x.clone().requires_grad_()
+        with expecting("Gradients should flow through both predictions"):
+            guided_noise(model, x, t, labels, 3.0, null_label=10).sum().backward()
+        assert torch.allclose(x.grad, torch.ones_like(x)), (
+            "Gradients should flow through both predictions. Here, each gradient is 1 − 3 + 3 = 1; yours "
+            f"is {x.grad.flatten()[0].item():g}."
+        )
         print("guided_noise: all visible checks pass.")
 
     check_guided_noise()
