@@ -72,7 +72,12 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
         "RuntimeError",
         r"expected m1 and m2 to have the same dtype|expected scalar type \w+ but found|did not match \w+$|"
         r"have the same dtype",
-        "two tensors have different dtypes; create new ones with `dtype=x.dtype`",
+        "two tensors have different dtypes; print both, and create new ones with `dtype=x.dtype`",
+    ),
+    (
+        "RuntimeError",
+        r"must be a 3D tensor",
+        "this function accepts only tensors with three axes; `@` accepts any number of leading axes",
     ),
     (
         "RuntimeError",

@@ -419,7 +419,7 @@ if __name__ == "__main__":
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
             "Position 2 is masked, so it should not affect the other positions; in your layer, it changes "
-            f"them by up to {moved:.2g}. True means that attention is allowed."
+            f"them by up to {moved:.2g}. Do you pass the mask on? True means that attention is allowed."
         )
         moved = (layer(x) - layer(changed))[:, :2].abs().max()
         assert moved > 1e-5, (
@@ -697,7 +697,7 @@ if __name__ == "__main__":
         }
         assert len(modules) == 5, (
             "The three norms and the two attention layers should be five different modules; in your layer, "
-            "two are the same object."
+            "some are the same object."
         )
         assert layer.self_attention.out.bias is not None, (
             "self_attention should have biases, but yours has none. Its third argument is `bias`."
@@ -729,7 +729,7 @@ if __name__ == "__main__":
         moved = (result - layer(changed, memory, causal))[:, :2].abs().max()
         assert moved < 1e-5, (
             "With a causal mask, position 2 should not affect positions 0 and 1; in your layer, it changes them "
-            f"by up to {moved:.2g}. In `mask`, True means that attention is allowed."
+            f"by up to {moved:.2g}. Do you pass on `mask`? True means that attention is allowed."
         )
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
@@ -743,7 +743,7 @@ if __name__ == "__main__":
         moved = (result - layer(x, changed, causal, visible)).abs().max()
         assert moved < 1e-5, (
             "Positions 3 and 4 of the memory are masked, so they should not affect the result; in your layer, "
-            f"they change it by up to {moved:.2g}. In `memory_mask`, True means that attention is allowed."
+            f"they change it by up to {moved:.2g}. Do you pass on `memory_mask`? True means that attention is allowed."
         )
         moved = (layer(x, memory, causal) - layer(x, changed, causal)).abs().max()
         assert moved > 1e-5, (

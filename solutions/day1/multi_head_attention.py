@@ -98,7 +98,7 @@ if __name__ == "__main__":
         )
         assert torch.equal(heads, expected), (
             f"The two heads of\n{x}\nshould be\n{expected}\nyours are\n{heads}\n"
-            "Adjacent features belong to the same head. `reshape` keeps the order in memory, so it cannot swap axes."
+            "Each row should contain adjacent features of one position. `reshape` cannot swap axes."
         )
         # With one position, only the order of the features matters.
         heads = split_heads(torch.arange(12.0).reshape(1, 1, 12), 3)
@@ -363,6 +363,10 @@ if __name__ == "__main__":
             theirs.in_proj_bias.copy_(torch.cat([linear.bias for linear in ours]))
             theirs.out_proj.load_state_dict(layer.out.state_dict())
         their_output, their_weights = theirs(query, key, value, average_attn_weights=False)
+        sums = weights.sum(dim=-1)
+        assert torch.allclose(sums, torch.ones_like(sums), atol=1e-3), (
+            f"The weights of each query should sum to 1 over the keys; yours sum to\n{sums.detach()}"
+        )
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-3, (
             "Your attention weights should match those of nn.MultiheadAttention; they differ by up to "

@@ -439,7 +439,7 @@ if __name__ == "__main__":
             seen = encoded[sequence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
                 f"Zeros at position 1 should become {expected.tolist()}; in sequence {sequence} "
-                f"yours become {seen.tolist()}. The second axis of x is the position axis."
+                f"yours become {seen.tolist()}. Positions count from 0 along the second axis of x."
             )
         shifted = module(torch.full((2, 3, 4), 7.0))
         assert torch.allclose(shifted, encoded + 7, atol=1e-4), (

@@ -252,7 +252,7 @@ if __name__ == "__main__":
             moved = (other(padded[:, :2], early) - before).abs().max()
             assert moved < 1e-4, (
                 f"With pad_id={pad}, padding after the source should not affect the logits; in your model, it changes "
-                f"them by up to {moved:.2g}. The masks for the source hide this id."
+                f"them by up to {moved:.2g}. The masks for the source should hide this id."
             )
             with torch.no_grad():
                 other.target_embedding.weight[pad] += torch.arange(8.0)
@@ -296,8 +296,8 @@ if __name__ == "__main__":
                     parameter.mul_(0.5)
             after = model(source, target)
             assert (after - before).abs().max() > 1e-5, (
-                f"The weights of {name}[{i}] should affect the logits; in your model, they do not. Is the output of "
-                "each layer the input of the next? Is `return` after the loop?"
+                f"The weights of {name}[{i}] should affect the logits; in your model, they do not. Does the loop "
+                "run over all layers, with the output of each as the input of the next?"
             )
             before = after
 

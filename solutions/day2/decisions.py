@@ -352,7 +352,7 @@ if __name__ == "__main__":
             bare.head.weight.copy_(torch.tensor([[5.0, 0.0]]))
             bare.norm.weight.fill_(-2)
         ids = torch.zeros(1, 3, dtype=torch.long)
-        with expecting("3 steps with max_steps 3 should work", "Count the steps from 0."):
+        with expecting("3 steps with max_steps 3 should work", "The steps are 0, 1 and 2."):
             logits = bare(torch.zeros(1, 3), torch.tensor([[0, 1, 1]]), ids)[0, :, 0]
         # `norm` turns (4, 0), (3, 7), (3, 3) into (−2, 2), (2, −2), (0, 0), and the block divides by 2.
         assert torch.allclose(logits, torch.tensor([-5.0, 5.0, 0.0]), atol=1e-2), (

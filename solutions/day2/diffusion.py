@@ -604,7 +604,7 @@ if __name__ == "__main__":
         assert torch.allclose(result, torch.tensor([[[4.0, 0.0]]]), atol=1e-3), (
             "With gate₁ = 1 and the other five parts 0, the result should be x + LN(x) = "
             f"(3, 1) + (1, −1) = [4, 0]; yours is {result[0, 0].tolist()}. "
-            "The order is shift, scale, gate, and 1 + scale is 1."
+            "`modulation` gives shift, scale and gate, in this order, and 1 + scale is 1."
         )
         tiny = block(torch.tensor([[[1e-3, -1e-3]]]), torch.zeros(1, 2))[0, 0, 0].item()
         assert abs(tiny - 0.7081) < 1e-2, (

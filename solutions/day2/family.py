@@ -147,7 +147,7 @@ if __name__ == "__main__":
         expected = torch.tensor([[1.0, 0.0], [0.540302, 0.841471], [-1.682942, 1.080605]])
         assert torch.allclose(turned, expected, atol=1e-5), (
             f"At positions 0, 1, 1, the rows\n{x}\nshould become\n{expected}\nYours become\n{turned}\n"
-            "With d = 2, the angle is the position. Compare your signs with the formula."
+            "With d = 2, the angle is the position. Compare both features with the formula."
         )
         # With d = 4 and base 100, the second pair rotates ten times more slowly than the first.
         x = torch.tensor([[[0.0, 0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]])

@@ -610,7 +610,7 @@ if __name__ == "__main__":
         assert seen == wanted, (
             f"The model should have {wanted} parameters; yours has {seen}. Does it have two "
             "embeddings, `n_layers` blocks and a final norm? Do you reuse the token embedding "
-            "for the logits?"
+            "for the logits, without a bias?"
         )
 
         changed = tokens.clone()
@@ -907,7 +907,7 @@ if __name__ == "__main__":
             ],
             # With top_k=3, the most likely token has 5/9 of the probability. At temperature 0.5, it
             # has 0.7246.
-            "all three together": [
+            "two steps together": [
                 ({"top_k": 3, "top_p": 0.53}, [0, 1, 0, 0]),
                 ({"temperature": 0.5, "top_p": 0.7}, [0, 1, 0, 0]),
             ],

@@ -656,15 +656,15 @@ if __name__ == "__main__":
         layer = count_distances_only(filled(RelativeSelfAttention(8, 2, 5)), relative)
         first, second = layer(notes.expand(1, 3, 8))[0].split(4, dim=-1)
         assert torch.allclose(first, expected.unsqueeze(1).expand(3, 4), atol=1e-3), (
-            "With 2 heads of 4 features and max_length 5, head 0 should also give\n"
-            f"{expected}\nyours gives\n{first[:, 0].detach()}\nThe last 3 of the 5 rows count, and "
+            "With 2 heads of 4 features and max_length 5, all features of head 0 should give\n"
+            f"{expected}\nyours are the columns of\n{first.detach()}\nThe last 3 of the 5 rows count, and "
             "√d_head is 2."
         )
         mean = torch.tensor([8.0, 11.5, 15])
         assert torch.allclose(second, mean.unsqueeze(1).expand(3, 4), atol=1e-3), (
-            "Head 1, whose vectors in `relative` are 0, should give the mean of the values so "
-            f"far, plus 1:\n{mean}\nyours gives\n{second[:, 0].detach()}\nEach head has its own "
-            "vectors."
+            "All features of head 1, whose vectors in `relative` are 0, should give the mean of the "
+            f"values so far, plus 1:\n{mean}\nyours are the columns of\n{second.detach()}\nEach head "
+            "has its own vectors."
         )
         # Now the keys equal x, and the distances do not matter. Position 1 has the scores 0 and
         # 4 · (ln 3 / 2) / √4 = ln 3, so its weights are 1/4 and 3/4.
