@@ -31,6 +31,7 @@ MODULES = (
     "checks",
     "inputs",
     "progress",
+    "look",
     "material",
 )
 NOT_INSTALLED = ("autograder", "solutions")  # packages that students do not install
