@@ -34,6 +34,7 @@ _LOOK_STYLE = """
 html.ready { background: var(--paper); color: var(--ink) }
 body { margin: 8px; font: 14px/1.4 system-ui, sans-serif }
 h1 { font-size: 15px; margin: 0 0 6px }
+[hidden] { display: none !important }
 .controls, .views { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center }
 .views { align-items: flex-start; margin-top: 8px }
 #heads { display: flex; flex-wrap: wrap; gap: 6px }
@@ -42,7 +43,8 @@ button, select, input { font: inherit; color: inherit }
 #heads button[aria-pressed=true] { border-color: var(--ink) }
 canvas { display: block; width: 56px; height: 56px; margin: auto; image-rendering: pixelated; outline: 1px solid var(--line) }
 #scroll { overflow: auto; max-width: 100% }
-#map { border-collapse: collapse; --cell: 20px }
+#map { border-collapse: collapse; font-size: clamp(11px, var(--cell), 14px) }
+#map { --cell: clamp(9px, (min(560px, 100vw - 20px) - var(--wide)) / var(--across), 28px) }
 #map td { width: var(--cell); min-width: var(--cell); height: var(--cell); padding: 0; border: 1px solid transparent }
 #map td { outline: 1px solid rgba(128, 128, 128, .2); background-color: rgba(var(--weight), var(--w, 0)) }
 #map td.hidden { background: repeating-linear-gradient(45deg, var(--line) 0 1px, transparent 1px 4px) }
@@ -51,12 +53,12 @@ canvas { display: block; width: 56px; height: 56px; margin: auto; image-renderin
 #map th { font-weight: normal; padding: 0 3px; line-height: 1; white-space: pre }
 #map thead th span { display: inline-block; max-height: 8em; overflow: hidden }
 #map.long thead th span { writing-mode: vertical-rl; transform: rotate(180deg) }
-#map.small { font-size: 11px }
 #map tbody th { text-align: right }
 #map th.on { font-weight: bold; text-decoration: underline }
 #detail { min-height: 1.4em; margin: 6px 0 }
 #next { min-width: 17em; max-width: 24em }
 #next p { margin: 0 0 6px }
+#step { width: 8em }
 #text { white-space: pre-wrap; overflow-wrap: anywhere }
 #candidates td:first-child, #candidates th { font-weight: normal; min-width: 2.5em; text-align: left }
 #candidates .bar { width: 10em }
@@ -64,7 +66,7 @@ canvas { display: block; width: 56px; height: 56px; margin: auto; image-renderin
 """
 _LOOK_BODY = """
 <main id="page" hidden>
-<h1>Attention weights</h1>
+<h1 id="title">Attention weights</h1>
 <div class="controls">
 <label id="layers">Layer <select id="layer"></select></label>
 <div id="heads" role="group" aria-label="Head"></div>
@@ -136,12 +138,13 @@ function buildHeads() {
     add(button, 'span', name);
     button.onclick = () => { head = number; draw(); };
   });
-  find('heads').hidden = group.heads.length < 2;
+  const one = group.heads.length < 2;
+  find('heads').hidden = one;
+  find('title').textContent = one ? group.heads[0] : 'Attention weights';
 }
 
 function buildMap() {
   const map = find('map');
-  const across = group.keys.length;
   map.replaceChildren();
   map.classList.toggle('long', group.keys.some(label => label.length > 2));
   const header = add(add(map, 'thead'), 'tr');
@@ -155,11 +158,8 @@ function buildMap() {
   }
   focus = [0, 0];
   cell(0, 0).tabIndex = 0;
-  const wide = Math.max(...group.queries.map(label => label.length)) * 8 + 40;
-  const room = Math.min(640, document.documentElement.clientWidth - 20) - wide;
-  const side = Math.max(9, Math.min(28, Math.floor(room / across)));
-  map.style.setProperty('--cell', `${side}px`);
-  map.classList.toggle('small', side < 16);
+  map.style.setProperty('--across', group.keys.length);
+  map.style.setProperty('--wide', `${Math.max(...group.queries.map(label => label.length)) * 8 + 40}px`);
 }
 
 const cell = (row, column) => find('map').tBodies[0].rows[row].cells[column + 1];
@@ -436,10 +436,11 @@ def _has_shape(value: Any, *shape: int | None) -> bool:
 
 
 def _are_weights(value: Any, *shape: int) -> bool:
-    """Return whether a value is a tensor of this shape with numbers from 0 to 1."""
+    """Return whether a value is a nonempty tensor of this shape with numbers from 0 to 1."""
     if not _has_shape(value, *shape):
         return False
-    return bool(((value > -1e-3) & (value < 1.001)).all())  # false for NaN
+    in_range = (value > -1e-3) & (value < 1.001)  # false for NaN
+    return value.numel() > 0 and bool(in_range.all())
 
 
 def _labelled(
@@ -508,8 +509,10 @@ def _look_page(
     }
     if logits is not None and logits.shape[-1] != len(symbols):
         data["logits"] = ""
-    rows = max(len(group.queries) for group in groups)
-    height = 250 + min(28 * rows, 640)
+    controls = 250 if any(len(group.heads) > 1 for group in groups) else 150
+    rows = max(len(group.queries) * min(29, 1 + 500 / len(group.keys)) for group in groups)
+    longest = max(len(label) for group in groups for label in group.keys)
+    height = round(controls + min(rows, 640) + 8 * min(longest, 14))
     picture = base64.b64encode(_static_picture(groups[-1])).decode()
     frame = html.escape(_framed(data))
     return (
