@@ -22,6 +22,7 @@ from autograder.in_notebook.checks import (  # noqa: F401
     visible_check,
 )
 from autograder.in_notebook.inputs import filled, fixed_numbers  # noqa: F401
+from autograder.in_notebook.look import look  # noqa: F401
 from autograder.in_notebook.predictions import predict  # noqa: F401
 
 # %% tags=["support"]

@@ -42,7 +42,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solutions.opening import demonstration, expecting, predict, visible_check
+from solutions.opening import demonstration, expecting, look, predict, visible_check
 
 # %% [markdown]
 # ## `softmax`
@@ -446,7 +446,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # The next cells show attention at work without training. Each word is represented by how often the
-# letters a to z occur in it.
+# letters a to z occur in it. Point at a weight to read it.
 
 
 # %%
@@ -459,15 +459,6 @@ def letter_features(words: list[str]) -> Float[Tensor, "n 26"]:
 
 # %%
 if __name__ == "__main__":
-
-    def draw_weights(axis, weights, queries, keys, title):
-        """Draw weights of shape (n, m) as a heat map, with one row per query and one column per key."""
-        image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
-        axis.set_xticks(range(len(keys)), keys, rotation=60, ha="right")
-        axis.set_yticks(range(len(queries)), queries)
-        axis.set(title=title, xlabel="key", ylabel="query")
-        return image
-
     with demonstration():
         sharpness = 100  # try 10 and 1000
 
@@ -482,21 +473,18 @@ if __name__ == "__main__":
         features = letter_features(words)
         _, word_weights = attention(sharpness * features, features, features)
 
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-        draw_weights(left, day_weights, misspelt, days, "misspelt days look up days")
-        image = draw_weights(right, word_weights, words, words, "a sentence attends to itself")
-        figure.colorbar(image, ax=right, label="weight")
-        plt.show()
+        look({"misspelt days look up days": day_weights}, misspelt, days)
+        look({"a sentence attends to itself": word_weights}, words)
         for word, number in zip(misspelt, found[:, 0].tolist(), strict=True):
             print(f"{word:<10} day {number:.2f} of the week")
 
 # %% [markdown]
 # **What to notice.**
 #
-# * On the left, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
+# * First, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
 #   is 1). This is **cross-attention**. `Fryday` finds day 5. `Tusday` and `Satterday` match both
 #   Tuesday (2) and Saturday (6), so they get numbers between the two.
-# * On the right, queries, keys and values come from the same words. This is **self-attention**.
+# * Below, queries, keys and values come from the same words. This is **self-attention**.
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
 #   that.
 # * Each row sums to 1, but columns need not: no query attends to Monday.

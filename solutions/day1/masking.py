@@ -28,13 +28,12 @@
 # %%
 import math
 
-import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solutions.day1.attention import attention_scores, letter_features, softmax
-from solutions.opening import demonstration, expecting, fixed_numbers, predict, visible_check
+from solutions.opening import demonstration, expecting, fixed_numbers, look, predict, visible_check
 
 # %% [markdown]
 # ## `padding_mask`
@@ -488,39 +487,20 @@ if __name__ == "__main__":
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Use two sentences, and pad the shorter one. The features are the letters of each word.
-        texts = [
-            ["she", "sells", "sea", "shells"],
-            ["sea", "shells", "<pad>", "<pad>"],
-        ]
-        vocabulary = ["<pad>", "she", "sells", "sea", "shells"]
-        tokens = torch.tensor([[vocabulary.index(word) for word in text] for text in texts])
-        features = torch.stack([letter_features(text) for text in texts])
-        query = 20 * features
+        words = ["she", "sells", "shells", "<pad>", "<pad>"]  # padded to the length of its batch
+        tokens = torch.tensor([[1, 2, 3, 0, 0]])
+        features = letter_features(words).unsqueeze(0)
         masks = {
-            "everything allowed": torch.ones(2, 4, 4, dtype=torch.bool),
-            "padding_mask": padding_mask(tokens, 0).expand(2, 4, 4),
-            "causal_mask": causal_mask(4).expand(2, 4, 4),
+            "padding_mask": padding_mask(tokens, 0),
+            "causal_mask": causal_mask(5),
             "decoder_mask": decoder_mask(tokens, 0),
         }
+        _, unmasked = masked_attention(20 * features, features, features)
         weights = {
-            title: masked_attention(query, features, features, mask)[1]
+            title: (masked_attention(20 * features, features, features, mask)[1][0], unmasked[0])
             for title, mask in masks.items()
         }
-        figure, axes = plt.subplots(2, 4, figsize=(11, 6), layout="constrained")
-        for column, (title, mask) in zip(axes.T, masks.items(), strict=True):
-            for axis, words, w, allowed in zip(column, texts, weights[title], mask, strict=True):
-                image = axis.imshow(w, cmap="Blues", vmin=0, vmax=1)
-                for i, j in (~allowed).nonzero().tolist():
-                    axis.text(j, i, "×", ha="center", va="center", color="grey")
-                axis.set_xticks(range(4), words, rotation=60, ha="right")
-                axis.set_yticks(range(4), words)
-            column[0].set_title(title)
-            column[1].set_xlabel("key")
-        for row in axes:
-            row[0].set_ylabel("query")
-        figure.colorbar(image, ax=axes, label="weight")
-        plt.show()
+        look(weights, words)
 
 # %%
 if __name__ == "__main__":
@@ -548,7 +528,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * A cross marks a hidden key. The other weights in the row grow, because they still sum to 1.
+# * Hatching marks a hidden key. Switch the mask on: the other weights in the row grow, because they
+#   still sum to 1.
 # * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
 # * The printed table shows the best test of a decoder: changing a future token must not change
 #   earlier outputs.

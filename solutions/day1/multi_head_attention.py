@@ -31,6 +31,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    look,
     predict,
     visible_check,
 )
@@ -485,17 +486,8 @@ if __name__ == "__main__":
                 by_hand.key.weight[rows] = torch.eye(width)[:d_head]
                 by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
             _, head_weights = by_hand(places, places, places)
-        figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True, layout="constrained")
-        for head, axis in enumerate(axes):
-            image = axis.imshow(head_weights[0, head], cmap="Blues", vmin=0, vmax=1)
-            axis.set(
-                title=f"head {head}: offset {wanted_offsets[head]}",
-                xlabel="key",
-                xticks=range(0, 12, 2),
-            )
-        axes[0].set_ylabel("query")
-        figure.colorbar(image, ax=axes, label="weight")
-        plt.show()
+        titles = [f"offset {head_offset}" for head_offset in wanted_offsets]
+        look(dict(zip(titles, head_weights[0], strict=True)), range(n_words))
 
 # %%
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    look,
     predict,
     visible_check,
 )
@@ -804,48 +805,6 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
     return [as_text(row) for row in tokens]
 
 
-# %% [markdown]
-# What does the trained model attend to? `alignment` records the cross-attention weights of the last
-# decoder layer and averages them over the heads.
-
-
-# %%
-def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
-    """Return the attention weights from target to source tokens, or None if none were recorded."""
-    recorded = []
-    hook = model.decoder[-1].cross_attention.register_forward_hook(
-        lambda module, inputs, output: recorded.append(output)
-    )
-    model.eval()
-    with torch.no_grad():
-        model(as_tokens([source]), as_tokens([target])[:, :-1])
-    hook.remove()
-    match recorded:
-        case [(_, Tensor(ndim=4) as weights)]:
-            return weights[0].mean(dim=0)
-    return None
-
-
-def draw_training(losses: list[float], weights: Tensor | None, source: str, target: str) -> None:
-    """Plot the loss curve, and the attention weights from one target to its source."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
-    left.semilogy(losses)
-    left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
-    right.set(title="cross-attention of the last layer", xlabel="source", ylabel="target")
-    if weights is None:
-        words = "no weights were recorded: is `cross_attention` called as a module,\n"
-        words += "and does it return the pair (output, weights)?"
-        right.text(0.5, 0.5, words, ha="center", va="center")
-    else:
-        image = right.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        figure.colorbar(image, ax=right, label="weight")
-        symbols = ["bos", *source.replace(" ", "␣"), "eos"]
-        right.set_xticks(range(len(symbols)), symbols, fontsize=8)
-        right.set_yticks(range(len(target) + 1), [*target, "eos"], fontsize=8)
-    figure.tight_layout()
-    plt.show()
-
-
 # %%
 if __name__ == "__main__":
     predict("How many of 2,000 held-out dates will your model read?", ...)
@@ -881,9 +840,20 @@ if __name__ == "__main__":
         for source, seen, target in (wrong + results)[:8]:
             print(f"  {source:<24} → {seen:<12} {'' if seen == target else f'expected {target}'}")
 
-        example = datetime.date(1987, 3, 4)
-        source, target = six_ways_to_write(example)[2], f"{example}"
-        draw_training(losses, alignment(reader, source, target), source, target)
+        figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
+        axis.semilogy(losses)
+        axis.set(xlabel="step", ylabel="loss (nats per token)", title="training")
+        plt.show()
+
+# %% [markdown]
+# Look inside your model while it reads a date: choose a layer and a head, and step through decoding.
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        source = as_tokens(["Wednesday, 4 Mar 1987"])
+        target = greedy_decode(reader, source, BOS, EOS, max_length=12)[:, :-1]
+        look(reader, source, target, symbols=["pad", "bos", "eos", *SYMBOLS])
 
 # %% [markdown]
 # **What to notice.** With the reference solution and seed 0, the model reads all 2,000 held-out
@@ -891,9 +861,9 @@ if __name__ == "__main__":
 # less than 99%, run `progress()` to see where to look.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
-# uniformly. In the alignment, both digits of `03` attend to `Mar`, and both of `04` to `4`. No
-# letter in the weekday gets more than 15% of the weight. But attention weights only show what a
-# model reads, not how it uses it.
+# uniformly. In the last cross-attention of our run, head 0 attends to the `M` of `Mar` before each
+# digit of `03`, and head 3 to `4` before each digit of `04`. Head 1 also attends to the irrelevant
+# weekday: attention weights only show what a model reads, not how it uses it.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
