@@ -19,6 +19,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +89,8 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
     """Run a chapter in this process and redirect its printed output to a file."""
     import matplotlib.pyplot as plt
 
+    from autograder.in_notebook import look
+
     started, cpu = time.monotonic(), time.process_time()
     sys.path.insert(0, str(root))
     own = (root / "solutions" / "opening.py").is_file()
@@ -100,7 +103,12 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
             plt.figure(number).savefig(folder / pictures[-1], dpi=110, bbox_inches="tight")
         plt.close("all")
 
+    def save_page(page: Any) -> None:
+        pictures.append(f"{chapter.name}-{len(pictures) + 1:02}.html")
+        (folder / pictures[-1]).write_text(page._repr_html_(), encoding="utf-8")
+
     plt.show = show
+    vars(look)["display"] = save_page
     source = chapter.path.read_text(encoding="utf-8")
     if steps is not None:
         source = with_short_training(source, steps)

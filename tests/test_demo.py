@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 from pathlib import Path
 
@@ -55,6 +58,15 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     return courses.load(root)
 
 
+def picture_in(file: Path) -> io.BytesIO:
+    """Return a figure's picture. A page of `look` contains one."""
+    if file.suffix == ".png":
+        return io.BytesIO(file.read_bytes())
+    found = re.search('src="data:image/png;base64,([^"]+)"', file.read_text(encoding="utf-8"))
+    assert found
+    return io.BytesIO(base64.b64decode(found[1]))
+
+
 @pytest.mark.parametrize("day", COURSE.days)
 def test_the_demonstrations_run(
     day: str, course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,7 +75,7 @@ def test_the_demonstrations_run(
     for run in demonstrate(course.day(day), tmp_path, steps=3):
         assert run.pictures
         for picture in run.pictures:
-            with Image.open(tmp_path / picture) as image:
+            with Image.open(picture_in(tmp_path / picture)) as image:
                 assert min(image.size) > 100
                 assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5, (
                     "the figure is blank"

@@ -65,6 +65,7 @@ from solutions.opening import (
     expecting_value_error,
     filled,
     fixed_numbers,
+    look,
     predict,
     record,
     visible_check,
@@ -1620,61 +1621,21 @@ if __name__ == "__main__":
 #
 # *Further · 5 minutes*
 #
-# The output of `qkv` contains all queries and keys. The next cell records this output in the first
-# block and computes the attention weights of each head.
-
-
-# %% tags=["support"]
-def head_weights(
-    model: nn.Module, tokens: Int[Tensor, "n"], block: int, head: int, n_heads: int
-) -> Float[Tensor, "n n"] | None:
-    """Return the attention weights of one head, or None if `qkv` is not called as a module."""
-    recorded = []
-    # After each call to `qkv`, torch calls the hook with the output.
-    hook = model.blocks[block].attention.qkv.register_forward_hook(
-        lambda module, inputs, output: recorded.append(output)
-    )
-    with torch.no_grad():
-        model(tokens.unsqueeze(0))
-    hook.remove()
-    if not recorded:
-        return None
-    queries, keys, _ = recorded[0][0].chunk(3, dim=-1)
-    query, key = (part.chunk(n_heads, dim=-1)[head] for part in (queries, keys))
-    future = torch.ones(len(tokens), len(tokens), dtype=torch.bool).triu(1)
-    return (query @ key.T / key.shape[1] ** 0.5).masked_fill(future, -math.inf).softmax(dim=-1)
-
-
-# %% tags=["support"]
-def draw_head(weights: Tensor | None, text: str, title: str) -> None:
-    """Draw the attention weights as a heat map, with the text along both axes."""
-    if weights is None:
-        print("No weights were recorded. Does `attention` call `qkv` as a module?")
-        return
-    figure, axis = plt.subplots(figsize=(7.5, 7))
-    axis.imshow(weights, cmap="Blues", vmin=0)
-    symbols = text.replace(" ", "␣").replace("\n", "↵")
-    axis.set_xticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
-    axis.set_yticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
-    axis.set(xlabel="key", ylabel="query", title=title)
-    figure.tight_layout()
-    plt.show()
-
+# The output of `qkv` contains all queries and keys. From it, `look` computes the attention weights of
+# each head. It also shows how the temperature changes the probabilities of the next character.
 
 # %%
 if __name__ == "__main__":
     with demonstration():
         gpt, _ = trained_gpt()
-        shown = "the statement, the expression, the statement"
-        heads = [head_weights(gpt, topic_tokens(shown), 0, head, n_heads=4) for head in range(4)]
-        looks_back = [0.0 if w is None else w.diagonal(-1).mean().item() for w in heads]
-        head = looks_back.index(max(looks_back))
-        draw_head(heads[head], shown, f"block 0, head {head}")
+        text = topic_tokens("an expression statement").unsqueeze(0)
+        look(gpt, text, symbols=TOPIC_SYMBOLS, n_heads=4)
 
 # %% [markdown]
-# **What to notice.** This head in the first block attends to the previous character, with a weight
-# of 1.00 (seed 0). The model learned this from the loss alone: two characters predict the next
-# better than one. Another head attends to the character before that (0.77).
+# **What to notice.** In the first block, head 1 attends to the previous character, with a weight of
+# 1.00 (seed 0). The model learned this from the loss alone: two characters predict the next better
+# than one. Head 3 attends to the character before that (0.78). At the last step, a space and `s` have
+# nearly all of the probability at temperature 0.3, but less than half at 1.5.
 
 # %% [markdown]
 # ### What the cache saves
