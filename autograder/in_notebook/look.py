@@ -44,21 +44,23 @@ button, select, input { font: inherit; color: inherit }
 canvas { display: block; width: 56px; height: 56px; margin: auto; image-rendering: pixelated; outline: 1px solid var(--line) }
 #scroll { overflow: auto; max-width: 100% }
 #map { border-collapse: collapse; font-size: clamp(11px, var(--cell), 14px) }
-#map { --cell: clamp(9px, (min(560px, 100vw - 20px) - var(--wide)) / var(--across), 28px) }
+#map { --room: calc(100vw - 20px); --cell: clamp(9px, (var(--room) - var(--wide)) / var(--across), 28px) }
+@media (min-width: 640px) { #map { --room: min(560px, 100vw - 350px) } }
 #map td { width: var(--cell); min-width: var(--cell); height: var(--cell); padding: 0; border: 1px solid transparent }
 #map td { outline: 1px solid rgba(128, 128, 128, .2); background-color: rgba(var(--weight), var(--w, 0)) }
 #map td.hidden { background: repeating-linear-gradient(45deg, var(--line) 0 1px, transparent 1px 4px) }
 #map td.later { background: none; outline: none }
 #map td:focus { outline: 2px solid var(--ink) }
 #map th { font-weight: normal; padding: 0 3px; line-height: 1; white-space: pre }
-#map thead th span { display: inline-block; max-height: 8em; overflow: hidden }
+#map thead th + th { padding: 0 }
+#map thead th span { display: inline-block; max-height: 8em; overflow: hidden; line-height: 1.4 }
 #map.long thead th span { writing-mode: vertical-rl; transform: rotate(180deg) }
 #map tbody th { text-align: right }
 #map th.on { font-weight: bold; text-decoration: underline }
 #detail { min-height: 1.4em; margin: 6px 0 }
-#next { min-width: 17em; max-width: 24em }
+#next { width: 17em }
 #next p { margin: 0 0 6px }
-#step { width: 8em }
+#next input { width: 8em }
 #text { white-space: pre-wrap; overflow-wrap: anywhere }
 #candidates td:first-child, #candidates th { font-weight: normal; min-width: 2.5em; text-align: left }
 #candidates .bar { width: 10em }
@@ -509,7 +511,7 @@ def _look_page(
     }
     if logits is not None and logits.shape[-1] != len(symbols):
         data["logits"] = ""
-    controls = 250 if any(len(group.heads) > 1 for group in groups) else 150
+    controls = 280 if any(len(group.heads) > 1 for group in groups) else 150
     rows = max(len(group.queries) * min(29, 1 + 500 / len(group.keys)) for group in groups)
     longest = max(len(label) for group in groups for label in group.keys)
     height = round(controls + min(rows, 640) + 8 * min(longest, 14))
