@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
+import io
 import json
 import re
 import struct
 import sys
 import types
 import zlib
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 from torch import Tensor, nn
 
+from autograder.course import config as courses
+from autograder.course.provided import notebook_source
 from autograder.in_notebook import look as module
 from autograder.in_notebook.look import look
+from autograder.release.visible_checks import Notebook
+from autograder.submissions.cell_reader import read_cells
 from solutions.day1.masking import causal_mask
 from solutions.day1.transformer import Transformer
 from solutions.day2.language_model import GPT
+from tests.conftest import ROOT
 
 HOSTILE = ["</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x_\u2028&amp;"]
+COURSE = courses.load(ROOT)
+STYLES = [
+    path for day in COURSE.days for path in sorted((ROOT / "tests" / "styles" / day).glob("*.py"))
+]
+# Untrained models, in place of those that earlier cells of the notebook train.
+MODELS = {
+    "day1": "reader = Transformer(3 + len(SYMBOLS), 3 + len(SYMBOLS), d_model=64)",
+    "day2": """
+def trained_gpt():
+    return GPT(len(TOPIC_SYMBOLS), GPT_CONTEXT, d_model=96, n_heads=4, n_layers=3).eval(), None
+""",
+}
+# These layers compute attention without calling a module that returns the weights.
+WITHOUT_MODULES = {("day1", "einsum.py")}
 SYMBOLS = [*HOSTILE, *"abcdef"]
 SOURCE, TARGET = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[4, 5, 6]])
 
@@ -41,6 +66,12 @@ def inside(page: str) -> str:
     found = re.search(r'srcdoc="([^"]*)"', page)
     assert found
     return html.unescape(found[1])
+
+
+def picture_in(page: str) -> bytes:
+    found = re.search(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)"', page)
+    assert found
+    return base64.b64decode(found[1])
 
 
 def data(page: str) -> Any:
@@ -81,9 +112,7 @@ def test_a_page_is_sandboxed_small_and_loads_nothing(pages: list[str]) -> None:
 
 def test_a_picture_is_shown_without_scripts(pages: list[str]) -> None:
     look({"weights": torch.eye(3)}, "abc")
-    found = re.search(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)"', pages[0])
-    assert found
-    assert base64.b64decode(found[1]).startswith(b"\x89PNG")
+    assert picture_in(pages[0]).startswith(b"\x89PNG")
     assert pages[0].index("<img") < pages[0].index("<iframe")
 
 
@@ -165,3 +194,58 @@ def test_what_cannot_be_shown_gets_one_sentence(
     printed = capsys.readouterr().out
     assert sentence in printed
     assert printed.count("\n") == 1
+
+
+def test_no_tokens_are_no_weights(pages: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    look(GPT(9, 8, d_model=8, n_heads=2, n_layers=1), SOURCE[:, :0], symbols=SYMBOLS, n_heads=2)
+    assert pages == []
+    assert capsys.readouterr().out.startswith("look ")
+
+
+def test_exported_notebooks_keep_the_page_and_its_picture() -> None:
+    code = "import torch\nfrom autograder.in_notebook.look import look\nlook({'map': torch.eye(3)}, 'abc')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    page = notebook.cells[0].outputs[-1].data["text/html"]
+    for template in ("lab", "classic"):
+        exported, _ = HTMLExporter(template_name=template).from_notebook_node(notebook)
+        assert inside(exported) == inside(page)
+        assert picture_in(exported) == picture_in(page)
+        assert 'sandbox="allow-scripts"' in exported
+
+
+@pytest.mark.parametrize(
+    ("day", "style"),
+    [
+        *((day, None) for day in COURSE.days),
+        *(
+            pytest.param(path.parent.name, path, id=f"{path.parent.name}-{path.stem}")
+            for path in STYLES
+        ),
+    ],
+)
+def test_the_chapters_show_models_in_any_style(
+    monkeypatch: pytest.MonkeyPatch, day: str, style: Path | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a notebook replaces it
+    chapters = COURSE.day(day).chapters
+    looks = [
+        source
+        for chapter in chapters
+        for cell in chapter.cells
+        if cell.role == "demonstration" and re.search(r"\blook\(", source := notebook_source(cell))
+    ]
+    assert looks
+    with contextlib.redirect_stdout(io.StringIO()):
+        notebook = Notebook(COURSE.day(day))
+        for cell in read_cells(style.read_bytes(), style.name)[0] if style else ():
+            if cell.kind == "code" and not cell.source.startswith("%"):
+                notebook.run(cell.source, "style")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for number, source in enumerate([MODELS[day], *looks]):
+            notebook.run(source, f"cell {number}")
+    # Outside a notebook, each page is one printed line.
+    shown = printed.getvalue().count("Attention weights: run this in a notebook")
+    missing = printed.getvalue().count("look found no attention weights")
+    assert shown + missing == sum(source.count("look(") for source in looks)
+    assert missing == (style is not None and style.parts[-2:] in WITHOUT_MODULES)
