@@ -372,13 +372,13 @@ def _recorded_weights(
         module.register_forward_hook(_recorder(path, found, n_heads), with_kwargs=True)
         for path, module in model.named_modules()
     ]
-    was_training = model.training
+    is_training = model.training
     try:
         with torch.no_grad(), student_names():
             model.eval()
             logits = model(*inputs)
     finally:
-        model.train(was_training)
+        model.train(is_training)
         for hook in hooks:
             hook.remove()
     return found, logits if _has_shape(logits, 1, inputs[-1].shape[-1], None) else None
