@@ -53,7 +53,7 @@ canvas { display: block; width: 56px; height: 56px; margin: auto; image-renderin
 #map td:focus { outline: 2px solid var(--ink) }
 #map th { font-weight: normal; padding: 0 3px; line-height: 1; white-space: pre }
 #map thead th + th { padding: 0 }
-#map thead th span { display: inline-block; max-height: 8em; overflow: hidden; line-height: 1.4 }
+#map thead th span { display: inline-block; max-height: 8em; overflow: hidden; line-height: 1.2 }
 #map.long thead th span { writing-mode: vertical-rl; transform: rotate(180deg) }
 #map tbody th { text-align: right }
 #map th.on { font-weight: bold; text-decoration: underline }
