@@ -528,8 +528,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * Hatching marks a hidden key. Switch the mask on: the other weights in the row grow, because they
-#   still sum to 1.
+# * Hatching marks a hidden key. Switch the mask off and on: the other weights in the row grow, because
+#   they still sum to 1.
 # * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
 # * The printed table shows the best test of a decoder: changing a future token must not change
 #   earlier outputs.
