@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
 from nbgrader.utils import compute_checksum
 
@@ -173,6 +174,15 @@ def test_only_stubs_and_checks_have_nbgrader_metadata(solution: NotebookNode, da
         assert (checks.solution, checks.grade, checks.locked) == (False, True, True)
         assert checks.points == exercise.points
     assert {id_: mark.grade_id for id_, mark in known.items()} == {id_: id_ for id_ in known}
+
+
+def test_running_all_cells_continues_after_a_failed_check() -> None:
+    failing = notebook.nbgrader_cell("assert False", "check_softmax", points=1.0)
+    written = v4.new_notebook(cells=[failing, v4.new_code_cell("print('on')")])
+    NotebookClient(written, timeout=60).execute()
+    check, after = written.cells
+    assert check.outputs[0].output_type == "error"
+    assert after.outputs[0].text == "on\n"
 
 
 # ---- figures

@@ -171,6 +171,8 @@ def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> No
         "task": False,
         **({"points": points} if is_check else {}),
     }
+    if is_check:
+        cell.metadata["tags"] = ["raises-exception"]  # "Run All" continues after a failed check
     return cell
 
 
