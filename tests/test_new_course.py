@@ -11,11 +11,11 @@ from nbgrader.apps import NbGrader
 
 from autograder.course import config as courses
 from autograder.course import new_course
-from autograder.course.config import CourseError
+from autograder.course.config import CourseError, Day
 from autograder.course.fingerprint import fingerprint
 from autograder.grading import exercise_grader
 from autograder.grading.grader import Grader
-from autograder.release import visible_checks
+from autograder.release import undefined_names, visible_checks
 from autograder.release.trial import Trial, lines, try_exercises
 from autograder.sandbox.client import Server
 from autograder.slicing.slicer import Slicer, prepare
@@ -289,6 +289,56 @@ def test_a_course_forbids_functions_of_its_own(
     server = reader().server
     with Slicer(server, prepare(server, day), [Cell(1, "code", code)]) as slicer:
         assert slicer.slice_all().slices["standardize"].used == used
+
+
+DEMONSTRATION = """
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        CODE
+"""
+
+
+def with_demonstration(root: Path, code: str) -> Day:
+    """Return the first day of a new course to which a demonstration and a constant were added."""
+    chapter = make(root) / "solutions/day1/cleaning.py"
+    added = DEMONSTRATION.replace("CODE", code) + "\n# %%\nLATER = 1\n"
+    chapter.write_text(chapter.read_text() + added)
+    return courses.load(root).day("day1")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("plt.plot([1, 2])", "plt"),
+        ("show = lambda x: [round(y, places) for y in x]", "places"),
+        ("print(LATER)", "LATER"),
+    ],
+)
+def test_trying_a_chapter_that_lacks_an_import_is_an_error(
+    tmp_path: Path, code: str, name: str
+) -> None:
+    day = with_demonstration(tmp_path, code)
+    with pytest.raises(CourseError, match=rf"cleaning\.py, cell 11: {name} is not defined"):
+        next(try_exercises(day, []))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print([x.max() for x in torch.ones(2, 2)], (lambda y, *z: y)(1), __name__)",
+        "import math; print(math.pi, standardize(torch.eye(2)), predict, MEASURED)",
+        "def count() -> None: global TIMES; TIMES = 1\n        count(); print(TIMES)",
+        "from math import *; print(pi)",
+    ],
+)
+def test_names_that_the_notebook_defines_are_not_reported(tmp_path: Path, code: str) -> None:
+    undefined_names.check(with_demonstration(tmp_path, code))
+
+
+def test_the_days_of_this_repository_use_no_undefined_names() -> None:
+    for day in courses.load(ROOT).days:
+        undefined_names.check(courses.load(ROOT).day(day))
 
 
 def test_trying_an_unknown_exercise_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
-from autograder.release import visible_checks
+from autograder.release import undefined_names, visible_checks
 from autograder.sandbox.client import Server, start_server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
@@ -69,6 +69,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
     for name in names:
         day.check_exercise(name)
     check_day(day)
+    undefined_names.check(day)
     exercises = [exercise for exercise in day.exercises if exercise.name in (names or day.names)]
     with start_server() as server:
         attempts = _Attempts(day, server)
