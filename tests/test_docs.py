@@ -28,6 +28,7 @@ MAX_WORDS = {
     "SECURITY.md": 1500,
     "docs/instructor-guide.md": 1500,
     "docs/ta-guide.md": 3000,
+    "docs/ta-tutorial.md": 600,
 }
 PAGES = sorted(name for name in LISTED.stdout.split() if not name.startswith("assignments/"))
 

@@ -1,0 +1,65 @@
+"""Test that the commands of the tutorial print what the page shows under them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.course_copy import link_course
+from tests.conftest import ROOT
+from tests.small_course import SCRIPTS
+
+PAGE = ROOT / "docs" / "ta-tutorial.md"
+# Cell numbers change with every edit of the course, how many results are known depends on the order of the work, and a slow
+# machine reports its progress.
+VARIABLE = {
+    r"\d{4}-\d\d-\d\d": "DATE",
+    r"\d+ cells|cell \d+": "CELLS",
+    r"\d+ of \d+ exercises were known": "KNOWN",
+    r"^autograder: \d+ submissions? graded so far\n": "",
+    r" +$": "",
+}
+
+
+def runs(page: str) -> list[tuple[str, str]]:
+    """Return each command in the page's `console` blocks, and the output under it."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    parts = re.split(r"^\$ (.*)\n", "".join(blocks), flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def normal(output: str) -> str:
+    """Return an output without what may differ between two runs."""
+    for pattern, replacement in VARIABLE.items():
+        output = re.sub(pattern, replacement, output, flags=re.MULTILINE)
+    return output
+
+
+@pytest.mark.slow
+def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
+    link_course(tmp_path)
+    for name in ("assignments", "bench", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    path = f"{SCRIPTS}:{os.environ['PATH']}"
+    variables = {"PATH": path, "AUTOGRADER_SECRET": "tests", "PYTHONUNBUFFERED": "1"}
+    commands = runs(PAGE.read_text(encoding="utf-8"))
+    assert len(commands) >= 8
+    for command, shown in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        # A line with only an ellipsis stands for any number of lines.
+        pattern = re.escape(normal(shown)).replace("…\\\n", "(?:.*\n)*")
+        assert re.fullmatch(pattern, normal(done.stdout)), (
+            f"`{command}` prints this, but {PAGE.name} does not show it:\n{done.stdout}"
+        )
