@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tests start hundreds of processes, which would otherwise all compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test suite check fast attacks fuzz bench slurm lint style types mutants names hints stand-ins browser formgrader variants clean
+.PHONY: setup demo test suite check fast attacks fuzz bench slurm lint style types mutants names hints stand-ins docs browser formgrader variants clean
 
 setup: $(READY)
 
@@ -68,10 +68,17 @@ hints: setup
 stand-ins: setup
 	STAND_INS=all $(BIN)/python -m pytest -q tests/test_stand_ins.py
 
-browser: setup
+# The site opens without a server: docs/index.html in the folder site/.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going -c docs . site
+	SITE=site $(BIN)/python -m pytest -q tests/test_site.py
+
+browser: docs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.check $(SHOTS)
 	$(BIN)/python -m tests.browser.notebooks $(SHOTS)
+	$(BIN)/python -m tests.browser.site $(SHOTS)
 
 formgrader: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
@@ -92,4 +99,4 @@ types: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) source demo
+	rm -rf $(VENV) source demo site

@@ -71,9 +71,17 @@ def write_pages(folder: Path) -> list[Path]:
 
 
 def check_view(
-    browser: Browser, file: Path, scheme: Scheme, width: int, shots: Path | None
+    browser: Browser,
+    file: Path,
+    scheme: Scheme,
+    width: int,
+    shots: Path | None,
+    site: Path | None = None,
 ) -> list[str]:
-    """Open a page with the given colour scheme and window width, and return the problems found."""
+    """Open a page with the given colour scheme and window width, and return the problems found.
+
+    The page may request files in the folder `site`, if there is one, but nothing else.
+    """
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []
@@ -86,7 +94,8 @@ def check_view(
     page.on("pageerror", lambda error: problems.append(f"raises an error: {error}"))
     page.on("request", lambda request: requested.append(request.url))
     page.goto(file.as_uri())
-    problems += [f"requests {url}" for url in requested if url != file.as_uri()]
+    own = (site or file).as_uri()
+    problems += [f"requests {url}" for url in requested if not url.startswith(own)]
     page.evaluate(OPEN_ALL)
     result = Axe().run(page)
     if result.violations_count:
