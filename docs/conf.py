@@ -12,6 +12,7 @@ CONTENTS = {
         "docs/if-it-fails",
         "docs/roster-and-late-work",
         "docs/instructor-guide",
+        "docs/publishing",
         "solutions/README",
         "graders/README",
         "mistakes/README",
