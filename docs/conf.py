@@ -6,7 +6,7 @@ The source folder is the whole repository, because pages in docs/ link to the RE
 from sphinx.application import Sphinx
 
 CONTENTS = {
-    "Tutorials": ["docs/ta-tutorial", "docs/your-own-course"],
+    "Tutorials": ["docs/ta-tutorial", "docs/your-own-course", "docs/add-an-exercise"],
     "Guides": [
         "docs/ta-guide",
         "docs/if-it-fails",

@@ -1,4 +1,4 @@
-"""Test that the commands of the tutorial print what the page shows under them."""
+"""Test that the commands of the tutorial print what the page shows under them, and that the worked example builds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from autograder.course import new_course
 from bench.course_copy import link_course
 from tests.conftest import ROOT
-from tests.small_course import SCRIPTS
+from tests.small_course import SCRIPTS, command
 
 PAGE = ROOT / "docs" / "ta-tutorial.md"
 # Cell numbers change with every edit of the course, how many results are known depends on the order of the work, and a slow
@@ -48,9 +49,9 @@ def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
     variables = {"PATH": path, "AUTOGRADER_SECRET": "tests", "PYTHONUNBUFFERED": "1"}
     commands = runs(PAGE.read_text(encoding="utf-8"))
     assert len(commands) >= 8
-    for command, shown in commands:
+    for line, shown in commands:
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", line],
             cwd=tmp_path,
             env={**os.environ, **variables},
             stdout=subprocess.PIPE,
@@ -61,5 +62,20 @@ def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
         # A line with only an ellipsis stands for any number of lines.
         pattern = re.escape(normal(shown)).replace("…\\\n", "(?:.*\n)*")
         assert re.fullmatch(pattern, normal(done.stdout)), (
-            f"`{command}` prints this, but {PAGE.name} does not show it:\n{done.stdout}"
+            f"`{line}` prints this, but {PAGE.name} does not show it:\n{done.stdout}"
         )
+
+
+@pytest.mark.slow
+def test_the_worked_example_applies_to_a_new_course_and_builds(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "add-an-exercise.md").read_text(encoding="utf-8")
+    (diff,) = re.findall(r"^`````diff\n(.*?)^`````$", page, re.MULTILINE | re.DOTALL)
+    new_course.create(tmp_path)
+    subprocess.run(["git", "apply", "-"], input=diff, cwd=tmp_path, text=True, check=True)
+    tried = command(tmp_path, "try", "day1", "clip")
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    assert "✓ mistake: the bounds swapped" in tried.stdout
+    built = command(tmp_path, "build")
+    assert built.returncode == 0, built.stderr
+    released = (tmp_path / "assignments" / "day1" / "day1.ipynb").read_text(encoding="utf-8")
+    assert 'alt=\\"The result equals x between low and high' in released
