@@ -100,6 +100,32 @@ def test_a_new_file_has_no_time_before_a_new_worksheet(course: Course) -> None:
     assert course.sam()[:2] == (80, 64)
 
 
+def test_an_old_worksheet_gives_no_time_to_a_notebook_that_follows_a_document(
+    course: Course,
+) -> None:
+    document = replace(FIRST, files={"report.docx": b"PK\x03\x04 words"})
+    course.zips[0].write_bytes(downloads.moodle([document, OTHER]))
+    course.grade(0, sheet=0)
+    course.grade(1, sheet=0)
+    before, after, notes = course.sam()
+    assert (before, after) == (80, 80)
+    assert "not applied to submissions whose times are unknown (1): Sam Lee" in notes
+    course.export(0)
+    assert "times are unknown (1): Sam Lee" in course.sam()[2]
+    course.grade(1, sheet=1)
+    assert course.sam()[:2] == (80, 64)
+
+
+def test_an_exported_worksheet_belongs_to_a_document_that_was_graded(course: Course) -> None:
+    document = replace(FIRST, files={"report.docx": b"PK\x03\x04 words"})
+    course.zips[0].write_bytes(downloads.moodle([document, OTHER]))
+    course.grade(0)
+    course.export(0)
+    course.grade(1)
+    course.export(0)
+    assert "times are unknown (1): Sam Lee" in course.sam()[2]
+
+
 @pytest.mark.parametrize("sheet", [None, 0, 1])
 def test_an_older_file_does_not_replace_a_newer_one(course: Course, sheet: int | None) -> None:
     course.grade(0, sheet=0)

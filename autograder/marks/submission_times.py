@@ -29,7 +29,7 @@ class SubmissionTimes:
     """A day's submission times: each participant's time in the last worksheet, and the time of each graded file.
 
     `in_worksheet` maps participant numbers to times, and `of_files` maps pairs of a participant number and a file's hash to
-    times. The times are Moodle's local times, without an offset, and `zone` is their time zone.
+    times. A submission that could not be read has the hash "". The times are Moodle's local times, without an offset, and `zone` is their time zone.
     """
 
     in_worksheet: Mapping[str, datetime] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class SubmissionTimes:
         return {
             (source.participant, file): source.time.replace(tzinfo=None)
             for source, file in sources
-            if source.participant and source.time and file
+            if source.participant and source.time
         }
 
 
