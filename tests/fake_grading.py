@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.fingerprint import course_version
@@ -51,6 +53,9 @@ class FakePool:
     def __init__(self, day: Day, limit: int = 1_000_000) -> None:
         self.day, self.limit, self.count = day, limit, 0
         self.course = course_version(day)
+
+    def close(self) -> None:
+        pass
 
     def isolation(self) -> list[list[str]]:
         return [["fake"]]
@@ -92,6 +97,14 @@ class FakePool:
             submission.handed_in,
             hash_code(cell.source for cell in submission.cells) if points else "",
         )
+
+
+@pytest.fixture
+def fake_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `autograder grade` use a fake pool."""
+    monkeypatch.setattr(
+        "autograder.grading.open_session._start_executor", lambda day, *_: FakePool(day)
+    )
 
 
 @contextlib.contextmanager

@@ -191,7 +191,7 @@ def _moodle_names(
     named = {}
     for row, participant in participants:
         (student,) = student_page.recipients([row])
-        if participant:
+        if participant.isdecimal():
             # Moodle ignores the name.
             name = re.sub(r"[^\w -]|_", "", student.name).strip() or "student"
             named[f"{name}_{participant}_assignfeedback_file_{_page_name(day)}"] = student

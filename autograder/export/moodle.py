@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
 from autograder.marks.submission_times import SubmissionTimes, corrections
 from autograder.plain_text import counted, list_with_count, utc_offset
+from autograder.submissions.origin import Person, moodle_name
 
 NO_GRADE = "-"
 SUBMITTED = "Submitted"  # the beginning of "Submitted for grading" in the Status column
@@ -141,6 +142,23 @@ class Worksheet:
         return self.cell(number, "Identifier").rpartition(" ")[2]
 
     @cached_property
+    def teams(self) -> dict[str, tuple[Person, ...]]:
+        """Map the names of teams, as `moodle_name` returns them, to their members. Omit teams whose names are not unique."""
+        found: dict[str, dict[str, list[Person]]] = {}
+        for number in range(len(self.table.rows)):
+            if team := self.cell(number, "Group"):
+                who, email = self.participant(number), self.cell(number, "Email address")
+                name = self.cell(number, "Full name") or self.cell(number, "Identifier")
+                same = found.setdefault(moodle_name(team), {})
+                same.setdefault(team, []).append(Person(name, who, email))
+        return {
+            name: tuple(members)
+            for name, same in found.items()
+            for members in same.values()
+            if len(same) == 1
+        }
+
+    @cached_property
     def _by_participant(self) -> dict[str, int]:
         return {self.participant(number): number for number in range(len(self.table.rows))}
 
@@ -191,9 +209,11 @@ def _parse_time(text: str) -> datetime | None:
 
 def store_times(day: Day, file: Path) -> tuple[str, list[str]]:
     """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA."""
-    found, notes = Worksheet.read(file).submission_times()
+    sheet = Worksheet.read(file)
+    found, notes = sheet.submission_times()
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, found, {})
+        opened.set_teams(day.name, sheet.teams)
     return _describe_times(day, file, len(found)), notes
 
 
@@ -211,12 +231,14 @@ def update_times(
         CourseError: The file is not a worksheet.
         FileError: The times cannot be stored.
     """
-    found, notes = Worksheet.read(file).submission_times()
+    worksheet = Worksheet.read(file)
+    found, notes = worksheet.submission_times()
     message = _describe_times(day, file, len(found))
+    teams = worksheet.teams
     if not are_stored:
-        return SubmissionTimes(found, zone=day.late.moodle_zone), message, notes
+        return SubmissionTimes(found, zone=day.late.moodle_zone, teams=teams), message, notes
     class_ = list(class_)
-    before = read_times(day)
+    before = replace(read_times(day), teams=teams)
     known = before.local_times(class_)
     sheet = {**before.in_worksheet, **found}
     of_students = {participant: time for (participant, _), time in known.items()}
@@ -225,14 +247,16 @@ def update_times(
         (participant, hash_): time + shifts.get(participant, timedelta())
         for (participant, hash_), time in {**known, **before.of_files}.items()
     }
-    times = SubmissionTimes(sheet, files, before.zone)
-    times = SubmissionTimes(sheet, {**files, **times.local_times(class_)}, before.zone)
+    times = SubmissionTimes(sheet, files, before.zone, teams)
+    times = replace(times, of_files={**files, **times.local_times(class_)})
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, found, times.of_files)
+        opened.set_teams(day.name, teams)
     different = [
         marks.label
         for marks in class_
-        if (who := marks.origin.participant) in of_students and who not in shifts
+        if marks.origin.source == "moodle"
+        if (who := times.of(marks).origin.ids[0]) in of_students and who not in shifts
         if sheet.get(who, of_students[who]) != of_students[who]
     ]
     if shifts:

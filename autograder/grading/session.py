@@ -25,7 +25,7 @@ from autograder.marks.model import (
 from autograder.marks.regrade import Change
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
-from autograder.submissions.submission import Submission, find_submissions
+from autograder.submissions.submission import Submission, apply_roster, find_submissions
 
 Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
@@ -201,7 +201,7 @@ class Session:
     def _timed(
         self, found: Iterable[Submission], corrects_times: bool = False
     ) -> Iterator[Submission]:
-        """Yield the submissions with the times from Moodle's worksheet, and then store these times.
+        """Yield the submissions with the times and teams from Moodle's worksheet, and then store these times.
 
         They are stored for each file, because the next worksheet contains only the newest file's time.
         """
@@ -209,10 +209,12 @@ class Session:
         files = {}
         for one in found:
             handed_in = times.added_to(one.origin, one.sha256, corrects_times)
-            if handed_in.participant and handed_in.time:
+            if handed_in.source == "moodle" and handed_in.time:
                 local = handed_in.time.replace(tzinfo=None)
-                files[handed_in.participant, one.sha256] = local
-            yield replace(one, handed_in=handed_in)
+                files[handed_in.ids[0], one.sha256] = local
+            is_team = handed_in.people != one.origin.people
+            one = replace(one, handed_in=handed_in)
+            yield apply_roster(one, self.roster, self.day.name) if is_team else one
         if files and self.history:
             try:
                 with overrides.OverrideStore(self.day.root) as store:

@@ -178,7 +178,7 @@ def _without_time(results: Iterable[StudentResult], day: Day) -> list[StudentRes
 def _source_of_times(results: Iterable[StudentResult], day: Day) -> str:
     """Return advice on how a TA can add the missing submission times."""
     class_ = [result.marks for result in results if result.marks]
-    if any(marks.origin.participant for marks in class_):
+    if any(marks.origin.source == "moodle" for marks in class_):
         return (
             "Download Moodle's worksheet after downloading the submissions, and pass it with --worksheet, "
             f"or enter late_hours_{day.name} in roster.csv"

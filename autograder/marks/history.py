@@ -363,6 +363,14 @@ def _put(
     Return a `Replacement` for each student whose current marks were for a different submission.
     """
     keys = new.marks.origin.keys
+    # The team's members may have been unknown in an earlier run.
+    for key in new.marks.origin.team_keys:
+        before = _current(database, day, key)
+        if before and before.origin.labels == (new.marks.origin.team,):
+            if _is_superseded(new.marks, times.of(before)):
+                return []
+            if key not in keys:
+                database.execute("DELETE FROM current WHERE day = ? AND student = ?", (day, key))
     # The file may have had a different owner in an earlier run.
     places = ", ".join("?" * len(keys))
     database.execute(
@@ -373,15 +381,24 @@ def _put(
     return [replacement for replacement in found if replacement]
 
 
-def _put_for(
-    database: sqlite3.Connection, day: str, key: str, new: Current, times: SubmissionTimes
-) -> Replacement | None:
+def _current(database: sqlite3.Connection, day: str, key: str) -> SubmissionMarks | None:
     query = (
         "SELECT marks FROM current JOIN grading ON grading.id = current.grading"
         " WHERE current.day = ? AND current.student = ?"
     )
     row = database.execute(query, (day, key)).fetchone()
-    before = DECODER.decode(row[0]) if row else None
+    return DECODER.decode(row[0]) if row else None
+
+
+def _put_for(
+    database: sqlite3.Connection, day: str, key: str, new: Current, times: SubmissionTimes
+) -> Replacement | None:
+    before = _current(database, day, key)
+    if before and key not in (owner := times.of(before).origin).keys:
+        # The number is both the student's and that of a team whose members were unknown in an earlier run.
+        query = "UPDATE OR REPLACE current SET student = ? WHERE day = ? AND student = ?"
+        database.execute(query, (f"moodle {owner.team}", day, key))
+        before = None
     is_older = before is not None and _is_superseded(new.marks, times.of(before))
     if not is_older:
         values = day, key, new.path, new.grading, os.fsencode(new.found_under)
@@ -395,7 +412,7 @@ def _put_for(
 
 def _is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
     """Return whether a submission was made before another one, according to the platform."""
-    is_same_file = marks.origin.participant and marks.sha256 == other.sha256
+    is_same_file = marks.origin.source == "moodle" and marks.sha256 == other.sha256
     return not is_same_file and marks.origin.is_older(
         other.origin
     )  # the same file's time was corrected
@@ -419,9 +436,9 @@ def _select(database: sqlite3.Connection, day: str) -> Iterator[Current]:
 def _for_students(marks: SubmissionMarks, keys: set[str]) -> SubmissionMarks:
     """Return marks for only the students with these keys."""
     origin = marks.origin
-    if keys == set(origin.keys):
-        return marks
     chosen = [n for n, key in enumerate(origin.keys) if key in keys]
+    if len(chosen) in (0, len(origin.keys)):  # 0: see `_put_for`
+        return marks
     own = msgspec.structs.replace(origin, people=tuple(origin.people[n] for n in chosen))
     labels = marks.labels
     are_named = labels != origin.labels and len(labels) == len(origin.people)  # by the roster

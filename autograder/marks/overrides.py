@@ -1,4 +1,4 @@
-"""Store, apply and validate overrides: points and comments by a TA. Also store submission times from Moodle.
+"""Store, apply and validate overrides: points and comments by a TA. Also store submission times and teams from Moodle.
 
 This data is stored separately from marks, so regrading never changes it. Entry points: `OverrideStore`, `Overrides`,
 `read_stored`, `resolve` and `read_times`.
@@ -25,6 +25,7 @@ from autograder.marks import lookup
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 from autograder.marks.submission_times import FileTimes, SubmissionTimes
 from autograder.plain_text import counted, format_number
+from autograder.submissions.origin import Person
 from autograder.submissions.roster import Roster
 
 OVERRIDES_DB = "overrides.db"
@@ -42,6 +43,9 @@ CREATE TABLE IF NOT EXISTS submission_time (
 CREATE TABLE IF NOT EXISTS file_time (
     day TEXT NOT NULL, participant TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
     PRIMARY KEY (day, participant, sha256)
+);
+CREATE TABLE IF NOT EXISTS team_member (
+    day TEXT NOT NULL, team TEXT NOT NULL, participant TEXT NOT NULL, name TEXT NOT NULL, email TEXT NOT NULL
 );
 """
 
@@ -117,11 +121,15 @@ class OverrideStore:
             return sum(self._database.execute(query, (day, key, exercise)).rowcount for key in keys)
 
     def times(self, day: str, zone: tzinfo) -> SubmissionTimes:
-        """Return a day's submission times. `zone` is Moodle's time zone."""
+        """Return a day's submission times and teams. `zone` is Moodle's time zone."""
         sheet = "SELECT participant, time FROM submission_time WHERE day = ?"
         files = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
+        members = "SELECT team, participant, name, email FROM team_member WHERE day = ? ORDER BY rowid"
         parse = datetime.fromisoformat
+        teams: dict[str, tuple[Person, ...]] = {}
         with self._errors("read"):
+            for team, participant, name, email in self._database.execute(members, (day,)):
+                teams[team] = (*teams.get(team, ()), Person(name, participant, email))
             return SubmissionTimes(
                 {who: parse(time) for who, time in self._database.execute(sheet, (day,))},
                 {
@@ -129,7 +137,15 @@ class OverrideStore:
                     for who, file, time in self._database.execute(files, (day,))
                 },
                 zone,
+                teams,
             )
+
+    def set_teams(self, day: str, teams: Mapping[str, Iterable[Person]]) -> None:
+        """Replace a day's teams with those in a new worksheet."""
+        rows = [(day, t, p.id, p.name, p.email) for t, members in teams.items() for p in members]
+        with self._errors("written"), self._database:
+            self._database.execute("DELETE FROM team_member WHERE day = ?", (day,))
+            self._database.executemany(f"INSERT INTO team_member {_values(5)}", rows)
 
     def add_times(
         self,

@@ -1,4 +1,4 @@
-"""Add the submission times from Moodle's worksheets, because the submissions that Moodle exports contain no times.
+"""Add the submission times and the teams from Moodle's worksheets, because Moodle's downloads contain neither.
 
 A worksheet has only one time per participant, the time of the newest file. The time of each graded file is therefore also
 stored, so that a file never gets the time of a different file. Times are stored as Moodle writes them: as local times
@@ -17,7 +17,7 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from autograder.marks.model import SubmissionMarks
-from autograder.submissions.origin import Origin
+from autograder.submissions.origin import Origin, Person, moodle_name
 
 ZONE_STEP = timedelta(minutes=15)  # offsets from UTC are multiples of this
 SUMMER = timedelta(hours=1)  # the amount by which daylight saving time changes an offset
@@ -29,34 +29,53 @@ class SubmissionTimes:
     """A day's submission times: each participant's time in the last worksheet, and the time of each graded file.
 
     `in_worksheet` maps participant numbers to times, and `of_files` maps pairs of a participant number and a file's hash to
-    times. A submission that could not be read has the hash "". The times are Moodle's local times, without an offset, and `zone` is their time zone.
+    times. A submission that could not be read has the hash "". The times are Moodle's local times, without an offset, and
+    `zone` is their time zone. `teams` maps the names of teams, as `moodle_name` returns them, to their members.
     """
 
     in_worksheet: Mapping[str, datetime] = field(default_factory=dict)
     of_files: FileTimes = field(default_factory=dict)
     zone: tzinfo = UTC
+    teams: Mapping[str, tuple[Person, ...]] = field(default_factory=dict)
 
     def of(self, marks: SubmissionMarks) -> SubmissionMarks:
-        """Return marks with the submission time of their file."""
-        if not marks.origin.participant:
+        """Return marks with the members of their team and the submission time of their file."""
+        if marks.origin.source != "moodle":
             return marks
-        return replace(marks, handed_in=self.added_to(marks.origin, marks.sha256))
+        found = self.added_to(marks.origin, marks.sha256)
+        is_same = found.people == marks.origin.people
+        return replace(marks, handed_in=found, student=marks.student if is_same else found.student)
 
     def added_to(self, source: Origin, sha256: str, corrects: bool = False) -> Origin:
-        """If `source` has a participant number, return `source` with the submission time of the file with this hash.
+        """If `source` is from Moodle, return it with the members of its team and the time of the file with this hash.
 
         If the file's time is already known, the worksheet's time is used only if `corrects` is true.
         Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
         """
-        if not source.participant:
+        if source.source != "moodle":
             return source
-        known = self.of_files.get((source.participant, sha256)) or source.time
-        worksheet = self.in_worksheet.get(source.participant)
-        files = self._files_at.get((source.participant, worksheet), {sha256})
+        name = moodle_name(source.student)
+        if members := self.teams.get(name):
+            source = replace(source, people=members, participant="", team=source.labels[0])
+        elif self.teams and source.participant and self._names.get(source.participant) != name:
+            # In a team assignment, this is the team's number, which may also be a student's participant number.
+            team = source.labels[0]
+            person = Person(source.student, team)
+            source = replace(source, people=(person,), participant="", team=team)
+        who = source.ids[0]
+        known = self.of_files.get((who, sha256)) or source.time
+        times = [self.in_worksheet[id_] for id_ in source.ids if id_ in self.in_worksheet]
+        worksheet = max(times, default=None)
+        files = self._files_at.get((who, worksheet), {sha256})
         if files - {sha256}:
             worksheet = None  # the time belongs to a different file
         local = worksheet or known if corrects else known or worksheet
         return replace(source, time=local and _with_offset(local, self.zone))
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Map the participant numbers of the teams' members to their names."""
+        return {p.id: moodle_name(p.name) for members in self.teams.values() for p in members}
 
     @cached_property
     def _files_at(self) -> Mapping[tuple[str, datetime | None], set[str]]:
@@ -70,9 +89,9 @@ class SubmissionTimes:
         """Return the local submission times of a class's files that have a participant number and a known time."""
         sources = [(self.added_to(one.origin, one.sha256), one.sha256) for one in class_]
         return {
-            (source.participant, file): source.time.replace(tzinfo=None)
+            (source.ids[0], file): source.time.replace(tzinfo=None)
             for source, file in sources
-            if source.participant and source.time
+            if source.source == "moodle" and source.time
         }
 
 

@@ -116,6 +116,11 @@ def parse_moodle_name(name: str) -> Origin | None:
     return Origin((Person(name),), participant=number, source="moodle")
 
 
+def moodle_name(name: str) -> str:
+    """Return a team's name for comparison, because Moodle's file names omit or replace some characters of a name."""
+    return re.sub(r"amp;|\.\.+|[&<>\"`|':\\/\x00-\x1f\s_]", "", name).casefold()
+
+
 def _match_moodle(name: str) -> re.Match[str] | None:
     if len(name) > LONGEST:
         return None
@@ -183,7 +188,8 @@ def parse_timestamp(text: str) -> datetime | None:
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_PROBLEMS)]
 Source = Literal["canvas", "moodle", "gradescope", "folder"]
-MAX_PEOPLE = 100  # maximum number of people per submission
+MAX_PEOPLE = 100  # maximum number of people per submission in a download
+MAX_MEMBERS = 10_000  # maximum size of a team in Moodle, where everyone outside a group is in “Default group”
 MAX_UPLOAD = 1 << 62
 YEARS = range(2000, 2100)  # other years are implausible and could overflow in date arithmetic
 
@@ -228,13 +234,14 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     is higher for later uploads. If a file's name is ambiguous, `readings` contains all ways to interpret it.
     """
 
-    people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]
+    people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_MEMBERS)]
     late: bool = False
     time: datetime | None = None
     participant: Name = ""
     upload: Annotated[int, msgspec.Meta(ge=0, le=MAX_UPLOAD)] = 0
     readings: Annotated[tuple[NameReading, ...], msgspec.Meta(max_length=MAX_PEOPLE)] = ()
     source: Source = "folder"
+    team: Name = ""  # the label of a team in Moodle; see `SubmissionTimes.added_to`
 
     def __post_init__(self) -> None:
         if self.source == "folder" and any(one.id or one.email for one in self.people):
@@ -259,6 +266,12 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     def keys(self) -> tuple[str, ...]:
         """Return each person's key, such as "canvas 4211". Ids of different sources are never compared."""
         return tuple(f"{self.source} {id_}" for id_ in self.ids)
+
+    @property
+    def team_keys(self) -> tuple[str, ...]:
+        """Return the keys that the team had before its members were known."""
+        number = self.team.rpartition(" (")[2].removesuffix(")")
+        return (f"moodle {self.team}", f"moodle {number}") if self.team else ()
 
     @property
     def labels(self) -> tuple[str, ...]:

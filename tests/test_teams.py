@@ -1,0 +1,161 @@
+"""Test that all members of a team in Moodle get the team's marks, and that nobody else does.
+
+Moodle names a team's files after the team and its id (`get_student_prefix` in moodle, `mod/assign/classes/downloader.php`). Only
+the worksheet's Group column, which `col_team` in `mod/assign/gradingtable.php` writes, names the members.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.downloads import DUE
+from tests.fake_grading import book, current, fake_pool  # noqa: F401 -- a fixture
+from tests.small_course import make
+from tests.test_store import run
+from tests.test_submission import zipped
+from tests.test_whole_classes import LATE, read_rows
+
+# Each participant's number, name and team. One team's id is also the participant number of a student in a different team.
+MEMBERS = [
+    ("42001", "Ada Shaw", "Team Rocket"),
+    ("42002", "Sam Lee", "Team Rocket"),
+    ("42003", "Zoë Ünal", "R&D_2"),
+    ("42004", "Cyd Wu", "Default group"),
+    ("42005", "Dan Wu", "Default group"),
+    ("42006", "Eve Xu", "Team Blue"),
+]
+PREFIXES = {
+    "Team Rocket": "Team Rocket_42003",
+    "R&D_2": "Ramp;D 2_78",
+    "Default group": "Default group",
+}
+POINTS = {"Team Rocket": 50.0, "R&D_2": 40.0, "Default group": 30.0}
+HOURS = {"Team Rocket": 30.0, "R&D_2": -5.0, "Default group": 3.0}
+FINAL = {"42001": 40.0, "42002": 40.0, "42003": 40.0, "42004": 27.0, "42005": 27.0, "42006": None}
+
+
+def download(file: Path, more: float = 0.0) -> Path:
+    """Write a download in which each team earns its points plus `more`."""
+    files = {
+        f"{PREFIXES[team]}_assignsubmission_file/day1.ipynb": book(points + more, f"# {team}")
+        for team, points in POINTS.items()
+    }
+    file.write_bytes(zipped(files))
+    return file
+
+
+def worksheet(file: Path, hours: float = 0.0, renamed: str = "") -> Path:
+    """Write a worksheet in which each team submitted `hours` later. The name of the team `renamed` has changed."""
+    out = io.StringIO(newline="")
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(
+        ["Identifier", "Full name", "Email address", "Status", "Group", "Grade", "Maximum Grade"]
+        + ["Grade can be changed", "Last modified (submission)", "Last modified (grade)"]
+    )
+    for number, name, team in MEMBERS:
+        status, when = "No submission", "-"
+        if team in HOURS:
+            time = DUE + timedelta(hours=HOURS[team] + hours)
+            status, when = "Submitted for grading", f"{time:%A, %d %B %Y, %I:%M %p}"
+        group = "Team Green" if team == renamed else team
+        who = [f"Participant {number}", name, f"s{number}@example.org", status, group]
+        rows.writerow([*who, "", "100.00", "Yes", when, "-"])
+    file.write_text(out.getvalue())
+    return file
+
+
+class Course:
+    """A course with a late policy, a download of teams and its worksheet."""
+
+    def __init__(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.root, self._patches = make(root), (monkeypatch, capsys)
+        with (root / "grading.toml").open("a") as toml:
+            toml.write(LATE)
+        download(root / "m.zip")
+        worksheet(root / "sheet.csv")
+
+    def run(self, *arguments: str) -> str:
+        """Run a command that succeeds. Return everything that it prints."""
+        code, out, err = run(self.root, *self._patches, *arguments)
+        assert code == 0, err
+        return out + err
+
+    def exported(self, sheet: str = "sheet.csv") -> tuple[dict[str, float | None], str]:
+        """Return each participant's grade in the exported worksheet, and what `export` prints."""
+        export = ("export", "day1", "--to", "moodle", "--into", sheet, "--out", "out.csv")
+        text = self.run(*export)
+        grades = read_rows(self.root / "out.csv", "Identifier", "Grade")
+        return {who.removeprefix("Participant "): grade for who, grade in grades.items()}, text
+
+
+@pytest.fixture
+def course(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fake_pool: None,
+) -> Course:
+    return Course(tmp_path / "course", monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_all_members_get_the_marks_of_their_team(course: Course, is_known: bool) -> None:
+    shown = course.run("grade", "day1", "m.zip", *(["--worksheet", "sheet.csv"] * is_known))
+    assert ("times are unknown" in shown) != is_known
+    grades, notes = course.exported()
+    assert grades == FINAL
+    assert "not entered" not in notes
+    assert course.exported()[0] == FINAL
+    listed = course.run("list", "day1")
+    for number, name, team in MEMBERS:
+        assert (f"{name} ({number})" in listed) == (team in POINTS)
+
+
+def test_each_member_gets_a_page(course: Course) -> None:
+    course.run("grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    course.run("feedback", "day1", "--for", "moodle")
+    with zipfile.ZipFile(course.root / "feedback-day1.zip") as archive:
+        pages = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert len(pages) == 5
+    for number, name, team in MEMBERS[:5]:
+        text = pages[f"{name}_{number}_assignfeedback_file_day1-feedback.html"]
+        assert f'<p class="points">{FINAL[number]:g} of' in text
+        assert team not in text
+
+
+def test_members_replace_a_team_that_was_graded_without_a_worksheet(course: Course) -> None:
+    course.run("grade", "day1", "m.zip")
+    download(course.root / "new.zip", more=10.0)
+    worksheet(course.root / "new.csv", hours=24.0)
+    course.run("grade", "day1", "new.zip", "--worksheet", "new.csv")
+    points = {team: points + 10 for team, points in POINTS.items()}
+    assert current(course.root) == {
+        f"{name} ({number})": points[team] for number, name, team in MEMBERS if team in points
+    }
+    course.run("grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    assert course.exported("new.csv")[0] == {
+        **{"42001": 60 * 0.7, "42002": 60 * 0.7, "42003": 50 * 0.9},
+        **{"42004": 40 * 0.8, "42005": 40 * 0.8, "42006": None},
+    }
+
+
+def test_a_team_that_the_worksheet_does_not_contain_gets_no_line(course: Course) -> None:
+    """Otherwise, the team's id would select the student who has this participant number."""
+    sheet = str(worksheet(course.root / "renamed.csv", renamed="Team Rocket"))
+    shown = course.run("grade", "day1", "m.zip", "--worksheet", sheet)
+    assert "times are unknown (1): Team Rocket (42003)" in shown
+    grades, notes = course.exported(sheet)
+    assert grades == {**FINAL, "42001": None, "42002": None}
+    assert "Team Rocket (42003) is not in" in notes
+    assert "no page" in course.run("feedback", "day1", "--for", "moodle")
+    with zipfile.ZipFile(course.root / "feedback-day1.zip") as archive:
+        numbers = sorted(name.split("_")[1] for name in archive.namelist())
+    assert numbers == ["42003", "42004", "42005"]
