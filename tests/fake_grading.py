@@ -99,8 +99,7 @@ class FakePool:
         )
 
 
-@pytest.fixture
-def fake_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_fake_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `autograder grade` use a fake pool."""
     monkeypatch.setattr(
         "autograder.grading.open_session._start_executor", lambda day, *_: FakePool(day)

@@ -216,3 +216,73 @@ def test_exports_name_students_who_attempted_nothing(
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 0), ("bob", 12, 50002, 20)))
     _, _, err = run(root, monkeypatch, capsys, "export", "day1", "--to", "csv", "--out", "x.csv")
     assert "these students get 0 points because they attempted no exercises (1): ada (11). " in err
+
+
+# ---- groups on the roster
+
+GROUP = "id,student,name,group,late_hours_day1\n2014,hana,Hana Novak,3,{}\n77,bob,Bob Byron,3,{}\n"
+
+
+def test_a_member_who_submitted_nothing_is_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "roster.csv").write_text(GROUP.format("", ""))
+    grade(root, canvas(root / "a.zip", ("novakhana", 2014, 50014, 40)))
+    for who in ("bob", "77", "Byron, Bob"):
+        code, out, err = run(root, monkeypatch, capsys, "explain", "day1", who)
+        assert (code, "40 of 100" in out) == (0, True), err
+    override = ("override", "day1", "bob", "padding_mask")
+    assert run(root, monkeypatch, capsys, *override, "--points", "50")[0] == 0
+    code, out, _ = run(root, monkeypatch, capsys, "list", "day1")
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["50", "50"]
+    assert run(root, monkeypatch, capsys, *override, "--remove")[0] == 0
+    code, out, err = run(root, monkeypatch, capsys, "forget", "day1", "bob")
+    assert (code, out) == (2, "")
+    assert (
+        "bob submitted nothing for day1, and gets the marks of hana. `autograder forget day1" in err
+    )
+    assert current(root) == {"hana": 40}
+    assert run(root, monkeypatch, capsys, "forget", "day1", "hana")[0] == 0
+    assert current(root) == {}
+
+
+def test_the_submission_that_counts_is_found_for_a_member(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "roster.csv").write_text(GROUP.format("", "") + "2015,eve,Eve Xu,3,\n")
+    class_ = ("novakhana", 2014, 50014, 40), ("xueve", 2015, 50015, 30)
+    grade(root, canvas(root / "a.zip", *class_))
+    override = ("override", "day1", "bob", "padding_mask", "--points", "35")
+    code, out, err = run(root, monkeypatch, capsys, *override)
+    assert code == 0, err
+    assert out.startswith("eve: padding_mask 35 instead of 30 points")
+
+
+@pytest.mark.parametrize("hours", [("30", ""), ("", "30"), ("30", "30")])
+def test_late_hours_of_one_member_count_for_the_whole_group(
+    root: Path,
+    hours: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (root / "roster.csv").write_text(GROUP.format(*hours))
+    graded = grade(root, canvas(root / "a.zip", ("novakhana", 2014, 50014, 40)))
+    assert by_student(graded) == {"hana": 32, "bob": 32}
+    assert not any("times are unknown" in note for note in graded.notes)
+    code, out, _ = run(root, monkeypatch, capsys, "explain", "day1", "hana")
+    assert code == 0
+    assert "2 days late (−20%): 32 points" in out
+
+
+def test_different_late_hours_in_a_group_are_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "roster.csv").write_text(GROUP.format("", ""))
+    grade(root, canvas(root / "a.zip", ("novakhana", 2014, 50014, 40)))
+    (root / "roster.csv").write_text(GROUP.format("5", "30"))
+    code, out, err = run(root, monkeypatch, capsys, "list", "day1")
+    assert (code, out) == (2, "")
+    assert (
+        "a.zip/novakhana_2014_50014_day1.ipynb: 5 for hana (Hana Novak, 2014), 30 for bob (Bob Byron, 77)"
+        in err
+    )

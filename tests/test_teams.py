@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.downloads import DUE
-from tests.fake_grading import book, current, fake_pool  # noqa: F401 -- a fixture
+from tests.fake_grading import book, current, use_fake_pool
 from tests.small_course import make
 from tests.test_store import run
 from tests.test_submission import zipped
@@ -54,10 +54,10 @@ def worksheet(file: Path, hours: float = 0.0, renamed: str = "") -> Path:
     """Write a worksheet in which each team submitted `hours` later. The name of the team `renamed` has changed."""
     out = io.StringIO(newline="")
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(
-        ["Identifier", "Full name", "Email address", "Status", "Group", "Grade", "Maximum Grade"]
-        + ["Grade can be changed", "Last modified (submission)", "Last modified (grade)"]
+    head = (
+        "Identifier,Full name,Email address,Status,Group,Grade,Maximum Grade,Grade can be changed"
     )
+    rows.writerow(f"{head},Last modified (submission),Last modified (grade)".split(","))
     for number, name, team in MEMBERS:
         status, when = "No submission", "-"
         if team in HOURS:
@@ -82,9 +82,13 @@ class Course:
         download(root / "m.zip")
         worksheet(root / "sheet.csv")
 
+    def fail(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command. Return its exit code, output and messages."""
+        return run(self.root, *self._patches, *arguments)
+
     def run(self, *arguments: str) -> str:
         """Run a command that succeeds. Return everything that it prints."""
-        code, out, err = run(self.root, *self._patches, *arguments)
+        code, out, err = self.fail(*arguments)
         assert code == 0, err
         return out + err
 
@@ -98,11 +102,9 @@ class Course:
 
 @pytest.fixture
 def course(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    fake_pool: None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Course:
+    use_fake_pool(monkeypatch)
     return Course(tmp_path / "course", monkeypatch, capsys)
 
 
@@ -159,3 +161,34 @@ def test_a_team_that_the_worksheet_does_not_contain_gets_no_line(course: Course)
     with zipfile.ZipFile(course.root / "feedback-day1.zip") as archive:
         numbers = sorted(name.split("_")[1] for name in archive.namelist())
     assert numbers == ["42003", "42004", "42005"]
+
+
+def test_a_roster_with_different_groups_is_reported(course: Course) -> None:
+    (course.root / "roster.csv").write_text(
+        "id,student,name,moodle_day1,group\n1,ada,Ada Shaw,42001,3\n6,eve,Eve Xu,42006,3\n"
+    )
+    shown = course.run("grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    assert (
+        "eve gets the marks of Team Rocket (42003), because roster.csv sets the group '3'" in shown
+    )
+    assert "ada gets the marks of" not in shown
+
+
+def test_a_worksheet_of_a_different_assignment_changes_nothing(course: Course) -> None:
+    course.run("grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    text = (course.root / "sheet.csv").read_text()
+    (course.root / "other.csv").write_text(text.replace("Participant 42", "Participant 77"))
+    export = ("export", "day1", "--to", "moodle", "--into", "other.csv", "--out", "out.csv")
+    code, _, err = course.fail(*export)
+    assert code == 2
+    assert "contains none of the participants who submitted day1 (3)" in err
+    assert not (course.root / "out.csv").exists()
+    assert course.exported()[0] == FINAL
+
+
+def test_a_german_worksheet_is_rejected_with_the_remedy(course: Course) -> None:
+    head = "ID;Vollständiger Name;E-Mail-Adresse;Status;Bewertung;Bestwertung\n"
+    (course.root / "sheet.csv").write_text(head + "Teilnehmer/in42001;Ada Shaw;s@x.org;;;100,00\n")
+    code, _, err = course.fail("grade", "day1", "m.zip", "--worksheet", "sheet.csv")
+    assert code == 2
+    assert "Set Moodle's language to English, and download the worksheet again" in err

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.export import csv_table
 from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.model import SubmissionMarks
@@ -65,10 +65,13 @@ class Worksheet:
 
     @classmethod
     def read(cls, file: Path) -> Worksheet:
-        """Read a worksheet."""
+        """Read a worksheet. Raises CourseError if it is in a different language or format."""
         table = csv_table.read(file, "a Moodle grading worksheet")
-        for name in REQUIRED:
-            table.column(name)
+        if missing := [name for name in REQUIRED if name not in table.head]:
+            raise CourseError(
+                f"{file} is not a Moodle grading worksheet in English: it has no column {missing[0]!r}. Its columns are "
+                f"{', '.join(table.head)}. Set Moodle's language to English, and download the worksheet again"
+            )
         return cls(table)
 
     def line(self, row: StudentResult, day: str) -> int | None:
@@ -132,6 +135,10 @@ class Worksheet:
                 "Set Moodle's language to English, and download the worksheet again"
             )
         return times, notes
+
+    def contains(self, participant: str) -> bool:
+        """Return whether the worksheet has a line with this participant number."""
+        return participant in self._by_participant
 
     def _label(self, number: int) -> str:
         name, identifier = self.cell(number, "Full name"), self.cell(number, "Identifier")
@@ -228,7 +235,7 @@ def update_times(
     nor store times.
 
     Raises:
-        CourseError: The file is not a worksheet.
+        CourseError: The file is not a worksheet, or belongs to a different assignment.
         FileError: The times cannot be stored.
     """
     worksheet = Worksheet.read(file)
@@ -239,6 +246,12 @@ def update_times(
         return SubmissionTimes(found, zone=day.late.moodle_zone, teams=teams), message, notes
     class_ = list(class_)
     before = replace(read_times(day), teams=teams)
+    sources = [before.of(marks).origin for marks in class_ if marks.origin.source == "moodle"]
+    if sources and not any(worksheet.contains(id_) for one in sources for id_ in one.ids):
+        raise CourseError(
+            f"{file} contains none of the participants who submitted {day.name} ({len(sources)}). It may be the worksheet of a "
+            "different assignment. Download the worksheet of this one"
+        )
     known = before.local_times(class_)
     sheet = {**before.in_worksheet, **found}
     of_students = {participant: time for (participant, _), time in known.items()}

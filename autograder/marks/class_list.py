@@ -5,15 +5,16 @@ Entry points: `results` and `lateness_of_each`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
-from autograder.course.config import Day
+from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
+from autograder.plain_text import format_number
 from autograder.submissions import origin
 from autograder.submissions.origin import Origin
 from autograder.submissions.roster import Entry, Roster
@@ -26,7 +27,8 @@ class StudentResult:
     """A student, the submission that counts for them (or None), and how late that submission was.
 
     If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade.
-    `keys` contains the keys under which the student submitted, and `others` the submissions that do not count.
+    `keys` contains the keys under which the student submitted, and `others` the submissions that do not count. `hours` are
+    the roster's `late_hours` for the submission, or None.
     """
 
     entry: Entry
@@ -36,6 +38,7 @@ class StudentResult:
     unreadable: float | None = None
     keys: Sequence[str] = ()
     others: Sequence[SubmissionMarks] = ()
+    hours: float | None = None
 
     @property
     def id(self) -> str:
@@ -84,18 +87,45 @@ def results(
         for entry in dict.fromkeys(m for e, _, _ in students for m in members.get(e, (e,))):
             handed.setdefault(entry, []).append(marks)
     others = sorted(handed.keys() - members.keys(), key=lambda entry: (entry.label, entry.key))
+    chosen = {entry: counting(handed[entry], group) for entry in [*members, *others]}
+    hours = _hours_late(chosen, day)
     found = []
-    for entry in [*members, *others]:
+    for entry, counts in chosen.items():
         own = tuple(keys.get(entry, ()))
-        counts = counting(handed[entry], group)
         if counts is None:
             found.append(StudentResult(entry, keys=own))
             continue
         origin = roster.read(counts.origin, day.name)
-        late = lateness_for(day, origin, entry)
+        own_hours = hours.get(counts.path)
+        late = lateness_for(day, origin, entry, own_hours)
         not_counting = [one for one in handed[entry] if one.path != counts.path]
-        found.append(StudentResult(entry, counts, late, origin.time, unreadable, own, not_counting))
+        found.append(
+            StudentResult(
+                entry, counts, late, origin.time, unreadable, own, not_counting, own_hours
+            )
+        )
     return found
+
+
+def _hours_late(chosen: Mapping[Entry, SubmissionMarks | None], day: Day) -> dict[str, float]:
+    """Map paths to the roster's `late_hours` for the submissions that count. A group's submission has one lateness.
+
+    Raises:
+        CourseError: The rows of a group's members differ.
+    """
+    rows: dict[str, dict[float, str]] = {}
+    for entry, marks in chosen.items():
+        hours = entry.hours_late(day.name)
+        if marks and hours is not None:
+            rows.setdefault(marks.path, {}).setdefault(hours, entry.label)
+    for path, found in rows.items():
+        if len(found) > 1:
+            listed = ", ".join(f"{format_number(hours)} for {who}" for hours, who in found.items())
+            raise CourseError(
+                f"roster.csv sets different late_hours for one submission of a group, {path}: {listed}. "
+                "Enter the same hours for all members"
+            )
+    return {path: hours for path, found in rows.items() for hours in found}
 
 
 def counting(found: Sequence[SubmissionMarks], group: GroupRule) -> SubmissionMarks | None:
@@ -119,8 +149,14 @@ def counting(found: Sequence[SubmissionMarks], group: GroupRule) -> SubmissionMa
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
     """Return how late each submission is. A group's submission gets its first student's extension."""
-    origins = [roster.read(marks.origin, day.name) for marks in class_]
-    return [lateness_for(day, one, roster.students(one, day.name)[0][0]) for one in origins]
+    class_ = list(class_)
+    known = {(r.marks.path, r.entry): r.late for r in results(class_, day, roster) if r.marks}
+    found = []
+    for marks in class_:
+        entry, *_ = roster.students(marks.origin, day.name)[0]
+        late = lateness_for(day, roster.read(marks.origin, day.name), entry)
+        found.append(known.get((marks.path, entry), late))
+    return found
 
 
 def lateness_for(day: Day, origin: Origin, entry: Entry, hours: float | None = None) -> Lateness:

@@ -65,6 +65,12 @@ def roster_notes(
     if roster.lacks_platform_ids and is_from_platform:
         yield NEW_ROSTER
     for result in results:
+        team = result.marks.origin.team if result.marks else ""
+        if result.marks and team and {*result.keys}.isdisjoint(result.marks.origin.keys):
+            yield (
+                f"{result.entry.student} gets the marks of {team}, because roster.csv sets the group {result.entry.group!r}, "
+                "but is not in this team in Moodle's worksheet. If the worksheet is right, delete the group from roster.csv"
+            )
         hours = result.entry.hours_late(day.name)
         if hours and result.marks and is_on_time(result.marks):
             yield (
@@ -170,7 +176,7 @@ def _without_time(results: Iterable[StudentResult], day: Day) -> list[StudentRes
         if result.marks
         and result.marks.points is not None
         and result.is_late_unknown
-        and result.entry.hours_late(day.name) is None
+        and result.hours is None
         and not result.entry.is_excused(day.name)
     ]
 
@@ -232,7 +238,7 @@ def _final_points(earlier: SubmissionMarks, result: StudentResult, day: Day) -> 
     # If Canvas did not mark the earlier submission late, the hours in the roster are for the new one.
     if earlier.points is None or is_on_time(earlier):
         return earlier.points
-    return lateness_for(day, earlier.origin, result.entry).reduce(earlier.points)
+    return lateness_for(day, earlier.origin, result.entry, result.hours).reduce(earlier.points)
 
 
 def resubmission_notes(again: Sequence[Resubmission], group: GroupRule, day: Day) -> Iterator[str]:

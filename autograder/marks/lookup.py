@@ -9,17 +9,19 @@ import difflib
 import re
 from collections.abc import Sequence
 from itertools import permutations
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from autograder.course.config import CourseError, Day
+from autograder.marks import class_list
 from autograder.marks.model import SubmissionMarks
 from autograder.plain_text import list_with_count
-from autograder.submissions.roster import Roster
+from autograder.submissions.roster import Entry, Roster
 from autograder.submissions.submission import Submission
 
 MAX_WORDS = 5  # names with more words are not compared in every word order
 
 T = TypeVar("T", SubmissionMarks, Submission)
+Item = TypeVar("Item")
 
 
 class _Person(NamedTuple):
@@ -39,11 +41,9 @@ def _people(item: SubmissionMarks | Submission, day: Day, roster: Roster) -> lis
     found = []
     students = roster.students(origin, day.name)
     for own, label, (entry, person, key) in zip(origin.ids, origin.labels, students, strict=True):
-        ids = {own, key, person.id, person.email, entry.id, entry.email}
-        ids |= {id_ for _, id_ in entry.platform_ids}
-        ids |= {label} - {person.name}
+        ids = {own, key, person.id, person.email} | {label} - {person.name}
         names = {person.name, entry.name} | (set() if entry.key else {entry.student})
-        found.append(_Person(key, _casefolded(ids), _casefolded(names)))
+        found.append(_Person(key, _ids(entry) | _casefolded(ids), _casefolded(names)))
     return found
 
 
@@ -55,18 +55,46 @@ def find(text: str, class_: Sequence[T], day: Day, roster: Roster) -> list[T]:
     """Return a student's items, given a name, id or email address, or [] if no student matches.
 
     An id, an email address or a label with an id takes precedence over a name. If nothing matches exactly, ignore
-    spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`.
+    spaces and the order of words, because Canvas writes Ada Lovelace as `lovelaceada`. For a student without a submission,
+    return those of the student's group.
     """
-    wanted = text.casefold()
-    people = [(item, _people(item, day, roster)) for item in class_]
-    joined = _joined_words(text)
-    found = [item for item, own in people if any(wanted in one.ids for one in own)]
-    found = found or [item for item, own in people if any(wanted in one.names for one in own)]
-    found = found or [item for item, own in people if any(joined & one.joined for one in own)]
+    found = _matching(text, [(item, _people(item, day, roster)) for item in class_])
     if len({item.origin.keys for item in found}) > 1 and len(_entries(found, day, roster)) > 1:
         labels = list_with_count(sorted({label(item) for item in found}))
         raise CourseError(f"several students match {text!r} {labels}. Use an id.")
-    return found
+    return found or _find_for_member(text, class_, day, roster)
+
+
+def _matching(text: str, people: Sequence[tuple[Item, Sequence[_Person]]]) -> list[Item]:
+    """Return the items of the people with this id or, failing that, name."""
+    wanted, joined = text.casefold(), _joined_words(text)
+    found = [item for item, own in people if any(wanted in one.ids for one in own)]
+    found = found or [item for item, own in people if any(wanted in one.names for one in own)]
+    return found or [item for item, own in people if any(joined & one.joined for one in own)]
+
+
+def _find_for_member(text: str, class_: Sequence[T], day: Day, roster: Roster) -> list[T]:
+    """Return the items of the other members of a student's group on the roster, the one that counts first."""
+    rows = [
+        (entry, [_Person("", _ids(entry) | _casefolded({entry.label}), _casefolded(names))])
+        for entry in roster.entries
+        if entry.group and (names := {entry.name, entry.student})
+    ]
+    found = _matching(text, rows)
+    if len(found) > 1:
+        labels = list_with_count([entry.label for entry in found])
+        raise CourseError(f"several students match {text!r} {labels}. Use an id.")
+    group = {member for entry in found for member in roster.group(entry)}
+    items = [
+        item for item in class_ if group & {e for e, _, _ in roster.students(item.origin, day.name)}
+    ]
+    marks: list[Any] = [item for item in items if isinstance(item, SubmissionMarks)]
+    counts: object = class_list.counting(marks, "latest")
+    return sorted(items, key=lambda item: item is not counts)
+
+
+def _ids(entry: Entry) -> set[str]:
+    return _casefolded({entry.id, entry.email, *dict(entry.platform_ids).values()})
 
 
 def _entries(found: Sequence[T], day: Day, roster: Roster) -> set[tuple[str, ...]]:
@@ -91,12 +119,20 @@ def keys_of(
 ) -> dict[str, str]:
     """Map the keys of the submission's students with this id, email address or name to their labels.
 
-    If no student of a group matches, return all of them.
+    If a name matches only in a different order of words, return all students of the submission.
+
+    Raises:
+        CourseError: The student has submitted nothing, and the submission is that of the student's group.
     """
     labels = dict(zip(item.origin.keys, item.labels, strict=False))
     people = _people(item, day, roster)
     by_id = [one.key for one in people if text.casefold() in one.ids]
     by_name = [one.key for one in people if text.casefold() in one.names]
+    if not _matching(text, [(item, people)]):
+        raise CourseError(
+            f"{text} submitted nothing for {day.name}, and gets the marks of {label(item)}. "
+            f'`autograder forget {day.name} "{label(item)}"` deletes them for the whole group'
+        )
     return {key: labels.get(key, key) for key in by_id or by_name or item.origin.keys}
 
 

@@ -124,7 +124,9 @@ class OverrideStore:
         """Return a day's submission times and teams. `zone` is Moodle's time zone."""
         sheet = "SELECT participant, time FROM submission_time WHERE day = ?"
         files = "SELECT participant, sha256, time FROM file_time WHERE day = ?"
-        members = "SELECT team, participant, name, email FROM team_member WHERE day = ? ORDER BY rowid"
+        members = (
+            "SELECT team, participant, name, email FROM team_member WHERE day = ? ORDER BY rowid"
+        )
         parse = datetime.fromisoformat
         teams: dict[str, tuple[Person, ...]] = {}
         with self._errors("read"):
