@@ -146,40 +146,40 @@ def feedback(
             metavar="FILE", help="Moodle's grading worksheet, needed for group submissions"
         ),
     ] = None,
-    earlier: Annotated[
-        list[Path] | None,
+    changed: Annotated[
+        bool,
         typer.Option(
-            "--unless-in",
-            metavar="FILE",
-            help="leave out pages that students already received in this zip; for several zips, repeat the option, oldest first",
+            "--changed",
+            help="write only pages that differ from the last one written for the student",
         ),
-    ] = None,
+    ] = False,
     group: GroupOption = "latest",
 ) -> None:
     """Write a feedback page for each student in the store. The output is a folder, or a zip for Canvas or Moodle."""
     from autograder.export import feedback_files
     from autograder.feedback import sentences
     from autograder.marks import class_list, class_notes
+    from autograder.marks.overrides import OverrideStore
     from autograder.submissions import roster as rosters
 
     if worksheet and to != "moodle":
         raise typer.BadParameter("--worksheet works only with --for moodle")
-    if earlier and to == "folder":
-        raise typer.BadParameter("--unless-in works only with --for canvas and --for moodle")
+    if changed and to == "folder":
+        raise typer.BadParameter("--changed works only with --for canvas and --for moodle")
     chosen = load_day(day)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
-    if any(file.resolve() == place.resolve() for file in earlier or ()):
-        raise typer.BadParameter(
-            f"{place} would be overwritten. Choose a different file with --out"
-        )
     roster = rosters.for_course(chosen.root)
     rows = class_list.results(read_class(chosen), chosen, roster, group=group)
     for note in class_notes.roster_notes(rows, chosen, roster):
         print_note(note)
-    done = feedback_files.deliver(
-        rows, sentences.read(chosen), to, place, worksheet, earlier or (), group
-    )
+    with OverrideStore(chosen.root) as store:
+        received = store.pages(day, to) if changed else None
+        if changed and not received:
+            print_note(f"no earlier pages for {to} are recorded, so a page is written for everyone")
+        texts = sentences.read(chosen)
+        done = feedback_files.deliver(rows, texts, to, place, worksheet, received, group)
+        store.add_pages(day, to, done.received)
     for note in done.notes:
         print_note(note)
     for problem in done.problems:
@@ -187,7 +187,7 @@ def feedback(
     if done.pages:
         print_text(f"wrote {counted(done.pages, 'feedback page')} to {place}. {HINTS[to]}")
     if done.unchanged:
-        print_text(f"left out {counted(done.unchanged, 'page')} that students already have")
+        print_text(f"left out {counted(done.unchanged, 'page')} that did not change")
     if not (done.pages or done.unchanged):
         print_error(f"there are no feedback pages to write, so {place} was not written")
     if done.problems or not (done.pages or done.unchanged):

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import random
-import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from autograder.course import config as courses
-from autograder.course.config import CourseError
 from autograder.course.files import FileError
 from autograder.course.state_folder import course_folder
-from autograder.export.feedback_files import deliver
-from autograder.feedback.sentences import Sentences
 from autograder.marks import overrides
 from autograder.marks.overrides import OverrideStore
-from tests import small_course
 
 
 def damaged(data: bytes, start: int = 0) -> Iterator[bytes]:
@@ -27,24 +21,6 @@ def damaged(data: bytes, start: int = 0) -> Iterator[bytes]:
         for _ in range(1 + count % 5):
             copy[draw.randrange(start, len(data))] = draw.randrange(256)
         yield bytes(copy)
-
-
-def test_a_damaged_zip_of_feedback_pages(tmp_path: Path) -> None:
-    file = tmp_path / "feedback.zip"
-    with zipfile.ZipFile(file, "w") as archive:
-        for number in range(5):
-            archive.writestr(f"ada_42{number}_880{number}_day1-feedback.html", "page")
-    texts = Sentences(courses.load(small_course.make(tmp_path / "course")).day("day1"), {}, {})
-    whole = file.read_bytes()
-    messages = set()
-    for data in damaged(whole, whole.index(b"PK\x01\x02")):
-        file.write_bytes(data)
-        try:
-            deliver([], texts, "canvas", tmp_path / "new.zip", earlier=[file])
-        except CourseError as error:
-            messages.add(str(error).removeprefix(f"{file} cannot be read: "))
-    assert any("zip file version" in message for message in messages)
-    assert any("not a zip file" in message.lower() for message in messages)
 
 
 def test_damaged_overrides(tmp_path: Path) -> None:

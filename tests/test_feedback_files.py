@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from autograder.course import config as courses
-from autograder.course.config import CourseError, Day
+from autograder.course.config import Day
 from autograder.export.feedback_files import Delivery, deliver
 from autograder.feedback import sentences
 from autograder.feedback.sentences import Sentences
@@ -20,8 +20,10 @@ from autograder.submissions import origin
 from autograder.submissions.origin import Origin, Person
 from autograder.submissions.roster import NO_ROSTER, Entry, Roster
 from tests.conftest import ROOT
-from tests.fake_grading import results_and_notes
+from tests.fake_grading import grade, results_and_notes
 from tests.material import exercise, submission, unread
+from tests.small_course import make
+from tests.test_store import canvas, run
 
 
 @pytest.fixture(scope="module")
@@ -229,31 +231,51 @@ def test_moodle_gets_one_page_per_line_of_the_worksheet(texts: Sentences, tmp_pa
         assert 'id="softmax-heading"' in archive.read(name).decode()
 
 
-def test_pages_that_an_earlier_zip_contains_unchanged_are_left_out(
-    texts: Sentences, tmp_path: Path
+def test_only_pages_that_students_do_not_have_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("adams_11_50001_day1.ipynb", "brown_12_50002_day1.ipynb", "chen_13_50003_day1.ipynb")
-    first = [from_canvas(texts, name, "softmax") for name in names]
-    old, new = tmp_path / "old.zip", tmp_path / "new.zip"
-    written(first, texts, "canvas", old)
-    later = [
-        first[0],
-        from_canvas(texts, names[1], "attention"),
-        from_canvas(texts, "chen_13_60003_day1.ipynb", "softmax"),
-    ]
-    rows, _ = results_and_notes(later, texts.day, NO_ROSTER)
-    done = deliver(rows, texts, "canvas", new, earlier=[old])
-    assert (done.pages, done.unchanged, done.problems) == (2, 1, [])
-    with zipfile.ZipFile(new) as archive:
-        assert [name.split("_")[0] for name in archive.namelist()] == ["brown", "chen"]
-    again = deliver(rows, texts, "canvas", tmp_path / "none.zip", earlier=[old, new])
-    assert (again.pages, again.unchanged) == (0, 3)
-    assert not (tmp_path / "none.zip").exists()
-    # A page is compared with the newest version that the student has.
-    first_again, _ = results_and_notes(first, texts.day, NO_ROSTER)
-    back = deliver(first_again, texts, "canvas", tmp_path / "back.zip", earlier=[old, new])
-    assert (back.pages, back.unchanged) == (1, 2)
-    for content in (b"no zip", None):
-        old.write_bytes(content) if content else old.unlink()
-        with pytest.raises(CourseError, match=r"old\.zip cannot be read"):
-            deliver(rows, texts, "canvas", new, earlier=[old])
+    root = make(tmp_path / "course")
+
+    def delivered(*more: str) -> tuple[list[str], str]:
+        """Return the names in the zip that `feedback` writes, and its messages."""
+        (root / "f.zip").unlink(missing_ok=True)
+        feedback = ("feedback", "day1", "--for", "canvas", "--out", "f.zip")
+        code, out, err = run(root, monkeypatch, capsys, *feedback, *more)
+        assert code == 0, err
+        if not (root / "f.zip").exists():
+            return [], out + err
+        with zipfile.ZipFile(root / "f.zip") as archive:
+            return [name.split("_")[0] for name in archive.namelist()], out + err
+
+    first = canvas(root / "a.zip", ("adams", 11, 50001, 10), ("brown", 12, 50002, 20))
+    grade(root, first)
+    names, shown = delivered("--changed")
+    assert names == ["adams", "brown"]
+    assert "no earlier pages for canvas are recorded, so a page is written for everyone" in shown
+    assert delivered()[0] == ["adams", "brown"]
+    assert delivered("--changed")[0] == []
+    grade(root, canvas(root / "b.zip", ("brown", 12, 60002, 30), ("chen", 13, 60003, 20)))
+    names, shown = delivered("--changed")
+    assert names == ["brown", "chen"]
+    assert "left out 1 page that did not change" in shown
+    # The first page is the same as the one that the student received before the last one.
+    assert run(root, monkeypatch, capsys, "forget", "day1", "brown")[0] == 0
+    grade(root, first)
+    assert delivered("--changed")[0] == ["brown"]
+    override = ("override", "day1", "chen", "padding_mask", "--points", "25")
+    assert run(root, monkeypatch, capsys, *override)[0] == 0
+    assert delivered("--changed")[0] == ["chen"]
+    assert delivered("--changed")[0] == []
+
+
+def test_a_group_gets_a_page_again_if_a_member_has_a_different_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make(tmp_path / "course")
+    grade(root, canvas(root / "a.zip", ("adams", 11, 50001, 10)))
+    feedback = ("feedback", "day1", "--for", "canvas", "--changed")
+    (root / "roster.csv").write_text("id,student,name,group\n11,adams,Al Adams,1\n")
+    assert run(root, monkeypatch, capsys, *feedback)[0] == 0
+    (root / "roster.csv").write_text("id,student,name,group\n11,adams,Al Adams,1\n12,brown,Bo,1\n")
+    code, out, _ = run(root, monkeypatch, capsys, *feedback)
+    assert (code, "wrote 1 feedback page" in out) == (0, True)

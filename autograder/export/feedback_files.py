@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from autograder.course.config import CourseError, Day
+from autograder.course.config import Day
 from autograder.course.files import open_output
 from autograder.export import Target, moodle
 from autograder.feedback import student_page
@@ -32,12 +32,16 @@ FIXED_DATE = (2000, 1, 1, 0, 0, 0)
 
 @dataclass
 class Delivery:
-    """The number of pages written, the number left out, notes for the TA, and messages about pages that could not be written."""
+    """The number of pages written, the number left out, notes for the TA, and messages about pages that could not be written.
+
+    `received` maps each student in `Recipient.students` to the hash of the page that the student has after this delivery.
+    """
 
     pages: int
     unchanged: int
     notes: list[str]
     problems: list[str]
+    received: dict[str, str] = field(default_factory=dict)
 
 
 def deliver(
@@ -46,18 +50,18 @@ def deliver(
     to: Target,
     out: Path,
     worksheet: Path | None = None,
-    earlier: Sequence[Path] = (),
+    received: Mapping[str, str] | None = None,
     group: GroupRule = "latest",
 ) -> Delivery:
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
         worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
-        earlier: Earlier zips, oldest first. A page is left out if it is the same as its newest version in these zips.
+        received: The hash of the page that each student received last. If given, only pages that differ are written.
         group: Which submission counts if several match one worksheet line.
 
     Raises:
-        CourseError: The worksheet or an earlier zip is invalid.
+        CourseError: The worksheet is invalid.
         FileError: The output cannot be written.
     """
     if to == "folder":
@@ -67,47 +71,34 @@ def deliver(
         named, notes = _canvas_names(rows, texts.day)
     else:
         named, notes = _moodle_names(rows, texts.day, worksheet, group)
-    problems = []
-    known = {name: crc for file in earlier for name, crc in _read_zip(file).items()}
-    return Delivery(*_write_zip(named, texts, out, known, problems), notes, problems)
+    done = Delivery(0, 0, notes, [])
+    _write_zip(named, texts, out, received or {}, done)
+    return done
 
 
 def _write_zip(
     named: Mapping[str, Recipient],
     texts: Sentences,
     out: Path,
-    known: Mapping[str, int],
-    problems: list[str],
-) -> tuple[int, int]:
-    """Write the pages whose checksums are not in `known`. Return the numbers of pages written and left out.
-
-    If there are no pages to write, the zip is neither created nor changed.
-    """
-    pages = unchanged = 0
+    known: Mapping[str, str],
+    done: Delivery,
+) -> None:
+    """Write the pages that differ from those in `known`. If there are none, the zip is neither created nor changed."""
     with contextlib.ExitStack() as stack:
         archive: zipfile.ZipFile | None = None
         for name, student in named.items():
-            text = page_or_problem(student, texts, problems)
-            if text and known.get(name) == zlib.crc32(text.encode()):
-                unchanged += 1
-            elif text:
+            if not (text := page_or_problem(student, texts, done.problems)):
+                continue
+            page = dict.fromkeys(student.students, hashlib.sha256(text.encode()).hexdigest())
+            done.received |= page
+            if page.items() <= known.items():
+                done.unchanged += 1
+            else:
                 if archive is None:
                     file = stack.enter_context(open_output(out))
                     archive = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED))
                 archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
-                pages += 1
-    return pages, unchanged
-
-
-def _read_zip(file: Path) -> dict[str, int]:
-    """Return the checksums of the pages in an earlier zip."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return {page.filename: page.CRC for page in archive.infolist()}
-    except OSError as error:
-        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
-    except Exception as error:  # zipfile raises many exception types for damaged data
-        raise CourseError(f"{file} cannot be read: the zip file is damaged: {error}") from None
+                done.pages += 1
 
 
 def _page_name(day: Day) -> str:
@@ -133,8 +124,10 @@ def _canvas_names(
             )
     named = {}
     for name, group in shared.items():
-        first, *others = student_page.recipients(group)
-        named[name] = replace(first, name=", ".join([first.name, *(o.name for o in others)]))
+        all_ = [*student_page.recipients(group)]
+        students = tuple(one for each in all_ for one in each.students)
+        title = ", ".join(one.name for one in all_)
+        named[name] = replace(all_[0], name=title, students=students)
         notes += [
             f"{row.entry.label}: the group's page is attached to the submission that counts. Canvas shows it to this student "
             "only if the students are also a group in Canvas"

@@ -38,6 +38,7 @@ class Recipient:
     marks: SubmissionMarks
     late: Lateness = ON_TIME
     id: str = ""  # distinguishes students with the same name
+    students: tuple[str, ...] = ()  # the keys or roster names of everyone who gets the page
 
 
 def recipients(rows: Iterable[StudentResult]) -> Iterator[Recipient]:
@@ -46,7 +47,9 @@ def recipients(rows: Iterable[StudentResult]) -> Iterator[Recipient]:
         if row.marks:
             name = row.entry.name or row.entry.student
             number = row.marks.origin.participant
-            yield Recipient(name, row.entry.student, row.marks, row.late, row.id or number)
+            students = (row.entry.key or row.entry.student,)
+            id_ = row.id or number
+            yield Recipient(name, row.entry.student, row.marks, row.late, id_, students)
 
 
 def page(recipient: Recipient, texts: Sentences) -> str:

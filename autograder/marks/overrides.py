@@ -1,4 +1,6 @@
-"""Store, apply and validate overrides: points and comments by a TA. Also store submission times and teams from Moodle.
+"""Store, apply and validate overrides: points and comments by a TA.
+
+Also store submission times and teams from Moodle, and hashes of the feedback pages that students received.
 
 This data is stored separately from marks, so regrading never changes it. Entry points: `OverrideStore`, `Overrides`,
 `read_stored`, `resolve` and `read_times`.
@@ -46,6 +48,10 @@ CREATE TABLE IF NOT EXISTS file_time (
 );
 CREATE TABLE IF NOT EXISTS team_member (
     day TEXT NOT NULL, team TEXT NOT NULL, participant TEXT NOT NULL, name TEXT NOT NULL, email TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS page (
+    day TEXT NOT NULL, target TEXT NOT NULL, student TEXT NOT NULL, hash TEXT NOT NULL,
+    PRIMARY KEY (day, target, student)
 );
 """
 
@@ -165,6 +171,18 @@ class OverrideStore:
                 f"INSERT OR REPLACE INTO submission_time {_values(3)}", sheet
             )
             self._database.executemany(f"INSERT OR {conflict} INTO file_time {_values(4)}", files)
+
+    def pages(self, day: str, target: str) -> dict[str, str]:
+        """Return the hash of the last page written for each student and a platform."""
+        query = "SELECT student, hash FROM page WHERE day = ? AND target = ?"
+        with self._errors("read"):
+            return dict(self._database.execute(query, (day, target)).fetchall())
+
+    def add_pages(self, day: str, target: str, pages: Mapping[str, str]) -> None:
+        """Store the hashes of pages written for a platform."""
+        rows = [(day, target, student, hash_) for student, hash_ in pages.items()]
+        with self._errors("written"), self._database:
+            self._database.executemany(f"INSERT OR REPLACE INTO page {_values(4)}", rows)
 
     def _errors(self, action: str) -> AbstractContextManager[None]:
         return store_errors(self.file, action)
