@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from autograder.console import collect_notes
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ def load_course() -> Course:
     return courses.load(courses.find_root(folder))
 
 
-def load_day(name: str) -> Day:
-    """Load the course in the working directory and return the day with this name."""
+def load_day(name: str, all_notes: bool | None = None) -> Day:
+    """Load the course in the working directory and return the day with this name.
+
+    If `all_notes` is not None, collect the command's notes, and print all of them or only decisions at the end.
+    """
     from autograder.course.config import CourseError
 
     course = load_course()
@@ -40,7 +44,11 @@ def load_day(name: str) -> Day:
             f"the day is missing before {name!r}. The course has the days {', '.join(course.days)}. "
             f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
         )
-    return course.day(name)
+    day = course.day(name)
+    if all_notes is not None:
+        file = course.root / ".autograder" / f"notes-{sys.argv[1]}-{name}.txt"
+        collect_notes(file, all_notes)
+    return day
 
 
 def check_submissions(paths: Sequence[Path]) -> None:
@@ -186,6 +194,10 @@ SeedOption = Annotated[
         help="the `seed` of earlier marks, to reuse their test inputs",
         callback=_check_seed,
     ),
+]
+AllNotesOption = Annotated[
+    bool,
+    typer.Option("--all-notes", help="print all notes, not only new decisions"),
 ]
 GroupOption = Annotated[
     Literal["latest", "best"],

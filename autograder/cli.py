@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from autograder import VERSION, course_commands, delivery_commands, grading_commands, ta_commands
-from autograder.console import print_error
+from autograder.console import print_decisions, print_error
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -84,3 +84,5 @@ def main() -> None:
     ) as error:
         print_error(error)
         sys.exit(2)
+    finally:
+        print_decisions()

@@ -5,13 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import TextIO
+from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from rich.console import Console
 
-from autograder.plain_text import escaped
+from autograder.plain_text import Decision, counted, escaped
 
 MAX_WIDTH = 10_000  # maximum line length in a file or pipe
+MAX_DECISIONS = 10  # maximum number of lines below "Decide:"
+
+
+class _Notes(NamedTuple):
+    """A command's notes, and the file in which they are kept until its next run."""
+
+    file: Path
+    is_shown: bool  # whether all notes are printed
+    notes: list[str]
+
+
+_collected: list[_Notes] = []  # at most one item
 
 
 def output() -> Console:
@@ -41,8 +54,55 @@ def print_warning(message: object) -> None:
 
 
 def print_note(message: object) -> None:
-    """Print one line of information to stderr, such as which submission counts."""
+    """Print one line of information to stderr, such as that a run waits for the cluster."""
     print_text(f"autograder: note: {message}", sys.stderr)
+
+
+def add_note(note: str) -> None:
+    """Collect a note about marks, such as which submission counts, for `print_decisions`."""
+    if _collected:
+        _collected[0].notes.append(note)
+    else:
+        print_note(note)
+
+
+def collect_notes(file: Path, is_shown: bool) -> None:
+    """Collect the notes that follow. `file` contains those of the command's last run."""
+    _collected[:] = [_Notes(file, is_shown, [])]
+
+
+def print_decisions() -> None:
+    """Write the collected notes to their file, and print new decisions or, with `--all-notes`, all notes."""
+    if not _collected:
+        return
+    file, is_shown, notes = _collected.pop()
+    from autograder.course.state_folder import write_cache
+
+    try:
+        earlier = set(file.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        earlier = set()
+    lines = {escaped(note): isinstance(note, Decision) for note in notes}
+    decisions = [note for note, is_decision in lines.items() if is_decision]
+    new = decisions if is_shown else [note for note in decisions if note not in earlier]
+    shown = new if is_shown else new[:MAX_DECISIONS]
+    if lines or earlier:
+        # The prefix keeps a decision that was not printed from being an earlier one in the next run.
+        text = "".join(f"{'Decide: ' * (note in new[len(shown) :])}{note}\n" for note in lines)
+        write_cache(file.parent.parent, file.name, text.encode())
+    counts = {
+        "new decision": len(new) - len(shown),
+        "earlier decision": len(decisions) - len(new),
+        "other note": len(lines) - len(decisions),
+    }
+    if is_shown:
+        for note in (note for note, is_decision in lines.items() if not is_decision):
+            print_note(note)
+    elif any(counts.values()):
+        more = ", ".join(counted(number, noun) for noun, number in counts.items() if number)
+        print_note(f"--all-notes also prints {more}, which {file} contains")
+    if shown:
+        print_text("\n".join(["Decide:", *(f"  {note}" for note in shown)]), sys.stderr)
 
 
 def print_errors_once() -> Callable[[Exception], None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from autograder.arguments import (
+    AllNotesOption,
     DayArgument,
     GroupOption,
     check_file,
@@ -15,7 +16,7 @@ from autograder.arguments import (
     load_course,
     load_day,
 )
-from autograder.console import print_error, print_note, print_text
+from autograder.console import add_note, print_error, print_note, print_text, print_warning
 from autograder.export import Format, Target
 from autograder.plain_text import counted
 from autograder.stored_marks import read_class
@@ -49,6 +50,7 @@ def report(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="replace students' names with numbers")
     ] = False,
+    all_notes: AllNotesOption = False,
 ) -> None:
     """Write a class report as an HTML page and CSV files."""
     from autograder.course.fingerprint import course_version
@@ -57,7 +59,7 @@ def report(
     from autograder.marks.class_list import lateness_of_each
     from autograder.submissions import roster as rosters
 
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     folder = out or Path(f"report-{day}")
     check_folder(folder)
     class_ = read_class(chosen, file)
@@ -101,13 +103,14 @@ def export(
         typer.Option(help="grade for submissions that could not be read: no grade, or 0 points"),
     ] = "empty",
     group: GroupOption = "latest",
+    all_notes: AllNotesOption = False,
 ) -> None:
     """Export marks for another system. Late penalties are applied."""
     from autograder.course.config import CourseError
     from autograder.export import write
     from autograder.marks import class_list, class_notes
 
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     check_folder(out) if to == "gradescope" else check_file(out)
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
@@ -124,7 +127,7 @@ def export(
     notes = [*class_notes.export_notes(results, chosen, students)]
     notes += write.export(results, chosen, to, out, into, column, group)
     for note in notes:
-        print_note(note)
+        add_note(note)
     where = WORKSHEET if to == "moodle" and into else IMPORTS[to]
     print_text(f"wrote {out}. {where}")
 
@@ -154,6 +157,7 @@ def feedback(
         ),
     ] = False,
     group: GroupOption = "latest",
+    all_notes: AllNotesOption = False,
 ) -> None:
     """Write a feedback page for each student in the store. The output is a folder, or a zip for Canvas or Moodle."""
     from autograder.export import feedback_files
@@ -166,22 +170,22 @@ def feedback(
         raise typer.BadParameter("--worksheet works only with --for moodle")
     if changed and to == "folder":
         raise typer.BadParameter("--changed works only with --for canvas and --for moodle")
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
     roster = rosters.for_course(chosen.root)
     rows = class_list.results(read_class(chosen), chosen, roster, group=group)
     for note in class_notes.roster_notes(rows, chosen, roster):
-        print_note(note)
+        add_note(note)
     with OverrideStore(chosen.root) as store:
         received = store.pages(day, to) if changed else None
         if changed and not received:
-            print_note(f"no earlier pages for {to} are recorded, so a page is written for everyone")
+            print_text(f"no earlier pages for {to} are recorded, so a page is written for everyone")
         texts = sentences.read(chosen)
         done = feedback_files.deliver(rows, texts, to, place, worksheet, received, group)
         store.add_pages(day, to, done.received)
     for note in done.notes:
-        print_note(note)
+        print_warning(note)
     for problem in done.problems:
         print_error(problem)
     if done.pages:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autograder.arguments import (
+    AllNotesOption,
     CaFileOption,
     CertificateOption,
     ClusterOption,
@@ -29,11 +30,11 @@ from autograder.arguments import (
     write_marks,
 )
 from autograder.console import (
+    add_note,
     output,
     plain_console,
     print_error,
     print_errors_once,
-    print_note,
     print_text,
     print_warning,
 )
@@ -69,6 +70,7 @@ def grade(
         bool, typer.Option("--force", help="also regrade unchanged submissions")
     ] = False,
     group: GroupOption = "latest",
+    all_notes: AllNotesOption = False,
     worksheet: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +96,7 @@ def grade(
 
     if not cluster and (tls_ca_file or tls_cert or tls_key):
         raise typer.BadParameter("--tls-ca-file, --tls-cert and --tls-key work only with --cluster")
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     check_file(json)
     check_folder(feedback)
     check_submissions(paths or [])
@@ -124,7 +126,7 @@ def grade(
         if session.history and overrides.stored:
             class_ = session.history.current(chosen.name)
             for note in overrides.unmatched(class_):
-                print_note(note)
+                add_note(note)
         copied = None
         if not paths and use_store and seed is None:
             from autograder.nbgrader_plugin import gradebook
@@ -269,7 +271,7 @@ def print_summary(graded: GradedClass, json: Path | None) -> None:
     for one in graded.replacements:
         if one.is_older:
             points = "none" if one.before.points is None else format_number(one.before.points)
-            print_note(
+            add_note(
                 f"{one.after.label}: {one.after.path} is older than {one.before.path}, "
                 f"which still counts ({points} points)"
             )
@@ -279,7 +281,7 @@ def print_summary(graded: GradedClass, json: Path | None) -> None:
             f"these students submitted identical code, apart from comments and whitespace: {same}"
         )
     for note in graded.notes:
-        print_note(note)
+        add_note(note)
     ungraded = graded.ungraded
     print_ungraded(ungraded)
     with_problems = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)

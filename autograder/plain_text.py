@@ -16,6 +16,10 @@ MAX_MESSAGE = 2000  # maximum number of characters in a message
 MAX_NAMES = 10  # maximum number of names in a note
 
 
+class Decision(str):
+    """A note for the TA about something that could change a mark, and how to settle it."""
+
+
 def printable(text: str) -> str:
     """Make text safe to print in a terminal: escape control, bidi and undecodable characters, and truncate long text."""
     short = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}{text[-LONGEST:]}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograder.console import print_note, print_text
+from autograder.console import add_note, print_text
 
 if TYPE_CHECKING:
     from autograder.course.config import Day
@@ -69,7 +69,7 @@ def read_class(
     own = overrides.Overrides() if file else read_overrides(day)
     class_ = [own.apply(times.of(marks)) for marks in graded]
     for note in own.unmatched(class_) + own.surpassed(class_):
-        print_note(note)
+        add_note(note)
     return class_
 
 
@@ -108,7 +108,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
 
 def _print_all(message: str, notes: Iterable[str]) -> None:
     for note in notes:
-        print_note(note)
+        add_note(note)
     print_text(message)
 
 
@@ -117,7 +117,7 @@ def print_overrides(class_: Iterable[SubmissionMarks], overrides: Overrides) -> 
     from autograder.marks.overrides import describe
 
     for note in overrides.surpassed(class_):
-        print_note(note)
+        add_note(note)
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.arguments import DayArgument, SeedOption, load_day
-from autograder.console import output, print_note, print_text
+from autograder.arguments import AllNotesOption, DayArgument, SeedOption, load_day
+from autograder.console import add_note, output, print_text
 from autograder.plain_text import format_number
 from autograder.stored_marks import read_class, read_overrides
 
@@ -83,6 +83,7 @@ def override(
             help="the name that students see next to the points or comment (default: “your TA”)",
         ),
     ] = "",
+    all_notes: AllNotesOption = False,
 ) -> None:
     """Override an exercise's points or comment. If you set only one, the other is unchanged. Regrading keeps both.
 
@@ -90,7 +91,7 @@ def override(
     """
     from autograder.marks.overrides import Request
 
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     if csv and (student or remove or points or comment):
         raise typer.BadParameter("pass either --csv, or STUDENT and EXERCISE")
     if remove and (points or comment or by):
@@ -175,19 +176,19 @@ StudentArgument = Annotated[
 ]
 
 
-def list_students(day: DayArgument) -> None:
+def list_students(day: DayArgument, all_notes: AllNotesOption = False) -> None:
     """List each student's current submission. Show its time, file, points and lateness."""
     from autograder.feedback import terminal_table
     from autograder.marks import class_list, class_notes
     from autograder.submissions import roster as rosters
 
-    chosen = load_day(day)
+    chosen = load_day(day, all_notes)
     class_, roster = read_class(chosen), rosters.for_course(chosen.root)
     results = class_list.results(class_, chosen, roster)
     submitted = [result for result in results if result.marks]
     output().print(terminal_table.list_rows(submitted, day, terminal_table.WIDE))
     for note in class_notes.roster_notes(results, chosen, roster):
-        print_note(note)
+        add_note(note)
 
 
 def forget(day: DayArgument, student: StudentArgument) -> None:
@@ -206,3 +207,5 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
             history.forget(day, key)
             results.forget(day, key)
             print_text(f"{label}: the marks for {day} were deleted")
+    for file in (chosen.root / ".autograder").glob(f"notes-*-{day}.txt"):
+        file.unlink(missing_ok=True)  # may contain the student's name

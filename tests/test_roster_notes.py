@@ -71,9 +71,14 @@ def test_a_row_that_matches_no_submission_is_reported_first(
     for command in (["list"], ["export", "--to", "csv", "--out", "x.csv"], ["feedback"]):
         code, _, err = run(root, monkeypatch, capsys, command[0], "day1", *command[1:])
         assert code == 0
-        assert err.startswith(f"autograder: note: {wanted}")
+        assert f"Decide:\n  {wanted}" in err
     with_roster(root, "2014,novakhana,Hana Novak,24", "1,ada,Ada,")
-    assert run(root, monkeypatch, capsys, "list", "day1")[2] == f"autograder: note: {NEW_ROSTER}\n"
+    assert (
+        "--all-notes also prints 1 earlier decision"
+        in run(root, monkeypatch, capsys, "list", "day1")[2]
+    )
+    shown = run(root, monkeypatch, capsys, "list", "day1", "--all-notes")[2]
+    assert shown == f"Decide:\n  {NEW_ROSTER}\n"
 
 
 def test_an_id_decides_which_of_two_namesakes_is_on_the_roster(root: Path) -> None:

@@ -13,7 +13,7 @@ from autograder.course.config import CourseError, Day
 from autograder.export import csv_table
 from autograder.export.csv_table import Table
 from autograder.marks.class_list import GroupRule, StudentResult
-from autograder.plain_text import counted, format_number, list_with_count
+from autograder.plain_text import Decision, counted, format_number, list_with_count
 from autograder.submissions.roster import Entry, Roster, normalize_id
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
@@ -66,8 +66,10 @@ def fill_in(
     notes += csv_table.existing_grades(file, grades)
     if scale != 1:
         notes.append(
-            f"{table.head[column]} is worth {counted(possible, 'point')} in Canvas and {format_number(day.points)} here, "
-            "so all marks are scaled"
+            Decision(
+                f"{table.head[column]} is worth {counted(possible, 'point')} in Canvas and {format_number(day.points)} here, "
+                "so all marks are scaled. If that is wrong, correct the points in Canvas or grading.toml"
+            )
         )
     head = [*table.head[: section + 1], table.head[column]]
     return csv_table.to_csv([head, *lines], table.delimiter), notes

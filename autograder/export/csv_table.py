@@ -13,7 +13,7 @@ from autograder.course.config import CourseError
 from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.class_notes import note_of_others
-from autograder.plain_text import escape_formula, format_number, list_with_count
+from autograder.plain_text import Decision, escape_formula, format_number, list_with_count
 from autograder.submissions.roster import guess_delimiter
 
 
@@ -82,7 +82,10 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
     ]
     kept = [f"{label}: {old}" for label, old, new in existing if new is None]
     if changed:
-        yield f"these grades in {file} change {list_with_count(changed)}"
+        yield Decision(
+            f"these grades in {file} change {list_with_count(changed)}. If the old ones are right, enter them with "
+            "`autograder override`"
+        )
     if kept:
         yield f"these grades in {file} are kept, because the submissions have no grade {list_with_count(kept)}"
 
@@ -135,7 +138,10 @@ def not_entered(
 ) -> list[str]:
     """Return a note for each student whose points could not be entered in a table."""
     return [
-        f"{result.entry.label} is not in {file}: {format_number(result.points)} points were not entered"
+        Decision(
+            f"{result.entry.label} is not in {file}: {format_number(result.points)} points were not entered. "
+            "If the student is in a new download of this file, use that. Otherwise, enter the student's id in roster.csv"
+        )
         for result in results
         if result.points is not None and line_of(result) is None
     ]

@@ -18,7 +18,7 @@ from autograder.marks.class_list import GroupRule, StudentResult
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import OverrideStore, read_times
 from autograder.marks.submission_times import SubmissionTimes, corrections
-from autograder.plain_text import counted, list_with_count, utc_offset
+from autograder.plain_text import Decision, counted, list_with_count, utc_offset
 from autograder.submissions.origin import Person, moodle_name
 
 NO_GRADE = "-"
@@ -48,11 +48,13 @@ def grade_import(rows: Sequence[StudentResult], day: Day) -> tuple[str, list[str
         lines.append([id_, row.entry.email, row.entry.name, points])
         if row.marks and not id_ and not row.entry.email:
             unknown.append(row.entry.label)
-    notes = []
+    notes: list[str] = []
     if unknown:
         notes.append(
-            f"Moodle cannot import these grades, because the ID number and email address are unknown ({len(unknown)}): "
-            f"{', '.join(unknown)}. Fill in Moodle's grading worksheet with --into worksheet.csv instead"
+            Decision(
+                f"Moodle cannot import these grades, because the ID number and email address are unknown ({len(unknown)}): "
+                f"{', '.join(unknown)}. Fill in Moodle's grading worksheet with --into worksheet.csv instead"
+            )
         )
     return csv_table.to_csv(lines), notes
 
@@ -102,12 +104,14 @@ class Worksheet:
         submitted = {n for n in others if self.cell(n, "Status").startswith(SUBMITTED)}
         missing = [self._label(n) for n in others if n in submitted]
         absent = [self._label(n) for n in others if n not in submitted and n not in listed]
-        notes = []
+        notes: list[str] = []
         if missing:
             notes.append(
-                f"according to {self.table.file}, these students submitted work, but they have no marks ({len(missing)}): "
-                f"{', '.join(missing)}. Unless you deleted their marks with `autograder forget`, look at these submissions in "
-                "Moodle: they may be newer than the download, or contain no file"
+                Decision(
+                    f"according to {self.table.file}, these students submitted work, but they have no marks ({len(missing)}): "
+                    f"{', '.join(missing)}. Unless you deleted their marks with `autograder forget`, look at these submissions "
+                    "in Moodle: they may be newer than the download, or contain no file"
+                )
             )
         if absent:
             names = list_with_count(absent)
@@ -128,11 +132,13 @@ class Worksheet:
                 times[self.participant(number)] = time
             elif text not in ("", "-"):
                 unread.append(text)
-        notes = []
+        notes: list[str] = []
         if unread:
             notes.append(
-                f"{len(unread)} submission times in {self.table.file} could not be read, such as {unread[0]!r}. "
-                "Set Moodle's language to English, and download the worksheet again"
+                Decision(
+                    f"{len(unread)} submission times in {self.table.file} could not be read, such as {unread[0]!r}. "
+                    "Set Moodle's language to English, and download the worksheet again"
+                )
             )
         return times, notes
 
@@ -191,7 +197,10 @@ def fill_in(
     for number, row in chosen.items():
         if sheet.cell(number, "Grade can be changed") == "No":
             notes.append(
-                f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
+                Decision(
+                    f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left "
+                    "unchanged. Unlock it, and export again"
+                )
             )
         else:
             new = None
@@ -277,9 +286,11 @@ def update_times(
         notes.append(f"{file} corrects the submission times of {corrected}")
     if different:
         notes.append(
-            f"the submission times in {file} differ from those of the graded files {list_with_count(different)}. "
-            "The times of the graded files count. If the students submitted again, grade a new download. If the times "
-            f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
+            Decision(
+                f"the submission times in {file} differ from those of the graded files {list_with_count(different)}. "
+                "The times of the graded files count. If the students submitted again, grade a new download. If the times "
+                f"of the graded files are wrong, run `autograder grade {day.name} PATH --worksheet {file}`"
+            )
         )
     return times, message, notes
 

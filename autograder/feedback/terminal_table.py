@@ -28,7 +28,7 @@ SIGNS = {
 OVERRIDDEN = ("O", "cyan")
 LONGEST = 400  # maximum number of characters in a student's list of problems
 INTERVAL = 30.0  # seconds between progress messages, if the output is not a terminal
-NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
+NARROW, WIDE = 32, 60  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 
 
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:

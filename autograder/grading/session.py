@@ -23,6 +23,7 @@ from autograder.marks.model import (
     without_tests,
 )
 from autograder.marks.regrade import Change
+from autograder.plain_text import Decision
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission, apply_roster, find_submissions
@@ -137,7 +138,9 @@ class Session:
         in_store = self.history.keys(self.day.name) if self.history else ()
         notes = class_notes.notes(rows, self.day, self.roster, in_store)
         looked_through = [
-            f"{wrapper} was searched: each file or folder in it counts as one student's submission"
+            Decision(
+                f"{wrapper} was searched: each file or folder in it counts as one student's submission"
+            )
             for wrapper in wrappers
         ]
         again = class_notes.compare(run.replacements, rows, self.day, adjust)

@@ -14,10 +14,10 @@ from autograder.marks.class_list import GroupRule, StudentResult, is_on_time, la
 from autograder.marks.history import Replacement
 from autograder.marks.model import SubmissionMarks
 from autograder.marks.overrides import describe
-from autograder.plain_text import counted, format_number, list_with_count
+from autograder.plain_text import Decision, counted, format_number, list_with_count
 from autograder.submissions.roster import Roster
 
-NEW_ROSTER = (
+NEW_ROSTER = Decision(
     "roster.csv has no column with a platform's ids, so its column `id` is compared with the ids of every platform. "
     "`autograder roster` writes a roster with the ids of each platform"
 )
@@ -42,9 +42,12 @@ def notes(
     for result in results:
         if result.marks is None:
             continue
+        if result.marks.origin.readings:
+            yield Decision(f"{result.entry.student}: {result.marks.problems[0]}")
         yield from note_of_others(result.entry.student, result, result.others)
         if result.late.note and result.marks.points is not None:
-            yield f"{result.entry.student}: {result.late.note}"
+            kind = str if result.entry.is_excused(day.name) else Decision
+            yield kind(f"{result.entry.student}: {result.late.note}")
     yield from _late_notes(results, day)
 
 
@@ -56,7 +59,7 @@ def roster_notes(
         r.entry.label for r in _absent(results, roster, day, stored) if _affects_lateness(r, day)
     ]
     if late:
-        yield (
+        yield Decision(
             "these roster rows set extension, late_hours or excused, but match no submission "
             f"{list_with_count(late)}. If one of these students submitted work, enter the id from "
             f"`autograder list {day.name}`"
@@ -67,13 +70,13 @@ def roster_notes(
     for result in results:
         team = result.marks.origin.team if result.marks else ""
         if result.marks and team and {*result.keys}.isdisjoint(result.marks.origin.keys):
-            yield (
+            yield Decision(
                 f"{result.entry.student} gets the marks of {team}, because roster.csv sets the group {result.entry.group!r}, "
                 "but is not in this team in Moodle's worksheet. If the worksheet is right, delete the group from roster.csv"
             )
         hours = result.entry.hours_late(day.name)
         if hours and result.marks and is_on_time(result.marks):
-            yield (
+            yield Decision(
                 f"{result.entry.student}: late_hours is {format_number(hours)} in roster.csv, but Canvas did not mark this "
                 "submission late. Check whether the hours are for a different submission"
             )
@@ -106,10 +109,10 @@ def note_of_others(
     paths = {marks.path for marks in others} - {result.marks.path}
     if paths:
         points = "no points" if result.points is None else counted(result.points, "point")
-        yield (
+        yield Decision(
             f"{student} has {len(paths) + 1} submissions; {result.marks.path} counts "
             f"({points}), and these do not: {', '.join(sorted(paths))}"
-            f"{_differing_names([result.marks, *others])}"
+            f"{_differing_names([result.marks, *others])}. `autograder forget` deletes one that should not count"
         )
 
 
@@ -132,7 +135,7 @@ def export_notes(results: Sequence[StudentResult], day: Day, roster: Roster) -> 
     for result in results:
         if result.marks and result.marks.points is None:
             grade = "no grade" if result.points is None else counted(result.points, "point")
-            yield f"{result.entry.label}: {grade}, because {result.marks.reason}"
+            yield Decision(f"{result.entry.label}: {grade}, because {result.marks.reason}")
     names = [
         result.entry.label
         for result in results
@@ -142,7 +145,7 @@ def export_notes(results: Sequence[StudentResult], day: Day, roster: Roster) -> 
         and all(exercise.status == "not_attempted" for exercise in result.marks.exercises)
     ]
     if names:
-        yield (
+        yield Decision(
             f"these students get 0 points because they attempted no exercises {list_with_count(names)}. Ask whether they "
             f"submitted the wrong file. To leave a grade empty, run `autograder forget {day.name} STUDENT` just "
             "before you export"
@@ -157,10 +160,13 @@ def _late_notes(results: Sequence[StudentResult], day: Day) -> Iterator[str]:
     """Yield a note if late submissions lose no points, and a note about submissions whose times are unknown."""
     is_any_late = any(result.late.days and result.points is not None for result in results)
     if is_any_late and not day.late.percent_per_day:
-        yield f"late submissions lose no points, because grading.toml sets no late policy for {day.name}"
+        yield Decision(
+            f"late submissions lose no points, because grading.toml sets no late policy for {day.name}. "
+            "Set percent_per_day if they should"
+        )
     if unknown := _without_time(results, day):
         names = list_with_count([result.entry.student for result in unknown])
-        yield (
+        yield Decision(
             f"the late policy was not applied to submissions whose times are unknown {names}. "
             f"{_source_of_times(unknown, day)}"
         )
@@ -249,7 +255,7 @@ def resubmission_notes(again: Sequence[Resubmission], group: GroupRule, day: Day
     if worse:
         names = list_with_count([str(one) for one in worse])
         newest = "The newest submission counts. " if group == "latest" else ""
-        yield (
+        yield Decision(
             f"these resubmissions lower the final points {names}. {newest}To make an earlier one count, run "
             f"`autograder forget {day.name} STUDENT`, and grade the earlier download again"
         )
@@ -257,7 +263,7 @@ def resubmission_notes(again: Sequence[Resubmission], group: GroupRule, day: Day
         one.result.entry.label for one in again if one.result.entry.hours_late(day.name) is not None
     ]
     if timed:
-        yield (
+        yield Decision(
             f"these students resubmitted and have late_hours in roster.csv {list_with_count(timed)}. If you have not "
             "done so, enter how many hours late the new submissions are"
         )

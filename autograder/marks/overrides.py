@@ -26,7 +26,7 @@ from autograder.course.state_folder import course_folder, login, store_errors
 from autograder.marks import lookup
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 from autograder.marks.submission_times import FileTimes, SubmissionTimes
-from autograder.plain_text import counted, format_number
+from autograder.plain_text import Decision, counted, format_number
 from autograder.submissions.origin import Person
 from autograder.submissions.roster import Roster
 
@@ -245,8 +245,10 @@ class Overrides:
             key: {e.name for e in marks.exercises} for marks in class_ for key in marks.origin.keys
         }
         return [
-            f"the override of {one.exercise} for {one.student} has no effect: "
-            + ("the submission has no such exercise" if one.key in graded else _no_marks(one))
+            Decision(
+                f"the override of {one.exercise} for {one.student} has no effect: "
+                + ("the submission has no such exercise" if one.key in graded else _no_marks(one))
+            )
             for one in self.stored
             if one.exercise not in graded.get(one.key, ())
         ]
@@ -254,8 +256,10 @@ class Overrides:
     def surpassed(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides that have no effect because the current submission earned more points without them."""
         return [
-            f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, because "
-            f"the submission earned {counted(exercise.points, 'point')} without it"
+            Decision(
+                f"{marks.label}: the override of {one.exercise} to {format_number(one.override.points or 0)} has no effect, "
+                f"because the submission earned {counted(exercise.points, 'point')} without it. To apply it, enter it again"
+            )
             for marks in class_
             for one in self.of(marks).values()
             for exercise in marks.exercises
