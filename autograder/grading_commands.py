@@ -161,14 +161,16 @@ def regrade(
         _exit_on_interrupt(is_stored=True),
         open_session(chosen, jobs, sandbox, print_errors_once()) as session,
     ):
-        from autograder.marks.regrade import report
+        from autograder.marks.regrade import Change, report
 
         regraded = session.regrade()
-        for line in report(regraded.changes, day):
+        override = read_overrides(chosen, print_warning).apply
+        changes = [Change(override(c.before), override(c.after)) for c in regraded.changes]
+        for line in report(changes, day):
             print_text(line)
         for marks in regraded.gone:
             print_error(
-                f"{marks.path} ({marks.student}) no longer exists; its {format_number(marks.earned)} points are kept"
+                f"{marks.path} ({marks.label}) no longer exists; its {format_number(override(marks).earned)} points are kept"
             )
         print_ungraded(regraded.ungraded)
         if write:

@@ -14,8 +14,12 @@ from autograder.marks import model as m
 from autograder.marks.history import History
 from autograder.marks.regrade import Change, report
 from autograder.slicing.slicer import Slicer, SlicingError
+from autograder.submissions.submission import Submission
+from tests import test_store
 from tests.conftest import Run
+from tests.fake_grading import FakePool, book, use_fake_pool
 from tests.small_course import hand_in, make
+from tests.test_submission import zipped
 
 
 def result(name: str, points: float, of: float, message: str = "") -> m.TestMarks:
@@ -77,10 +81,54 @@ def test_the_report_names_changes_and_reasons(tests: list[m.TestMarks], parts: l
     assert ("shape is worth" in text) == ("shape is worth" in "".join(parts))
 
 
+def test_the_report_shows_the_points_after_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fake_pool(monkeypatch)
+    root = make(tmp_path / "course")
+    files = {
+        f"{name}_{id_}_500{id_}_day1.ipynb": book(10) for name, id_ in (("ada", 11), ("bob", 12))
+    }
+    (root / "a.zip").write_bytes(zipped(files))
+    assert test_store.run(root, monkeypatch, capsys, "grade", "day1", "a.zip")[0] == 0
+    for who, exercise in (("ada", "split_heads"), ("bob", "padding_mask")):
+        override = ("override", "day1", who, exercise, "--points", "5")
+        assert test_store.run(root, monkeypatch, capsys, *override)[0] == 0
+    graded = FakePool.grade
+
+    def better(pool: FakePool, submission: Submission, seed: str) -> m.SubmissionMarks:
+        marks = graded(pool, submission, seed)
+        first, *others = marks.exercises
+        test = replace(first.tests[0], points=12.0)
+        return replace(
+            marks, points=12.0, exercises=[replace(first, points=12.0, tests=[test]), *others]
+        )
+
+    monkeypatch.setattr(FakePool, "grade", better)
+    grader = root / "graders" / "day1" / "test_masking.py"
+    grader.write_text(grader.read_text().replace("@weight(2)", "@weight(3)"))
+    code, out, err = test_store.run(root, monkeypatch, capsys, "regrade", "day1")
+    assert code == 0, err
+    assert "points change in 1 of 2 submissions" in out
+    assert "ada (11): 15 → 17 (+2)" in out
+    assert "bob" not in out
+
+
+def test_a_change_that_affects_one_submission_is_shown_only_there() -> None:
+    one, same = marked(result("shape", 3, 3)), [marked(*FIRST)] * 2
+    changes = [Change(marked(*FIRST), one), Change(*same)]
+    assert "×" not in "\n".join(report(changes, "day1"))
+    reworded = replace(FIRST[1], message="Look at pad_id.")
+    changes += [Change(marked(*FIRST), one), Change(marked(*FIRST), marked(FIRST[0], reworded))]
+    lines = [*report(changes, "day1")]
+    assert "  2 × mask any_id no longer counts" in lines
+    assert lines[-1] == "\nIn 1 other submission, only messages change."
+
+
 def test_the_report_separates_reworded_messages_from_changed_files() -> None:
     reworded = replace(FIRST[1], message="Look at pad_id.")
     worded = Change(marked(*FIRST), marked(FIRST[0], reworded))
-    assert "submissions in which only messages change: 1" in "\n".join(report([worded], "day1"))
+    assert "In 1 other submission, only messages change" in "\n".join(report([worded], "day1"))
     slower = Change(marked(*FIRST), marked(*FIRST, seconds=9.0))
     assert "\n".join(report([slower], "day1")) == "day1: points change in 0 of 1 submissions"
     other = Change(marked(*FIRST), marked(result("shape", 3, 3), sha256="another"))

@@ -22,7 +22,7 @@ from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
 from autograder.marks.overrides import OverrideStore, read_stored
 from autograder.submissions.roster import Entry
-from tests.fake_grading import book, by_student, current, grade, session
+from tests.fake_grading import book, by_student, current, grade, session, use_fake_pool
 from tests.material import unread
 from tests.small_course import make
 from tests.test_submission import write, zipped
@@ -160,6 +160,26 @@ def test_on_a_first_run_no_submission_counts_as_unchanged(root: Path) -> None:
     first = grade(root, root / "in")
     assert (first.reused, first.identical) == (0, [["ada", "bob"]])
     assert grade(root, root / "in").reused == 3
+
+
+def test_students_with_the_same_name_and_code_are_listed_with_their_ids(root: Path) -> None:
+    for user in (11, 12):
+        grade(root, written(root / f"{user}.zip", {f"li_{user}_500{user}_day1.ipynb": book(10)}))
+    assert grade(root, root / "11.zip").identical == [["li (11)", "li (12)"]]
+
+
+def test_an_older_submission_is_reported_with_the_points_after_overrides(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fake_pool(monkeypatch)
+    canvas(root / "new.zip", ("ada", 11, 60001, 40))
+    canvas(root / "old.zip", ("ada", 11, 50001, 10))
+    assert run(root, monkeypatch, capsys, "grade", "day1", "new.zip")[0] == 0
+    override = ("override", "day1", "ada", "padding_mask", "--points", "41")
+    assert run(root, monkeypatch, capsys, *override)[0] == 0
+    code, _, err = run(root, monkeypatch, capsys, "grade", "day1", "old.zip", "--all-notes")
+    assert code == 0
+    assert "which still counts (41 points)" in err
 
 
 def test_identical_code_is_found_across_runs_but_not_in_a_group(root: Path) -> None:

@@ -40,7 +40,7 @@ class GradedClass:
         submissions: Each submission's marks.
         rows: One row per student, with the submission that counts. Results of individual tests are omitted.
         notes: Notes about the download, the roster and the choice of submissions.
-        replacements: The students who submitted again, with the stored marks of both submissions.
+        replacements: The students who submitted again, with the marks of both submissions.
         resubmissions: The students whose new submission counts, with the final points of both.
         identical: Groups of students whose submissions contain the same code.
         reused: The number of submissions whose marks were stored by an earlier run.
@@ -143,13 +143,14 @@ class Session:
             )
             for wrapper in wrappers
         ]
-        again = class_notes.compare(run.replacements, rows, self.day, adjust)
+        replaced = [replace(one, before=adjust(one.before)) for one in run.replacements]
+        again = class_notes.compare(replaced, rows, self.day)
         to_check = class_notes.resubmission_notes(again, group, self.day)
         return GradedClass(
             submissions,
             [row for row in rows if row.marks],
             [*to_check, *notes, *looked_through],
-            run.replacements,
+            replaced,
             again,
             self._identical(rows),
             run.reused,
@@ -163,14 +164,18 @@ class Session:
 
         Students who form a group on the roster are expected to share their code.
         """
+        day = self.day.name
         names = {key: row.entry.student for row in rows for key in row.keys}
         groups = {row.entry.student: row.entry.group for row in rows if row.entry.group}
-        stored = self.history.codes(self.day.name) if self.history else []
+        stored = self.history.codes(day) if self.history else []
         codes = [(keys.split("\n"), student, code) for keys, student, code in stored]
         codes += [([*m.origin.keys], m.student, m.code) for row in rows if (m := row.marks)]
         by_code: dict[str, set[str]] = {}
         for keys, student, code in codes:
             own = [names[key] for key in keys if key in names]
+            id_ = keys[0].partition(" ")[2]
+            if len(keys) == 1 and id_ not in student and not self.roster.with_keys(keys, day):
+                student = f"{student} ({id_})"
             by_code.setdefault(code, set()).add(", ".join(own) or student)
         by_code.pop("", None)  # submissions in which nothing was attempted
         return sorted(

@@ -6,7 +6,7 @@ Entry points: `notes`, `roster_notes`, `export_notes` and, for students who subm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Day
@@ -222,16 +222,10 @@ class Resubmission:
 
 
 def compare(
-    replacements: Iterable[Replacement],
-    results: Iterable[StudentResult],
-    day: Day,
-    override: Callable[[SubmissionMarks], SubmissionMarks],
+    replacements: Iterable[Replacement], results: Iterable[StudentResult], day: Day
 ) -> list[Resubmission]:
-    """Return each student's final points before and after resubmission, if the new submission counts.
-
-    `override` applies overrides to the earlier marks.
-    """
-    earlier = {one.key: override(one.before) for one in replacements if not one.is_older}
+    """Return each student's final points before and after resubmission, if the new submission counts."""
+    earlier = {one.key: one.before for one in replacements if not one.is_older}
     return [
         Resubmission(result, _final_points(earlier[key], result, day))
         for result in results

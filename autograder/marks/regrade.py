@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from autograder.course.config import Day
 from autograder.marks.history import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
-from autograder.plain_text import format_number
+from autograder.plain_text import counted, format_number
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission, find_submissions
@@ -151,12 +151,9 @@ def _test_reasons(
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield the report's lines: totals, how many submissions each change affects, and the submissions whose points change."""
+    """Yield the report's lines: totals, changes that affect several submissions, and the submissions whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
-    reworded = sum(change.changes_only_messages() for change in changes)
-    if reworded:
-        yield f"submissions in which only messages change: {reworded}"
     counts = Counter(
         f"{exercise.name} {reason}"
         for _, exercises in changed
@@ -164,9 +161,12 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
         for reason in exercise.reasons
     )
     for change, count in counts.most_common():
-        yield f"  {count} × {change}"
+        if count > 1:
+            yield f"  {count} × {change}"
     for submission, exercises in changed:
         yield from _submission_lines(submission, exercises)
+    if reworded := sum(change.changes_only_messages() for change in changes):
+        yield f"\nIn {counted(reworded, 'other submission')}, only messages change."
 
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
