@@ -159,7 +159,7 @@ def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
         answer = (m.Done(), answer)
     with pytest.raises(ReadError, match=INVALID):
         fake_reader(FakeServer(answering(answer))).read(
-            "a.ipynb", file_of(b"x"), "day1", True, StudentBudget()
+            "a.ipynb", file_of(b"x"), "day1", StudentBudget()
         )
 
 
@@ -188,7 +188,7 @@ def test_invalid_frame_is_rejected(frame: bytes) -> None:
 def test_pull_beyond_the_file_is_rejected(pull: m.Pull) -> None:
     server = FakeServer(answering((pull, b"")))
     with pytest.raises(ReadError, match=INVALID):
-        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", StudentBudget())
 
 
 def test_pull_without_a_file_is_rejected() -> None:
@@ -213,13 +213,13 @@ def test_silent_process_is_stopped() -> None:
 def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> None:
     server = FakeServer(*[lambda wire: None] * ATTEMPTS, code=code, cpu=cpu)
     with pytest.raises(ReadError, match=why):
-        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
+        fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", StudentBudget())
 
 
 def test_file_is_read_again_if_the_fork_server_dies() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
-    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 
@@ -242,7 +242,7 @@ def test_archive_member_does_not_fail_because_others_took_long(
 
 def test_file_is_read_again_if_its_process_is_killed() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]), code=-signal.SIGKILL)
-    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", True, StudentBudget())
+    (file,) = fake_reader(server).read("a.ipynb", file_of(b"x"), "day1", StudentBudget())
     assert file.cells == (Cell(1, "code", "x"),)
 
 

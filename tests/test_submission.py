@@ -484,10 +484,17 @@ def test_archive_named_like_a_notebook(tmp_path: Path) -> None:
     assert students(tmp_path) == ["ada"]
 
 
-def test_archives_are_read_two_levels_deep(tmp_path: Path) -> None:
-    inner = zipped({"day1.ipynb": notebook()})
-    write(tmp_path, {"class.zip": zipped({"ada.zip": zipped({"again.zip": inner})})})
-    (submission,) = found(tmp_path / "class.zip")
+def test_an_archive_within_a_student_s_archive_is_read(tmp_path: Path) -> None:
+    name = "lovelaceada_4211_70001_work.zip"
+    twice = zipped({"again.zip": zipped({"day1.ipynb": notebook("a = 1")})})
+    thrice = zipped({"work.zip": twice})
+    write(tmp_path, {"class.zip": zipped({name: twice}), f"folder/{name}": twice})
+    for place in ("class.zip", "folder"):
+        (submission,) = chosen(tmp_path / place)
+        assert submission.cells[0].source == "a = 1"
+        assert submission.path.endswith(f"{name}/again.zip/day1.ipynb")
+    write(tmp_path, {"deep.zip": zipped({name: thrice})})
+    (submission,) = found(tmp_path / "deep.zip")
     assert submission.problems == (
         "archives are nested too deeply; submit a notebook or a single archive",
     )

@@ -129,7 +129,7 @@ class Handler:
         beginning = bytearray(8)
         beginning = beginning[: remote.readinto(beginning)]
         if is_archive(request.name, bytes(beginning)):
-            return _read_archive(remote.buffered(), request.name, request.day, request.nested)
+            return _read_archive(remote.buffered(), request.name, request.day)
         is_named = has_notebook_suffix(request.name)
         if not is_named and not beginning.startswith(b"{"):
             raise RefusedFile(UNSUPPORTED)
@@ -165,13 +165,15 @@ class Handler:
 # ---- one student's files
 
 
-def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[reader_messages.File]:
+def _read_archive(
+    file: BinaryIO, name: str, day: str, is_inner: bool = False
+) -> list[reader_messages.File]:
     root, by_place = read_tree(file, name)
     files: list[reader_messages.File] = []
     for found in find_for_student(root, day, ""):
         if found.problem:
             raise RefusedFile(found.problem)
-        files += _read_member(found.place, by_place[found.place], day, found.notes, nested)
+        files += _read_member(found.place, by_place[found.place], day, found.notes, is_inner)
         if len(files) > MAX_NOTEBOOKS:
             raise RefusedFile(TOO_MANY)
     if root.problem:
@@ -180,17 +182,17 @@ def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[rea
 
 
 def _read_member(
-    place: str, entry: ArchiveEntry, day: str, notes: tuple[str, ...], nested: bool
+    place: str, entry: ArchiveEntry, day: str, notes: tuple[str, ...], is_inner: bool
 ) -> list[reader_messages.File]:
     try:
         data = read_entry(entry)
         if not is_archive(place, data[:8]):
             return [_read_notebook(place, data, place, notes)]
-        if not nested:
+        if is_inner:
             raise RefusedFile(
                 "archives are nested too deeply; submit a notebook or a single archive"
             )
-        inner = _read_archive(io.BytesIO(data), place, day, nested=False)
+        inner = _read_archive(io.BytesIO(data), place, day, is_inner=True)
     except RefusedFile as error:
         return [reader_messages.File(printable(place), reason=printable(str(error)))]
     return [

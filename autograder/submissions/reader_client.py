@@ -313,18 +313,13 @@ class FileReader:
         self.server.close()
 
     def read(
-        self,
-        name: str,
-        file: OpenFile,
-        day: str,
-        nested: bool,
-        budget: StudentBudget,
+        self, name: str, file: OpenFile, day: str, budget: StudentBudget
     ) -> list[reader_messages.File]:
         """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file. Raises ReadError.
 
-        `nested` is set if archives within an archive are to be read. `budget` applies to all of the student's files.
+        `budget` applies to all of the student's files.
         """
-        request = reader_messages.ReadFile(name, file.size, day, nested)
+        request = reader_messages.ReadFile(name, file.size, day)
         check(budget)
 
         def ask(process: ReaderProcess) -> list[reader_messages.File]:

@@ -43,12 +43,11 @@ def body(data: bytes) -> Body:
 
 
 class ReadFile(msgspec.Struct, frozen=True, tag=True):
-    """A request to read a student's notebook, script or archive, including archives within the archive if `nested` is set."""
+    """A request to read a student's notebook, script or archive, including archives within the archive."""
 
     name: str
     size: int
     day: str
-    nested: bool
 
 
 class List(msgspec.Struct, frozen=True, tag=True):

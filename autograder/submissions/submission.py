@@ -153,11 +153,11 @@ class _PathReader:
             if found.member >= 0:
                 listing = reader.list_archive(self.path, self._day, self._student)
                 file = listing.open_member(found, budget)
-                files = reader.read(name, file, self._day, False, budget)
+                files = reader.read(name, file, self._day, budget)
             else:
                 with open_regular(self.path, found.place) as opened:
                     file = positional_reader(opened)
-                    files = reader.read(name, file, self._day, True, budget)
+                    files = reader.read(name, file, self._day, budget)
         except OSError as error:
             yield self._unreadable(found, describe_os_error(error))
             return
