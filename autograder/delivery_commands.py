@@ -24,7 +24,10 @@ from autograder.stored_marks import read_class
 IMPORTS = {
     "canvas": "In Canvas, open the gradebook and choose “Import”.",
     "moodle": "In Moodle, open the gradebook and choose “Import”.",
-    "gradescope": "Each file is named after its student and has the format of Gradescope's results.json.",
+    "gradescope": (
+        "Gradescope has no import for these files. An autograder on Gradescope can copy a student's file to "
+        "/autograder/results/results.json. To enter only points, use --to csv."
+    ),
     "nbgrader": "It has the columns of `nbgrader export`.",
     "csv": "It has one row per student and one column per exercise.",
 }
@@ -102,6 +105,12 @@ def export(
         Literal["empty", "zero"],
         typer.Option(help="grade for submissions that could not be read: no grade, or 0 points"),
     ] = "empty",
+    missing: Annotated[
+        Literal["empty", "zero"],
+        typer.Option(
+            help="grade for students without a submission or an earlier grade: no grade, or 0 points"
+        ),
+    ] = "empty",
     group: GroupOption = "latest",
     all_notes: AllNotesOption = False,
 ) -> None:
@@ -123,9 +132,10 @@ def export(
     gradebook = into if to == "canvas" and is_from_canvas else None
     students = write.choose_roster(chosen, roster, gradebook)
     points = 0.0 if unreadable == "zero" else None
-    results = class_list.results(class_, chosen, students, points, group)
+    no_submission = 0.0 if missing == "zero" else None
+    results = class_list.results(class_, chosen, students, points, group, no_submission)
     notes = [*class_notes.export_notes(results, chosen, students)]
-    notes += write.export(results, chosen, to, out, into, column, group)
+    notes += write.export(results, chosen, to, out, into, column, group, missing == "zero")
     for note in notes:
         add_note(note)
     where = WORKSHEET if to == "moodle" and into else IMPORTS[to]

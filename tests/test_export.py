@@ -651,7 +651,7 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path, 
     with (root / "grading.toml").open("a") as toml:
         toml.write("\n[late]\npercent_per_day = 10\n")
     (root / "roster.csv").write_text(ROSTER.replace(";48", ";"), encoding="utf-8")
-    graded = run(root, "grade", "day1", "submissions.zip", "--feedback", "pages")
+    graded = run(root, "grade", "day1", "submissions.zip", "--feedback", "pages", "--all-notes")
     assert graded.returncode == 0, graded.stderr
     assert "54 (1 day late)" in graded.stdout
     assert "on the roster have no submission (1): dora" in graded.stderr

@@ -80,7 +80,7 @@ def test_overrides_appear_everywhere_and_survive_regrades(tmp_path: Path, run: R
     row = read_csv(root, run)["ada"]
     assert (row["points"], row["padding_mask"]) == ("90.5", "50.5")
     assert row["by_hand"].startswith(what)
-    done = run(root, "export", "day1", "--to", "canvas", "--out", "c.csv")
+    done = run(root, "export", "day1", "--to", "canvas", "--out", "c.csv", "--all-notes")
     assert what in done.stderr
     assert run(root, "export", "day1", "--to", "gradescope", "--out", "gs").returncode == 0
     results = json.loads((root / "gs/ada.json").read_text())

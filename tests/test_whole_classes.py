@@ -33,6 +33,7 @@ from tests.conftest import reader
 from tests.downloads import KINDS, NAMES, HandIn, hand_in, whole_class
 from tests.fake_grading import FakePool, export, grade, session
 from tests.small_course import make
+from tests.test_store import run
 
 Points = dict[str, float | None]
 LATE = """
@@ -368,3 +369,82 @@ def test_the_generator_covers_the_cases() -> None:
     assert len(class_) >= 40
     assert {one.number % len(KINDS) for one in class_} == set(range(len(KINDS)))
     assert len({one.name for one in class_}) < len(class_)
+
+
+# ---- students without a submission
+
+
+@pytest.fixture
+def some(root: Path) -> list[HandIn]:
+    """Grade the first two of five students. The others' lines in the gradebook and worksheet differ."""
+    class_ = [hand_in(n, f"Ada {'abcde'[n]}", "notebook", 10.0 + n) for n in range(5)]
+    grade(root, written(root / "canvas.zip", downloads.canvas(class_[:2])))
+    rows = downloads.gradebook(class_).splitlines()
+    rows[5] = rows[5].removesuffix(",,") + ",77,"  # graded by hand
+    written(root / "book.csv", "\n".join([*rows, '"Student, Test",9,t,A,,', ""]))
+    rows = downloads.worksheet(class_).splitlines()
+    for number, status in (
+        (3, "No submission"),
+        (4, "No submission"),
+        (5, "Submitted for grading"),
+    ):
+        rows[number] = rows[number].replace("Submitted for grading", status)
+    rows[4] = rows[4].replace(",,100.00", ",77.00,100.00")
+    written(root / "sheet.csv", "\n".join([*rows, ""]))
+    return class_
+
+
+def run_export(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str
+) -> str:
+    export = ("export", "day1", "--out", "out.csv", *more)
+    code, _, err = run(root, monkeypatch, capsys, *export)
+    assert code == 0, err
+    return err
+
+
+def test_a_missing_submission_can_get_zero_points_in_canvas(
+    root: Path,
+    some: list[HandIn],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    into = ("--to", "canvas", "--into", "book.csv")
+    grades: list[float | None] = [10, 11, None, 77, None]
+    for more in ((), ("--missing", "zero")):
+        err = run_export(root, monkeypatch, capsys, *into, *more)
+        found = read_rows(root / "out.csv", "ID", "day1 (77)")
+        assert [found[str(one.user)] for one in some] == grades
+        assert found["9"] is None
+        grades[2] = grades[4] = 0
+    assert "get 0 points, because they have no submission (2): c, Ada, e, Ada" in err
+
+
+def test_a_missing_submission_can_get_zero_points_in_moodle(
+    root: Path,
+    some: list[HandIn],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Someone who submitted after the download gets no points."""
+    grade(root, written(root / "moodle.zip", downloads.moodle(some[:2])))
+    into = ("--to", "moodle", "--into", "sheet.csv", "--missing", "zero")
+    err = run_export(root, monkeypatch, capsys, *into)
+    found = read_rows(root / "out.csv", "Identifier", "Grade")
+    grades = [found[f"Participant {one.participant}"] for one in some]
+    assert grades == [10, 11, 0, 77, None]
+    assert "get 0 points, because they have no submission (1): Ada c (Participant 42003)" in err
+
+
+def test_students_on_the_roster_can_get_zero_points(
+    root: Path,
+    some: list[HandIn],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (root / "roster.csv").write_text("id,student,name\n2001,ada,Ada a\n77,dan,Dan\n")
+    err = run_export(root, monkeypatch, capsys, "--to", "csv", "--missing", "zero")
+    assert read_rows(root / "out.csv", "id", "points") == {"2001": 10, "77": 0, "2002": 11}
+    assert "get 0 points, because they have no submission (1): dan (Dan, 77)" in err
+    run_export(root, monkeypatch, capsys, "--to", "gradescope", "--missing", "zero", "--out", "gs")
+    assert len([*(root / "gs").iterdir()]) == 2

@@ -41,11 +41,12 @@ def fill_in(
     file: Path,
     title: str = "",
     group: GroupRule = "latest",
+    missing: bool = False,
 ) -> tuple[str, list[str]]:
     """Enter the day's marks in an exported gradebook. Return the new gradebook and notes for the TA.
 
     The result contains only the student columns and the day's assignment, so Canvas leaves other assignments unchanged.
-    Students without a submission keep their existing marks.
+    Students without a submission keep their existing marks. If `missing` is set, those without marks get 0 points.
     """
     table = csv_table.read(file, KIND)
     section = table.column("Section")
@@ -57,9 +58,18 @@ def fill_in(
     matched, notes = _match(rows, table, day, group)
     lines: list[Sequence[str | float]] = []
     grades: list[tuple[str, str, float | None]] = []
+    who = table.column("Student")
+    absent = {n: line[who] for n, line in _students(table) if line[who] != TEST_STUDENT}
+    absent = {
+        number: student
+        for number, student in absent.items()
+        if missing and number not in matched and not table.rows[number][column].strip(" -")
+    }
+    notes += csv_table.zeros([*absent.values()])
     for number, line in enumerate(table.rows):
         row = matched.get(number)
         new = row.points * scale if row and row.points is not None else None
+        new = 0.0 if number in absent else new
         lines.append([*line[: section + 1], line[column] if new is None else new])
         if row:
             grades.append((row.entry.label, line[column], new))

@@ -90,6 +90,14 @@ def existing_grades(file: Path, grades: Iterable[tuple[str, str, float | None]])
         yield f"these grades in {file} are kept, because the submissions have no grade {list_with_count(kept)}"
 
 
+def zeros(students: Sequence[str]) -> Iterator[str]:
+    """Yield a note about the students who get 0 points with `--missing zero`."""
+    if students:
+        yield Decision(
+            f"these students get 0 points, because they have no submission ({len(students)}): {', '.join(students)}"
+        )
+
+
 def number(text: str) -> float | None:
     """Return the number in a cell, which may have a decimal comma, or None if the cell contains no number."""
     try:

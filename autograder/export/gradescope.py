@@ -26,7 +26,7 @@ def write(results: Iterable[StudentResult], day: Day, folder: Path) -> None:
     texts = sentences.read(day)
     taken: set[str] = set()
     for result in results:
-        if result.points is not None:
+        if result.marks and result.points is not None:
             make_folder(folder)
             data = msgspec.json.format(msgspec.json.encode(_contents(result, texts)), indent=2)
             name = file_name(result.entry.student, taken)

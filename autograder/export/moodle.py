@@ -85,7 +85,7 @@ class Worksheet:
         self, rows: Iterable[StudentResult], day: str, group: GroupRule
     ) -> tuple[dict[int, StudentResult], list[str]]:
         """Return the submission that counts for each line, and notes about lines that match several submissions."""
-        labels = [self._label(number) for number in range(len(self.table.rows))]
+        labels = [self.label(number) for number in range(len(self.table.rows))]
         return csv_table.choose(rows, lambda row: self.line(row, day), labels, group)
 
     def cell(self, number: int, column: str) -> str:
@@ -102,8 +102,8 @@ class Worksheet:
         """
         others = [number for number in range(len(self.table.rows)) if number not in graded]
         submitted = {n for n in others if self.cell(n, "Status").startswith(SUBMITTED)}
-        missing = [self._label(n) for n in others if n in submitted]
-        absent = [self._label(n) for n in others if n not in submitted and n not in listed]
+        missing = [self.label(n) for n in others if n in submitted]
+        absent = [self.label(n) for n in others if n not in submitted and n not in listed]
         notes: list[str] = []
         if missing:
             notes.append(
@@ -146,7 +146,8 @@ class Worksheet:
         """Return whether the worksheet has a line with this participant number."""
         return participant in self._by_participant
 
-    def _label(self, number: int) -> str:
+    def label(self, number: int) -> str:
+        """Return the name and identifier on a line."""
         name, identifier = self.cell(number, "Full name"), self.cell(number, "Identifier")
         return f"{name} ({identifier})" if name else identifier
 
@@ -182,11 +183,16 @@ class Worksheet:
 
 
 def fill_in(
-    rows: Sequence[StudentResult], day: Day, file: Path, group: GroupRule = "latest"
+    rows: Sequence[StudentResult],
+    day: Day,
+    file: Path,
+    group: GroupRule = "latest",
+    missing: bool = False,
 ) -> tuple[str, list[str]]:
     """Enter the day's marks in an offline grading worksheet. Return the new worksheet and notes for the TA.
 
-    All other cells are unchanged, and students without a submission keep their existing grades.
+    All other cells are unchanged, and students without a submission keep their existing grades. If `missing` is set, those
+    without grades get 0 points, unless Moodle has a submission from them.
     """
     sheet = Worksheet.read(file)
     grade = sheet.table.column("Grade")
@@ -209,6 +215,16 @@ def fill_in(
                 new = row.points * maximum / day.points
                 lines[number][grade] = csv_table.format_points(new)
             grades.append((row.entry.label, sheet.cell(number, "Grade"), new))
+    zeros = [
+        number
+        for number in range(len(lines))
+        if missing and number not in chosen and not sheet.cell(number, "Grade").strip("-")
+        if not sheet.cell(number, "Status").startswith(SUBMITTED)
+        if sheet.cell(number, "Grade can be changed") != "No"
+    ]
+    for number in zeros:
+        lines[number][grade] = "0"
+    notes += csv_table.zeros([sheet.label(number) for number in zeros])
     # The caller reports students on the roster without a submission.
     on_roster = {sheet.line(row, day.name) for row in rows if not row.marks}
     notes += csv_table.existing_grades(file, grades)

@@ -26,7 +26,7 @@ NBGRADER = (
 
 
 def exercise_table(results: Sequence[StudentResult], day: Day) -> str:
-    """Return one row per student, with the points for each exercise. Students without a submission get empty cells."""
+    """Return one row per student, with the points for each exercise. Without a submission, the other cells are empty."""
     head = [*EXERCISES, *(e.label for e in day.exercises), "problems", "by_hand"]
     lines: list[Sequence[str | float]] = [head]
     names, most = day.names, day.points
@@ -34,7 +34,8 @@ def exercise_table(results: Sequence[StudentResult], day: Day) -> str:
         entry, marks, late = result.entry, result.marks, result.late
         who = [entry.student, result.id, entry.name, entry.email, entry.group]
         if marks is None:
-            lines.append([*who, *[""] * (len(head) - len(who))])
+            rest = [or_empty(result.points), *[""] * (len(head) - len(who) - 1)]
+            lines.append([*who, *rest])
             continue
         points = [or_empty(result.points), late.days, late.percent, or_empty(marks.points)]
         earned = {exercise.name: exercise.points for exercise in marks.exercises}
@@ -89,6 +90,7 @@ def export(
     into: Path | None = None,
     column: str = "",
     group: GroupRule = "latest",
+    missing: bool = False,
 ) -> list[str]:
     """Export a class's marks, with late penalties applied, in the format `to`. Return notes about `into`.
 
@@ -98,21 +100,22 @@ def export(
         into: The Canvas gradebook or Moodle worksheet to fill in.
         column: The assignment's title in Canvas, if it cannot be found by the day's name.
         group: Which submission counts if several match a line of `into`.
+        missing: Whether students in `into` without a submission get 0 points. For other students, see `results`.
 
     Raises:
         CourseError: `into` is invalid.
         FileError: The output cannot be written.
     """
-    notes: list[str] = []
+    notes = [] if into else [*csv_table.zeros([r.entry.label for r in results if r.missing == 0])]
     if to == "gradescope":
         from autograder.export import gradescope  # imports Jinja
 
         gradescope.write(results, day, out)
         return notes
     if into and to == "canvas":
-        text, notes = canvas.fill_in(results, day, into, column, group)
+        text, notes = canvas.fill_in(results, day, into, column, group, missing)
     elif into:
-        text, notes = moodle.fill_in(results, day, into, group)
+        text, notes = moodle.fill_in(results, day, into, group, missing)
     elif to == "moodle":
         text, notes = moodle.grade_import(results, day)
     else:

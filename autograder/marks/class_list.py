@@ -28,7 +28,7 @@ class StudentResult:
 
     If the submission could not be graded, `unreadable` is its number of points, or None if it gets no grade.
     `keys` contains the keys under which the student submitted, and `others` the submissions that do not count. `hours` are
-    the roster's `late_hours` for the submission, or None.
+    the roster's `late_hours` for the submission, or None. `missing` is the number of points without a submission, or None.
     """
 
     entry: Entry
@@ -39,6 +39,7 @@ class StudentResult:
     keys: Sequence[str] = ()
     others: Sequence[SubmissionMarks] = ()
     hours: float | None = None
+    missing: float | None = None
 
     @property
     def id(self) -> str:
@@ -49,7 +50,7 @@ class StudentResult:
     def points(self) -> float | None:
         """Return the points that remain after late penalties, or None if the student has no grade."""
         if self.marks is None:
-            return None
+            return self.missing
         return self.unreadable if self.marks.points is None else self.late.reduce(self.marks.points)
 
     @property
@@ -70,12 +71,14 @@ def results(
     roster: Roster,
     unreadable: float | None = None,
     group: GroupRule = "latest",
+    missing: float | None = None,
 ) -> list[StudentResult]:
     """Return one result per student: students on the roster in roster order, then all others, sorted by label.
 
     One submission counts for each student, or for all members of a group on the roster. By default, the latest submission
     counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
-    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None.
+    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. In the same way, a student
+    on the roster without a submission gets `missing` points.
     """
     members = {entry: roster.group(entry) if entry.group else (entry,) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
@@ -93,7 +96,7 @@ def results(
     for entry, counts in chosen.items():
         own = tuple(keys.get(entry, ()))
         if counts is None:
-            found.append(StudentResult(entry, keys=own))
+            found.append(StudentResult(entry, keys=own, missing=missing))
             continue
         origin = roster.read(counts.origin, day.name)
         own_hours = hours.get(counts.path)
