@@ -31,7 +31,10 @@ IMPORTS = {
     "nbgrader": "It has the columns of `nbgrader export`.",
     "csv": "It has one row per student and one column per exercise.",
 }
-WORKSHEET = "In Moodle, open the submissions and choose “Upload grading worksheet”."
+WORKSHEET = (
+    "In Moodle, open the submissions and choose “Upload grading worksheet”. Moodle skips grades that changed there after you "
+    "downloaded the worksheet, so export a correction into a new one."
+)
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload Submissions”.",
     "moodle": "In Moodle, open the submissions and choose “Upload multiple feedback files in a zip”.",
