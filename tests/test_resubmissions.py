@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -11,6 +14,8 @@ from autograder.grading.session import GradedClass
 from autograder.marks.history import History
 from autograder.marks.overrides import OverrideStore, Request, read_stored, resolve
 from autograder.submissions import roster as rosters
+from tests import downloads
+from tests.downloads import hand_in
 from tests.fake_grading import book, by_student, grade
 from tests.small_course import make
 from tests.test_store import run
@@ -136,3 +141,35 @@ def test_the_best_submission_of_a_group_is_compared(root: Path) -> None:
     assert by_student(again) == {"a": 30, "b": 30}
     assert [str(one) for one in again.resubmissions] == ["a: 50 → 30"]
     assert "newest" not in again.notes[0]
+
+
+@pytest.mark.parametrize("rule", ["latest", "best"])
+@pytest.mark.parametrize("roster", ["", "id,student,name,group\n2002,sam,S,1\n2003,ada,A,1\n"])
+def test_a_member_of_a_team_who_also_submitted_alone(
+    tmp_path: Path,
+    roster: str,
+    rule: Literal["latest", "best"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`grade` and `export` agree, and both name the two submissions. The better one counts only for a group on the roster."""
+    root = make(tmp_path / "other")
+    if roster:
+        (root / "roster.csv").write_text(roster)
+    team = hand_in(1, "Sam Lee", "notebook", 50.0, hours=-5.0)
+    team = dataclasses.replace(team, partners=((2, "Ada Shaw"),))
+    alone = hand_in(2, "Ada Shaw", "notebook", 30.0, hours=-2.0)
+    (root / "a.zip").write_bytes(downloads.gradescope([team, alone]))
+    again = grade(root, root / "a.zip", group=rule)
+    best = 50 if rule == "best" else 30
+    expected = [best, best] if roster else [30, 50]
+    assert [row.points for row in again.rows] == expected
+    assert again.identical == []
+    assert any(
+        all(f"submission_{number}" in note for number in (9001, 9002)) for note in again.notes
+    )
+    export = ("export", "day1", "--to", "csv", "--group", rule, "--out", "x.csv")
+    code, _, err = run(root, monkeypatch, capsys, *export)
+    assert code == 0, err
+    with (root / "x.csv").open() as file:
+        assert [float(row["points"]) for row in csv.DictReader(file)] == expected

@@ -24,6 +24,7 @@ from autograder.marks.model import (
 )
 from autograder.marks.regrade import Change
 from autograder.plain_text import Decision
+from autograder.submissions.origin import EXPORT
 from autograder.submissions.reader_client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission, apply_roster, find_submissions
@@ -142,6 +143,7 @@ class Session:
                 f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             )
             for wrapper in wrappers
+            if not EXPORT.fullmatch(Path(wrapper).name)
         ]
         replaced = [replace(one, before=adjust(one.before)) for one in run.replacements]
         again = class_notes.compare(replaced, rows, self.day)
@@ -168,8 +170,14 @@ class Session:
         names = {key: row.entry.student for row in rows for key in row.keys}
         groups = {row.entry.student: row.entry.group for row in rows if row.entry.group}
         stored = self.history.codes(day) if self.history else []
-        codes = [(keys.split("\n"), student, code) for keys, student, code in stored]
-        codes += [([*m.origin.keys], m.student, m.code) for row in rows if (m := row.marks)]
+        graded = [([*m.origin.keys], m.student, m.code) for row in rows if (m := row.marks)]
+        known = {(key, code) for keys, _, code in graded for key in keys}
+        # A team's submission may be current for only some of its members.
+        codes = graded + [
+            (keys.split("\n"), student, code)
+            for keys, student, code in stored
+            if not any((key, code) in known for key in keys.split("\n"))
+        ]
         by_code: dict[str, set[str]] = {}
         for keys, student, code in codes:
             own = [names[key] for key in keys if key in names]

@@ -75,22 +75,34 @@ def results(
 ) -> list[StudentResult]:
     """Return one result per student: students on the roster in roster order, then all others, sorted by label.
 
-    One submission counts for each student, or for all members of a group on the roster. By default, the latest submission
+    One submission counts for each student, or for all members of a group on the roster. A student's newer submission replaces
+    an older one, including that of a team. By default, the latest submission
     counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
     submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. In the same way, a student
     on the roster without a submission gets `missing` points.
     """
     members = {entry: roster.group(entry) if entry.group else (entry,) for entry in roster.entries}
-    handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
+    handed: dict[Entry, dict[str, SubmissionMarks]] = {entry: {} for entry in roster.entries}
+    candidates: dict[Entry, dict[str, SubmissionMarks]] = {entry: {} for entry in roster.entries}
     keys: dict[Entry, dict[str, None]] = {}
-    for marks in class_:
-        students = roster.students(marks.origin, day.name)
+    submissions = [(marks, roster.students(marks.origin, day.name)) for marks in class_]
+    newest: dict[str, Origin] = {}
+    for marks, students in submissions:
+        for _, _, key in students:
+            if key not in newest or newest[key].is_older(marks.origin):
+                newest[key] = marks.origin
+    for marks, students in submissions:
         for entry, _, key in students:
             keys.setdefault(entry, {})[key] = None
-        for entry in dict.fromkeys(m for e, _, _ in students for m in members.get(e, (e,))):
-            handed.setdefault(entry, []).append(marks)
+            for member in members.get(entry, (entry,)):
+                handed.setdefault(member, {})[marks.path] = marks
+                # As in the store, a student's own newer submission counts instead of an older one, whatever its points.
+                if not marks.origin.is_older(newest[key]):
+                    candidates.setdefault(member, {})[marks.path] = marks
     others = sorted(handed.keys() - members.keys(), key=lambda entry: (entry.label, entry.key))
-    chosen = {entry: counting(handed[entry], group) for entry in [*members, *others]}
+    chosen = {
+        entry: counting([*candidates[entry].values()], group) for entry in [*members, *others]
+    }
     hours = _hours_late(chosen, day)
     found = []
     for entry, counts in chosen.items():
@@ -101,7 +113,7 @@ def results(
         origin = roster.read(counts.origin, day.name)
         own_hours = hours.get(counts.path)
         late = lateness_for(day, origin, entry, own_hours)
-        not_counting = [one for one in handed[entry] if one.path != counts.path]
+        not_counting = [one for one in handed[entry].values() if one.path != counts.path]
         found.append(
             StudentResult(
                 entry, counts, late, origin.time, unreadable, own, not_counting, own_hours
