@@ -125,10 +125,10 @@ def _read_requests(file: Path) -> list[Request]:
 
 def _add(day: Day, requests: list[Request], by: str) -> None:
     from autograder.marks.history import History
-    from autograder.marks.overrides import OverrideStore, read_stored, resolve
+    from autograder.marks.overrides import OverrideStore, read_stored, read_times, resolve
     from autograder.submissions import roster as rosters
 
-    with History(day.root) as history:
+    with History(day.root, read_times(day)) as history:
         class_ = history.current(day.name)
     stored = read_stored(day).stored
     students = rosters.for_course(day.root)
@@ -141,10 +141,10 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
 def _remove(day: Day, student: str, exercise: str) -> None:
     from autograder.course.config import CourseError
     from autograder.marks.history import History
-    from autograder.marks.overrides import OverrideStore, find_keys
+    from autograder.marks.overrides import OverrideStore, find_keys, read_times
     from autograder.submissions import roster as rosters
 
-    with History(day.root) as history:
+    with History(day.root, read_times(day)) as history:
         class_ = history.current(day.name)
     with OverrideStore(day.root) as store:
         keys = find_keys(student, store.read(day.name), class_, day, rosters.for_course(day.root))

@@ -261,6 +261,8 @@ def test_the_submission_that_counts_is_found_for_a_member(
     code, out, err = run(root, monkeypatch, capsys, *override)
     assert code == 0, err
     assert out.startswith("eve: padding_mask 35 instead of 30 points")
+    code, out, _ = run(root, monkeypatch, capsys, "explain", "day1", "bob")
+    assert (code, "35 of 100" in out, "40 of 100" in out) == (0, True, False)
 
 
 @pytest.mark.parametrize("hours", [("30", ""), ("", "30"), ("30", "30")])

@@ -76,10 +76,9 @@ def results(
     """Return one result per student: students on the roster in roster order, then all others, sorted by label.
 
     One submission counts for each student, or for all members of a group on the roster. A student's newer submission replaces
-    an older one, including that of a team. By default, the latest submission
-    counts. If `group` is "best", or if the order of the submissions is unknown, the one with the most points counts. A
-    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None. In the same way, a student
-    on the roster without a submission gets `missing` points.
+    an older one, including that of a team. By default, a group's latest submission counts. If `group` is "best", or if the
+    order of the submissions is unknown, the one with the most points counts. A submission that could not be graded gets
+    `unreadable` points, and a student on the roster without a submission gets `missing` points. None means no grade.
     """
     members = {entry: roster.group(entry) if entry.group else (entry,) for entry in roster.entries}
     handed: dict[Entry, dict[str, SubmissionMarks]] = {entry: {} for entry in roster.entries}

@@ -74,7 +74,7 @@ def _matching(text: str, people: Sequence[tuple[Item, Sequence[_Person]]]) -> li
 
 
 def _find_for_member(text: str, class_: Sequence[T], day: Day, roster: Roster) -> list[T]:
-    """Return the items of the other members of a student's group on the roster, the one that counts first."""
+    """Return what counts for a student on the roster without a submission: that of another member of the student's group."""
     rows = [
         (entry, [_Person("", _ids(entry) | _casefolded({entry.label}), _casefolded(names))])
         for entry in roster.entries
@@ -90,7 +90,7 @@ def _find_for_member(text: str, class_: Sequence[T], day: Day, roster: Roster) -
     ]
     marks: list[Any] = [item for item in items if isinstance(item, SubmissionMarks)]
     counts: object = class_list.counting(marks, "latest")
-    return sorted(items, key=lambda item: item is not counts)
+    return [item for item in items if counts in (None, item)]
 
 
 def _ids(entry: Entry) -> set[str]:
