@@ -81,8 +81,8 @@ def results(
     `unreadable` points, and a student on the roster without a submission gets `missing` points. None means no grade.
     """
     members = {entry: roster.group(entry) if entry.group else (entry,) for entry in roster.entries}
-    handed: dict[Entry, dict[str, SubmissionMarks]] = {entry: {} for entry in roster.entries}
-    candidates: dict[Entry, dict[str, SubmissionMarks]] = {entry: {} for entry in roster.entries}
+    handed: dict[Entry, dict[int, SubmissionMarks]] = {entry: {} for entry in roster.entries}
+    candidates: dict[Entry, dict[int, SubmissionMarks]] = {entry: {} for entry in roster.entries}
     keys: dict[Entry, dict[str, None]] = {}
     submissions = [(marks, roster.students(marks.origin, day.name)) for marks in class_]
     newest: dict[str, Origin] = {}
@@ -90,14 +90,14 @@ def results(
         for _, _, key in students:
             if key not in newest or newest[key].is_older(marks.origin):
                 newest[key] = marks.origin
-    for marks, students in submissions:
+    for number, (marks, students) in enumerate(submissions):
         for entry, _, key in students:
             keys.setdefault(entry, {})[key] = None
             for member in members.get(entry, (entry,)):
-                handed.setdefault(member, {})[marks.path] = marks
+                handed.setdefault(member, {})[number] = marks
                 # As in the store, a student's own newer submission counts instead of an older one, whatever its points.
                 if not marks.origin.is_older(newest[key]):
-                    candidates.setdefault(member, {})[marks.path] = marks
+                    candidates.setdefault(member, {})[number] = marks
     others = sorted(handed.keys() - members.keys(), key=lambda entry: (entry.label, entry.key))
     chosen = {
         entry: counting([*candidates[entry].values()], group) for entry in [*members, *others]
