@@ -166,7 +166,7 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
     for submission, exercises in changed:
         yield from _submission_lines(submission, exercises)
     if reworded := sum(change.changes_only_messages() for change in changes):
-        yield f"\nIn {counted(reworded, 'other submission')}, only messages change."
+        yield f"\nIn {counted(reworded, 'other submission')}, only the feedback changes."
 
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
