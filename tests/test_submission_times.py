@@ -126,6 +126,18 @@ def test_an_exported_worksheet_belongs_to_a_document_that_was_graded(course: Cou
     assert "times are unknown (1): Sam Lee" in course.sam()[2]
 
 
+def test_a_worksheet_of_a_different_assignment_is_reported(course: Course) -> None:
+    text = course.sheets[0].read_text()
+    course.sheets[0].write_text(text.replace("Participant 42", "Participant 77"))
+    moodle.store_times(course.day, course.sheets[0])
+    graded = grade(course.root, course.zips[0], corrects_times=True)
+    assert any("contains no submission time of these students" in note for note in graded.notes)
+    _, notes = moodle.store_times(course.day, course.sheets[1])
+    assert "have no participant in common" in notes[0]
+    graded = grade(course.root, course.zips[0], corrects_times=True)
+    assert not any("different assignment" in note for note in graded.notes)
+
+
 @pytest.mark.parametrize("sheet", [None, 0, 1])
 def test_an_older_file_does_not_replace_a_newer_one(course: Course, sheet: int | None) -> None:
     course.grade(0, sheet=0)

@@ -185,6 +185,18 @@ def test_a_worksheet_of_a_different_assignment_changes_nothing(course: Course) -
     assert "contains none of the participants who submitted day1 (3)" in err
     assert not (course.root / "out.csv").exists()
     assert course.exported()[0] == FINAL
+    download(course.root / "new.zip", more=10.0)
+    shown = course.run("grade", "day1", "new.zip", "--worksheet", "other.csv")
+    assert (
+        "other.csv and the worksheet that was read before it for day1 have no participant in"
+        in shown
+    )
+    worksheet(course.root / "new.csv", hours=24.0)
+    course.run("grade", "day1", "new.zip", "--worksheet", "new.csv")
+    assert course.exported("new.csv")[0] == {
+        **{"42001": 60 * 0.7, "42002": 60 * 0.7, "42003": 50 * 0.9},
+        **{"42004": 40 * 0.8, "42005": 40 * 0.8, "42006": None},
+    }
 
 
 def test_a_german_worksheet_is_rejected_with_the_remedy(course: Course) -> None:

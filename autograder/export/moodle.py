@@ -243,6 +243,14 @@ def store_times(day: Day, file: Path) -> tuple[str, list[str]]:
     """Store the submission times from a worksheet. Return a message with their count and time zone, and notes for the TA."""
     sheet = Worksheet.read(file)
     found, notes = sheet.submission_times()
+    earlier = read_times(day).in_worksheet
+    if earlier and not any(map(sheet.contains, earlier)):
+        notes.append(
+            Decision(
+                f"{file} and the worksheet that was read before it for {day.name} have no participant in common. If {file} is "
+                "that of a different assignment, run the command again with the right one"
+            )
+        )
     with OverrideStore(day.root) as opened:
         opened.add_times(day.name, found, {})
         opened.set_teams(day.name, sheet.teams)
@@ -274,8 +282,8 @@ def update_times(
     sources = [before.of(marks).origin for marks in class_ if marks.origin.source == "moodle"]
     if sources and not any(worksheet.contains(id_) for one in sources for id_ in one.ids):
         raise CourseError(
-            f"{file} contains none of the participants who submitted {day.name} ({len(sources)}). It may be the worksheet of a "
-            "different assignment. Download the worksheet of this one"
+            f"{file} contains none of the participants who submitted {day.name} ({len(sources)}). It, or the worksheet with "
+            "which they were graded, may be that of a different assignment. Grade and export with the same one"
         )
     known = before.local_times(class_)
     sheet = {**before.in_worksheet, **found}

@@ -146,11 +146,18 @@ class Session:
             if not EXPORT.fullmatch(Path(wrapper).name)
         ]
         replaced = [replace(one, before=adjust(one.before)) for one in run.replacements]
+        submitted = [row for row in rows if row.marks]
+        if corrects_times and submitted and not any(row.time for row in submitted):
+            looked_through.append(
+                Decision(
+                    "the worksheet contains no submission time of these students. It may be that of a different assignment"
+                )
+            )
         again = class_notes.compare(replaced, rows, self.day)
         to_check = class_notes.resubmission_notes(again, group, self.day)
         return GradedClass(
             submissions,
-            [row for row in rows if row.marks],
+            submitted,
             [*to_check, *notes, *looked_through],
             replaced,
             again,

@@ -288,7 +288,9 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def sanitized(self) -> Origin:
         """Return a copy with printable strings and a plausible time. Use this method for data from a reader process."""
-        people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
+        people = [
+            [printable(text) for text in (p.name, p.id, p.email)] for p in self.people[:MAX_PEOPLE]
+        ]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)
         readings = tuple(
