@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -100,7 +101,7 @@ def print_decisions() -> None:
             print_note(note)
     elif any(counts.values()):
         more = ", ".join(counted(number, noun) for noun, number in counts.items() if number)
-        print_note(f"--all-notes also prints {more}, which {file} contains")
+        print_note(f"--all-notes also prints {more}, which {os.path.relpath(file)} contains")
     if shown:
         print_text("\n".join(["Decide:", *(f"  {note}" for note in shown)]), sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def test_decisions_come_last_and_other_notes_are_in_a_file(
     file = root / ".autograder/notes-grade-day1.txt"
     assert code == 0
     more, decide, decision = err.splitlines()
-    assert more == f"autograder: note: --all-notes also prints 1 other note, which {file} contains"
+    assert (
+        more
+        == f"autograder: note: --all-notes also prints 1 other note, which {os.path.relpath(file)} contains"
+    )
     assert decide == "Decide:"
     assert decision.startswith(
         "  ada: marked late, but the time is unknown; counted as one day late"
