@@ -1007,6 +1007,20 @@ class TestNextTokenProbabilities:
         logits = draw.normal(3, 1).expand(3, 4).contiguous()
         self._check(student, logits, "four equal logits and top_p=1.0", top_p=1.0)
 
+    @weight(0.25)
+    def test_top_p_reached_exactly(self, student):
+        """The smallest set is kept if its total probability is exactly `top_p`."""
+        # All four tokens tie, so all may be kept. Their probabilities have no rounding error.
+        for top_p, smallest in ((0.25, 1), (0.5, 2)):
+            logits = torch.zeros(1, 4)
+            seen = leading_axes(student.next_token_probabilities, 1)(logits, top_p=top_p)
+            what = f"the result for four equal logits and top_p={top_p}"
+            kept = int((finite(shaped(seen, (1, 4)), what) > 1e-3).sum())
+            assert kept in (smallest, 4), (
+                f"four equal logits and top_p={top_p}: a total probability of {top_p} needs {smallest} of the tokens, "
+                f"and as all tie, you may keep all 4; you keep {kept}"
+            )
+
     @weight(1)
     def test_order(self, student, seed):
         """The temperature is applied first, then `top_k`, then `top_p`. Probabilities are renormalised before `top_p`."""
