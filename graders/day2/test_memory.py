@@ -18,7 +18,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
-from graders.day2.test_music import random_parameters, very_negative_scores
+from graders.day2.test_music import random_parameters
 from graders.equivalent_calls import leading_axes
 
 # This tolerance covers the rounding error of six float32 matrix products and a softmax on any hardware.
@@ -97,7 +97,7 @@ class TestRecurrentAttention:
     @weight(1.5)
     def test_content_of_the_memory(self, student, seed):
         """If `relative` is zero, each position attends to the memory and to x up to its own position, based on content alone,
-        even if all scores are far below 0.
+        even if the memory is zero, or if the scores are far below 0 in one sequence and far above 0 in another.
         """
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 3, 1, 11)
@@ -105,9 +105,16 @@ class TestRecurrentAttention:
         layer.load({"relative": parameters["relative"]})
         x, memory = draw.normal(2, 4, 3), draw.normal(2, 6, 3)
         check_output(layer, parameters, x, memory, "for n = 4, m = 6 and `relative` of zeros")
-        parameters |= very_negative_scores(3)
+        check_output(layer, parameters, x, torch.zeros_like(memory), "if the memory is also zero")
+        # Each score is the product of 200 and the first feature, so rounding cannot make the scores of a sequence differ.
+        first = torch.eye(3)[0]
+        parameters |= {"query.weight": torch.zeros(3, 3), "query.bias": 200 * first}
+        parameters |= {"key.weight": first.diag(), "key.bias": torch.zeros(3)}
+        parameters["value.weight"][:, 0] = 0
         layer.load(parameters)
-        check_output(layer, parameters, x, memory, "if all scores are −693")
+        x[..., 0] = memory[..., 0] = torch.tensor([[-200.0], [200.0]])
+        what = "if all scores are −23,094 in the first sequence and 23,094 in the second"
+        check_output(layer, parameters, x, memory, what)
 
     @weight(1.5)
     def test_distances(self, student, seed):
@@ -122,9 +129,14 @@ class TestRecurrentAttention:
         """If memory and x together have m + n < max_length positions, the last m + n rows of `relative` are used."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 14)
-        for n, m in ((3, 5), (6, 2), (1, 7), (4, 1)):
+        # A mask that is cached by n would be wrong for the second n of 3.
+        for n, m in ((3, 5), (6, 2), (1, 7), (3, 2), (4, 1)):
             x, memory = draw.normal(3, n, 6), draw.normal(3, m, 6)
             check_output(layer, parameters, x, memory, f"for n = {n}, m = {m} and max_length = 14")
+        layer, parameters = load_layer(student, draw, 2, 1, 160)
+        x, memory = draw.normal(1, 3, 2), draw.normal(1, 140, 2)
+        what = "for b = 1, n = 3, m = 140 and max_length = 160"
+        check_output(layer, parameters, x, memory, what)
 
     @weight(1.5)
     def test_causal(self, student, seed):
@@ -180,24 +192,27 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_gradients(self, student, seed):
-        """The gradients of x and all parameters are correct; `key` and `value` also receive gradients from the memory."""
+        """The gradients of x and all parameters are correct, with and without a memory. `key` and `value` also receive
+        gradients from the memory.
+        """
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 10)
-        x, memory, upstream = draw.normal(3, 4, 6), draw.normal(3, 5, 6), draw.normal(3, 4, 6)
-        leaves = layer.weights()
-        exact_leaves = {name: p.double().requires_grad_() for name, p in parameters.items()}
-        exact = x.double().requires_grad_()
-        backpropagate(recurrent_oracle(exact_leaves, exact, memory), upstream)
-        x.requires_grad_()
-        seen = shaped(layer(x, memory), upstream.shape, upstream.dtype, "the output")
-        backpropagate(seen, upstream, "the output")
-        for name, have, expected in (
-            ("x", x, exact),
-            *((n, leaves[n], exact_leaves[n]) for n in exact_leaves),
-        ):
-            found = torch.zeros_like(have) if have.grad is None else have.grad
-            what = f"the gradient of {name}"
-            close(found, expected.grad, what, 4 * ATOL, 1e-4, dtype=torch.float32)
+        given, upstream = draw.normal(3, 4, 6), draw.normal(3, 4, 6)
+        for memory in (draw.normal(3, 5, 6), None):
+            leaves = layer.weights()
+            exact_leaves = {name: p.double().requires_grad_() for name, p in parameters.items()}
+            exact = given.double().requires_grad_()
+            backpropagate(recurrent_oracle(exact_leaves, exact, memory), upstream)
+            x = given.clone().requires_grad_()
+            seen = layer(x) if memory is None else layer(x, memory)
+            backpropagate(shaped(seen, upstream.shape, upstream.dtype, "the output"), upstream)
+            for name, have, expected in (
+                ("x", x, exact),
+                *((n, leaves[n], exact_leaves[n]) for n in exact_leaves),
+            ):
+                found = torch.zeros_like(have) if have.grad is None else have.grad
+                what = f"the gradient of {name}" + " (without a memory)" * (memory is None)
+                close(found, expected.grad, what, 4 * ATOL, 1e-4, dtype=torch.float32)
 
     @weight(1)
     def test_too_long(self, student, seed):
@@ -210,6 +225,8 @@ class TestRecurrentAttention:
                 layer(draw.normal(2, n, 6), draw.normal(2, m, 6))
         with value_error(*names, when="n is 8, there is no memory, and max_length is 7"):
             layer(draw.normal(2, 8, 6))
+        with value_error(*names, when="n is 8, m is 0 and max_length is 7"):
+            layer(draw.normal(2, 8, 6), torch.zeros(2, 0, 6))
         x, memory = draw.normal(2, 3, 6), draw.normal(2, 4, 6)
         check_output(layer, parameters, x, memory, "for n = 3, m = 4 and max_length = 7")
 
@@ -223,7 +240,7 @@ class TestRecurrentAttention:
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
-        """In float64, float16 and bfloat16, the output has the same dtype and is accurate."""
+        """In float64, float16 and bfloat16, the output has the same dtype and is accurate, with and without a memory."""
         draw = Draw(seed)
         exact, exact_memory = draw.normal(2, 3, 6), draw.normal(2, 2, 6)
         for dtype, atol in DTYPES.items():
@@ -233,13 +250,17 @@ class TestRecurrentAttention:
             what = f"the output in {str(dtype)[6:]}"
             expected = recurrent_oracle(rounded, x, memory)
             close(layer.to(dtype)(x, memory), expected, what, atol, dtype=dtype)
+            what += " without a memory"
+            close(layer(x), recurrent_oracle(rounded, x), what, atol, dtype=dtype)
 
     @weight(0.25)
     def test_device(self, student):
         """After `.to(device)`, the layer works with inputs on that device."""
         layer = student.RecurrentAttention(6, 2, 8)
         x, memory = torch.zeros(2, 4, 6, device="meta"), torch.zeros(2, 3, 6, device="meta")
-        on_meta(lambda: layer.to("meta")(x, memory), x.shape, "the output")
+        layer.to("meta")
+        on_meta(lambda: layer(x, memory), x.shape, "the output")
+        on_meta(lambda: layer(x), x.shape, "the output without a memory")
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
@@ -253,9 +274,14 @@ class TestRecurrentAttention:
             check_output(layer, parameters, x, memory, f"for shape {tuple(x.shape)}")
             unchanged(student)
         # Here x is also the memory, so disabling the memory's gradients in place would also disable those of x.
-        x = draw.normal(2, 4, 6).requires_grad_()
-        backpropagate(shaped(layer(x, x), x.shape), draw.normal(2, 4, 6), "the output")
-        leaf_gradient(x, "x if the same tensor is also the memory")
+        x, upstream = draw.normal(2, 4, 6), draw.normal(2, 4, 6)
+        exact = x.double().requires_grad_()
+        backpropagate(recurrent_oracle(parameters, exact, x), upstream)
+        x.requires_grad_()
+        backpropagate(shaped(layer(x, x), x.shape), upstream, "the output")
+        found = leaf_gradient(x, "x if the same tensor is also the memory")
+        what = "the gradient of x if the same tensor is also the memory"
+        close(found, exact.grad, what, 4 * ATOL, 1e-4, dtype=torch.float32)
 
 
 def knn_oracle(
@@ -423,6 +449,18 @@ class TestKnnProbabilities:
         ):
             with value_error(name, when=f"{name} is {value}"):
                 student.knn_probabilities(*inputs, **arguments)
+        # An invalid argument is rejected even if the others seem to make it irrelevant.
+        for name, arguments in (
+            ("k", {"k": 0, "mix": 0}),
+            ("k", {"k": 0, "mix": 1}),
+            ("temperature", {"k": 2, "temperature": 0.0, "mix": 0}),
+            ("temperature", {"k": 1, "temperature": 0.0}),
+            ("temperature", {"k": 9, "temperature": -1.0}),
+            ("mix", {"k": 9, "mix": 1.5}),
+        ):
+            when = ", ".join(f"{key} is {value}" for key, value in arguments.items())
+            with value_error(name, when=when):
+                student.knn_probabilities(*inputs, **arguments)
 
     @weight(1)
     def test_gradient(self, student, seed):
@@ -437,41 +475,60 @@ class TestKnnProbabilities:
             "queries": queries,
             "keys": keys,
         }
-        exact = {name: x.double().requires_grad_() for name, x in inputs.items()}
         upstream = draw.normal(3, 6)
-        logits, *vectors = exact.values()
-        backpropagate(knn_oracle(logits.softmax(-1), *vectors, tokens, 6, 2.0, 0.5), upstream)
-        leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
-        logits, *vectors = leaves.values()
-        result = student.knn_probabilities(logits.softmax(-1), *vectors, tokens, 6, 2.0, 0.5)
-        backpropagate(result, upstream)
-        for name, leaf in leaves.items():
-            assert leaf.grad is not None, f"no gradient reaches {name}"
-            expected = exact[name].grad
-            close(leaf.grad, expected, f"the gradient of {name}", 3e-3, 1e-3, leaf.dtype)
+        for k in (6, 4):
+            exact = {name: x.double().requires_grad_() for name, x in inputs.items()}
+            logits, *vectors = exact.values()
+            backpropagate(knn_oracle(logits.softmax(-1), *vectors, tokens, k, 2.0, 0.5), upstream)
+            leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+            logits, *vectors = leaves.values()
+            result = student.knn_probabilities(logits.softmax(-1), *vectors, tokens, k, 2.0, 0.5)
+            backpropagate(result, upstream)
+            for name, leaf in leaves.items():
+                assert leaf.grad is not None, f"no gradient reaches {name}"
+                what = f"the gradient of {name} for k = {k}"
+                close(leaf.grad, exact[name].grad, what, 3e-3, 1e-3, leaf.dtype)
 
     @weight(0.5)
     def test_gradient_of_an_exact_match(self, student, seed):
-        """The gradients are finite even if a query equals a key."""
+        """If a query equals a key, the result is correct, and the gradients are finite."""
         draw = Draw(seed)
-        keys, tokens = draw.normal(5, 3), draw.integers(0, 4, 5)
-        queries = torch.cat([keys[2:3], draw.normal(1, 3)]).requires_grad_()
-        result = student.knn_probabilities(random_predictions(draw, 2, 4), queries, keys, tokens, 9)
+        keys, tokens = draw.normal(5, 3), torch.tensor([1, 0, 3, 0, 2])
+        queries, p = torch.cat([keys[2:3], draw.normal(1, 3)]), random_predictions(draw, 2, 4)
+        expected = knn_oracle(p, queries, keys, tokens, 9)
+        result = student.knn_probabilities(p, queries.requires_grad_(), keys, tokens, 9)
+        close(result, expected, "the result if a query equals a key", 1e-3, 0, p.dtype)
         gradient(result, queries, draw.normal(2, 4), "queries")
+
+    @weight(0.25)
+    def test_ties(self, student, seed):
+        """If several keys are equally near, the result uses at least one of them, and each row still sums to 1."""
+        draw = Draw(seed)
+        queries, keys = draw.normal(2, 3), draw.normal(5, 3)
+        # For both queries, the two nearest keys are equal. Their tokens are 0 and 3.
+        keys[1] = keys[3] = 8.0
+        keys[:3:2] -= 8.0
+        p, tokens = random_predictions(draw, 2, 4), torch.tensor([1, 0, 2, 3, 1])
+        seen = student.knn_probabilities(p, queries + 8, keys, tokens, 1, mix=1.0)
+        seen = finite(shaped(seen, (2, 4)), "the result for k = 1 and two equal keys")
+        what = "the probability of the tokens of the two nearest keys together"
+        close(seen[:, 0] + seen[:, 3], torch.ones(2), what, 1e-3)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the dtype of the inputs, which may be non-contiguous and are not modified."""
+        """The result has the dtype of the inputs for any `mix`. The inputs may be non-contiguous and are not modified."""
         draw = Draw(seed)
         exact = [draw.normal(3, 4, dtype=torch.float64).softmax(dim=-1)]
         exact += [draw.normal(3, 2, dtype=torch.float64), draw.normal(6, 2, dtype=torch.float64)]
         tokens = torch.tensor([3, 0, 1, 3, 2, 0])
         for dtype, atol in {**DTYPES, torch.float64: 1e-3}.items():
             inputs = [draw.strided(x.to(dtype)) for x in exact]
-            expected = knn_oracle(*inputs, tokens, 8, 4.0, 0.5)
-            seen = student.knn_probabilities(*inputs, tokens, 8, 4.0, 0.5)
-            close(seen, expected, f"the result for {str(dtype)[6:]} and k > N", atol, 0, dtype)
-            unchanged(student)
+            for mix in (0.5, 0, 1):
+                expected = knn_oracle(*inputs, tokens, 8, 4.0, mix)
+                seen = student.knn_probabilities(*inputs, tokens, 8, 4.0, mix)
+                what = f"the result for {str(dtype)[6:]}, k > N and mix = {mix}"
+                close(seen, expected, what, atol, 0, dtype)
+                unchanged(student)
 
     @weight(0.25)
     def test_device(self, student):
@@ -506,7 +563,7 @@ class TestPerformerFeatures:
     def test_values(self, student, seed):
         """The features are exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r."""
         draw = Draw(seed)
-        for n, d, r in ((4, 9, 8), (3, 2, 11), (6, 16, 3)):
+        for n, d, r in ((4, 9, 8), (70, 2, 11), (6, 16, 3)):
             x, projection = draw.normal(n, d), draw.normal(r, d)
             seen = leading_axes(student.performer_features, 2)(x, projection)
             what = f"the features for n = {n}, d = {d} and r = {r}"
@@ -548,37 +605,42 @@ class TestPerformerFeatures:
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """x may have any number of leading axes, and each row is independent of the others."""
+        """x may have any number of leading axes and be non-contiguous, and each row is independent of the others."""
         draw = Draw(seed)
         projection = draw.normal(6, 5)
         for leading in ((), (3,), (2, 4), (2, 1, 3)):
-            x = draw.normal(*leading, 4, 5)
+            x = draw.strided(draw.normal(*leading, 4, 5))
             seen = student.performer_features(x, projection)
             what = f"the features for leading axes {leading}"
             close(seen, features_oracle(x, projection), what, 0, 1e-4, x.dtype)
 
     @weight(1)
     def test_large_entries(self, student, seed):
-        """No constant is subtracted from the exponents: the features are accurate for different norms, up to ‖x‖² = 20√d."""
+        """Exponents are not shifted or limited: the features are accurate for different norms, up to ‖x‖² = 20√d."""
         draw = Draw(seed)
-        x, projection = draw.normal(5, 9), draw.normal(7, 9)
-        target = torch.tensor([0.01, 1.0, 8.0, 20.0, 50.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60
+        x, projection = draw.normal(5, 9), draw.normal(7, 9, scale=2)
+        # With the last vector and row, the exponent is 20.
+        projection[6] = x[4] / x[4].norm() * 30 * 9**0.25 / 59**0.5
+        target = torch.tensor([0.01, 1.0, 8.0, 20.0, 59.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60
         x = x / x.norm(dim=-1, keepdim=True) * target
         seen = leading_axes(student.performer_features, 2)(x, projection)
         close(seen, features_oracle(x, projection), "the features", 0, 1e-4, x.dtype)
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient of x is correct."""
+        """The gradients of x and `projection` are correct."""
         draw = Draw(seed)
-        x, projection, upstream = draw.normal(4, 6), draw.normal(5, 6), draw.normal(4, 5)
-        exact = x.double().requires_grad_()
-        backpropagate(features_oracle(exact, projection), upstream)
-        x.requires_grad_()
-        seen = gradient(
-            leading_axes(student.performer_features, 2)(x, projection), x, upstream, "x"
+        inputs, upstream = (
+            {"x": draw.normal(4, 6), "projection": draw.normal(5, 6)},
+            draw.normal(4, 5),
         )
-        close(seen, exact.grad, "the gradient of x", 1e-3, 1e-3, x.dtype)
+        exact = [x.double().requires_grad_() for x in inputs.values()]
+        backpropagate(features_oracle(*exact), upstream)
+        given = [x.requires_grad_() for x in inputs.values()]
+        backpropagate(leading_axes(student.performer_features, 2)(*given), upstream)
+        for (name, leaf), expected in zip(inputs.items(), exact, strict=True):
+            found = leaf_gradient(leaf, name)
+            close(found, expected.grad, f"the gradient of {name}", 1e-3, 1e-3, leaf.dtype)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
