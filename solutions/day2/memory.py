@@ -473,7 +473,8 @@ def knn_probabilities(
         queries: one vector to look up per prediction.
         keys: the stored vectors. The result is finite for queries and keys with norms up to 1,000.
         tokens: the token that follows each key.
-        k: the number of keys to use; if it is larger than N, all keys are used.
+        k: the number of keys to use; if it is larger than N, all keys are used. If keys tie for the
+            last place, you may use any or all of them.
         temperature: a number above 0.
         mix: the weight of p_kNN, between 0 and 1.
 
