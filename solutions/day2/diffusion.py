@@ -3,8 +3,8 @@
 #
 # *Chapter 4 of 7*
 #
-# The models so far generate one token at a time; a diffusion model generates all pixels of an image
-# at once. During training, a network learns to predict the noise added to an image. Sampling starts
+# A GPT generates one token at a time; a diffusion model generates all pixels of an image at once.
+# During training, a network learns to predict the noise added to an image. Sampling starts
 # from pure noise and removes the predicted noise step by step.
 #
 # ![A digit at steps 0, 250, 500, 750 and 1000, from a clear image to pure noise. add_noise goes
@@ -1012,9 +1012,9 @@ class DigitDiT(nn.Module):
 # **Training** minimises the squared error of the predicted noise ([Ho et al.
 # 2020](https://arxiv.org/abs/2006.11239), equation 14) for random digits, steps and noise:
 #
-# $$\text{loss} = \operatorname{mean}\bigl(\varepsilon
+# $$\text{loss} = \operatorname{mean}\Bigl[\bigl(\varepsilon
 # - \varepsilon_\theta(\underbrace{x_t}_{b \times c \times H \times W},\ \underbrace{t}_{b},\
-# \underbrace{\text{label}}_{b})\bigr)^2
+# \underbrace{\text{label}}_{b})\bigr)^2\Bigr]
 # \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\,\varepsilon$$
 #
 # Here ε_θ is `DigitDiT`, and `add_noise` computes x_t. Each label is replaced by `NO_DIGIT` with

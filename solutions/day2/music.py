@@ -1134,9 +1134,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. At these distances, a head
-# finds what the next voice sang an eighth note, a beat and two beats ago. Two heads in the first
-# layer peak at 1 and 2. If the bass is next, these are the alto and soprano of the same time step.
+# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. The model is about to predict
+# a voice's next note: these heads attend to the same voice one, two and four eighth notes earlier.
 
 # %% [markdown]
 # ## Compose

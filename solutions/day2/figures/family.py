@@ -17,8 +17,8 @@ def rope() -> Picture:
     picture.text(20, 30, "Which columns form a pair?", at="start", bold=True)
     colours = (BLUE, PINK, GREEN)
     for top, note, pairs in (
-        (66, "✓  here, in the paper, in Meta's Llama", ((0, 1), (2, 3), (4, 5))),
-        (176, "✗  GPT-NeoX, Hugging Face's Llama", ((0, 3), (1, 4), (2, 5))),
+        (66, "here, in the paper, in Meta's Llama", ((0, 1), (2, 3), (4, 5))),
+        (176, "GPT-NeoX, Hugging Face's Llama", ((0, 3), (1, 4), (2, 5))),
     ):
         for number, (a, b) in enumerate(pairs):
             colour = colours[number]

@@ -169,6 +169,7 @@ def cka() -> Picture:
         picture.text(middle, y - 9, f"*{name}*: {title}", size=13)
         gram = _similarities(values)
         picture.line([(266, y + 44), (318, y + 44)])
+        picture.text(292, y + 18, "centre,", size=13)
         picture.text(292, y + 34, f"*{name}{name}*ᵀ", size=13)
         picture.grid(356, y, [[""] * 4 for _ in range(4)], cell=(33, 22), fills=_shades(gram, BLUE))
         picture.labels(350, y + 15, images, (0, 22), at="end", size=13)
