@@ -26,13 +26,13 @@ MEASURED = {chapter.name for chapter in COURSE.day("day2").chapters}
 LESS = {
     "family": {"range(8, 14)]": "range(8, 12)]"},  # shorter sequences
     "language_model": {
-        "[len(TOPIC_TEXT) * 9 // 10]": "[len(TOPIC_TEXT) * 99 // 100]",  # fewer held-out characters
+        "len(TOPIC_TEXT) * 9 // 10": "len(TOPIC_TEXT) * 99 // 100",  # fewer held-out characters
         "((0.6, 7), (0.3, 3), (1.5, 3))": "((0.6, 2), (0.3, 1), (1.5, 1))",
         "lengths = [64, 128, 256, 512]": "lengths = [4, 8, 16, 32]",
     },
     "memory": {
-        "STORE = 100_000": "STORE = 1_000",
-        "LOOKUPS = 2048": "LOOKUPS = 64",
+        "STORE = 40_000": "STORE = 1_000",
+        "LOOKUPS = 512": "LOOKUPS = 64",
         "read_text(model, TOPIC_TRAINING, True)": "read_text(model, TOPIC_TRAINING[:20_000], True)",
     },
     "music": {

@@ -11,10 +11,18 @@ from torch import Tensor, nn
 
 from solutions.day2.language_model import (
     GPT,
+    TOPIC_COPY,
+    TOPIC_HELD_OUT,
+    TOPIC_SPLIT,
+    TOPIC_TEXT,
+    TOPIC_TRAINING,
     CausalSelfAttention,
     KeyValueCache,
+    are_copied,
     generate,
     next_token_loss,
+    topic_text,
+    without_copies,
     witten_bell,
 )
 
@@ -177,3 +185,29 @@ def test_ngram_probabilities_match_counts_by_hand() -> None:
     one, zero, two = (3 + 2 / 3) / 7, (2 + 2 / 3) / 7, (2 / 3) / 7
     assert unigram.tolist() == pytest.approx([one, one, two, zero])
     assert bigram.tolist() == pytest.approx([(2 + one) / 3, (1 + 2 * one) / 4, 2 * two / 4, zero])
+
+
+def test_no_held_out_passage_occurs_in_the_training_text() -> None:
+    training, held_out = topic_text(TOPIC_TRAINING), topic_text(TOPIC_HELD_OUT)
+    assert held_out == TOPIC_TEXT[TOPIC_SPLIT:]
+    assert len(training) > 0.97 * TOPIC_SPLIT
+    held_out_passages = {held_out[i : i + 40] for i in range(len(held_out) - 39)}
+    found = [i for i in range(len(training) - 39) if training[i : i + 40] in held_out_passages]
+    assert not found
+
+
+def test_removing_copies_leaves_none_where_the_remaining_parts_meet() -> None:
+    copy = "".join(map(chr, range(200, 200 + TOPIC_COPY)))
+    before, after = "before", "after"
+    assert without_copies(before + copy + after, f"x{copy}y") == before + after
+    assert without_copies(before + copy[:9] + copy + copy[9:] + after, copy) == before + after
+    assert without_copies(before + copy[1:] + after, copy) == before + copy[1:] + after
+
+
+def test_copied_characters_are_those_in_copied_passages() -> None:
+    copy = "".join(map(chr, range(200, 201 + TOPIC_COPY)))
+    known = f"known{copy}text"
+    assert are_copied(f"ab{copy}c{copy[2:]}", known).nonzero().flatten().tolist() == list(
+        range(2, 3 + TOPIC_COPY)
+    )
+    assert not are_copied("short", known).any()

@@ -10,13 +10,16 @@
 # right, but the text makes no sense:
 #
 # ```text
-# The statement the numeric of the string the formatic
-#     "__init__()".  The statement is the loop of the built-in such is
-#    implementation it is sections a "__dict__" and "__getitem__()" methods are expression.
+# The statement the numeric the comparison
+# handling the class instance of the statement is the local
+# is any functions.
 #
-# A string the any are assignment may only that properationary call containing methods
-# with the for the specified by the class of it is executed to be computed and
-# an exception which matching "except" clause also be not expression objects.
+# New in value may be a statement sequence of the class with module of the "__and__"
+# is when the context to used by the "__getitem__()" method.
+#
+# It is in the class operator provide of the "__dict__" is called as a
+# clause object is defined to the command the matchess are of the matching
+#       "except".  The built-in the "type" clause method is c
 # ```
 
 # %% [markdown]
