@@ -1387,8 +1387,8 @@ if __name__ == "__main__":
 # An **n-gram** model predicts a character from the n − 1 characters before it, by counting which
 # characters followed them in the training text.
 #
-# If all characters were equally likely, each would cost 6.7 bits. The next cell also trains on the
-# text with the **leak**: the copies of held-out passages, which make up a tenth of the held-out text.
+# If all characters were equally likely, each would cost 6.7 bits. The next cell also trains with
+# the **leak**: the removed copies, which make up a tenth of the held-out text.
 #
 # <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
@@ -1471,10 +1471,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Longer contexts help up to order 5. Many longer strings never occurred in
-# training, so there is nothing to count. With the leak, the copied passages reverse this: the longer
-# the context, the better, because the model only has to recite. At order 5, they need 1.26 bits
-# instead of 1.80, and the whole text seems to need 2.22 instead of 2.27. Test text must not occur in
-# training.
+# training, so there is nothing to count. With the leak, the longest context is best on the copied
+# passages, because the model only has to recite. At order 5, they need 1.26 bits instead of 1.80, and
+# the whole text seems to need 2.22 instead of 2.27.
 #
 # A GPT represents contexts as vectors, so it can generalise from similar contexts.
 #
@@ -1615,7 +1614,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The best n-gram model (order 5) needs 2.27 bits per character. The GPT needs
-# 2.25 after 2,000 steps and 1.98 after 4,800. The n-gram model trains in less than a second, and
+# 2.25 after 2,000 steps and 1.98 after 4,800. The n-gram model trains in seconds, and
 # training longer would not improve it. A GPT improves with more steps, parameters and text; its
 # loss follows power laws ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #

@@ -996,8 +996,7 @@ if __name__ == "__main__":
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Results differ by at most 0.03 between seeds and by about 0.34 between models. The curves separate
-# after about 50 steps.
+# Results differ by at most 0.03 between seeds and by about 0.34 between models.
 
 # %% [markdown]
 # ### Longer than in training

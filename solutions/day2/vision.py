@@ -1220,11 +1220,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Before training, every block averages about 8.03 pixels, like uniform
-# attention (dotted line). After training (seeds 0 to 2), block 1 averages 7.89 to 7.92 pixels and
-# block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3). But here, even the
-# most local head averages 7.4 pixels. In the paper, large ViTs trained on ImageNet alone also lack
-# local heads and perform much worse (figure 4). This ViT classifies 83 to 87% of the test images
-# correctly.
+# attention. After training (seeds 0 to 2), block 1 averages 7.89 to 7.92 pixels and block 5 averages
+# 8.09 to 8.19. Raghu et al. report the same trend (figure 3), but here no head is local.
+#
+# The CNN wins: after 300 steps, it classifies 95.6% of the test images correctly. The ViT gets 86.6%
+# after 700 steps (seed 0).
 
 # %% [markdown]
 # ### CKA, layer by layer
@@ -1308,9 +1308,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The ViT's layers are more alike than the CNN's (seeds 0 to 2). The CKA between
-# the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). The means over all pairs
-# are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference (figure 1).
-# However, untrained models already differ in this way, so much of the difference comes from the
+# the first and last layers is 0.42 to 0.51 (ViT) and 0.36 to 0.38 (CNN). Raghu et al. found a larger
+# difference (figure 1). Untrained models already differ in this way, so much of it comes from the
 # architecture.
 
 # %% [markdown]
