@@ -15,6 +15,7 @@
 # paper's example.
 
 # %%
+import itertools
 import random
 import sys
 from typing import NamedTuple
@@ -547,12 +548,18 @@ def find_paths(seed: int) -> PathResult:
 
 # %% tags=["support"]
 def draw_path(axis: plt.Axes, result: PathResult, start: int) -> None:
-    """Draw the map and the model's path."""
+    """Draw the map and the model's path, with one curved arrow per step."""
     x, y = result.places.T
     for a, b in result.connected.triu().nonzero().tolist():
         axis.plot(x[[a, b]], y[[a, b]], color="lightgrey", linewidth=1, zorder=0)
     path = result.found[start]
-    axis.plot(x[path], y[path], color="tab:blue", linewidth=2.5)
+    steps = list(itertools.pairwise(path))
+    for number, (a, b) in enumerate(steps):
+        # Steps back and forth curve to different sides, and repeated steps curve more.
+        curve = f"arc3,rad={0.2 * (1 + steps[:number].count((a, b)))}"
+        arrow = {"arrowstyle": "->", "color": "tab:blue", "linewidth": 2, "connectionstyle": curve}
+        begin, end = result.places[[a, b]].tolist()
+        axis.annotate("", xy=end, xytext=begin, arrowprops=arrow)
     axis.scatter(x, y, s=18, color="grey")
     axis.scatter(*result.places[start], s=70, color="tab:orange")
     axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
