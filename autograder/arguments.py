@@ -30,10 +30,10 @@ def load_course() -> Course:
     return courses.load(courses.find_root(folder))
 
 
-def load_day(name: str, all_notes: bool | None = None) -> Day:
+def load_day(name: str, command: str = "", all_notes: bool = False) -> Day:
     """Load the course in the working directory and return the day with this name.
 
-    If `all_notes` is not None, collect the command's notes, and print all of them or only decisions at the end.
+    If a command is given, collect its notes, and print all of them or only new decisions at the end.
     """
     from autograder.course.config import CourseError
 
@@ -45,8 +45,8 @@ def load_day(name: str, all_notes: bool | None = None) -> Day:
             f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
         )
     day = course.day(name)
-    if all_notes is not None:
-        file = course.root / ".autograder" / f"notes-{sys.argv[1]}-{name}.txt"
+    if command:
+        file = course.root / ".autograder" / f"notes-{command}-{name}.txt"
         collect_notes(file, all_notes)
     return day
 

@@ -65,7 +65,7 @@ def report(
     from autograder.marks.class_list import lateness_of_each
     from autograder.submissions import roster as rosters
 
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "report", all_notes)
     folder = out or Path(f"report-{day}")
     check_folder(folder)
     class_ = read_class(chosen, file)
@@ -122,7 +122,7 @@ def export(
     from autograder.export import write
     from autograder.marks import class_list, class_notes
 
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "export", all_notes)
     check_folder(out) if to == "gradescope" else check_file(out)
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into works only with canvas and moodle, not with {to}")
@@ -183,7 +183,7 @@ def feedback(
         raise typer.BadParameter("--worksheet works only with --for moodle")
     if changed and to == "folder":
         raise typer.BadParameter("--changed works only with --for canvas and --for moodle")
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "feedback", all_notes)
     place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
     check_folder(place) if to == "folder" else check_file(place)
     roster = rosters.for_course(chosen.root)

@@ -96,7 +96,7 @@ def grade(
 
     if not cluster and (tls_ca_file or tls_cert or tls_key):
         raise typer.BadParameter("--tls-ca-file, --tls-cert and --tls-key work only with --cluster")
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "grade", all_notes)
     check_file(json)
     check_folder(feedback)
     check_submissions(paths or [])

@@ -91,7 +91,7 @@ def override(
     """
     from autograder.marks.overrides import Request
 
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "override", all_notes)
     if csv and (student or remove or points or comment):
         raise typer.BadParameter("pass either --csv, or STUDENT and EXERCISE")
     if remove and (points or comment or by):
@@ -182,7 +182,7 @@ def list_students(day: DayArgument, all_notes: AllNotesOption = False) -> None:
     from autograder.marks import class_list, class_notes
     from autograder.submissions import roster as rosters
 
-    chosen = load_day(day, all_notes)
+    chosen = load_day(day, "list", all_notes)
     class_, roster = read_class(chosen), rosters.for_course(chosen.root)
     results = class_list.results(class_, chosen, roster)
     submitted = [result for result in results if result.marks]
