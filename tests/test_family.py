@@ -8,16 +8,20 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from solutions.day2.family import (
+    GROUP,
+    LONGEST,
     full_attention,
     grouped_query_attention,
     linear_attention,
+    loss_by_position,
     rotary_embedding,
     sliding_window_mask,
     window_attention,
 )
+from solutions.day2.language_model import TOPIC_SYMBOLS
 from tests.conftest import ROOT
 
 
@@ -107,3 +111,20 @@ def test_full_attention_matches_torch() -> None:
     query, key, value = normal(3, 9, 4)
     expected = F.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(full_attention(query, key, value), expected)
+
+
+class NextAfterLast(nn.Module):
+    """A model whose predictions depend only on the current character."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = normal(len(TOPIC_SYMBOLS), len(TOPIC_SYMBOLS))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.table[tokens]
+
+
+def test_the_loss_at_all_positions_is_measured_on_the_same_characters() -> None:
+    losses = loss_by_position(NextAfterLast())
+    assert len(losses) == LONGEST // GROUP
+    torch.testing.assert_close(losses, losses[:1].expand_as(losses), rtol=0, atol=1e-10)
