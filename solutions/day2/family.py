@@ -1146,8 +1146,7 @@ if __name__ == "__main__":
 # * Beyond the training length, sinusoidal encodings fail immediately. RoPE fails 30 to 50 positions
 #   later, at distances not seen in training. ALiBi's loss rises by only 0.03 bits.
 # * A window of 16 fixes RoPE, because training covers every distance up to 15. Two such blocks see 31
-#   characters, which are the same at both positions, so the loss is, too. This text requires little
-#   context from further back.
+#   characters, which are the same at both positions, so the loss is, too.
 # * Sharing one key head saves three quarters of the cache and some parameters. It costs 0.02 to 0.04
 #   bits.
 # * The linear variant has a fixed-size state and costs about 0.6 bits. It applies φ after the
