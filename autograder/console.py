@@ -55,7 +55,7 @@ def print_warning(message: object) -> None:
 
 
 def print_note(message: object) -> None:
-    """Print one line of information to stderr, such as that a run waits for the cluster."""
+    """Print one line of information to stderr. For a note about marks, use `add_note`."""
     print_text(f"autograder: note: {message}", sys.stderr)
 
 

@@ -25,8 +25,8 @@ IMPORTS = {
     "canvas": "In Canvas, open the gradebook and choose “Import”.",
     "moodle": "In Moodle, open the gradebook and choose “Import”.",
     "gradescope": (
-        "Gradescope has no import for these files. An autograder on Gradescope can copy a student's file to "
-        "/autograder/results/results.json. To enter only points, use --to csv."
+        "Each file is named after its student. An autograder on Gradescope can copy it to "
+        "/autograder/results/results.json. For a table of all points, use --to csv."
     ),
     "nbgrader": "It has the columns of `nbgrader export`.",
     "csv": "It has one row per student and one column per exercise.",

@@ -340,7 +340,7 @@ ALIKE = {
     "separator": ('name = "a\\0b"; b', 'name = "ab"; b'),
     "placeholder": ("# padding_mask: the reference\n    b", "b"),
 }
-# The student's first version passes only if it is told apart from the second, and the other way round.
+# Each version passes only if its result is not that of the other version.
 TELLING = """
     import inspect
     if len(inspect.getsource(split_heads)) % 2:

@@ -1,4 +1,4 @@
-"""Test that all members of a team in Moodle get the team's marks, and that nobody else does.
+"""Test that all members of a team in Moodle get the team's marks, and that no other student does.
 
 Moodle names a team's files after the team and its id (`get_student_prefix` in moodle, `mod/assign/classes/downloader.php`). Only
 the worksheet's Group column, which `col_team` in `mod/assign/gradingtable.php` writes, names the members.

@@ -59,7 +59,7 @@ def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-        # A line with only an ellipsis stands for any number of lines.
+        # A line with only an ellipsis matches any number of lines.
         pattern = re.escape(normal(shown)).replace("…\\\n", "(?:.*\n)*")
         assert re.fullmatch(pattern, normal(done.stdout)), (
             f"`{line}` prints this, but {PAGE.name} does not show it:\n{done.stdout}"

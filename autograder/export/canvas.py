@@ -59,11 +59,11 @@ def fill_in(
     lines: list[Sequence[str | float]] = []
     grades: list[tuple[str, str, float | None]] = []
     who = table.column("Student")
-    absent = {n: line[who] for n, line in _students(table) if line[who] != TEST_STUDENT}
     absent = {
-        number: student
-        for number, student in absent.items()
-        if missing and number not in matched and not table.rows[number][column].strip(" -")
+        number: line[who]
+        for number, line in _students(table)
+        if missing and number not in matched and line[who] != TEST_STUDENT
+        if not line[column].strip(" -")
     }
     notes += csv_table.zeros([*absent.values()])
     for number, line in enumerate(table.rows):

@@ -505,12 +505,12 @@ def _look_page(
         "groups": described,
         "weights": base64.b64encode(zlib.compress(packed, 9)).decode(),
         "read": read,
-        "logits": "" if logits is None or not symbols else _packed_logits(logits[0]),
+        "logits": _packed_logits(logits[0])
+        if logits is not None and logits.shape[-1] == len(symbols)
+        else "",
         "symbols": [symbol.translate(_VISIBLE_SPACE) for symbol in symbols],
         "temperature": temperature,
     }
-    if logits is not None and logits.shape[-1] != len(symbols):
-        data["logits"] = ""
     controls = 280 if any(len(group.heads) > 1 for group in groups) else 150
     rows = max(len(group.queries) * min(29, 1 + 500 / len(group.keys)) for group in groups)
     longest = max(len(label) for group in groups for label in group.keys)

@@ -189,9 +189,7 @@ Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_PROBLEMS)]
 Source = Literal["canvas", "moodle", "gradescope", "folder"]
 MAX_PEOPLE = 100  # maximum number of people per submission in a download
-MAX_MEMBERS = (
-    10_000  # maximum size of a team in Moodle, where everyone outside a group is in “Default group”
-)
+MAX_MEMBERS = 10_000  # maximum size of a team in Moodle, such as “Default group”
 MAX_UPLOAD = 1 << 62
 YEARS = range(2000, 2100)  # other years are implausible and could overflow in date arithmetic
 

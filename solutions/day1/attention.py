@@ -481,9 +481,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * First, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
+# * Above, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
 #   is 1). This is **cross-attention**. `Fryday` finds day 5. `Tusday` and `Satterday` match both
-#   Tuesday (2) and Saturday (6), so they get numbers between the two.
+#   Tuesday (2) and Saturday (6), so they get numbers in between.
 # * Below, queries, keys and values come from the same words. This is **self-attention**.
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
 #   that.

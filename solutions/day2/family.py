@@ -985,10 +985,9 @@ if __name__ == "__main__":
 # slope is 2.0.
 
 # %% [markdown]
-# The next cells train small causal models on 64-character pieces of the Python manual and test
-# them on 256-character pieces. Three models differ only in positional
-# encoding: sinusoidal, ALiBi or RoPE. Three others combine RoPE with a window of 16, one key head for
-# four query heads, or linear attention.
+# The next cells train small causal models on 64-character pieces of the Python manual and test them on
+# 256-character pieces. Three models differ only in positional encoding: sinusoidal, ALiBi or RoPE.
+# Three others combine RoPE with a window of 16, one key head for four query heads, or linear attention.
 
 
 # %% tags=["support"]
