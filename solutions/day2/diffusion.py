@@ -1292,8 +1292,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The median distances are 2.09 for held-out digits, 2.29 for drawings at scale
-# 2, and 2.64 at scale 1. Even a few copies would show at the left end of the histogram.
+# **What to notice.** The median distances are about 2.1 for held-out digits, 2.3 for drawings at
+# scale 2, and 2.6 at scale 1. Even a few copies would show at the left end of the histogram.
 
 # %% [markdown]
 # **Read.** [Peebles and Xie 2022](https://arxiv.org/abs/2212.09748), section 3.2 and figure 3. [Ho
