@@ -198,6 +198,10 @@ def test_a_sound_exercise_has_no_faults(trials: dict[str, Trial]) -> None:
     text = "\n".join(lines(trial))
     assert "test_below" in text
     assert "feedback: Your code finds values above" in text
+    shown = "\n".join(lines(trials["standardize"]))
+    assert "    visible check: Each row should be [-1, 1]; your result is tensor([[-15" in shown
+    assert "1.7000]]).\n" in shown  # the message's last line
+    assert not re.search(r"\d\.\d{5}", shown)
 
 
 @pytest.mark.slow
@@ -233,6 +237,16 @@ def test_a_test_that_the_solution_fails_is_a_fault_of_the_course(
         "the course's own solution to standardize fails a hidden test, so the points for standardize may be too low. "
         "`autograder try day1 standardize` shows the cause"
     ) in marks.problems
+
+
+@pytest.mark.slow
+def test_a_solution_that_only_runs_in_the_notebook_has_a_fault(tmp_path: Path) -> None:
+    """The notebook's provided cell imports Tensor, which would hide a missing import in the chapter."""
+    chapter = make(tmp_path) / "solutions/day1/cleaning.py"
+    chapter.write_text(chapter.read_text().replace("from torch import Tensor\n", ""))
+    (trial,) = try_exercises(courses.load(tmp_path).day("day1"), ["standardize"])
+    (solution,) = trial.results
+    assert "name 'Tensor' is not defined" in solution.faults[0]
 
 
 @pytest.mark.slow
@@ -321,6 +335,14 @@ def test_trying_a_chapter_that_lacks_an_import_is_an_error(
     day = with_demonstration(tmp_path, code)
     with pytest.raises(CourseError, match=rf"cleaning\.py, cell 11: {name} is not defined"):
         next(try_exercises(day, []))
+
+
+def test_a_name_that_no_cell_defines_is_an_error_in_a_function_too(tmp_path: Path) -> None:
+    chapter = make(tmp_path) / "solutions/day1/cleaning.py"
+    added = "\n# %%\ndef show(x):\n    plt.plot(x, LATER)\n\n\n# %%\nLATER = 1\n"
+    chapter.write_text(chapter.read_text() + added)
+    with pytest.raises(CourseError, match=r"cleaning\.py, cell 11: plt is not defined"):
+        undefined_names.check(courses.load(tmp_path).day("day1"))
 
 
 @pytest.mark.parametrize(

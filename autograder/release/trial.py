@@ -23,6 +23,7 @@ from autograder.slicing.slicer import Slice, Slicer
 from autograder.submissions.cell import Cell
 from autograder.submissions.cell_reader import read_cells
 
+SOLUTION = "the solution"  # the name of the first candidate
 SEEDS = ("1", "2", "3")  # correct answers are tested with every seed, mistakes only with the first
 
 
@@ -120,7 +121,7 @@ class _Attempts:
             Candidate(one.name, [*solutions, Cell(number, "code", one.source)], one)
             for one in self._recognizer.mistakes[name]
         ]
-        return [Candidate("the solution", solutions), *styles, *wrong]
+        return [Candidate(SOLUTION, solutions), *styles, *wrong]
 
     def slice(self, name: str, answer: Candidate) -> Slice:
         """Return the part of the answer's code that the exercise needs."""
@@ -153,7 +154,11 @@ class _Attempts:
         if code.used:
             used = f"this answer uses {', '.join(code.used)}, which is not allowed"
             return Result(answer, check, faults=(used,))
-        source = join_units(code.statements)
+        # Code that students submit may use names that the notebook provides. The course's own code has to import them.
+        is_solution = answer.name == SOLUTION
+        source = (
+            self.key.solution_source(exercise.name) if is_solution else join_units(code.statements)
+        )
         failed: dict[str, str] = {}
         for seed in SEEDS[:1] if answer.mistake else SEEDS:
             outcomes = self._runner.outcomes(exercise, source, RunSettings(seed))
@@ -214,8 +219,9 @@ def lines(trial: Trial) -> Iterator[str]:
 def _feedback(trial: Trial, result: Result) -> Iterator[str]:
     """Yield the messages shown to a student who makes a known mistake."""
     assert result.answer.mistake
-    message = next((line for line in result.check.splitlines() if line), "it passes")
-    yield f"visible check: {message}"
+    first, *rest = filter(None, (result.check or "it passes").splitlines())
+    yield f"visible check: {first}"
+    yield from (f"    {line}" for line in rest)
     for test in list(result.failed)[:1]:
         more = len(result.failed) - 1
         yield f"{test}{f' and {more} more' if more else ''}: {trial.sentences[test]}"

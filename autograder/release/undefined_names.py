@@ -1,4 +1,4 @@
-"""Find names that a day's checks and demonstrations use but no cell before them defines, such as a forgotten import.
+"""Find names that a day's cells use but do not define, for example because the chapter lacks an import.
 
 `autograder try` reports them without running the demonstrations, which may take minutes. Entry point: `check`.
 """
@@ -16,11 +16,15 @@ PREDEFINED = {*dir(builtins), "display", "get_ipython"}
 
 
 def check(day: Day) -> None:
-    """Raise CourseError if running the notebook from top to bottom would reach an undefined name.
+    """Raise CourseError if a cell of the notebook uses an undefined name.
 
-    Only checks and demonstrations are examined: other cells may define functions that use names from later cells.
+    Checks and demonstrations may use only names from the cells before them. Functions in other cells may also use names from
+    later cells.
     """
     known = PREDEFINED.union(*(_defined(code) for _, code in provided_code(day)))
+    missing: list[
+        tuple[str, str]
+    ] = []  # names that later cells may define, and the errors if they do not
     for part in (given_part(day, "opening"), *day.chapters):
         for cell in part.cells:
             if cell.role == "text":
@@ -29,14 +33,18 @@ def check(day: Day) -> None:
             if "import *" in source:  # this could define any name
                 return
             known |= _defined(source)
-            if cell.role not in ("checks", "demonstration"):
-                continue
             for name in _used(source):
                 if name not in known:
-                    raise CourseError(
+                    error = (
                         f"{part.path}, cell {cell.number}: {name} is not defined. "
                         "Import or define it in this cell or an earlier one"
                     )
+                    if cell.role in ("checks", "demonstration"):
+                        raise CourseError(error)
+                    missing.append((name, error))
+    for name, error in missing:
+        if name not in known:
+            raise CourseError(error)
 
 
 def _defined(source: str) -> set[str]:
