@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,8 +107,9 @@ def test_explain_shows_code_tests_and_marks(course: Path) -> None:
     (course / "eve.py").write_text(MASK.replace("!= pad_id", "!= 0"))
     done = small_course.command(course, "explain", "day1", "eve.py", "padding_mask")
     assert done.returncode == 0
-    for part in ("tokens != 0", "failed", "passed", "last call: padding_mask", "add --seed"):
+    for part in ("tokens != 0", "failed", "passed", "add --seed"):
         assert part in done.stdout
+    assert re.search(r"last call: padding_mask\(int64 \(4, 5\) .*, 2\)$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -182,6 +184,13 @@ def test_the_feedback_command_says_that_there_is_no_page(graded: Path, run: Run)
     problem = "there are no feedback pages to write, so feedback-day1.zip was not written"
     assert done.stderr.splitlines()[-1] == f"autograder: error: {problem}"
     assert not (graded / "feedback-day1.zip").exists()
+
+
+@pytest.mark.slow
+def test_the_feedback_command_says_where_the_pages_are(graded: Path, run: Run) -> None:
+    done = run(graded, "feedback", "day1", "--for", "folder")
+    assert [page.suffix for page in (graded / "feedback-day1").iterdir()] == [".html"]
+    assert "wrote 1 feedback page to feedback-day1. Each file is named" in done.stdout
 
 
 def test_the_main_process_does_not_import_torch() -> None:

@@ -284,6 +284,7 @@ def test_the_report_is_written(texts: Sentences, tmp_path: Path) -> None:
     done = command(ROOT, "report", "day1", str(file), "--out", str(tmp_path / "out"), "--anonymous")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {*done.stdout.splitlines()} == {f"wrote {tmp_path}/out/{name}" for name in FILES}
     assert "in/ada" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
