@@ -1,7 +1,8 @@
-"""Test that the commands of the tutorial print what the page shows under them, and that the worked example builds."""
+"""Test that the commands of the tutorials print what the page shows under them, and that the worked example builds."""
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autograder.course import new_course
+from bench import recording
 from bench.course_copy import link_course
 from tests.conftest import ROOT
 from tests.small_course import SCRIPTS, command
@@ -64,6 +66,20 @@ def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
         assert re.fullmatch(pattern, normal(done.stdout)), (
             f"`{line}` prints this, but {PAGE.name} does not show it:\n{done.stdout}"
         )
+
+
+def test_the_picture_in_the_readme_shows_the_same_output() -> None:
+    texts = re.findall(r"<text.*?</text>", recording.FILE.read_text(encoding="utf-8"))
+    shown = normal(html.unescape(" ".join(re.sub(r"<.*?>", "", text) for text in texts))).split()
+    found = {
+        line: output
+        for line, output in runs(PAGE.read_text(encoding="utf-8"))
+        if line in recording.COMMANDS
+    }
+    assert len(found) == 2
+    for line, output in found.items():
+        words = normal(f"$ {line}\n{output}").split()
+        assert " ".join(words) in " ".join(shown), "run `python -m bench.recording`"
 
 
 @pytest.mark.slow
