@@ -126,6 +126,13 @@ def test_messages_on_the_page_about_failures_are_in_the_code() -> None:
             assert part.strip(" :") in code, f"no message of the autograder contains {part!r}"
 
 
+def test_outputs_are_shown_only_on_the_page_whose_commands_are_run() -> None:
+    """`test_tutorial.py` compares each output in a `console` block with that of a run."""
+    prompt = re.compile(r"^```console|^    \$ ", re.MULTILINE)
+    shown = [name for name in PAGES if prompt.search((ROOT / name).read_text(encoding="utf-8"))]
+    assert shown == ["docs/ta-tutorial.md"]
+
+
 def test_the_index_links_to_every_page() -> None:
     folder = ROOT / "docs"
     linked = set(targets(folder / "index.md"))
