@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from autograder import course_commands
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.release.build import including
+from autograder.release.notebook import day_texts, solution_notebook
 
 TOML = """\
 [day1]
@@ -92,6 +94,23 @@ def text(day: Day) -> str:
     return "\n".join(cell.source for chapter in day.chapters for cell in chapter.cells)
 
 
+WORDS = " ".join(["word"] * 900)
+CLOCK = f"""# %% [markdown]
+# # Second
+#
+# *Chapter 1 of 1*
+#
+# {WORDS}
+#
+# <details><summary>Answer</summary>
+#
+# {WORDS}
+# </details>
+
+# %%
+if __name__ == "__main__":
+    print("a demonstration")
+"""
 SHORT = TOML.replace('title = "One"', 'title = "One"\ninclude = "core"')
 
 
@@ -192,3 +211,40 @@ def test_a_day_without_a_core_cannot_be_reduced_to_it(tmp_path: Path) -> None:
     with pytest.raises(courses.CourseError, match=r"line 2: day1\.include: no exercise counts"):
         including(tmp_path, "day1", "core").__enter__()
     assert (tmp_path / courses.GRADING_TOML).read_text(encoding="utf-8") == toml
+
+
+@pytest.mark.parametrize(
+    ("second", "is_given", "expected"),
+    [
+        (SECOND, False, "further: 5 minutes"),
+        (CLOCK + exercise("alone"), False, "further: 11 minutes"),
+        (CLOCK + exercise("alone"), True, "core: 6 minutes"),
+        (
+            CLOCK + "\n# %% [markdown]\n# *Further · 7 minutes*\n" + exercise("alone"),
+            True,
+            "core: 6 minutes · further: 7 minutes",
+        ),
+    ],
+)
+def test_a_chapters_time_counts_reading_exercises_and_demonstrations(
+    tmp_path: Path, second: str, is_given: bool, expected: str
+) -> None:
+    """The 900 words take 5 minutes, the exercise 5 and the demonstration 1. Collapsed words do not count."""
+    second = second.replace("# # Second\n\n", "# # Second\n#\n# *Chapter 1 of 1*\n\n")
+    day = load(tmp_path, TOML + "given = true\n" * is_given, second)
+    chapter = day.chapters[1]
+    assert f"*Chapter 2 of 2 · {expected}*" in day_texts(day).chapter_cell(
+        chapter, chapter.cells[0]
+    )
+
+
+def test_the_timetable_counts_the_words_of_the_opening(tmp_path: Path) -> None:
+    load(tmp_path, TOML, CLOCK + exercise("alone"))
+    rows = "{{ timetable\n#   Introduction: reading\n#   chapters\n#   Lunch: 30\n# }}"
+    for name, words in (("opening.py", WORDS), ("day1/opening.py", f"{WORDS}\n#\n# {rows}")):
+        (tmp_path / "solutions" / name).write_text(f"# %% [markdown]\n# {words}\n", "utf-8")
+    table = solution_notebook(courses.load(tmp_path).day("day1")).cells[1].source
+    rows = dict(re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE))
+    assert (rows["Introduction"], rows["Lunch"]) == ("10 min", "30 min")
+    assert rows["**Total**"] == "**45 min**"  # with 5 minutes for the first chapter's core exercise
+    assert "at 180 words a minute" in table

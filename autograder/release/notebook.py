@@ -122,7 +122,7 @@ def _cells(day: Day, outputs: Mapping[str, Any]) -> Iterator[NotebookNode]:
 
 def day_texts(day: Day) -> texts.ReleaseTexts:
     """Return a `ReleaseTexts` object, which fills in the placeholders in a day's texts."""
-    return texts.ReleaseTexts(day, _introduction(day))
+    return texts.ReleaseTexts(day, [*_introduction(day), given_part(day, "opening")])
 
 
 def _introduction(day: Day) -> list[Chapter]:

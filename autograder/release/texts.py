@@ -1,13 +1,14 @@
 """Fill in the facts that a release's texts leave out: points, times, counts and which exercises are optional.
 
-Chapters state each exercise's difficulty and how many minutes it takes. All other facts come from `grading.toml`. Entry
-point: `ReleaseTexts`.
+Chapters state each exercise's difficulty and how many minutes it takes to write. A chapter's time is the sum of these minutes,
+of reading its text outside collapsed parts, and of a minute per demonstration. All other facts come from `grading.toml`.
+Entry point: `ReleaseTexts`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from autograder.course.chapters import Chapter, ChapterCell
@@ -18,8 +19,11 @@ STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
 POINTS = re.compile(r"[\d.]+ points?")
 HEADING = re.compile(r"\A(#{1,6} .*)\n*")
 CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
-# The time for a section that is not an exercise, such as *Core · 10 minutes*.
+# The track of a section that is not an exercise, and the time for what is neither reading nor a demonstration.
 SECTION = re.compile(r"^\*(?:(Core|Further|Optional) · )?(\d+) minutes\*$", re.MULTILINE)
+WORDS_PER_MINUTE = 180
+# Collapsed parts, and the texts that describe figures.
+NOT_READ = re.compile(r"<details>.*?</details>|!\[[^\]]*\]", re.DOTALL)
 TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 # A rule for students' code, which is removed for given exercises.
@@ -59,9 +63,10 @@ class ReleaseTexts:
             self._has_further or "further" in sections
         )
         self._chapters = {chapter.name: self._chapter_times(chapter) for chapter in day.chapters}
-        sources = (cell.source for part in opening for cell in part.cells)
+        sources = [cell.source for part in opening for cell in part.cells if cell.role == "text"]
+        self._reading = round(sum(map(_reading_minutes, sources)))
         blocks = [block[1] for source in sources for block in TIMETABLE.finditer(source)]
-        extra = sum(minutes for block in blocks for _, minutes in _rows(block))
+        extra = sum(minutes for block in blocks for _, minutes in _rows(block, self._reading))
         self._total = sum(self._chapters.values(), Times(core=extra))
 
     def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
@@ -133,13 +138,23 @@ class ReleaseTexts:
     # ---- times
 
     def _chapter_times(self, chapter: Chapter) -> Times:
-        times = Times()
+        """Return the minutes for a chapter's exercises, sections, reading and demonstrations. A heading may change the track."""
+        used = {self._track(cell.name) for cell in chapter.cells if cell.role == "exercise"}
+        track = usual = next(filter(used.__contains__, TRACKS), "core")
+        minutes: defaultdict[str, float] = defaultdict(float)
         for cell in chapter.cells:
-            if cell.role == "exercise":
-                times[self._track(cell.name)] += self._minutes[cell.name]
-        for track, minutes in _section_times(chapter):
-            times[track] += minutes
-        return times
+            if cell.role == "text":
+                if HEADING.match(cell.source):
+                    name = _introduced(chapter, cell)
+                    track = self._track(name) if name in self._exercises else usual
+                for track, number in _stated(cell.source):
+                    minutes[track] += number
+                minutes[track] += _reading_minutes(cell.source)
+            elif cell.role == "demonstration":
+                minutes[track] += 1
+            elif cell.role == "exercise":
+                minutes[track] += self._minutes[cell.name]
+        return Times({track: round(number) for track, number in minutes.items()})
 
     def _section(self, found: re.Match[str]) -> str:
         """Return the formatted line that states a section's track and time."""
@@ -161,13 +176,17 @@ class ReleaseTexts:
         heads = [t if self._has_tracks or t != "core" else "time" for t in tracks]
         yield f"| chapter | {' | '.join(heads)} |"
         yield "|---" * (1 + len(heads)) + "|"
-        for name, minutes in _rows(block):
+        for name, minutes in _rows(block, self._reading):
             if name != "chapters":
                 yield _row(name, Times(core=minutes), tracks)
                 continue
             for number, chapter in enumerate(self._day.chapters, 1):
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
         yield _row("Total", self._total, tracks, "**")
+        yield (
+            f"\nTimes count reading at {WORDS_PER_MINUTE} words a minute, writing code, and a minute per "
+            "demonstration."
+        )
         if "further" in tracks:
             count = (
                 f" Their exercises are worth {self._further_points()}." if self._has_further else ""
@@ -256,16 +275,23 @@ def _stated(text: str) -> Iterator[tuple[str, int]]:
         yield "further" if word in ("Further", "Optional") else "core", int(minutes)
 
 
+def _reading_minutes(text: str) -> float:
+    return len(NOT_READ.sub(" ", text).split()) / WORDS_PER_MINUTE
+
+
 def _time_part(stars: re.Match[str]) -> str:
     """Return the part of a line that states a duration, such as "10 minutes", in any language, or "" if there is none."""
     parts = stars["rest"].split(" · ")
     return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
 
 
-def _rows(block: str) -> Iterator[tuple[str, int]]:
-    """Yield the name and minutes of each row in a timetable. The row "chapters" represents one row per chapter."""
+def _rows(block: str, reading: int) -> Iterator[tuple[str, int]]:
+    """Yield the name and minutes of each row in a timetable. The row "chapters" represents one row per chapter.
+
+    The minutes "reading" stand for the time that reading the opening takes.
+    """
     for line in filter(None, map(str.strip, block.split("\n"))):
-        name, _, minutes = line.rpartition(":")
+        name, _, minutes = line.replace(": reading", f": {reading}").rpartition(":")
         yield (name, int(minutes)) if minutes.strip().isdecimal() else (line, 0)
 
 

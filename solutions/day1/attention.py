@@ -333,7 +333,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `attention`
-# ★★☆☆☆ · 10 minutes
+# ★★☆☆☆ · 5 minutes
 #
 # The output for query i is the mean of all values, weighted by row i of the attention weights $A$:
 #

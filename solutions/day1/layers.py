@@ -30,7 +30,7 @@ from solutions.opening import (
 
 # %% [markdown]
 # ## `LayerNorm`
-# ★★☆☆☆ · 15 minutes
+# ★★☆☆☆ · 10 minutes
 #
 # Each layer adds something to its input, so without normalisation, activations would grow from
 # layer to layer. Layer normalisation rescales each position to mean 0 and variance 1. It does not
@@ -314,7 +314,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `EncoderLayer`
-# ★★★☆☆ · 20 minutes
+# ★★★☆☆ · 15 minutes
 #
 # The encoder layer gathers information with attention, then processes it with the feed-forward
 # network. Each of these *sublayers* has a **residual connection**: its input is added to its output,

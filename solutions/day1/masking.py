@@ -287,7 +287,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `masked_attention`
-# ★★★☆☆ · 25 minutes
+# ★★★☆☆ · 20 minutes
 #
 # Every layer of your Transformer will call this function. Let $\mathcal{K}_i$ be the set of keys
 # that the mask allows for query i:

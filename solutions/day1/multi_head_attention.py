@@ -231,7 +231,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `MultiHeadAttention`
-# ★★★★☆ · 25 minutes
+# ★★★★☆ · 20 minutes
 #
 # Three linear maps compute queries, keys and values from the inputs. Each head computes attention,
 # and a fourth linear map mixes the results:

@@ -79,10 +79,9 @@
 # ### Timetable
 #
 # {{ timetable
-#   Introduction: 10
+#   Introduction: reading
 #   chapters
 #   Discussion, in pairs: 15
 # }}
 #
-# Times are estimates and include reading. If you skip an exercise, the grader uses the
-# reference solution wherever other exercises call it.
+# If you skip an exercise, the grader uses the reference solution wherever other exercises call it.

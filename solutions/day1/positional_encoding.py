@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sinusoidal_encoding`
-# ★★★☆☆ · 20 minutes
+# ★★★☆☆ · 15 minutes
 #
 # Why not append the position p as a number? It has no upper limit. At position 500, a model trained
 # on positions up to 50 would see a number ten times larger than any in training. The sinusoidal
@@ -365,7 +365,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `PositionalEncoding`
-# ★★☆☆☆ · 15 minutes
+# ★★☆☆☆ · 10 minutes
 #
 # This module adds a positional encoding to every vector:
 #

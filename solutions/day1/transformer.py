@@ -36,7 +36,7 @@ from solutions.opening import (
 
 # %% [markdown]
 # ## `Transformer`
-# ★★★★☆ · 35 minutes
+# ★★★★☆ · 30 minutes
 #
 # Build the model from the figure at the start of this notebook. The left half is `encode`, the
 # right half is `decode`, and `forward` runs both.
@@ -393,7 +393,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sequence_loss`
-# ★★★☆☆ · 25 minutes
+# ★★★☆☆ · 20 minutes
 #
 # How much probability does the model assign to the correct tokens? With $p =
 # \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss for one target is:
@@ -552,7 +552,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `greedy_decode`
-# ★★★☆☆ · 25 minutes
+# ★★★☆☆ · 20 minutes
 #
 # To generate a sequence, start with the token `bos_id` ("beginning of sequence"). Compute the
 # logits at the last position, append the most likely token, and repeat. Stop when the model
@@ -714,7 +714,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your Transformer at work: reading dates
 #
-# *Core · 10 minutes*
+# *Core · 5 minutes*
 #
 # The model is trained on dates in six formats, each date paired with its standard form. From these
 # pairs alone, it has to learn that months have names and numbers, that dots mean day first, and

@@ -2,8 +2,8 @@
 # ## What you will build
 #
 # On Day 1, you trained a Transformer to read dates. Today you use the same parts to generate text,
-# compose music, and recognise and draw digits. You train every model yourself. All results are from
-# the reference solution, with seed 0 unless noted.
+# compose music, and recognise and draw digits. All results are from the reference solution, with
+# seed 0 unless noted.
 #
 # **Text.** After three and a half minutes of training on the Python manual, a GPT with 360,000
 # parameters continues the prompt *The statement*. Most words are real and the layout looks
@@ -45,8 +45,8 @@
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
-# Each chapter adds one idea. You can do the chapters in any order, but Diffusion and Memory begin
-# with a list of cells to run in earlier chapters.
+# You can do the chapters in any order, but Diffusion and Memory begin with a list of cells to run
+# in earlier chapters.
 
 # %% [markdown]
 # ### Notation
@@ -76,8 +76,7 @@
 #   chapters
 # }}
 #
-# Times are estimates and include reading. Training takes extra time, measured on one core unless
-# noted:
+# Training takes extra time, measured on one core unless noted:
 #
 # 1. a GPT: 209 s on two cores;
 # 2. two models: 2 minutes each;
