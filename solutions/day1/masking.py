@@ -317,7 +317,7 @@ def masked_attention(
     query: Float[Tensor, "*#batch n d"],
     key: Float[Tensor, "*#batch m d"],
     value: Float[Tensor, "*#batch m d_v"],
-    mask: Bool[Tensor, "*#batch #n #m"] | None = None,
+    mask: Bool[Tensor, "..."] | None = None,
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Compute attention in which each query sees only the keys that the mask allows.
 

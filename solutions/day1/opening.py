@@ -5,6 +5,9 @@
 # `1987-03-04`. Today you build a model that learns this conversion from examples alone. It has to
 # discover that `Mar` is a month and that the year comes first.
 #
+# The model reads and writes **tokens**. Here, each character is a token. Two more tokens mark where
+# a text begins and ends: `bos` ("beginning of sequence") and `eos` ("end of sequence").
+#
 # ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into
 # 1987-03-04. It attends to 987 when it writes the year, to Mar when it writes the month, and to 4
 # when it writes the day. No letter in the weekday gets more than 15% of the

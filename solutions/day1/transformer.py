@@ -554,9 +554,9 @@ if __name__ == "__main__":
 # ## `greedy_decode`
 # ★★★☆☆ · 20 minutes
 #
-# To generate a sequence, start with the token `bos_id` ("beginning of sequence"). Compute the
-# logits at the last position, append the most likely token, and repeat. Stop when the model
-# generates `eos_id` ("end of sequence"), or at `max_length` tokens.
+# To generate a sequence, start with the token `bos_id`. Compute the logits at the last position,
+# append the most likely token, and repeat. Stop when the model generates `eos_id`, or at
+# `max_length` tokens.
 #
 # ![Row 0 contains bos, h, i, eos and then padding. Row 1 contains bos, y, o, u, eos. Both rows are
 # finished after four steps.](figures/greedy.svg)
