@@ -39,10 +39,11 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from solutions.opening import demonstration, expecting, look, predict, visible_check
+from solutions.opening import demonstration, expecting, look, predict, record, visible_check
 
 # %% [markdown]
 # ## `softmax`
@@ -488,6 +489,90 @@ if __name__ == "__main__":
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
 #   that.
 # * Each row sums to 1, but columns need not: no query attends to Monday.
+
+# %% [markdown]
+# ## One layer learns to look up
+#
+# Now attention learns. The keys are six pairs such as `c7`, in any order, and each query is a
+# letter. The layer should answer with the digit beside this letter. Its vectors, and the three
+# linear maps that turn them into queries, keys and values, start out random. Your `attention` does
+# the rest. Training takes about 2 seconds.
+
+
+# %% tags=["support"]
+class OneLayer(nn.Module):
+    """A layer around the student's `attention`. It reads symbols (0–9, a–z) and answers each query with a digit."""
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.symbols = nn.Embedding(36, n_features)
+        self.query, self.key, self.value = (nn.Linear(n_features, n_features) for _ in range(3))
+        self.out = nn.Linear(n_features, 10)
+
+    def embed(self, texts):
+        """Return the vector of each text, such as "c7": the sum of its symbols' vectors."""
+        ids = [torch.tensor([int(symbol, 36) for symbol in text]) for text in texts]
+        return torch.stack([self.symbols(row).sum(dim=0) for row in ids])
+
+    def forward(self, queries, keys):
+        """Return the logits of the ten digits for each query, and the attention weights."""
+        output, weights = attention(self.query(queries), self.key(keys), self.value(keys))
+        return self.out(output), weights
+
+
+def look_ups(layer, n):
+    """Return the queries and keys of n random look-up tasks, and the correct digits."""
+    letters = layer.symbols(10 + torch.rand(n, 26).argsort(dim=-1)[:, :6])
+    digits = torch.randint(10, (n, 6))
+    return letters, letters + layer.symbols(digits), digits
+
+
+def train_layer(layer, tasks, n_steps=300):
+    """Train a OneLayer on random tasks. Return the percentage of correct answers to 1,000 new tasks."""
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    for _ in range(n_steps):
+        queries, keys, digits = tasks(layer, 64)
+        loss = F.cross_entropy(layer(queries, keys)[0].transpose(1, 2), digits)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    queries, keys, digits = tasks(layer, 1000)
+    answers = layer(queries, keys)[0].argmax(dim=-1)
+    return 100 * (answers == digits).float().mean().item()
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        torch.manual_seed(0)
+        layer = OneLayer(n_features=32)
+        pairs, letters = ["c7", "a2", "f9", "b0", "e4", "d1"], "abcdef"
+        _, untrained = layer(layer.embed(letters), layer.embed(pairs))
+        n_right = train_layer(layer, look_ups)
+        _, trained = layer(layer.embed(letters), layer.embed(pairs))
+        look({"before training": untrained, "after training": trained}, letters, pairs)
+        print(f"{n_right:.1f}% of the answers to new look-ups are right")
+
+# %% [markdown]
+# **What to notice.** From examples alone, the layer learned that equal letters belong together. Each
+# letter finds its pair, and all answers are right.
+#
+# **Your experiment.** How many features does this task need? Choose a number, predict the result,
+# and try it. Guessing gives 10%.
+
+# %%
+if __name__ == "__main__":
+    predict("With your number of features, what percentage of answers is right?", ...)
+
+# %%
+if __name__ == "__main__":
+    n_features = 4  # choose a number from 2 to 10
+    with demonstration():
+        n_right = train_layer(OneLayer(n_features), look_ups)
+        predict.reveal(
+            "With your number of features, what percentage of answers is right?", n_right
+        )
+        record(f"% of look-ups right with {n_features} features", n_right)
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1. [Weng, The

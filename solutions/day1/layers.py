@@ -15,6 +15,7 @@
 # %%
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from solutions.opening import (
     filled,
     fixed_numbers,
     predict,
+    record,
     visible_check,
 )
 
@@ -543,20 +545,20 @@ if __name__ == "__main__":
 # %%
 if __name__ == "__main__":
 
-    class WithoutResiduals(nn.Module):
-        """An encoder layer without its residual connections. It keeps both norms."""
+    class WeakResiduals(nn.Module):
+        """An encoder layer whose residual connections are multiplied by `kept`."""
 
-        def __init__(self, layer: EncoderLayer):
+        def __init__(self, layer: EncoderLayer, kept: float):
             super().__init__()
-            self.layer = layer
+            self.layer, self.kept = layer, kept
 
         def forward(self, x):
-            x = self.layer.norm1(self.layer.self_attention(x, x, x)[0])
-            return self.layer.norm2(self.layer.feed_forward(x))
+            x = self.layer.norm1(self.kept * x + self.layer.self_attention(x, x, x)[0])
+            return self.layer.norm2(self.kept * x + self.layer.feed_forward(x))
 
     def similarity(x):
         """Return the mean cosine similarity between different positions of a sequence."""
-        directions = nn.functional.normalize(x.detach(), dim=-1)
+        directions = F.normalize(x.detach(), dim=-1)
         n = x.shape[1]
         pairs = (directions @ directions.transpose(1, 2)).sum(dim=(1, 2)) - n
         return (pairs / (n * (n - 1))).mean().item()
@@ -577,7 +579,7 @@ if __name__ == "__main__":
         stack = [EncoderLayer(64, 4, 256) for _ in range(12)]
         curves = {
             "with residual connections": measure(stack),
-            "without residual connections": measure([WithoutResiduals(layer) for layer in stack]),
+            "without residual connections": measure([WeakResiduals(layer, 0) for layer in stack]),
         }
         predict.reveal(
             "Without residuals, how similar (cosine) are positions after 12 layers?",
@@ -599,6 +601,23 @@ if __name__ == "__main__":
 # is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without them, the
 # gradient shrinks less than you might expect, because the norms rescale it. 40% reaches the input,
 # and the first seven layers receive 11–20%. (All numbers are for seed 0.)
+#
+# **Your experiment.** Residual connections can also be weaker or stronger. Multiply them by a factor;
+# 0 removes them, and 1 is the encoder layer.
+
+# %%
+if __name__ == "__main__":
+    predict("With your factor, how similar (cosine) are positions after 12 layers?", ...)
+
+# %%
+if __name__ == "__main__":
+    kept = 0.5  # choose a number from 0 to 4
+    with demonstration():
+        my_similarity = measure([WeakResiduals(layer, kept) for layer in stack])[0][-1]
+        predict.reveal(
+            "With your factor, how similar (cosine) are positions after 12 layers?", my_similarity
+        )
+        record(f"similarity of positions with residuals times {kept}", my_similarity)
 
 # %% [markdown]
 # ## `DecoderLayer`

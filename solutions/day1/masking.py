@@ -33,7 +33,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solutions.day1.attention import attention_scores, letter_features, softmax
-from solutions.opening import demonstration, expecting, fixed_numbers, look, predict, visible_check
+from solutions.opening import (
+    demonstration,
+    expecting,
+    fixed_numbers,
+    look,
+    predict,
+    record,
+    visible_check,
+)
 
 # %% [markdown]
 # ## `padding_mask`
@@ -495,9 +503,9 @@ if __name__ == "__main__":
             "causal_mask": causal_mask(5),
             "decoder_mask": decoder_mask(tokens, 0),
         }
-        _, unmasked = masked_attention(20 * features, features, features)
+        _, unmasked = masked_attention(5 * features, features, features)
         weights = {
-            title: (masked_attention(20 * features, features, features, mask)[1][0], unmasked[0])
+            title: (masked_attention(5 * features, features, features, mask)[1][0], unmasked[0])
             for title, mask in masks.items()
         }
         look(weights, words)
@@ -533,6 +541,24 @@ if __name__ == "__main__":
 # * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
 # * The printed table shows the best test of a decoder: changing a future token must not change
 #   earlier outputs.
+#
+# **Your experiment.** Design a mask for four words, and predict which outputs the last word reaches.
+
+# %%
+if __name__ == "__main__":
+    predict("With your mask, how many of 4 outputs depend on the last word?", ...)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        my_mask = causal_mask(4)
+        my_mask[1, 3] = True  # change any entries: row = query, column = key
+        first, _ = masked_attention(20 * before, before, before, my_mask)
+        second, my_weights = masked_attention(20 * after, after, after, my_mask)
+        reached = int(((first - second).abs().amax(dim=-1) > 1e-4).sum())
+        predict.reveal("With your mask, how many of 4 outputs depend on the last word?", reached)
+        record("outputs that my mask lets the last word reach", reached)
+        look({"my mask": my_weights}, ["she", "sells", "sea", "urchins"])
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The

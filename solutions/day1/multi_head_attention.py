@@ -33,6 +33,7 @@ from solutions.opening import (
     fixed_numbers,
     look,
     predict,
+    record,
     visible_check,
 )
 
@@ -473,21 +474,23 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    with demonstration():
-        # Set the linear maps by hand. The inputs are positional encodings; each head has its own offset.
-        n_words, width, wanted_offsets = 12, 128, (-1, 0, 1, -4)
-        places = sinusoidal_encoding(n_words, width).unsqueeze(0)
-        by_hand = MultiHeadAttention(width, 4, bias=False)
-        d_head = width // 4
+
+    def weights_by_hand(offsets, sharpness=5.0):
+        """Return the weights of a layer whose heads attend by offset. Its linear maps are set by hand."""
+        layer = MultiHeadAttention(128, 4, bias=False)
         with torch.no_grad():
-            for head, head_offset in enumerate(wanted_offsets):
-                rows = slice(head * d_head, (head + 1) * d_head)
-                # All heads use the 16 fastest pairs. Each query is 5 times the encoding of a shifted position.
-                by_hand.key.weight[rows] = torch.eye(width)[:d_head]
-                by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
-            _, head_weights = by_hand(places, places, places)
+            for head, head_offset in enumerate(offsets):
+                rows = slice(head * 32, (head + 1) * 32)
+                # Use the 16 fastest pairs. Each query is the encoding of a shifted position.
+                layer.key.weight[rows] = torch.eye(128)[:32]
+                layer.query.weight[rows] = sharpness * shift_matrix(head_offset, 128)[:32]
+            places = sinusoidal_encoding(12, 128).unsqueeze(0)
+            return layer(places, places, places)[1][0]
+
+    with demonstration():
+        wanted_offsets = (-1, 0, 1, -4)
         titles = [f"offset {head_offset}" for head_offset in wanted_offsets]
-        look(dict(zip(titles, head_weights[0], strict=True)), range(n_words))
+        look(dict(zip(titles, weights_by_hand(wanted_offsets), strict=True)), range(12))
 
 # %%
 if __name__ == "__main__":
@@ -515,6 +518,25 @@ if __name__ == "__main__":
 # own offset. If an offset points outside the sequence, softmax still distributes a weight of 1 over
 # existing positions. Adding heads adds no parameters, but it takes more memory (n × m weights per
 # head) and makes each head narrower.
+#
+# **Your experiment.** Choose where a head looks and how sharply. The sharpness multiplies its queries;
+# above, it is 5.
+
+# %%
+if __name__ == "__main__":
+    predict("What percentage of position 6's weight goes to the position that you chose?", ...)
+
+# %%
+if __name__ == "__main__":
+    my_offset, sharpness = -2, 1.0  # from −6 to 5, and from 0 to 10
+    with demonstration():
+        my_head = weights_by_hand([my_offset] * 4, sharpness)[0]
+        share = 100 * my_head[6, 6 + my_offset].item()
+        predict.reveal(
+            "What percentage of position 6's weight goes to the position that you chose?", share
+        )
+        record(f"% of the weight at offset {my_offset} with sharpness {sharpness}", share)
+        look({"my head": my_head}, range(12))
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and table 3, rows

@@ -3,9 +3,11 @@
 #
 # *Chapter 3 of 6*
 #
-# Attention ignores order. It compares each query with each key, wherever they are, so it treats a
-# sentence as a bag of words. The next demonstration shows this. A Transformer therefore adds a
-# second vector, which depends only on the position, to each token vector.
+# Attention ignores order: it compares each query with each key, wherever they are. A Transformer
+# therefore adds a second vector, which depends only on the position, to each token vector.
+#
+# The layer from chapter 1 now gets a task that needs order. It reads eight digits and should write
+# them in reverse. All its queries are equal, because nothing tells it which output is which.
 
 # %%
 import matplotlib.pyplot as plt
@@ -13,27 +15,48 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from solutions.day1.attention import attention
+from solutions.day1.attention import OneLayer, train_layer
 from solutions.opening import (
     demonstration,
     expecting,
     expecting_value_error,
+    look,
     predict,
+    record,
     visible_check,
 )
+
+
+# %% tags=["support"]
+class Reversals:
+    """Random tasks for a OneLayer: read eight digits, and write them in reverse order."""
+
+    def __init__(self, positions=0.0):
+        self.positions = positions  # added to each vector
+
+    def __call__(self, layer, n):
+        digits = torch.randint(10, (n, 8))
+        keys = layer.symbols(digits)
+        return torch.zeros_like(keys) + self.positions, keys + self.positions, digits.flip(-1)
+
+    def weights(self, layer, digits):
+        keys = layer.embed(digits)
+        return layer(torch.zeros_like(keys) + self.positions, keys + self.positions)[1]
+
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Use one random vector per word and no positions. What does "bites" receive in each sentence?
         torch.manual_seed(0)
-        word_vectors = {word: torch.randn(8) for word in ("dog", "bites", "man")}
-        received = []
-        for sentence in ("dog bites man", "man bites dog"):
-            embedded = torch.stack([word_vectors[word] for word in sentence.split()])
-            received.append(attention(embedded, embedded, embedded)[0][1])
-            print(f"{sentence}: 'bites' receives {[round(v, 3) for v in received[-1].tolist()]}")
-        print(f"largest difference: {(received[0] - received[1]).abs().max():.0e}")
+        tasks = Reversals()
+        layer = OneLayer(n_features=32)
+        n_right = train_layer(layer, tasks)
+        look({"no positions": tasks.weights(layer, "31415926")}, range(8), "31415926")
+        print(f"without positions: {n_right:.1f}% of the digits are right")
+
+# %% [markdown]
+# **What to notice.** All rows are equal, so the layer writes the same digit eight times: at best, the
+# most frequent one. Only about 30% of the digits are right.
 
 # %% [markdown]
 # ## `sinusoidal_encoding`
@@ -207,6 +230,37 @@ if __name__ == "__main__":
 # and the slowest (bottom) hardly change over 100 positions. In the second, the three curves coincide
 # wherever their ranges overlap: the similarity depends only on the distance. A (sine, cosine) pair
 # with angle a at one position and b at the other contributes $\cos(a - b)$ to the dot product.
+#
+# Now add this table to the vectors of the layer that failed to reverse digits.
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        torch.manual_seed(0)
+        tasks = Reversals(sinusoidal_encoding(8, 32))
+        layer = OneLayer(n_features=32)
+        n_right = train_layer(layer, tasks)
+        look({"with positions": tasks.weights(layer, "31415926")}, range(8), "31415926")
+        print(f"with positions: {n_right:.1f}% of the digits are right")
+
+# %% [markdown]
+# **What to notice.** Output 0 attends to position 7, output 1 to position 6, and so on: the layer now
+# reverses all digits.
+#
+# **Your experiment.** Positions and digits share the same 32 features. How strong must the positions
+# be? Multiply the table by a factor.
+
+# %%
+if __name__ == "__main__":
+    predict("With your factor, what percentage of digits is right?", ...)
+
+# %%
+if __name__ == "__main__":
+    factor = 0.1  # choose a number from 0.02 to 20
+    with demonstration():
+        n_right = train_layer(OneLayer(32), Reversals(factor * sinusoidal_encoding(8, 32)))
+        predict.reveal("With your factor, what percentage of digits is right?", n_right)
+        record(f"% of digits right with positions times {factor}", n_right)
 
 # %% [markdown]
 # ## `shift_matrix`
@@ -515,23 +569,9 @@ if __name__ == "__main__":
 # you store an `nn.Dropout` in an attribute, the module's `train()` and `eval()` also switch it.
 # </details>
 
-# %%
-if __name__ == "__main__":
-    with demonstration():
-        # Use the two sentences from above, now with positions.
-        place = PositionalEncoding(8).eval()
-        received = []
-        for sentence in ("dog bites man", "man bites dog"):
-            embedded = torch.stack([word_vectors[word] for word in sentence.split()]).unsqueeze(0)
-            placed = place(embedded)
-            received.append(attention(placed, placed, placed)[0][0, 1])
-            print(f"{sentence}: 'bites' receives {[round(v, 3) for v in received[-1].tolist()]}")
-        print(f"largest difference: {(received[0] - received[1]).abs().max():.2f}")
-
 # %% [markdown]
-# **What to notice.** Now the model can tell who bites whom. The encoding is *added* to the word
-# vectors, so words and positions share the same d features. The linear maps in the next chapter can
-# learn to extract either.
+# **What to notice.** The encoding is *added* to the vectors, so tokens and positions share the same d
+# features. The linear maps in the next chapter can learn to extract either.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5. [Weng, The

@@ -775,19 +775,22 @@ if __name__ == "__main__":
 N_STEPS, BATCH_SIZE = 500, 64
 
 
-def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Random) -> list[float]:
-    """Train `model` for N_STEPS steps and return the loss at each step."""
+def train_on_dates(model, days, held_out, rng, small_embeddings=True):
+    """Train `model` for N_STEPS steps. Return the loss at each step and, every 50 steps, the percentage of dates read."""
     for table in (model.source_embedding.weight, model.target_embedding.weight):
-        nn.init.normal_(table, std=table.shape[1] ** -0.5)
+        if small_embeddings:
+            nn.init.normal_(table, std=table.shape[1] ** -0.5)
     # OneCycleLR changes the first beta from 0.95 to 0.85 and back.
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.95, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=3e-3, total_steps=N_STEPS, pct_start=0.2
     )
-    losses = []
-    model.train()
+    losses, percentages = [], []
+    test_sources, test_targets = date_pairs(held_out[:200], random.Random(0))
     # tqdm writes to stderr by default, which JupyterLab shows on a red background.
-    for _ in tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5, file=sys.stdout):
+    bar = tqdm(range(1, N_STEPS + 1), desc="reading dates", mininterval=0.5, file=sys.stdout)
+    for step in bar:
+        model.train()
         sources, targets = map(as_tokens, date_pairs(rng.choices(days, k=BATCH_SIZE), rng))
         loss = sequence_loss(model(sources, targets[:, :-1]), targets[:, 1:], PAD)
         optimizer.zero_grad()
@@ -796,7 +799,13 @@ def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Rand
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
-    return losses
+        if step % 50 == 0:
+            written = read_dates(model, test_sources)
+            percentages.append(sum(map(str.__eq__, written, test_targets)) / 2)
+            bar.set_postfix_str(
+                f"loss {losses[-1]:.3f}, {percentages[-1]:g}% of held-out dates right"
+            )
+    return losses, percentages
 
 
 def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
@@ -811,7 +820,7 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    seed = 0
+    seed, small_embeddings = 0, True  # try False after chapter 6
     with demonstration():
         torch.manual_seed(seed)
         torch.set_num_threads(1)  # more threads do not speed up such small matrices
@@ -821,7 +830,7 @@ if __name__ == "__main__":
         reader = Transformer(3 + len(SYMBOLS), 3 + len(SYMBOLS), d_model=64, n_layers=2)
 
         cpu, wall = time.process_time(), time.perf_counter()
-        losses = train_on_dates(reader, training_days, rng)
+        losses, percentages = train_on_dates(reader, training_days, held_out, rng, small_embeddings)
         sources, targets = date_pairs(held_out, rng)
         written = read_dates(reader, sources)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -840,9 +849,11 @@ if __name__ == "__main__":
         for source, seen, target in (wrong + results)[:8]:
             print(f"  {source:<24} → {seen:<12} {'' if seen == target else f'expected {target}'}")
 
-        figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
-        axis.semilogy(losses)
-        axis.set(xlabel="step", ylabel="loss (nats per token)", title="training")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+        left.semilogy(losses)
+        left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
+        right.plot(range(50, N_STEPS + 1, 50), percentages, "o-")
+        right.set(xlabel="step", ylabel="dates read (%)", ylim=(0, 102), title="200 held-out dates")
         plt.show()
 
 # %% [markdown]
