@@ -276,13 +276,15 @@ def test_the_figures_are_up_to_date(day: str) -> None:
     assert not stale, f"the figures {stale} are outdated: run the modules in {package.__name__}"
 
 
-def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
+def test_a_day_may_have_its_own_opening_and_closing(tmp_path: Path) -> None:
     day = day_of(tmp_path, CHAPTER)
-    (tmp_path / "solutions" / "day1" / "opening.py").write_text(
-        "# %% [markdown]\n# ## Why\n", encoding="utf-8"
-    )
+    for name, heading in (("opening", "Why"), ("closing", "Goodbye")):
+        (tmp_path / "solutions" / "day1" / f"{name}.py").write_text(
+            f"# %% [markdown]\n# ## {heading}\n", encoding="utf-8"
+        )
     ids = [cell.id for cell in solution_notebook(day).cells]
     assert ids[:3] == ["title-1", "why-1", "install-1"]
+    assert ids[-3:] == ["goodbye-1", "your-progress-1", "your-progress-2"]
 
 
 def test_the_notebook_installs_packages_by_name(tmp_path: Path) -> None:

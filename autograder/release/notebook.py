@@ -80,7 +80,8 @@ def _cells(day: Day, outputs: Mapping[str, Any]) -> Iterator[NotebookNode]:
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
     opening = given_part(day, "opening")
     filled = day_texts(day)
-    for part in (*_introduction(day), opening, *day.chapters, given_part(day, "closing")):
+    before, after = _own_part(day, "opening"), _own_part(day, "closing")
+    for part in (*before, opening, *day.chapters, *after, given_part(day, "closing")):
         if part is opening:
             packages = [
                 found[0]
@@ -122,12 +123,12 @@ def _cells(day: Day, outputs: Mapping[str, Any]) -> Iterator[NotebookNode]:
 
 def day_texts(day: Day) -> texts.ReleaseTexts:
     """Return a `ReleaseTexts` object, which fills in the placeholders in a day's texts."""
-    return texts.ReleaseTexts(day, [*_introduction(day), given_part(day, "opening")])
+    return texts.ReleaseTexts(day, [*_own_part(day, "opening"), given_part(day, "opening")])
 
 
-def _introduction(day: Day) -> list[Chapter]:
-    """Return the day's own introduction as a list of one chapter, or an empty list if the day has none."""
-    own = day.root / "solutions" / day.name / "opening.py"
+def _own_part(day: Day, name: str) -> list[Chapter]:
+    """Return the day's own opening or closing part as a list of one chapter, or an empty list if the day has none."""
+    own = day.root / "solutions" / day.name / f"{name}.py"
     return [chapters.read(own, ())] if own.is_file() else []
 
 

@@ -85,6 +85,7 @@
 #   Introduction: reading
 #   chapters
 #   Discussion, in pairs: 15
+#   Five questions, show and tell: 10
 # }}
 #
 # If you skip an exercise, the grader uses the reference solution wherever other exercises call it.

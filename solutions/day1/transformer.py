@@ -31,6 +31,7 @@ from solutions.opening import (
     fixed_numbers,
     look,
     predict,
+    record,
     visible_check,
 )
 
@@ -775,8 +776,14 @@ if __name__ == "__main__":
 N_STEPS, BATCH_SIZE = 500, 64
 
 
-def train_on_dates(model, days, held_out, rng, small_embeddings=True):
-    """Train `model` for N_STEPS steps. Return the loss at each step and, every 50 steps, the percentage of dates read."""
+def train_on_dates(
+    model: nn.Module,
+    days: list[datetime.date],
+    held_out: list[datetime.date],
+    rng: random.Random,
+    small_embeddings: bool,
+) -> tuple[list[float], list[float]]:
+    """Train `model` for N_STEPS steps. Return the losses and, every 50 steps, the percentage of held-out dates read."""
     for table in (model.source_embedding.weight, model.target_embedding.weight):
         if small_embeddings:
             nn.init.normal_(table, std=table.shape[1] ** -0.5)
@@ -801,7 +808,8 @@ def train_on_dates(model, days, held_out, rng, small_embeddings=True):
         losses.append(loss.item())
         if step % 50 == 0:
             written = read_dates(model, test_sources)
-            percentages.append(sum(map(str.__eq__, written, test_targets)) / 2)
+            n_right = sum(a == b for a, b in zip(written, test_targets, strict=True))
+            percentages.append(100 * n_right / len(written))
             bar.set_postfix_str(
                 f"loss {losses[-1]:.3f}, {percentages[-1]:g}% of held-out dates right"
             )
@@ -820,7 +828,7 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    seed, small_embeddings = 0, True  # try False after chapter 6
+    seed, small_embeddings = 0, True  # False: torch's default initialisation
     with demonstration():
         torch.manual_seed(seed)
         torch.set_num_threads(1)  # more threads do not speed up such small matrices
@@ -857,12 +865,32 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
+# **Your experiment.** Write your birthday in as many formats as you like, with letters, digits, spaces
+# and `,-./`. Which ones will your model read?
+
+# %%
+if __name__ == "__main__":
+    birthday = "1987-03-04"
+    formats = {  # True: you expect your model to read it
+        "4 March 1987": True,
+        "4/3/1987": False,
+        "march 4th, 1987": False,
+    }
+    with demonstration():
+        answers = read_dates(reader, list(formats))
+        for (text, expected), answer in zip(formats.items(), answers, strict=True):
+            surprise = "" if expected == (answer == birthday) else "  not what you expected"
+            print(f"{text:<24} → {answer:<12}{surprise}")
+        record("of my date formats read", answers.count(birthday))
+
+# %% [markdown]
 # Look inside your model while it reads a date: choose a layer and a head, and step through decoding.
+# Then look at a date of yours that it gets wrong.
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        source = as_tokens(["Wednesday, 4 Mar 1987"])
+        source = as_tokens(["Wednesday, 4 Mar 1987"])  # or a date of yours
         target = greedy_decode(reader, source, BOS, EOS, max_length=12)[:, :-1]
         look(reader, source, target, symbols=["pad", "bos", "eos", *SYMBOLS])
 

@@ -49,6 +49,96 @@
 # in earlier chapters.
 
 # %% [markdown]
+# ### Five questions on Day 1
+#
+# Choose an answer, then open it. Nothing here is graded.
+#
+# **1.** How does softmax avoid overflow?
+#
+# <details><summary>It clips large scores.</summary>
+#
+# No. Clipping makes different scores equal, so it changes the weights.
+# </details>
+#
+# <details><summary>It subtracts the largest score of each row.</summary>
+#
+# Yes. The weights depend only on differences, and the largest exponential becomes 1.
+# </details>
+#
+# <details><summary>It subtracts the mean of each row.</summary>
+#
+# No. A score far above the mean still overflows.
+# </details>
+#
+# **2.** With `d_model` = 64 and 4 heads, what do you divide dot products by?
+#
+# <details><summary>8</summary>
+#
+# No. This is √d_model, but each head compares vectors of only 16 features.
+# </details>
+#
+# <details><summary>4</summary>
+#
+# Yes. This is √d_head, because the dot product in a head is a sum of d_head = 16 terms.
+# </details>
+#
+# <details><summary>16</summary>
+#
+# No. This is d_head. The standard deviation of the sum grows with its root.
+# </details>
+#
+# **3.** Which positions does a causal mask allow for position 3?
+#
+# <details><summary>0, 1 and 2</summary>
+#
+# No. A position also sees itself. Otherwise, position 0 would see nothing.
+# </details>
+#
+# <details><summary>0, 1, 2 and 3</summary>
+#
+# Yes. The token at position 3 is known; the model predicts token 4.
+# </details>
+#
+# <details><summary>3 and all later positions</summary>
+#
+# No. This is the other triangle. It shows the model the tokens that it should predict.
+# </details>
+#
+# **4.** A batch contains padding. What do you divide the summed loss by?
+#
+# <details><summary>The number of positions</summary>
+#
+# No. The loss would then fall as the amount of padding grows.
+# </details>
+#
+# <details><summary>The number of targets that are not padding</summary>
+#
+# Yes. Padding then changes neither the sum nor the mean.
+# </details>
+#
+# <details><summary>The number of sequences</summary>
+#
+# No. The loss would then grow with the length of the sequences.
+# </details>
+#
+# **5.** Which logits does greedy decoding use to choose the next token?
+#
+# <details><summary>Those at the first position</summary>
+#
+# No. They predict the token after `bos`, which has already been written.
+# </details>
+#
+# <details><summary>Those at the last position</summary>
+#
+# Yes. Only this position has seen all tokens so far.
+# </details>
+#
+# <details><summary>The mean over all positions</summary>
+#
+# No. Earlier positions predict tokens that have already been written.
+# </details>
+
+# %% [markdown]
 # ### Notation
 #
 # | symbol | meaning |
