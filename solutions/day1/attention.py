@@ -500,6 +500,9 @@ if __name__ == "__main__":
 
 
 # %% tags=["support"]
+LAYER_STEPS = 300
+
+
 class OneLayer(nn.Module):
     """A layer around the student's `attention`. It reads symbols (0–9, a–z) and answers each query with a digit."""
 
@@ -527,10 +530,10 @@ def look_ups(layer, n):
     return letters, letters + layer.symbols(digits), digits
 
 
-def train_layer(layer, tasks, n_steps=300):
-    """Train a OneLayer on random tasks. Return the percentage of correct answers to 1,000 new tasks."""
+def train_layer(layer, tasks):
+    """Train a OneLayer for LAYER_STEPS steps on random tasks. Return the percentage of correct answers to 1,000 new tasks."""
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
-    for _ in range(n_steps):
+    for _ in range(LAYER_STEPS):
         queries, keys, digits = tasks(layer, 64)
         loss = F.cross_entropy(layer(queries, keys)[0].transpose(1, 2), digits)
         optimizer.zero_grad()

@@ -768,8 +768,8 @@ if __name__ == "__main__":
 # predicts the target without its first. Training takes only 500 steps, thanks to two choices:
 #
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
-#   1, the embeddings drown out the positional encoding once they are multiplied by √d. The model
-#   then reads less than half of the dates correctly.
+#   1, they drown out the positional encoding once they are multiplied by √d. Set
+#   `small_embeddings` to False to see what happens then.
 # * The learning rate first warms up, as post-norm layers require, and then decays.
 
 # %%
@@ -782,8 +782,8 @@ def train_on_dates(
     held_out: list[datetime.date],
     rng: random.Random,
     small_embeddings: bool,
-) -> tuple[list[float], list[float]]:
-    """Train `model` for N_STEPS steps. Return the losses and, every 50 steps, the percentage of held-out dates read."""
+) -> tuple[list[float], dict[int, float]]:
+    """Train `model` for N_STEPS steps. Return all losses and, for every 50th step, the percentage of dates read."""
     for table in (model.source_embedding.weight, model.target_embedding.weight):
         if small_embeddings:
             nn.init.normal_(table, std=table.shape[1] ** -0.5)
@@ -792,7 +792,7 @@ def train_on_dates(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=3e-3, total_steps=N_STEPS, pct_start=0.2
     )
-    losses, percentages = [], []
+    losses, percentages = [], {}
     test_sources, test_targets = date_pairs(held_out[:200], random.Random(0))
     # tqdm writes to stderr by default, which JupyterLab shows on a red background.
     bar = tqdm(range(1, N_STEPS + 1), desc="reading dates", mininterval=0.5, file=sys.stdout)
@@ -809,10 +809,8 @@ def train_on_dates(
         if step % 50 == 0:
             written = read_dates(model, test_sources)
             n_right = sum(a == b for a, b in zip(written, test_targets, strict=True))
-            percentages.append(100 * n_right / len(written))
-            bar.set_postfix_str(
-                f"loss {losses[-1]:.3f}, {percentages[-1]:g}% of held-out dates right"
-            )
+            percentages[step] = 100 * n_right / len(written)
+            bar.set_postfix_str(f"loss {loss:.3f}, {percentages[step]:g}% of held-out dates read")
     return losses, percentages
 
 
@@ -860,7 +858,7 @@ if __name__ == "__main__":
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
         left.semilogy(losses)
         left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
-        right.plot(range(50, N_STEPS + 1, 50), percentages, "o-")
+        right.plot(percentages.keys(), percentages.values(), "o-")
         right.set(xlabel="step", ylabel="dates read (%)", ylim=(0, 102), title="200 held-out dates")
         plt.show()
 
@@ -898,6 +896,10 @@ if __name__ == "__main__":
 # **What to notice.** With the reference solution and seed 0, the model reads all 2,000 held-out
 # dates correctly. Training and testing take about half a minute of CPU time. If your model reaches
 # less than 99%, run `progress()` to see where to look.
+#
+# With `small_embeddings = False`, our model reads 40–45% of the dates (seeds 0 to 2). Most wrong
+# answers contain the right digits in a wrong order: `07-Apr-57` becomes `1975-04-07`. Without clear
+# positions, attention ignores order, as in chapter 3.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
 # uniformly. In the last cross-attention of our run, head 0 attends to the `M` of `Mar` before each

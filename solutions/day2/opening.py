@@ -6,8 +6,7 @@
 # seed 0 unless noted.
 #
 # **Text.** After three and a half minutes of training on the Python manual, a GPT with 360,000
-# parameters continues the prompt *The statement*. Most words are real and the layout looks
-# right, but the text makes no sense:
+# parameters continues the prompt *The statement*. Most words are real, but the text makes no sense:
 #
 # ```text
 # The statement the numeric the comparison
@@ -24,13 +23,12 @@
 
 # %% [markdown]
 # **Music.** A model with relative attention, trained on Bach's chorales, composes a chorale from
-# its first chord. If no audio player appears, run the code in chapter 2.
+# its first chord.
 #
 # ![A 12-second four-part chorale composed by the model](figures/chorale.wav)
 
 # %% [markdown]
-# **Images.** A diffusion model starts from noise and removes it step by step. Each column shows two
-# samples of the requested digit.
+# **Images.** A diffusion model starts from noise and removes it step by step.
 #
 # ![Two rows of ten squares of noise turn into the digits 0 to 9 in 30 steps](figures/digits.gif)
 
@@ -51,7 +49,7 @@
 # %% [markdown]
 # ### Five questions on Day 1
 #
-# Choose an answer, then open it. Nothing here is graded.
+# Open your answer.
 #
 # **1.** How does softmax avoid overflow?
 #
@@ -121,7 +119,7 @@
 # No. The loss would then grow with the length of the sequences.
 # </details>
 #
-# **5.** Which logits does greedy decoding use to choose the next token?
+# **5.** Which logits does greedy decoding use?
 #
 # <details><summary>Those at the first position</summary>
 #
@@ -139,13 +137,10 @@
 # </details>
 
 # %% [markdown]
-# ### Notation
+# ### Notation, in addition to Day 1's
 #
 # | symbol | meaning |
 # |---|---|
-# | $b$, $v$ | batch and vocabulary size |
-# | $n$, $m$ | number of queries and of keys |
-# | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
 # | $c$, $H$, $W$ | image channels, height and width |
 # | $p$, $N$ | side of a patch in pixels, number of patches |
 # | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
@@ -173,5 +168,3 @@
 # 3. a ViT: 37 s; a ViT and a CNN: about 1 minute (all on two cores);
 # 4. a diffusion transformer: 2 minutes;
 # 5. six variants: 5 minutes in total.
-#
-# Chapters 6 and 7 also train models.
