@@ -633,7 +633,7 @@ def _layer(
 def cross_attention() -> Picture:
     """Draw which positions the decoder's self-attention and cross-attention can attend to."""
     picture = Picture(700, 290)
-    target, source = ("bos", "1", "9", "8"), ("3", "/", "4", "pad", "pad")
+    target, source = ("bos", "1", "9", "8"), ("bos", "3", "/", "4", "eos", "pad")
     picture.text(170, 30, "self-attention", bold=True)
     picture.text(170, 50, "keys: the target, *n*", size=13, colour=BLUE)
     picture.labels(110, 76, target, (40, 0), colour=BLUE)
@@ -648,10 +648,10 @@ def cross_attention() -> Picture:
     )
     picture.text(170, 246, "`mask`", size=14)
     picture.text(170, 268, "no future, no padding", size=12)
-    picture.text(510, 30, "cross-attention", bold=True)
-    picture.text(510, 50, "keys and values: the memory, *m*", size=13, colour=ORANGE)
+    picture.text(530, 30, "cross-attention", bold=True)
+    picture.text(530, 50, "keys and values: the memory, *m*", size=13, colour=ORANGE)
     picture.labels(430, 76, source, (40, 0), colour=ORANGE)
-    allowed = [[j < 3 for j in range(5)] for _ in range(4)]
+    allowed = [[j < 5 for j in range(6)] for _ in range(4)]
     fills = [[PALE[ORANGE] if entry else "#fff" for entry in row] for row in allowed]
     picture.grid(
         410,
@@ -661,8 +661,8 @@ def cross_attention() -> Picture:
         fills=fills,
         colour=ORANGE,
     )
-    picture.text(510, 246, "`memory_mask`", size=14)
-    picture.text(510, 268, "no source padding", size=12)
+    picture.text(530, 246, "`memory_mask`", size=14)
+    picture.text(530, 268, "no source padding", size=12)
     for x in (80, 400):
         picture.labels(x, 106, target, (0, 34), at="end", colour=BLUE)
     picture.text(310, 144, "queries:", size=13, colour=BLUE)
