@@ -245,6 +245,6 @@ def test_the_timetable_counts_the_words_of_the_opening(tmp_path: Path) -> None:
         (tmp_path / "solutions" / name).write_text(f"# %% [markdown]\n# {words}\n", "utf-8")
     table = solution_notebook(courses.load(tmp_path).day("day1")).cells[1].source
     found = dict(re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE))
-    assert (found["Introduction"], rows["Lunch"]) == ("10 min", "30 min")
-    assert found["**Total**"] == "**45 min**"  # with 5 minutes for the first chapter's core exercise
+    assert (found["Introduction"], found["Lunch"]) == ("10 min", "30 min")
+    assert found["**Total**"] == "**45 min**"
     assert "at 180 words a minute" in table
