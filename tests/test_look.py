@@ -23,7 +23,7 @@ from nbconvert import HTMLExporter
 from torch import Tensor, nn
 
 from autograder.course import config as courses
-from autograder.course.provided import notebook_source
+from autograder.course.provided import given_part, notebook_source
 from autograder.in_notebook import look as module
 from autograder.in_notebook.look import look
 from autograder.release.visible_checks import Notebook
@@ -241,8 +241,10 @@ def test_the_chapters_show_models_in_any_style(
         for cell in read_cells(style.read_bytes(), style.name)[0] if style else ():
             if cell.kind == "code" and not cell.source.startswith("%"):
                 notebook.run(cell.source, "style")
+    opening = given_part(COURSE.day(day), "opening").cells
+    support = [notebook_source(cell) for cell in opening if cell.role == "support"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        for number, source in enumerate([MODELS[day], *looks]):
+        for number, source in enumerate([*support, MODELS[day], *looks]):
             notebook.run(source, f"cell {number}")
     # Outside a notebook, each page is one printed line.
     shown = printed.getvalue().count("Attention weights: run this in a notebook")
