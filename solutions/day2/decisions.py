@@ -516,8 +516,9 @@ def follow_model(
 
 
 class PathResult(NamedTuple):
-    """The results for one map: the shortest route in the data, the model's path and the optimum for each starting place."""
+    """The model for one map, and for each starting place the shortest route in the data, the model's path and the optimum."""
 
+    model: DecisionTransformer
     places: Float[Tensor, "places 2"]
     connected: Bool[Tensor, "places places"]
     goal: int
@@ -543,7 +544,7 @@ def find_paths(seed: int) -> PathResult:
         for start, steps in seen.items()
         if steps > shortest[start]
     }
-    return PathResult(places, connected, goal, seen, found, shortest)
+    return PathResult(model, places, connected, goal, seen, found, shortest)
 
 
 # %% tags=["support"]
@@ -605,6 +606,41 @@ if __name__ == "__main__":
 #
 # From 5, 0 and 8 places (seeds 0 to 2), the model does not reach the goal within the 16 steps that it
 # can read. It then returns to places where it has been before.
+
+# %% [markdown]
+# ### Your experiment: ask for other returns
+#
+# Choose a starting place from 0 to 59. The next cell asks for paths of 1 to 16 steps from there, so
+# it also asks for the impossible and for detours.
+
+# %%
+if __name__ == "__main__":
+    predict("How many of the 16 paths will have exactly the length that you ask for?", ...)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        my_start = 30
+        asked = range(1, PATH_LENGTH + 1)
+        taken = [
+            follow_model(paths.model, paths.connected, my_start, paths.goal, steps)
+            for steps in asked
+        ]
+        lengths = [len(path) - 1 for path in taken]
+        predict.reveal(
+            "How many of the 16 paths will have exactly the length that you ask for?",
+            sum(
+                path[-1] == paths.goal and len(path) - 1 == steps
+                for steps, path in zip(asked, taken, strict=True)
+            ),
+        )
+        figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        axis.plot(asked, lengths, "o-", label="the model's path")
+        axis.plot(asked, asked, ":", color="grey", label="as asked")
+        axis.axhline(paths.shortest[my_start], color="tab:green", label="shortest path")
+        axis.set(xlabel="steps asked for", ylabel="steps taken (16: goal not reached)")
+        axis.legend()
+        plt.show()
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3. [Weng, The

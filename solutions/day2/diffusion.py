@@ -1194,6 +1194,8 @@ def show_animation(sheets: list[Float[Tensor, "height width"]], titles: list[str
     page = FuncAnimation(figure, show, len(sheets), interval=200).to_jshtml(default_mode="once")
     page = re.sub(r"<link[^>]*>", "", page)
     page = re.sub(r'<i class="fa fa-([^"]+)"></i>', lambda icon: BUTTONS[icon[1]], page)
+    page = page.replace('<input id="_anim_slider', '<input aria-label="frame" id="_anim_slider')
+    page = page.replace('<img id="_anim_img', '<img alt="the frame that the slider shows" id="_anim_img')
     plt.close(figure)
     display(HTML(page))
 

@@ -14,6 +14,8 @@
 # In this chapter, $d$ is the dimension of a query or key in one head, and $d_v$ that of a value.
 
 # %%
+import copy
+import functools
 import math
 import sys
 import time
@@ -1009,6 +1011,8 @@ class VariantBlock(nn.Module):
         super().__init__()
         self.n_heads, self.variant = n_heads, variant
         self.key_heads = 1 if "one key head" in variant else n_heads
+        window = 16 if "window" in variant else LONGEST
+        self.mask = functools.partial(sliding_window_mask, window=window)
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * self.key_heads * d_model // n_heads)
@@ -1026,8 +1030,7 @@ class VariantBlock(nn.Module):
             return linear_attention(query, key, value, causal=True)
         if "ALiBi" in self.variant:
             return F.scaled_dot_product_attention(query, key, value, alibi_bias(self.n_heads, n))
-        window = 16 if "window" in self.variant else n
-        return grouped_query_attention(query, key, value, sliding_window_mask(n, window))
+        return grouped_query_attention(query, key, value, self.mask(n))
 
     def forward(self, x: Tensor) -> Tensor:
         b, n, _ = x.shape
@@ -1057,8 +1060,12 @@ class VariantModel(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
 
+@functools.cache
 def train_variant(variant: str, seed: int = 0) -> VariantModel:
-    """Train a model on pieces of `TRAINED_LENGTH` characters. The seed determines the initial weights and the batches."""
+    """Return a model trained on pieces of `TRAINED_LENGTH` characters. Later calls reuse the result.
+
+    The seed determines the initial weights and the batches.
+    """
     torch.manual_seed(seed)
     model = VariantModel(variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -1093,18 +1100,15 @@ def loss_by_position(model: nn.Module) -> Tensor:
 
 # %% tags=["support"]
 def train_and_plot(variants: tuple[str, ...], title: str) -> None:
-    """Train the variants that are not yet in `losses`, and plot the losses of all variants."""
+    """Train the variants that are not yet trained, and plot the losses of all variants."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a second thread does not help with models of this size
     start = time.perf_counter()
-    for variant in variants:
-        if variant not in losses:
-            losses[variant] = loss_by_position(train_variant(variant, seed=0))
+    losses = {variant: loss_by_position(train_variant(variant)) for variant in variants}
     torch.set_num_threads(threads)
     record(f"wall-clock seconds to train, {title}", time.perf_counter() - start)
     _, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-    for variant in variants:
-        loss = losses[variant]
+    for variant, loss in losses.items():
         record(f"bits per character at positions 32–63, {variant}", loss[2:4].mean().item())
         record(f"bits per character at positions 192–255, {variant}", loss[12:].mean().item())
         axis.plot(range(GROUP // 2, LONGEST, GROUP), loss, "o-", label=variant)
@@ -1118,7 +1122,7 @@ def train_and_plot(variants: tuple[str, ...], title: str) -> None:
 # %%
 if __name__ == "__main__":
     with demonstration():
-        losses = {}
+        train_variant.cache_clear()  # rerunning this cell trains again
         train_and_plot(("sinusoidal", "ALiBi", "RoPE"), "positions")
 
 # %%
@@ -1153,6 +1157,36 @@ if __name__ == "__main__":
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
+
+# %% [markdown]
+# ### Your experiment: a mask of your own
+#
+# How few pairs of positions does the trained RoPE model need? Design a causal mask in `my_mask`, and
+# predict the loss. The model was not trained with this mask.
+
+# %%
+if __name__ == "__main__":
+    predict("How many bits per character will the model need with your mask?", ...)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+
+        def my_mask(n: int) -> Bool[Tensor, "n n"]:
+            """Return which keys (columns) each query (row) may attend to."""
+            i, j = torch.arange(n).unsqueeze(1), torch.arange(n)
+            return (j <= i) & ((i - j < 4) | (j % 8 == 0))
+
+        masked = copy.deepcopy(train_variant("RoPE"))
+        before = loss_by_position(masked)[2:4].mean().item()
+        for block in masked.blocks:
+            block.mask = my_mask
+        predict.reveal(
+            "How many bits per character will the model need with your mask?",
+            loss_by_position(masked)[2:4].mean().item(),
+        )
+        pairs = my_mask(TRAINED_LENGTH).sum() / (TRAINED_LENGTH * (TRAINED_LENGTH + 1) / 2)
+        print(f"{before:.2f} bits with all pairs; your mask keeps {100 * pairs:.0f}% of them.")
 
 # %% [markdown]
 # ## The whole family

@@ -1627,34 +1627,47 @@ if __name__ == "__main__":
 #
 # ### What the model writes
 #
-# There are only 128 position embeddings, so the next cell generates in chunks. The last 64
-# characters are the prompt for the next 64.
+# There are only 128 position embeddings, so the text is generated in chunks: the last 64 characters
+# are the prompt for the next 64.
+#
+# **Your experiment.** Choose a prompt, a temperature and `top_p` in the second cell, and predict. Then
+# change one of the three.
 
 
 # %% tags=["support"]
-def write(model, beginning, n_pieces, temperature):
-    """Continue a text in chunks of 64 characters."""
+def write(model, beginning, temperature, top_p):
+    """Continue a text by seven chunks of 64 characters."""
     generator = torch.Generator().manual_seed(0)
     tokens = topic_tokens(beginning).unsqueeze(0)
-    for _ in range(n_pieces):
+    for _ in range(7):
         context = tokens[:, -64:]
-        longer = generate(model, context, 64, temperature, generator=generator)
+        longer = generate(model, context, 64, temperature, top_p=top_p, generator=generator)
         tokens = torch.cat([tokens, longer[:, context.shape[1] :]], dim=1)
     return topic_text(tokens[0])
 
 
 # %%
 if __name__ == "__main__":
+    predict("What percentage of the words in your text will occur in the training text?", ...)
+
+# %%
+if __name__ == "__main__":
     with demonstration():
+        my_prompt, my_temperature, my_top_p = "The statement ", 0.6, None
         gpt, _ = trained_gpt()
-        for temperature, n_pieces in ((0.6, 7), (0.3, 3), (1.5, 3)):
-            text = write(gpt, "The statement ", n_pieces, temperature)
-            print(f"temperature {temperature}\n{text}\n")
+        written = write(gpt, my_prompt, my_temperature, my_top_p)
+        words = re.findall("[A-Za-z]+", written[len(my_prompt) :])
+        known = set(re.findall("[A-Za-z]+", topic_text(TOPIC_TRAINING)))
+        predict.reveal(
+            "What percentage of the words in your text will occur in the training text?",
+            100 * sum(word in known for word in words) / max(1, len(words)),
+        )
+        print(written)
 
 # %% [markdown]
-# **What to notice.** At temperature 0.6, most words are real, and some phrases almost make sense.
-# At 0.3 the model repeats itself (here, *statement*). At 1.5 it draws unlikely characters, and the
-# text soon looks unlike anything in the training data.
+# **What to notice.** Without `top_p`, most words are real at temperature 0.6. At 0.3, the model repeats
+# itself. At 1.5 it draws unlikely characters, and the text soon looks unlike anything in the training
+# data. `top_p` = 0.5 prevents this.
 
 # %% [markdown]
 # ### Where heads look

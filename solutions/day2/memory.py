@@ -20,6 +20,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
@@ -32,6 +33,8 @@ from solutions.day2.language_model import (
     TOPIC_HELD_OUT,
     TOPIC_SYMBOLS,
     TOPIC_TRAINING,
+    topic_text,
+    topic_tokens,
 )
 from solutions.day2.music import skew
 from solutions.opening import (
@@ -595,14 +598,28 @@ NEIGHBOURS = 16
 LOOKUPS = 512
 
 
+class Datastore(NamedTuple):
+    """Hidden states, the tokens that follow them, and the positions of these tokens in the training text."""
+
+    keys: Float[Tensor, "N d"]
+    tokens: Int[Tensor, "N"]
+    places: Int[Tensor, "N"]
+
+
+def build_store(model: SegmentModel) -> Datastore:
+    """Read the training text, and store STORE random positions."""
+    keys, tokens = read_text(model, TOPIC_TRAINING, True)
+    streams, length = tokens.shape
+    places = torch.arange(streams * length) + 1  # the streams are consecutive parts of the text
+    rows = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))[:STORE]
+    return Datastore(keys.flatten(0, 1)[rows], tokens.flatten()[rows], places[rows])
+
+
 @torch.no_grad()
 def bits_with_store(
-    model: SegmentModel, mixes: Sequence[float], temperature: float = 3.0
+    model: SegmentModel, store: Datastore, mixes: Sequence[float], temperature: float = 3.0
 ) -> list[float]:
     """Return the bits per held-out character for each weight λ of the datastore."""
-    keys, tokens = (part.flatten(0, 1) for part in read_text(model, TOPIC_TRAINING, True))
-    rows = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[:STORE]
-    keys, tokens = keys[rows], tokens[rows]
     queries, following = (part.flatten(0, 1) for part in read_text(model, TOPIC_HELD_OUT, True))
     rows = torch.linspace(0, len(queries) - 1, LOOKUPS).long()
     queries, following = queries[rows], following[rows]
@@ -610,7 +627,7 @@ def bits_with_store(
     batches = list(zip(probabilities.split(8), queries.split(8), strict=True))
     found = torch.cat(
         [
-            knn_probabilities(p, q, keys, tokens, NEIGHBOURS, temperature, mix=1.0)
+            knn_probabilities(p, q, store.keys, store.tokens, NEIGHBOURS, temperature, mix=1.0)
             for p, q in tqdm(batches, "looking up", mininterval=0.5, file=sys.stdout)
         ]
     )
@@ -625,7 +642,8 @@ def bits_with_store(
 if __name__ == "__main__":
     with demonstration():
         mixes = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-        with_store = bits_with_store(segment_models["with memory"], mixes)
+        store = build_store(segment_models["with memory"])
+        with_store = bits_with_store(segment_models["with memory"], store, mixes)
         record("bits per held-out character, without a datastore", with_store[0])
         record("bits per held-out character, with a datastore, λ = 0.2", with_store[2])
         figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
@@ -637,6 +655,33 @@ if __name__ == "__main__":
 # **What to notice.** On these characters, the model alone needs 2.03–2.11 bits per character (seeds
 # 0–2). Without further training, the datastore saves 0.07–0.11 bits with λ = 0.2 and 0.08–0.12 with
 # λ = 0.3.
+
+# %% [markdown]
+# ### Your experiment: what the datastore finds
+#
+# Begin a sentence about Python, in `my_text`, and put the character that should come next into
+# `my_next`. The cell prints the 16 nearest contexts and the character that follows each.
+
+# %%
+if __name__ == "__main__":
+    predict("How many of the 16 nearest contexts will be followed by your next character?", ...)
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        my_text, my_next = "A list is a mutable ", "s"
+        with torch.no_grad():
+            hidden, _ = segment_models["with memory"](
+                topic_tokens(my_text[-SEGMENT:]).unsqueeze(0), [None, None]
+            )
+        nearest = (store.keys - hidden[0, -1]).norm(dim=1).topk(NEIGHBOURS, largest=False).indices
+        predict.reveal(
+            "How many of the 16 nearest contexts will be followed by your next character?",
+            (store.tokens[nearest] == topic_tokens(my_next)).sum().item(),
+        )
+        for place in store.places[nearest].tolist():
+            context = topic_text(TOPIC_TRAINING[max(0, place - SEGMENT) : place + 1])
+            print(f"{context[:-1]!r} → {context[-1]!r}")
 
 # %% [markdown]
 # ## `performer_features`
