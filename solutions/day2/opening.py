@@ -165,6 +165,6 @@
 #
 # 1. a GPT: 209 s on two cores;
 # 2. two models: 2 minutes each;
-# 3. a ViT: 37 s; a ViT and a CNN: about 1 minute (all on two cores);
+# 3. three ViTs and three CNNs: about 90 s on two cores;
 # 4. a diffusion transformer: 2 minutes;
 # 5. six variants: 5 minutes in total.

@@ -1057,7 +1057,17 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** RESULTS
+# **What to notice.** The CNN wins at every size, with fewer than half of the ViT's parameters and a
+# quarter of its training steps (seeds 0 to 2):
+#
+# |training digits|50|200|1,347|
+# |---|---|---|---|
+# |CNN|85–87%|95–96%|98–99%|
+# |ViT|78–79%|93–95%|96–97%|
+# |logistic regression|77%|93%|97%|
+#
+# Locality and translation equivariance are built into the CNN. The ViT has to learn from the data
+# which patches are neighbours, so the fewer the data, the larger the gap.
 #
 # Where does the class token look? In the next figure, brightness shows how much attention it
 # pays to each patch, averaged over the heads of each block.
@@ -1106,7 +1116,8 @@ if __name__ == "__main__":
 # ### Your experiment: switch off heads
 #
 # First, the attention distance of each head, without the class token (each row of weights is
-# rescaled to sum to 1).
+# rescaled to sum to 1). Uniform attention gives 4.0 pixels. Our heads average 3.3 to 4.3 (seeds 0 to
+# 2), so none of them is local.
 
 
 # %%
@@ -1222,7 +1233,10 @@ if __name__ == "__main__":
             record(f"CKA between the first layers of ViT and CNN, {when}", matrix[0, 5].item())
 
 # %% [markdown]
-# **What to notice.** CKARESULTS
+# **What to notice.** The first layers of both models are nearly the same (0.97–0.98, seeds 0 to 2):
+# both apply one linear map everywhere. Training makes the last block of the CNN similar to the labels
+# (0.36 before, 0.83–0.85 after). The ViT's changes less (0.49 before, 0.56–0.74 after): it only has to
+# write the class into the class token.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.
