@@ -1235,8 +1235,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The first layers of both models are nearly the same (0.97–0.98, seeds 0 to 2):
 # both apply one linear map everywhere. Training makes the last block of the CNN similar to the labels
-# (0.36 before, 0.83–0.85 after). The ViT's changes less (0.49 before, 0.56–0.74 after): it only has to
-# write the class into the class token.
+# (0.36 before, 0.83–0.85 after). The ViT's changes less (0.49 before, 0.56–0.74 after): its head reads
+# only one of 17 tokens.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5.
