@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal, localcontext
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from solutions.day2 import diffusion
 from solutions.day2.diffusion import (
     DiTBlock,
     add_noise,
@@ -187,6 +189,16 @@ def test_timestep_similarity_depends_on_distance() -> None:
     for distance in (1, 7, 100):
         along = similarity.diagonal(distance)
         torch.testing.assert_close(along, along[:1].expand_as(along), rtol=0, atol=1e-3)
+
+
+def test_the_animation_has_names_for_screen_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[str] = []
+    monkeypatch.setattr(diffusion, "get_ipython", object)
+    monkeypatch.setattr(diffusion, "display", lambda page: pages.append(page.data))
+    diffusion.show_animation([torch.zeros(20, 100)] * 2, ["first", "second"])
+    controls = re.findall(r'<(?:img|input)[^>]*id="_anim_(?:img|slider)[^>]*>', pages[0])
+    assert len(controls) == 2
+    assert all(re.search(r'(?:alt|aria-label)="\w', control) for control in controls)
 
 
 class Linear(nn.Module):

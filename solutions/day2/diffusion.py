@@ -973,8 +973,6 @@ if __name__ == "__main__":
 # `DigitDiT` cuts a noisy image into patches with `patchify` from the vision chapter, applies three
 # blocks, and predicts the noise in each patch. The condition is the sum of a step embedding and a
 # digit embedding. Label 10 means "any digit".
-#
-# The original DiT generates images in the latent space of an autoencoder.
 
 
 # %%

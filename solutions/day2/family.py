@@ -1154,9 +1154,6 @@ if __name__ == "__main__":
 #   bits.
 # * The linear variant has a fixed-size state and costs about 0.6 bits. It applies φ after the
 #   rotation, so its scores depend on absolute positions, which may explain part of the loss.
-#
-# To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
-# briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
 
 # %% [markdown]
 # ### Your experiment: a mask of your own
