@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from distributed.client import ClosedClientError
 from distributed.comm import connect
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
+from tornado.ioloop import PeriodicCallback
 
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
@@ -51,10 +52,9 @@ from autograder.grading.cluster.worker import (
     WorkerReady,
 )
 from autograder.grading.internal_errors import ClusterError
-from autograder.grading.pool import Pool, copy_outcome
 from autograder.grading.process_start import SAFE_PATH, protected_start
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks
+from autograder.marks.model import SubmissionMarks, ungraded
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.errors import MustRunAlone, NoIsolation
 from autograder.submissions.submission import Submission
@@ -67,15 +67,21 @@ LOST = "the connection to the cluster's scheduler was lost. Run the command agai
 LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
 SETTINGS = {
-    # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would make others fail.
-    "distributed.scheduler.allowed-failures": 10,
+    # A killed worker counts as a failure for all its tasks. The run grades each of them again, alone.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.profile.enabled": False,  # Profiling would take a tenth of the CPU time.
     "distributed.comm.require-encryption": True,
     f"distributed.nanny.pre-spawn-environ.{SAFE_PATH}": "1",  # also for workers that a nanny restarts
     "distributed.admin.large-graph-warning-threshold": "1 GB",
 }
+KILLED = (
+    "two workers ended while they graded it, the second time while no other submission was being graded. "
+    "If their time limit is shorter than this submission takes, raise it, or grade this file without --cluster. "
+    "The next run tries again."
+)
 TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
 SLURM_SECONDS = 20  # sbatch retries for a minute if it finds no configuration
+QUEUE_SECONDS = 10  # seconds between checks of SLURM's queue
 MIN_WALLTIME = (
     20 * 60
 )  # seconds; with the default limits, a submission ends sooner, even on a busy node
@@ -90,7 +96,8 @@ class Cluster:
     """A Dask cluster that grades a day's submissions.
 
     Workers that cannot isolate student code or have a different version of the course are retired, and their tasks are
-    sent to other workers. A submission is graded on this machine if the workers that try to grade it are killed repeatedly.
+    sent to other workers. If a worker is killed or its job's time ends, its submissions are graded again, one at a time. If that
+    happens a second time to a submission, it counts as not graded.
     """
 
     def __init__(
@@ -106,11 +113,11 @@ class Cluster:
         root = str(day.root.absolute())
         version = course_version(day), engine_version()
         self._course = CourseVersion(root, day.name, *version, sandbox)
-        self._pool: Pool | None = None
         self._jobs, self._grows, self._counted = jobs, location.is_running, float("-inf")
         with contextlib.ExitStack() as stack:
-            client = stack.enter_context(_connected(location, jobs, day.root))
-            self._workers = Workers(client, self._course, warn)
+            ended: list[str] = []
+            client = stack.enter_context(_connected(location, jobs, day.root, ended))
+            self._workers = Workers(client, self._course, warn, ended)
             self._stack = stack.pop_all()
 
     @property
@@ -140,8 +147,6 @@ class Cluster:
     def close(self) -> None:
         """Stop the workers that this run started. On an existing cluster, cancel the tasks that have not started."""
         self._stack.close()
-        if self._pool is not None:
-            self._pool.close()
 
     def _send(self, task: Task, future: Future[SubmissionMarks], attempt: int = 1) -> None:
         def receive(sent: Any) -> None:
@@ -160,7 +165,11 @@ class Cluster:
         try:
             reply = reply_to(sent)
         except KilledWorker:
-            self._grade_here(task, future)
+            if not task.is_alone:
+                raise MustRunAlone from None
+            assert task.submission is not None
+            marks = ungraded(task.submission, self._course.version, [], self._day.points, KILLED)
+            future.set_result(marks)
         except BrokenTask as error:
             if attempt == ATTEMPTS:
                 raise ConnectionError(f"the cluster's workers failed: {error}") from None
@@ -173,14 +182,6 @@ class Cluster:
             elif isinstance(reply, RefusedWorker):
                 self._workers.refuse(reply)
                 self._send(task, future)
-
-    def _grade_here(self, task: Task, future: Future[SubmissionMarks]) -> None:
-        """Grade a submission on this machine, because the workers that tried to grade it were killed."""
-        assert task.submission is not None
-        if self._pool is None:
-            self._pool = Pool(self._day, 1, self._sandbox)
-        sent = self._pool.submit(task.submission, task.seed, task.is_alone)
-        sent.add_done_callback(lambda done: copy_outcome(done, future))
 
     def _find_broken_worker(
         self, task: Task, future: Future[SubmissionMarks], attempt: int
@@ -206,10 +207,15 @@ class Workers:
     """A cluster's workers, excluding workers that cannot grade the given version of the course."""
 
     def __init__(
-        self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
+        self,
+        client: distributed.Client,
+        course: CourseVersion,
+        warn: Callable[[Exception], None],
+        ended: Sequence[str],
     ) -> None:
+        """`ended` grows by a message for each job that ends before its worker connects."""
         self.isolation: set[tuple[str, ...]] = set()  # the isolation layers on each type of machine
-        self._client, self._course, self._warn = client, course, warn
+        self._client, self._course, self._warn, self._ended = client, course, warn, ended
         self._refused: set[str] = set()  # addresses
         self._numbers = itertools.count()
         self._group = f"grade-{uuid.uuid4().hex}"
@@ -243,6 +249,8 @@ class Workers:
             if waiting:
                 with contextlib.suppress(TimeoutError):
                     distributed.wait(waiting, timeout=INTERVAL, return_when="FIRST_COMPLETED")
+            elif len(self._ended) >= ATTEMPTS:
+                raise ClusterError(f"{ATTEMPTS} jobs failed. {self._ended[-1]}")
             else:
                 time.sleep(INTERVAL)
                 if time.monotonic() > started + PATIENCE:
@@ -322,7 +330,9 @@ def scheduler_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _connected(location: ClusterLocation, jobs: int, root: Path) -> Iterator[distributed.Client]:
+def _connected(
+    location: ClusterLocation, jobs: int, root: Path, ended: list[str]
+) -> Iterator[distributed.Client]:
     """Start workers or connect to a running scheduler. Afterwards, disconnect and stop any started workers.
 
     All connections use TLS. Certificates are temporary if this run starts the cluster. Otherwise, the user provides them.
@@ -339,8 +349,10 @@ def _connected(location: ClusterLocation, jobs: int, root: Path) -> Iterator[dis
                 security = Security.temporary()
             except ImportError:
                 raise ClusterError(MISSING) from None
-            start = slurm_cluster if location.name == "slurm" else _local_cluster
-            where = stack.enter_context(start(jobs, root, security))
+            if location.name == "slurm":
+                where = stack.enter_context(slurm_cluster(jobs, root, security, ended))
+            else:
+                where = stack.enter_context(_local_cluster(jobs, security))
         try:
             client = distributed.Client(where, security=security)
         except (OSError, ValueError) as error:
@@ -370,7 +382,7 @@ def _security(location: ClusterLocation) -> Security:
 
 
 @contextlib.contextmanager
-def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
+def _local_cluster(jobs: int, security: Security) -> Iterator[Any]:
     with protected_start():
         cluster = distributed.LocalCluster(
             n_workers=jobs,
@@ -389,18 +401,18 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
+def slurm_cluster(jobs: int, root: Path, security: Security, ended: list[str]) -> Iterator[Any]:
     """Start a scheduler on this machine, and submit worker jobs to SLURM while tasks remain.
 
-    Each job's partition, account, cores, memory and time come from `jobqueue.slurm` in Dask's configuration.
+    `ended` gets a message for each job that ends before a worker connects. Each job's partition, account, cores, memory and time
+    come from `jobqueue.slurm` in Dask's configuration.
     """
     if not shutil.which("sbatch"):
         raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")
     slurm = _import_slurm_cluster()
     configured = dask.config.get("jobqueue.slurm")
     cores = configured["cores"] or 1
-    lifetime = _seconds(configured["walltime"])
-    if lifetime < MIN_WALLTIME:
+    if _seconds(configured["walltime"]) < MIN_WALLTIME:
         raise ClusterError(
             f"the time limit of the jobs is {configured['walltime']}, in which a slow submission might not be graded. "
             f"Set walltime to at least {MIN_WALLTIME // 60} minutes."
@@ -417,8 +429,6 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
                 *configured["worker-extra-args"],
                 f"--memory-limit {NO_MEMORY_LIMIT}",
                 f"--dashboard-address {NO_DASHBOARD}",
-                # A worker shuts down before its job ends. Another worker then repeats its task from the beginning.
-                f"--lifetime {lifetime * 8 // 10}s --lifetime-stagger {lifetime // 10}s",
             ],
             job_script_prologue=[
                 *configured["job-script-prologue"],
@@ -438,7 +448,37 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
         _check_job(cluster.job_script())
         most = math.ceil(jobs / cores)
         cluster.adapt(minimum_jobs=1, maximum_jobs=most, target_duration=TARGET)
-        yield cluster
+
+        async def replace_ended_jobs() -> None:
+            await _replace_ended_jobs(cluster, ended)
+
+        watch = PeriodicCallback(replace_ended_jobs, QUEUE_SECONDS * 1000)
+        cluster.loop.add_callback(watch.start)
+        try:
+            yield cluster
+        finally:
+            cluster.loop.add_callback(watch.stop)
+
+
+async def _replace_ended_jobs(cluster: Any, ended: list[str]) -> None:
+    """Forget jobs that left the queue, so that Dask submits others. It notices only the end of connected workers.
+
+    `ended` gets a message for each of these jobs until a worker is connected.
+    """
+    jobs = dict(cluster.workers)
+    try:
+        queue = await cluster.job_cls._call(["squeue", "--me", "--noheader", "--format=%i"])
+    except (OSError, RuntimeError):  # SLURM does not answer at the moment
+        return
+    if cluster.observed:
+        ended.clear()
+    for name, job in jobs.items():
+        if job.job_id not in queue.split() and cluster.workers.get(name) is job:
+            del cluster.workers[name]
+            log = Path(job.log_directory, f"{job.job_name or 'worker'}-{job.job_id}.err")
+            lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+            last = next((line for line in reversed(lines) if line.strip()), "It wrote no output.")
+            ended.append(f"Job {job.job_id} ended before its worker connected: {last}")
 
 
 def _import_slurm_cluster() -> Any:
