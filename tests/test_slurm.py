@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,15 @@ pytestmark = [
     ),
 ]
 SECONDS = 90  # for whatever should happen soon
+ENDLESS = RIGHT.replace("b, n, d = x.shape", "while True: pass")
+# The command, without the check that jobs run long enough.
+SHORT_JOBS = """
+from autograder.cli import main
+from autograder.grading.cluster import executor
+
+executor.MIN_WALLTIME = 0
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +64,13 @@ def course(tmp_path: Path, cluster: None) -> Path:
     return tmp_path
 
 
-def start(course: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
+def start(
+    course: Path, *options: str, command: Sequence[str] = (COMMAND,), **settings: str
+) -> subprocess.Popen[str]:
     """Start to grade the class on SLURM, with these settings of dask-jobqueue."""
     set_ = {f"DASK_JOBQUEUE__SLURM__{name.upper()}": value for name, value in settings.items()}
     return subprocess.Popen(
-        [COMMAND, "grade", "day1", "class", "--cluster", "slurm", "--jobs", "2", *options],
+        [*command, "grade", "day1", "class", "--cluster", "slurm", "--jobs", "2", *options],
         cwd=course,
         env={**os.environ, **set_},
         stdout=subprocess.PIPE,
@@ -129,6 +142,45 @@ def test_a_cancelled_job_is_replaced(course: Path) -> None:
     slurm("scancel", workers("RUNNING")[0])
     assert "6 submissions graded" in run.communicate(timeout=SECONDS)[0]
     assert run.returncode == 0
+
+
+def test_a_job_that_is_cancelled_before_its_worker_connects_is_replaced(course: Path) -> None:
+    run = start(course, "--jobs", "1")
+    wait_for(lambda: workers("RUNNING"))
+    slurm("scancel", workers()[0])
+    assert "6 submissions graded" in run.communicate(timeout=SECONDS)[0]
+    assert run.returncode == 0
+
+
+def test_a_node_with_another_python_is_an_error(
+    course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would wait without end for the workers of jobs that fail."""
+    other = f"exec {sys.executable} -S -c 'import distributed'"
+    (course / "jobqueue.yaml").write_text(
+        f'{{jobqueue: {{slurm: {{job-script-prologue: ["{other}"]}}}}}}'
+    )
+    monkeypatch.setenv("DASK_CONFIG", str(course))
+    run = start(course)
+    errors = run.communicate(timeout=SECONDS)[1]
+    assert "3 jobs failed. Job " in errors
+    assert "No module named 'distributed'" in errors
+    assert run.returncode == 2
+    assert folders(course) == []
+
+
+def test_a_submission_that_outlives_two_jobs_is_reported_as_not_graded(course: Path) -> None:
+    (course / "class" / "endless.py").write_text(ENDLESS)
+    toml = course / "grading.toml"
+    toml.write_text(f"[defaults]\ncpu_seconds = 200\ntotal_cpu_seconds = 200\n{toml.read_text()}")
+    short = [sys.executable, "-c", SHORT_JOBS]
+    run = start(course, "--json", "marks.json", command=short, walltime="00:01:00")
+    output, errors = run.communicate(timeout=6 * SECONDS)
+    marks = json.loads((course / "marks.json").read_bytes())["submissions"]
+    points = {one["student"]: one["points"] for one in marks}
+    assert points == {"endless": None} | {f"s{n}": (60, 100)[n % 2] for n in range(6)}
+    assert "two workers ended while they graded it" in output + errors
+    assert run.returncode == 1
 
 
 @pytest.mark.parametrize(
