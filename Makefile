@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tests start hundreds of processes, which would otherwise all compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test suite check fast attacks fuzz bench slurm lint style types mutants names hints stand-ins docs browser formgrader variants clean
+.PHONY: setup demo test suite check fast attacks fuzz bench slurm hub lint style types mutants names hints stand-ins docs browser formgrader variants clean
 
 setup: $(READY)
 
@@ -51,6 +51,16 @@ fuzz: setup
 # Needs root and SLURM: apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 slurm: setup
 	$(BIN)/python -m pytest -q tests/test_slurm.py
+
+# Needs root, npm, and a Python that students' accounts can run: HUB_PYTHON.
+HUB_PYTHON ?= /usr/bin/python3
+HUB := /var/tmp/autograder-hub
+
+hub: setup
+	$(HUB_PYTHON) -m venv --without-pip $(HUB)
+	$(BIN)/python -m pip --python $(HUB)/bin/python install --quiet --disable-pip-version-check jupyterhub nbgrader
+	npm install --silent --no-audit --no-fund --prefix $(HUB) configurable-http-proxy
+	HUB=$(HUB) $(BIN)/python -m pytest -q tests/test_hub.py
 
 # `make bench BEFORE=CHECKOUT` also compares this checkout with another one.
 bench: setup

@@ -1,6 +1,7 @@
 """Release, submit, grade and return a day on a real JupyterHub with two local users. `make hub` installs what it needs.
 
-As root, it creates two accounts and removes them. The students use nbgrader's assignment list on their own servers.
+As root, it creates two accounts and removes them. The students use nbgrader's assignment list on their own servers, which run
+in an environment without this course: the folder in the environment variable HUB.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import os
 import secrets
 import socket
 import subprocess
-import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,14 @@ import nbformat
 import pytest
 
 from tests import released_course
-from tests.small_course import RIGHT, SCRIPTS, WRONG, command
+from tests.small_course import RIGHT, WRONG, command
 
-PROXY = SCRIPTS.parent / "node_modules" / ".bin" / "configurable-http-proxy"
+HUB = os.environ.get("HUB", "")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not find_spec("jupyterhub") or not PROXY.exists() or os.getuid() != 0,
-        reason="needs jupyterhub, configurable-http-proxy and root; run `make hub`",
+        not HUB or os.getuid() != 0, reason="needs root and JupyterHub; run `make hub`"
     ),
 ]
 SECONDS = 120  # for a server to start
@@ -43,18 +42,18 @@ c = get_config()
 c.CourseDirectory.course_id = "transformers"
 c.Exchange.root = "{folder}/exchange"
 """
-HUB = """
+CONFIGURATION = """
 c = get_config()
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_port = {hub_port}
 c.JupyterHub.db_url = "sqlite:///{folder}/hub.sqlite"
 c.JupyterHub.cookie_secret_file = "{folder}/cookie_secret"
-c.ConfigurableHTTPProxy.command = ["{proxy}"]
+c.ConfigurableHTTPProxy.command = ["{hub}/node_modules/.bin/configurable-http-proxy"]
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api_port}"
 c.ConfigurableHTTPProxy.pid_file = "{folder}/proxy.pid"
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allowed_users = {users}
-c.Spawner.cmd = ["{python}", "-m", "jupyterhub.singleuser"]
+c.Spawner.cmd = ["{hub}/bin/python", "-m", "jupyterhub.singleuser"]
 c.Spawner.environment = {{"JUPYTER_CONFIG_PATH": "{folder}/jupyter"}}
 c.JupyterHub.services = [{{"name": "test", "api_token": "{token}"}}]
 c.JupyterHub.load_roles = [{{"name": "test", "scopes": {role}, "services": ["test"]}}]
@@ -80,15 +79,15 @@ class Hub:
         (folder / "jupyter").mkdir()
         (folder / "jupyter/nbgrader_config.py").write_text(EXCHANGE.format(folder=folder))
         settings = {"port": port, "hub_port": hub_port, "api_port": api_port, "folder": folder}
-        settings |= {"proxy": PROXY, "python": sys.executable, "users": {*WORKS}, "role": ROLE}
+        settings |= {"hub": HUB, "users": {*WORKS}, "role": ROLE}
         config = folder / "jupyterhub_config.py"
-        config.write_text(HUB.format(**settings, token=self._token))
+        config.write_text(CONFIGURATION.format(**settings, token=self._token))
         for user in WORKS:
             home = ("--create-home", "--home-dir", folder / user)
             subprocess.run(["useradd", "--shell", "/bin/sh", *home, user], check=True)
             stack.callback(subprocess.run, ["userdel", user], check=True)
         with (folder / "hub.log").open("w") as log:
-            run = [sys.executable, "-m", "jupyterhub", "--config", config]
+            run = [f"{HUB}/bin/python", "-m", "jupyterhub", "--config", config]
             hub = subprocess.Popen(run, cwd=folder, stdout=log, stderr=log)
         stack.callback(hub.wait, SECONDS)
         stack.callback(hub.terminate)  # stops the students' servers, too
@@ -124,11 +123,12 @@ class Hub:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+def hub() -> Iterator[Hub]:
     with ExitStack() as stack:
-        yield Hub(tmp_path, stack)
+        # Other users cannot open pytest's temporary folders.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-")))
+        folder.chmod(0o755)
+        yield Hub(folder, stack)
 
 
 def test_feedback_returns_to_the_students_who_submitted_on_a_hub(hub: Hub) -> None:
