@@ -54,7 +54,7 @@ def build(
         str,
         typer.Option(
             metavar="URL",
-            help="GitHub folder where you publish assignments/; adds a badge that opens the notebook in Colab",
+            help="GitHub folder where you publish assignments/; adds a badge for Colab and prints a link for nbgitpuller",
         ),
     ] = "",
 ) -> None:

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ pytestmark = [
 SECONDS = 120  # for a server to start
 WORKS = {"autograder-ada": RIGHT, "autograder-ben": WRONG}
 POINTS = {"autograder-ada": "100", "autograder-ben": "60"}
-ROLE = ["admin:servers", "access:servers", "read:users"]
 EXCHANGE = """
 c = get_config()
 c.CourseDirectory.course_id = "transformers"
@@ -56,7 +55,9 @@ c.Authenticator.allowed_users = {users}
 c.Spawner.cmd = ["{hub}/bin/python", "-m", "jupyterhub.singleuser"]
 c.Spawner.environment = {{"JUPYTER_CONFIG_PATH": "{folder}/jupyter"}}
 c.JupyterHub.services = [{{"name": "test", "api_token": "{token}"}}]
-c.JupyterHub.load_roles = [{{"name": "test", "scopes": {role}, "services": ["test"]}}]
+c.JupyterHub.load_roles = [
+    {{"name": "test", "scopes": ["admin:servers", "access:servers"], "services": ["test"]}}
+]
 """
 
 
@@ -72,22 +73,20 @@ class Hub:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self._token = folder, secrets.token_hex(16)
-        port, hub_port, api_port = free_port(), free_port(), free_port()
-        self._url = f"http://127.0.0.1:{port}"
+        ports = {"port": free_port(), "hub_port": free_port(), "api_port": free_port()}
+        self._url = f"http://127.0.0.1:{ports['port']}"
         (folder / "exchange").mkdir()
         (folder / "exchange").chmod(0o777)
         (folder / "jupyter").mkdir()
         (folder / "jupyter/nbgrader_config.py").write_text(EXCHANGE.format(folder=folder))
-        settings = {"port": port, "hub_port": hub_port, "api_port": api_port, "folder": folder}
-        settings |= {"hub": HUB, "users": {*WORKS}, "role": ROLE}
-        config = folder / "jupyterhub_config.py"
-        config.write_text(CONFIGURATION.format(**settings, token=self._token))
+        settings = {"folder": folder, "hub": HUB, "users": {*WORKS}, "token": self._token}
+        (folder / "jupyterhub_config.py").write_text(CONFIGURATION.format(**settings, **ports))
         for user in WORKS:
             home = ("--create-home", "--home-dir", folder / user)
             subprocess.run(["useradd", "--shell", "/bin/sh", *home, user], check=True)
             stack.callback(subprocess.run, ["userdel", user], check=True)
         with (folder / "hub.log").open("w") as log:
-            run = [f"{HUB}/bin/python", "-m", "jupyterhub", "--config", config]
+            run = [f"{HUB}/bin/python", "-m", "jupyterhub"]
             hub = subprocess.Popen(run, cwd=folder, stdout=log, stderr=log)
         stack.callback(hub.wait, SECONDS)
         stack.callback(hub.terminate)  # stops the students' servers, too
@@ -106,12 +105,12 @@ class Hub:
     def wait_for(self, path: str) -> None:
         """Wait until a request succeeds."""
         deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                return self.send(path)
-            except OSError:
-                assert time.monotonic() < deadline, (self.folder / "hub.log").read_text()
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                self.send(path)
+                return
             time.sleep(0.5)
+        pytest.fail((self.folder / "hub.log").read_text())
 
     def click(self, user: str, action: str) -> list[dict[str, Any]]:
         """Do what a button in nbgrader's assignment list does, and return the list."""

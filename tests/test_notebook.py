@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import nbformat
 import pytest
@@ -255,6 +256,17 @@ def test_a_badge_opens_the_notebook_in_colab(kind: str, tmp_path: Path) -> None:
     page = "github/uni/course/blob/main/2026/assignments/day1/day1.ipynb"
     assert notebook.cells[0].source.startswith("# Day 1\n\n[![Open in Colab](")
     assert f"](https://colab.research.google.com/{page})" in notebook.cells[0].source
+
+
+def test_nbgitpuller_opens_the_notebook_in_the_repository(tmp_path: Path) -> None:
+    url = "https://github.com/uni/course/tree/main/2026/assignments"
+    link = urlsplit(build.pull_link(day_of(tmp_path, CHAPTER), url))
+    assert link.path == "/hub/user-redirect/git-pull"
+    assert parse_qs(link.query) == {
+        "repo": ["https://github.com/uni/course"],
+        "branch": ["main"],
+        "urlpath": ["lab/tree/course/2026/assignments/day1/day1.ipynb"],
+    }
 
 
 @pytest.mark.parametrize("url", ["https://example.org/a", "https://github.com/uni/course", "main"])

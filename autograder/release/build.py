@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import nbformat
 from nbclient import NotebookClient
@@ -54,7 +55,7 @@ def build(
 
     Yields the notebooks' paths, and notes for the instructor. `new_version` allows the build to add or remove
     exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
-    published. It is needed for the Colab badge.
+    published. It is needed for the Colab badge and the link for nbgitpuller.
 
     Raises:
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
@@ -74,6 +75,8 @@ def build(
         _check_release(nbformat.read(staged / release, as_version=4), notebook, day)
         yield from publication.publish(day, staged, new_version)
     yield day.release
+    if public_url:
+        yield f"link for a JupyterHub with nbgitpuller, where HUB is its address: {pull_link(day, public_url)}"
     if solutions:
         yield _write_solutions(notebook, day)
 
@@ -282,16 +285,31 @@ FOLDER = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)/(?:tree|blob)/([^\s?
 
 def add_badge(notebook: NotebookNode, day: Day, public_url: str) -> None:
     """Add the badge to the notebook's title cell. `public_url` is the GitHub address of the folder with the release."""
+    repository, folder = _repository_and_folder(public_url)
+    page = f"{COLAB}/github/{repository}/blob/{folder}/{day.name}/{day.name}.ipynb"
+    image = f"{COLAB}/assets/colab-badge.svg"
+    notebook.cells[0].source += f"\n\n[![Open in Colab]({image})]({page})"
+
+
+def pull_link(day: Day, public_url: str) -> str:
+    """Return the link with which nbgitpuller copies the release to a student's server and opens the notebook."""
+    repository, folder = _repository_and_folder(public_url)
+    branch, _, path = folder.partition("/")
+    notebook = Path(repository.rpartition("/")[2], path, day.name, f"{day.name}.ipynb")
+    query = {"repo": f"https://github.com/{repository}", "branch": branch}
+    query["urlpath"] = f"lab/tree/{notebook}"
+    return f"https://HUB/hub/user-redirect/git-pull?{urlencode(query)}"
+
+
+def _repository_and_folder(public_url: str) -> tuple[str, str]:
+    """Split the address of a folder on GitHub into OWNER/REPOSITORY and BRANCH/FOLDER."""
     found = FOLDER.fullmatch(public_url.strip())
     if not found:
         raise CourseError(
             f"--public-url: {public_url} is not the address of a folder on GitHub, such as "
             "https://github.com/OWNER/REPOSITORY/tree/main/assignments"
         )
-    repository, folder = found.groups()
-    page = f"{COLAB}/github/{repository}/blob/{folder}/{day.name}/{day.name}.ipynb"
-    image = f"{COLAB}/assets/colab-badge.svg"
-    notebook.cells[0].source += f"\n\n[![Open in Colab]({image})]({page})"
+    return found[1], found[2]
 
 
 @contextlib.contextmanager
