@@ -48,6 +48,14 @@ class ChapterCell:
         lines = self.source.split("\n")
         return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
 
+    @property
+    def is_constant(self) -> bool:
+        """Return whether the cell defines a function without parameters, whose answer is a constant."""
+        match ast.parse(self.source).body:
+            case [ast.FunctionDef(args=arguments)]:
+                return not ast.unparse(arguments)
+        return False
+
 
 @dataclass(frozen=True)
 class Chapter:

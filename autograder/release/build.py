@@ -33,7 +33,14 @@ from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Inc
 from autograder.course.files import atomic_file, read_text
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import gradebook, helper_cells, publication, texts, visible_checks
+from autograder.release import (
+    answers,
+    gradebook,
+    helper_cells,
+    publication,
+    texts,
+    visible_checks,
+)
 from autograder.release.notebook import day_texts, readme, requirements, solution_notebook
 from autograder.sandbox.client import start_server
 from autograder.submissions.cell_reader import read_cells
@@ -72,7 +79,9 @@ def build(
         _write_source(notebook, day, staged / "source" / day.name)
         _generate_assignment(day, staged)
         release = day.release.relative_to(day.root)
-        _check_release(nbformat.read(staged / release, as_version=4), notebook, day)
+        released = nbformat.read(staged / release, as_version=4)
+        _check_release(released, notebook, day)
+        answers.check(released, day)
         yield from publication.publish(day, staged, new_version)
     yield day.release
     if public_url:

@@ -203,14 +203,19 @@ def main(root: Path, name: str) -> None:
 
 
 def _record(day: Day) -> dict[str, Any]:
-    """Return the results of a day's known mistakes, keyed by exercise, in the format read by `in_notebook.hints`."""
+    """Return the results of a day's known mistakes, keyed by exercise, in the format read by `in_notebook.hints`.
+
+    Constant answers are left out, because students could read the solution's result.
+    """
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
-    stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
+    stubs = {
+        cell.name: cell.stub for cell in cells if cell.role == "exercise" and not cell.is_constant
+    }
     notebook = Notebook(day)
     return {
         exercise: record_exercise(notebook, mistakes, stubs[exercise])
         for exercise, mistakes in known_mistakes(day).items()
-        if mistakes
+        if mistakes and exercise in stubs
     }
 
 
