@@ -91,7 +91,8 @@ def test_an_empty_tensor_with_a_long_axis_is_described() -> None:
 def test_an_empty_tensor_with_a_long_axis_is_rejected() -> None:
     def received(*shape: int) -> torch.Tensor:
         meta = TensorMeta("float32", list(shape), [0] * len(shape), 0, False)
-        return decode_tensors(Data(TensorAt(0), [meta]), bytearray(64))[0]
+        tensor: torch.Tensor = decode_tensors(Data(TensorAt(0), [meta]), bytearray(64))[0]
+        return tensor
 
     for shape in ((1 << 33, 0), (0, 1 << 33), (MAX_ELEMENTS, 0, 2)):
         with pytest.raises(WireError, match="invalid size"):

@@ -184,6 +184,6 @@ def _convert_handles(value: m.Value, convert: Callable[[m.Handle], m.Value]) -> 
             return m.Pairs([(key, _convert_handles(item, convert)) for key, item in value.items])
         case m.Handle():
             return convert(value)
-        case m.Model() | m.Generator():
+        case m.Model() | m.Generator() | m.Function():
             raise m.WireError("the worker sent a value that only the grader may send")
     return value

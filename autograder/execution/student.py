@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +28,14 @@ from autograder.protocol.encoding import (
     decode_tensors,
     decode_value,
     make_differentiable,
+    random_state,
+    set_random_state,
 )
 from autograder.protocol.messages import Opaque
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.process import AnswerQuestion
 from autograder.sandbox.walls.rlimits import address_space, limited_memory
+from autograder.sandbox.worker.describe import opaque
 
 __all__ = [
     "Cost",
@@ -123,6 +127,11 @@ class Student:
     def changed(self) -> list[str]:
         """Return the names of the arguments that the last call changed in place."""
         return self.connection.changed
+
+    @property
+    def printed(self) -> str:
+        """Return what the last call printed, at most `MAX_PRINTED` characters."""
+        return self.connection.printed
 
     @property
     def last_call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]] | None:
@@ -239,7 +248,17 @@ class RemoteModule(_Remote):
 
 
 class RemoteObject(_Remote):
-    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a cache."""
+    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a cache.
+
+    Its attributes are those of the object, and each of its methods runs in the sandbox.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        method = super().__getattr__(name)
+        match self._request(m.Read(self.id, "member", name)):
+            case [bool(is_method), value]:
+                return method if is_method else value
+        raise m.WireError("the worker sent an attribute in an invalid form")
 
     @property
     def type(self) -> str:
@@ -260,13 +279,15 @@ class Connection:
         self._process = process
         self._references = references
         # Keeps generators alive, because the id of a freed generator could be reused.
-        self._generators: dict[int, torch.Generator] = {}
+        self._generators: dict[int, torch.Generator | np.random.Generator] = {}
+        self._randoms: set[int] = set()  # the NumPy generators in the current call's arguments
         self._graphs: set[int] = set()  # calls whose autograd graphs are still in the worker
         self._unreachable: list[int] = []  # calls whose graphs the worker may free
         self._has_objects = False  # whether the worker keeps objects for proxies in this process
         self.models = GraderModels()
         self.cost: Cost | None = None
         self.changed: list[str] = []
+        self.printed = ""
         self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
 
     # ---- requests
@@ -296,6 +317,8 @@ class Connection:
         args, kwargs = arguments
         if not self.models.answering:
             self.last_call = (name, args, kwargs)
+            self.printed = ""
+            self._randoms.clear()
             self._forget_graphs()
         out = Outgoing()
         sent: list[Tensor] = []
@@ -307,6 +330,8 @@ class Connection:
         number, answer, payload = self._send(request, name, out)
         if not self.models.answering:
             self.changed = [escaped(name[:MAX_NAME]) for name in answer.changed]
+            self.printed = answer.printed[: m.MAX_PRINTED]
+            self._advance_randoms(answer.randoms)
         if self.cost is not None:
             self.cost.operations += answer.operations
             self.cost.largest = max(self.cost.largest, answer.largest)
@@ -324,6 +349,14 @@ class Connection:
             gradients = self._gradients(number, parameters, len(inputs), name)
             tensors = make_differentiable(inputs, tensors, flags, gradients)
         return self.decode(answer.result, tensors, name)
+
+    def _advance_randoms(self, randoms: list[m.Random]) -> None:
+        """Set the NumPy generators in the last call's arguments to the states in which the call left them."""
+        for random in randoms:
+            generator = self._generators.get(random.id)
+            if random.id not in self._randoms or not isinstance(generator, np.random.Generator):
+                raise m.WireError("the worker sent the state of a generator that it did not get")
+            set_random_state(generator, random.state)
 
     def _gradients(
         self, call: int, parameters: list[str], inputs: int, name: str
@@ -404,6 +437,10 @@ class Connection:
                 return RemoteModule(self, item.id, name.partition(".")[0])
             if isinstance(item, m.Handle):
                 return RemoteObject(self, item.id, escaped(item.type[:MAX_NAME]))
+            if isinstance(item, m.Random):
+                generator = np.random.default_rng(0)
+                set_random_state(generator, item.state)
+                return generator
             if isinstance(item, m.Opaque):
                 return m.Opaque(escaped(item.type[: m.MAX_TEXT]))
             raise m.WireError("the worker sent a value that only the grader may send")
@@ -416,8 +453,17 @@ class Connection:
         if isinstance(item, torch.Generator):
             self._generators[id(item)] = item
             return m.Generator(id(item), item.initial_seed())
+        if isinstance(item, np.random.Generator) and (state := random_state(item)):
+            self._generators[id(item)] = item
+            self._randoms.add(id(item))
+            return m.Random(id(item), state)
+        if isinstance(item, np.number | np.bool_):
+            return opaque(item)
         if isinstance(item, nn.Module):
             return self.models.encode(item)
+        if callable(item) and not isinstance(item, type):
+            self.models.by_id[id(item)] = item
+            return m.Function(id(item), getattr(item, "__name__", "function"))
         raise TypeError(f"a grader cannot send a {type(item).__name__} to the student's code")
 
 
@@ -427,12 +473,12 @@ MAX_MEMORY = 1 << 30
 
 
 class GraderModels:
-    """The `nn.Module`s that a test passes to the student's code. Code in the sandbox calls them, but they run in this process."""
+    """The models and functions that a test passes to the student's code, which calls them. They run in this process."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, KeptGraph] = {}
         # Keeps every model alive, so that no id is reused while the worker still refers to it.
-        self.by_id: dict[int, nn.Module] = {}
+        self.by_id: dict[int, Callable[..., Any]] = {}
         self.answering = False
         self.failure: AssertionError | None = None  # an assertion that failed inside a model
         self._memory: int | None = None  # the limit on this process's address space during calls
@@ -455,7 +501,7 @@ class GraderModels:
         for id_, training, inner in {entry[0]: entry for entry in modes}.values():
             model = self.by_id.get(id_)
             # If nothing changed, submodules keep their modes, which may differ from the model's.
-            if model is None or training == inner == model.training:
+            if not isinstance(model, nn.Module) or training == inner == model.training:
                 continue
             model.training = training
             for child in model.children():
@@ -483,8 +529,11 @@ class GraderModels:
             self.failure = error
             return m.Reply(m.Data(None, []), "the grader rejected this call"), Outgoing()
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
-            return m.Reply(m.Data(None, []), text), Outgoing()
+            kind = type(error).__name__
+            is_function = isinstance(question, m.Ask) and not question.method
+            text = str(error) or kind if is_function else f"{kind}: {error}"
+            kind = kind if is_function else "RuntimeError"
+            return m.Reply(m.Data(None, []), text[: m.MAX_TEXT], kind), Outgoing()
         finally:
             self.answering = False
 
@@ -510,7 +559,8 @@ class GraderModels:
         self, question: m.Ask, payload: bytearray, codec: Connection
     ) -> tuple[Any, list[Tensor]]:
         model = self.by_id.get(question.model)
-        if model is None or question.method not in _methods(model):
+        methods = _methods(model) if isinstance(model, nn.Module) else [""]
+        if model is None or question.method not in methods:
             raise m.WireError("the worker called a model or method that the grader did not send")
         tensors = decode_tensors(question.arguments, payload)
         for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
@@ -522,6 +572,10 @@ class GraderModels:
                 pass
             case _:
                 raise m.WireError("the worker sent call arguments that are not a list and a dict")
+        inputs = [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+        if not isinstance(model, nn.Module):
+            with torch.set_grad_enabled(question.grad):
+                return model(*args, **kwargs), inputs
         was_training = model.training
         if was_training != question.training:
             model.train(question.training)
@@ -529,7 +583,7 @@ class GraderModels:
             result = getattr(model, question.method)(*args, **kwargs)
         if model.training != was_training:
             model.train(was_training)
-        return result, tensors
+        return result, inputs
 
     def _gradients(
         self, question: m.AskBackward, payload: bytearray, codec: Connection

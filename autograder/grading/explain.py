@@ -397,8 +397,13 @@ def _observe(test: Test, message: str, student: Student | None) -> Observed:
 
 def describe(value: Any) -> str:
     """Return an argument's type and shape, plus its values if it is small. Values are marked with ≈ if rounding changes them."""
+    import numpy as np
     import torch
 
+    if isinstance(value, np.ndarray):
+        kind = f"{value.dtype} array {value.shape}"
+        values = sanitize(np.array2string(value, precision=DIGITS, separator=", "))
+        return kind if value.size > MAX_ELEMENTS else f"{kind} {' '.join(values.split())}"
     if not isinstance(value, torch.Tensor):
         return sanitize(repr(value))
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"

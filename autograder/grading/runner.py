@@ -147,6 +147,9 @@ ANSWERS: tuple[tuple[str, Kind], ...] = (
 
 TEMPLATE = """
 def _trivial(reference):
+    import contextlib
+
+    import numpy as np
     import torch
 
     answer, kind, has_raised = "None", "value", False
@@ -167,20 +170,41 @@ def _trivial(reference):
             return (tensor * 0).nan_to_num(0) + number  # depends on the arguments that require gradients
         return torch.full_like(tensor, number if number == 1 else 0)
 
+    def fill_array(array):
+        if answer == "no elements":
+            return array.reshape(-1)[:0] if not array.ndim else array[:0]
+        number = {"zeros": 0, "ones": 1, "NaN": float("nan")}[answer]
+        return np.full_like(array, number if number == 1 or array.dtype.kind in "fc" else 0)
+
     def simple(value):
         if isinstance(value, torch.Tensor):
             return fill(value)
+        if type(value) is np.ndarray:
+            return fill_array(value)
+        if isinstance(value, (set, bytes)):
+            return type(value)()
+        if isinstance(value, np.number):
+            value = value.item()
         if isinstance(value, (list, dict)) and answer == "no elements":
             return type(value)()
         if isinstance(value, (tuple, list)):
             return tuple(simple(part) for part in value)
         if isinstance(value, dict):
             return {key: simple(part) for key, part in value.items()}
-        if isinstance(value, (bool, int, float)):
+        if isinstance(value, (bool, int, float, complex)):
             if isinstance(value, float) and answer == "NaN":
                 return float("nan")
             return type(value)(answer == "ones")
         return "" if isinstance(value, str) else value
+
+    @contextlib.contextmanager
+    def simple_attributes(owner):
+        before = dict(getattr(owner, "__dict__", {}))
+        yield
+        if not isinstance(owner, torch.nn.Module):  # the attributes of modules are tested through their results
+            for name, value in getattr(owner, "__dict__", {}).items():
+                if before.get(name, before) is not value and not name.startswith("_"):
+                    setattr(owner, name, simple(value))
 
     def instead_of(function, first):
         def trivial(*args, **kwargs):
@@ -192,7 +216,8 @@ def _trivial(reference):
             if answer == "argument":
                 return args[first] if len(args) > first else next(iter(kwargs.values()), None)
             try:
-                return simple(function(*args, **kwargs))
+                with simple_attributes(args[0] if first else None):
+                    return simple(function(*args, **kwargs))
             except Exception:
                 has_raised = True
                 if kind == "errors":

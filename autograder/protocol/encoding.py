@@ -1,32 +1,40 @@
 """Convert Python values to message values and a payload of raw tensor bytes. Entry point: `Outgoing`.
 
-A tensor is sent as its dtype, shape, strides and bytes.
+A tensor or NumPy array is sent as its dtype, shape, strides and bytes. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
 from autograder.plain_text import escape_surrogates, escaped
 from autograder.protocol.messages import (
     MAX_TEXT,
+    Bytes,
+    Complex,
     Data,
+    Function,
     Generator,
     Handle,
     Items,
     Key,
+    Members,
     Model,
     Named,
     Opaque,
     Pairs,
     Plain,
+    Random,
     TensorAt,
     TensorMeta,
     Value,
@@ -46,6 +54,15 @@ DTYPES = {
     )
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+ARRAY_DTYPES = {
+    name: np.dtype(name)
+    for name in (
+        *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
+}
+ITEM_SIZES = {name: dtype.itemsize for name, dtype in (*ARRAY_DTYPES.items(), *DTYPES.items())}
+MAX_ARRAY_BYTES = 16 << 20
 
 
 def _contiguous_strides(shape: Sequence[int]) -> list[int]:
@@ -77,6 +94,7 @@ class Outgoing:
         """
         tensors: list[TensorMeta] = []
         seen: dict[int, int] = {}
+        alive: list[Any] = []  # arrays, so that no id is used again
         kept = [] if sent is None else sent
 
         def walk(item: Any, depth: int) -> Value:
@@ -91,6 +109,27 @@ class Outgoing:
                     kept.append(item)
                     tensors.append(self._tensor(item))
                 return TensorAt(seen[id(item)])
+            if type(item) is np.ndarray:
+                if id(item) not in seen:
+                    reason = _unsupported_array(item)
+                    if reason:
+                        return Opaque(reason)
+                    seen[id(item)] = len(tensors)
+                    alive.append(item)
+                    tensors.append(self._array(item))
+                return TensorAt(seen[id(item)])
+            if type(item) is complex:
+                return Complex(item.real, item.imag)
+            if type(item) is bytes:
+                return Bytes(item) if len(item) <= MAX_STRING else Opaque(f"{len(item)} bytes")
+            if isinstance(item, (set, frozenset)):
+                if len(item) > MAX_LENGTH:
+                    return Opaque(f"a {type(item).__name__} of {len(item)} items")
+                members = [encode_key(part, convert) for part in item]
+                unsent = [part for part in members if isinstance(part, Opaque)]
+                if unsent:
+                    return Opaque(f"a {type(item).__name__} that contains {unsent[0]}")
+                return Members([part for part in members if not isinstance(part, Opaque)])
             if isinstance(item, (list, tuple, dict)):
                 if depth == MAX_DEPTH:
                     return Opaque(f"a {type(item).__name__} that is nested too deeply")
@@ -123,17 +162,22 @@ class Outgoing:
         if tensor.is_meta:
             return TensorMeta(dtype, list(tensor.shape), [], 0, requires_grad, True)
         flat, strides = _flat(tensor)
-        padding = -self.size % ALIGNMENT
-        if padding:
-            self.payload.append(bytes(padding))
-        start = self.size + padding
-        if flat.numel():
-            raw = raw_bytes(flat)
-            self.payload.append(raw)
-            self.size = start + len(raw)
-        else:
-            self.size = start
+        start = self._append(raw_bytes(flat) if flat.numel() else b"")
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
+
+    def _array(self, array: np.ndarray[Any, Any]) -> TensorMeta:
+        array = array.astype(ARRAY_DTYPES[array.dtype.name], copy=False)  # in native byte order
+        raw, strides = _flat_array(array)
+        start = self._append(raw)
+        return TensorMeta(array.dtype.name, list(array.shape), strides, start, False, kind="array")
+
+    def _append(self, raw: bytes) -> int:
+        """Append aligned bytes to the payload and return their position."""
+        padding = -self.size % ALIGNMENT
+        self.payload += [bytes(padding), raw]
+        start = self.size + padding
+        self.size = start + len(raw)
+        return start
 
 
 def raw_bytes(flat: torch.Tensor) -> bytes:
@@ -171,6 +215,30 @@ def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
             flat = tensor.as_strided((extent,), (1,), tensor.storage_offset())
             return flat.contiguous(), list(strides)
     return tensor.contiguous().reshape(-1), _contiguous_strides(tensor.shape)
+
+
+def _unsupported_array(array: np.ndarray[Any, Any]) -> str:
+    if array.dtype.name not in ARRAY_DTYPES:
+        return f"an array of dtype {array.dtype}"[:MAX_TEXT]
+    if array.nbytes > MAX_ARRAY_BYTES or math.prod(n or 1 for n in array.shape) > MAX_ELEMENTS:
+        return f"an array of shape {array.shape}"
+    return f"an array with {array.ndim} axes" if array.ndim > MAX_AXES else ""
+
+
+def _flat_array(array: np.ndarray[Any, Any]) -> tuple[bytes, list[int]]:
+    """Return the bytes and strides needed to rebuild `array`. As in `_flat`, a sparse view is sent as a contiguous array.
+
+    So is a view whose axes are reversed or repeated.
+    """
+    if not array.flags.c_contiguous and array.size and min(array.strides) > 0:
+        size = array.itemsize
+        extent = 1 + sum(
+            (n - 1) * s // size for n, s in zip(array.shape, array.strides, strict=True)
+        )
+        if extent <= 4 * array.size and not any(s % size for s in array.strides):
+            flat = as_strided(array, (extent,), (size,))
+            return flat.tobytes(), [s // size for s in array.strides]
+    return array.tobytes(), _contiguous_strides(array.shape)
 
 
 MAX_STRING = 10_000  # maximum number of characters in a string or in a key
@@ -238,8 +306,8 @@ def decode_key(key: Key) -> Any:
 MAX_ITEMS = 50_000  # maximum number of items per message
 
 
-def decode_tensors(data: Data, payload: bytearray) -> list[torch.Tensor]:
-    """Rebuild the tensors of `data` from `payload`, without gradients.
+def decode_tensors(data: Data, payload: bytearray) -> list[Any]:
+    """Rebuild the tensors of `data` from `payload`, without gradients. Arrays are views of the payload.
 
     Raises:
         WireError: A dtype, shape, stride or offset is invalid.
@@ -257,8 +325,10 @@ def check_tensors(data: Data, size: int) -> None:
         _extent(meta, size)
 
 
-def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+def _rebuild(meta: TensorMeta, payload: bytearray) -> Any:
     extent = _extent(meta, len(payload))
+    if meta.kind == "array":
+        return _rebuild_array(meta, payload, extent)
     dtype, shape = DTYPES[meta.dtype], meta.shape
     try:
         if meta.meta or extent == 0:
@@ -272,10 +342,23 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
         raise WireError(f"torch rejected a tensor: {error}") from None
 
 
+def _rebuild_array(meta: TensorMeta, payload: bytearray, extent: int) -> Any:
+    dtype = ARRAY_DTYPES[meta.dtype]
+    if extent == 0:
+        return np.empty(meta.shape, dtype)
+    raw = np.dtype("uint8") if meta.dtype == "bool" else dtype
+    flat = np.frombuffer(payload, raw, extent, meta.start)
+    flat = flat != 0 if meta.dtype == "bool" else flat
+    return as_strided(flat, meta.shape, [stride * dtype.itemsize for stride in meta.strides])
+
+
 def _extent(meta: TensorMeta, size: int) -> int:
     """Return how many elements a tensor spans in memory, after checking that it fits in a payload of `size` bytes."""
-    dtype = DTYPES.get(meta.dtype)
+    is_array = meta.kind == "array"
+    dtype = ARRAY_DTYPES.get(meta.dtype) if is_array else DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
+    if is_array and (meta.meta or meta.requires_grad):
+        raise WireError("an array has no values or requires gradients")
     if (
         dtype is None
         or len(shape) > MAX_AXES
@@ -323,6 +406,9 @@ def check(data: Data) -> None:
             if not 0 <= item.index < len(data.tensors):
                 raise WireError("a value refers to a tensor that was not sent")
             used.add(item.index)
+        elif isinstance(item, Members):
+            count += len(item.items)
+            check_keys(item.items)
         elif isinstance(item, Items):
             pending += [(part, depth + 1) for part in item.items]
         elif isinstance(item, Pairs):
@@ -332,12 +418,10 @@ def check(data: Data) -> None:
         raise WireError("a message contains a tensor that its value does not refer to")
 
 
-def decode_value(
-    value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]
-) -> Any:
+def decode_value(value: Value, tensors: Sequence[Any], convert: Callable[[Value], Any]) -> Any:
     """Rebuild a Python value from a message value and its tensors.
 
-    `convert` decodes handles, generators, models and opaque values.
+    `convert` decodes handles, generators, models, functions and opaque values.
 
     Raises:
         WireError: The value is nested too deeply or refers to a tensor that was not sent.
@@ -356,7 +440,13 @@ def decode_value(
             return {decode_key(key): decode(part, depth + 1) for key, part in item.items}
         if isinstance(item, Named):
             return _named(item)
-        if isinstance(item, (Handle, Generator, Model, Opaque)):
+        if isinstance(item, Members):
+            return set(map(decode_key, item.items))
+        if isinstance(item, Complex):
+            return complex(item.real, item.imag)
+        if isinstance(item, Bytes):
+            return item.data
+        if isinstance(item, (Handle, Generator, Random, Model, Function, Opaque)):
             return convert(item)
         return item
 
@@ -369,6 +459,37 @@ def _named(item: Named) -> Any:
     if item.kind == "device" and item.name in ("cpu", "meta"):
         return torch.device(item.name)
     return Opaque(escaped(f"the {item.kind} {item.name}"[:MAX_TEXT]))
+
+
+# The state of NumPy's default generator, PCG64: two integers of 128 bits and a cached number, if there is one.
+PCG64 = struct.Struct("<16s16s?I")
+
+
+def random_state(generator: np.random.Generator) -> bytes | None:
+    """Return a generator's state, or None if its bit generator is not that of `numpy.random.default_rng`."""
+    state: Any = generator.bit_generator.state
+    if state["bit_generator"] != "PCG64":
+        return None
+    words = (state["state"][name].to_bytes(16) for name in ("state", "inc"))
+    return PCG64.pack(*words, state["has_uint32"], state["uinteger"])
+
+
+def set_random_state(generator: np.random.Generator, packed: bytes) -> None:
+    """Set a generator's state, as returned by `random_state`.
+
+    Raises:
+        WireError: The state is invalid.
+    """
+    if len(packed) != PCG64.size:
+        raise WireError("the state of a generator is invalid")
+    state, increment, is_cached, cached = PCG64.unpack(packed)
+    words = {"state": int.from_bytes(state), "inc": int.from_bytes(increment)}
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": words,
+        "has_uint32": int(is_cached),
+        "uinteger": cached,
+    }
 
 
 Gradients = Callable[[list[Tensor | None]], list[Tensor | None]]
@@ -394,16 +515,21 @@ class _Link(torch.autograd.Function):
 
 def make_differentiable(
     inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
+    outputs: Sequence[Any],
     differentiable: Sequence[bool],
     gradients: Gradients,
-) -> list[Tensor]:
-    """Return copies of `outputs` whose backward pass runs in another process.
+) -> list[Any]:
+    """Return copies of the tensors in `outputs` whose backward pass runs in another process. Arrays remain unchanged.
 
     The backward pass calls `gradients` with the upstream gradients. `gradients` must return the gradients with respect
     to `inputs`. Only outputs marked in `differentiable` get a backward pass.
     """
-    return list(_Link.apply(gradients, outputs, differentiable, *inputs))  # type: ignore[no-untyped-call]
+    pairs = zip(outputs, differentiable, strict=True)
+    tensors = [(out, flag) for out, flag in pairs if isinstance(out, Tensor)]
+    if not tensors:
+        return list(outputs)
+    linked = iter(_Link.apply(gradients, *map(list, zip(*tensors, strict=True)), *inputs))  # type: ignore[no-untyped-call]
+    return [next(linked) if isinstance(out, Tensor) else out for out in outputs]
 
 
 def vector_jacobian_product(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 MAX_TEXT = 2000
+MAX_PRINTED = 64_000  # maximum number of characters that a call may print for the grader
 
 
 class WireError(Exception):
@@ -19,7 +22,7 @@ class Tagged(msgspec.Struct, frozen=True, tag=True, tag_field="message"):
 
 
 class TensorAt(Tagged, frozen=True):
-    """A reference to a tensor by its index in `Data.tensors`."""
+    """A reference to a tensor or NumPy array by its index in `Data.tensors`."""
 
     index: int
 
@@ -34,6 +37,25 @@ class Pairs(Tagged, frozen=True):
     """A dict whose keys are plain values or tuples of plain values. Tuples are sent as lists."""
 
     items: list[tuple[Key, Value]]
+
+
+class Members(Tagged, frozen=True):
+    """A set or frozenset of plain values or tuples of plain values. Tuples are sent as lists."""
+
+    items: list[Key]
+
+
+class Complex(Tagged, frozen=True):
+    """A complex number."""
+
+    real: float
+    imag: float
+
+
+class Bytes(Tagged, frozen=True):
+    """A bytes object."""
+
+    data: bytes
 
 
 class Handle(Tagged, frozen=True):
@@ -60,8 +82,22 @@ class Model(Tagged, frozen=True):
     training: bool
 
 
+class Random(Tagged, frozen=True):
+    """A `numpy.random.Generator` with its state. A call's answer contains the state of each generator that the call got."""
+
+    id: int
+    state: bytes
+
+
+class Function(Tagged, frozen=True):
+    """A reference to one of the grader's functions. Calls to it run in the grader's process."""
+
+    id: int
+    name: str
+
+
 class Opaque(Tagged, frozen=True):
-    """A description of a value that cannot be sent, such as a NumPy array."""
+    """A description of a value that cannot be sent, such as an open file."""
 
     type: str
 
@@ -78,11 +114,16 @@ class Named(Tagged, frozen=True):
 
 Plain = None | bool | int | float | str
 Key = Plain | list[Plain]
-Value = Plain | TensorAt | Items | Pairs | Handle | Generator | Model | Opaque | Named
+Numeric = TensorAt | Complex | Random  # values of NumPy and torch
+Containers = Items | Pairs | Members | Bytes
+Value = Plain | Numeric | Containers | Handle | Generator | Model | Function | Opaque | Named
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
-    """The position of a tensor's bytes in the payload, and the dtype and layout needed to read them."""
+    """The position of a tensor's bytes in the payload, and the dtype and layout needed to read them.
+
+    `kind` says whether to build a tensor or a NumPy array from them.
+    """
 
     dtype: str
     shape: list[int]
@@ -90,6 +131,7 @@ class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
     start: int
     requires_grad: bool
     meta: bool = False
+    kind: Literal["tensor", "array"] = "tensor"
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -215,7 +257,8 @@ class Answer(Tagged, frozen=True):
 
     `changed` lists the arguments changed in place. `modes` contains the id of each grader model, and whether the model
     and its submodules are now in training mode. `forbidden` lists the forbidden operators called. `operations` and
-    `largest` measure the cost of the request.
+    `largest` measure the cost of the request. `printed` is the beginning of what the call printed, and `randoms` are the
+    NumPy generators that the call got, with their new states.
     """
 
     result: Data
@@ -224,6 +267,8 @@ class Answer(Tagged, frozen=True):
     forbidden: list[str] = []
     operations: int = 0
     largest: int = 0
+    printed: str = ""
+    randoms: list[Random] = []
 
 
 class Running(Tagged, frozen=True):
@@ -250,7 +295,7 @@ class Failure(Tagged, frozen=True):
 
 
 class Ask(Tagged, frozen=True):
-    """A call from the student's code to one of the grader's models."""
+    """A call from the student's code to one of the grader's models or, if `method` is "", to one of its functions."""
 
     model: int
     method: str

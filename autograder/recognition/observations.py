@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,14 +56,32 @@ def observe(
         is_missing = response.kind == "missing"
         return {FAILURE: response.text.split(";")[0] if is_missing else kind} | model_calls
     # Clone the tensors so that the rest of the message can be freed.
-    tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
+    received = decode_tensors(response.result, payload)
+    tensors = [
+        _as_tensor(each) if isinstance(each, np.ndarray) else each.clone() for each in received
+    ]
     side_effects: Observations = {
         "changed": " ".join(sorted(response.changed)),
         "modes": " ".join(str(modes) for id_, *modes in response.modes if id_ in models),
     }
+    if response.printed:
+        side_effects[f"printed{STRING}"] = response.printed
     # Describe each tensor only once, because a value can refer to it many times.
-    described = [(t, f"{t.dtype} {tuple(t.shape)} on {t.device}") for t in tensors]
+    metas = response.result.tensors
+    described = [
+        (t, f"{t.dtype} {tuple(t.shape)} on {t.device}")
+        if meta.kind == "tensor"
+        else (t, f"array {meta.dtype} {tuple(meta.shape)}")
+        for t, meta in zip(tensors, metas, strict=True)
+    ]
     return dict(_flatten(response.result.value, described, "result")) | side_effects | model_calls
+
+
+def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """Return a copy of an array as a tensor whose dtype `same` can compare. Complex numbers become pairs."""
+    if array.dtype.kind == "c":
+        array = np.stack([array.real, array.imag], -1)
+    return torch.from_numpy(array.astype(np.int64) if array.dtype.kind == "u" else array.copy())
 
 
 def size_of(observations: Observations) -> int:
@@ -147,7 +167,15 @@ def _flatten(
             yield f"{path}{TYPE}", description
         case m.Handle():
             yield path, "an object"
-        case m.Model() | m.Generator():
+        case m.Members():
+            yield f"{path}{STRING}", repr(sorted(map(repr, value.items)))
+        case m.Complex():
+            yield from ((f"{path}.real", value.real), (f"{path}.imag", value.imag))
+        case m.Bytes():
+            yield f"{path}{STRING}", repr(value.data)
+        case m.Random():
+            yield f"{path}{STRING}", value.state.hex()
+        case m.Model() | m.Generator() | m.Function():
             raise m.WireError("the worker sent a value that only the grader may send")
         case str():
             yield f"{path}{STRING}", value

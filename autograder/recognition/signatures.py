@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from torch import Tensor, nn
+from torch import Tensor
 
 from autograder.execution.references import ReferenceProcess
 from autograder.execution.student import Channel, Student
@@ -292,8 +292,8 @@ class RecordedCall:
     payload: Outgoing
     number: int
     response: m.Answer | m.Failure
-    models: Mapping[int, nn.Module]
-    kept: Sequence[nn.Module]
+    models: Mapping[int, Callable[..., Any]]
+    kept: Sequence[Callable[..., Any]]
     observations: Observations
 
 
@@ -318,7 +318,7 @@ class Recorder:
         models = {
             # Proxies in the copied model must keep using the same connection.
             id_: copy.deepcopy(connection.models.by_id[id_], {id(connection): connection})
-            for id_ in set(_ids(arguments, m.Model))
+            for id_ in set(_ids(arguments, m.Model, m.Function))
         }
         observer = _ModelObserver(reply)
         self._nested = True
@@ -450,15 +450,15 @@ def _match_objects(recorded: m.Value, seen: m.Value) -> dict[int, int]:
     return {}
 
 
-def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
-    """Yield the ids of all models or objects in a value, depending on `kind`."""
+def _ids(value: m.Value, *kind: type[m.Model | m.Function | m.Handle]) -> Iterator[int]:
+    """Yield the ids of all values of these kinds in a value."""
     match value:
-        case m.Model() | m.Handle():
+        case m.Model() | m.Function() | m.Handle():
             if isinstance(value, kind):
                 yield value.id
         case m.Items():
             for item in value.items:
-                yield from _ids(item, kind)
+                yield from _ids(item, *kind)
         case m.Pairs():
             for _, item in value.items:
-                yield from _ids(item, kind)
+                yield from _ids(item, *kind)

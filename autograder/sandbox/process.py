@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from autograder.protocol import frames
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import DTYPES, MAX_AXES, Outgoing, check
+from autograder.protocol.encoding import ITEM_SIZES, MAX_AXES, Outgoing, check
 from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
@@ -227,7 +227,7 @@ def _check_size(data: m.Data) -> None:
         if len(meta.shape) > MAX_AXES or any(n < 0 for n in meta.shape):
             raise m.WireError("a tensor has an invalid shape")
         elements = math.prod(meta.shape)
-        itemsize = DTYPES[meta.dtype].itemsize if meta.dtype in DTYPES else 8
+        itemsize = ITEM_SIZES.get(meta.dtype, 8)
         size += 0 if meta.meta else itemsize * elements
         if itemsize * elements >= 1 << 62 or size > MAX_BYTES:
             raise m.WireError("the tensors are too large")

@@ -72,6 +72,8 @@ def opaque(item: Any) -> m.Value:
     for plain in (int, float):
         if isinstance(item, plain):
             return plain(item)
+    if isinstance(item, np.complexfloating | complex):
+        return m.Complex(float(item.real), float(item.imag))
     for numpy_kind, kind in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
         if isinstance(item, numpy_kind):
             return kind(item)

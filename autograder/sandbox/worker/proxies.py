@@ -68,6 +68,20 @@ class Proxies:
         model.train(item.training)
         return model
 
+    def function(self, item: m.Function) -> Callable[..., Any]:
+        """Return a function that forwards its calls to one of the grader's functions."""
+
+        def function(*args: Any, **kwargs: Any) -> Any:
+            grad = torch.is_grad_enabled()
+
+            def question(data: m.Data, keep: int) -> m.Ask:
+                return m.Ask(item.id, "", data, False, grad, keep)
+
+            return self._answer([list(args), kwargs], question)
+
+        function.__name__ = function.__qualname__ = item.name
+        return function
+
     def modes(self) -> list[tuple[int, bool, bool]]:
         """Return each model's id, whether it is in training mode, and whether any of its submodules is."""
         return [

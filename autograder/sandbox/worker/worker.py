@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from autograder.plain_text import escape_surrogates, list_names
 from autograder.protocol import frames
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import DTYPES, KeptGraph, Outgoing, decode_tensors, decode_value
+from autograder.protocol.encoding import (
+    DTYPES,
+    KeptGraph,
+    Outgoing,
+    decode_tensors,
+    decode_value,
+    random_state,
+    set_random_state,
+)
 from autograder.sandbox.worker.describe import (
     MODULE,
     SUBMISSION_FILE,
@@ -113,7 +121,7 @@ def seed_everything(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def set_random_state(state: torch.Tensor) -> None:
+def set_torch_state(state: torch.Tensor) -> None:
     """Set torch's random state to a state received from another process.
 
     Raises:
@@ -151,8 +159,14 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def read(module: nn.Module, request: m.Read) -> Any:
-    """Return a module's parameters, its state dict, the attribute at a dotted path, or that attribute's length."""
+    """Return a module's parameters, its state dict, the attribute at a dotted path, or that attribute's length.
+
+    For a "member" of another object, return whether it is a method, and otherwise its value.
+    """
     match request.what:
+        case "member":
+            member = attribute(module, request.path)
+            return [True, None] if callable(member) else [False, member]
         case "parameters":
             return {name: value.detach() for name, value in _parameters(module).items()}
         case "state":
@@ -203,14 +217,14 @@ def changed_arguments(
     function: Callable[..., Any],
     args: list[Any],
     kwargs: dict[str, Any],
-    tensors: list[Tensor],
-    before: list[Tensor | None],
+    tensors: list[Any],
+    before: list[Any],
 ) -> list[str]:
-    """Return the names of arguments whose tensors the call changed in place."""
+    """Return the names of arguments whose tensors or arrays the call changed in place."""
     changed = {
         id(tensor)
         for tensor, old in zip(tensors, before, strict=True)
-        if old is not None and not torch.equal(old, tensor.detach())
+        if old is not None and _is_changed(old, tensor)
     }
     if not changed:
         return []
@@ -224,6 +238,18 @@ def changed_arguments(
     return [escape_surrogates(str(name)[:200]) for name, value in given if id(value) in changed]
 
 
+def _copy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return None if value.is_meta else value.detach().clone()
+
+
+def _is_changed(old: Any, new: Any) -> bool:
+    if isinstance(old, np.ndarray):
+        return bool(old.shape != new.shape or old.tobytes() != new.tobytes())
+    return not torch.equal(old, new.detach())
+
+
 class Worker:
     """One exercise's code, the objects that it created, and the calls whose graphs are kept."""
 
@@ -234,6 +260,8 @@ class Worker:
         self._objects: dict[int, Any] = {}
         self._kept: dict[int, KeptGraph] = {}
         self._generators: dict[int, torch.Generator] = {}
+        self._randoms: dict[int, np.random.Generator] = {}
+        self._received: set[int] = set()  # the keys of `_randoms` in the current call's arguments
         self.hits: list[str] = []
 
     def handle(
@@ -266,7 +294,8 @@ class Worker:
                 weights = self._decode(request.weights, payload)
                 load_weights(self._objects[request.module], weights)
             case m.Read():
-                return m.Answer(out.encode(read(self._objects[request.module], request), opaque))
+                convert = self._to_wire if request.what == "member" else opaque
+                return m.Answer(out.encode(read(self._objects[request.module], request), convert))
             case m.Set():
                 module = self._objects[request.module]
                 if request.training is not None:
@@ -286,6 +315,7 @@ class Worker:
         """
         seed_everything(request.seed)
         self._generators.clear()
+        self._randoms.clear()
         forbid(request.operators, request.attributes, self.hits)
         sys.modules[MODULE] = self._module
         self._module.__file__ = SUBMISSION_FILE
@@ -308,18 +338,23 @@ class Worker:
     # ---- calls
 
     def _call(self, number: int, request: m.Call, payload: bytearray, out: Outgoing) -> m.Response:
+        self._received.clear()
         tensors, (args, kwargs) = self._decode_arguments(request, payload)
-        before = [None if t.is_meta else t.detach().clone() for t in tensors]
+        randoms = [*self._received]
+        before = [_copy(tensor) for tensor in tensors]
         function = self._target(request)
         cost = CostCounter() if request.measure else contextlib.nullcontext()
-        with torch.set_grad_enabled(request.grad), cost:
+        output = PrintedText()
+        with torch.set_grad_enabled(request.grad), cost, contextlib.redirect_stdout(output):
             result = function(*args, **kwargs)
         return m.Answer(
             self._encode_result(number, request, tensors, result, out),
             changed_arguments(function, args, kwargs, tensors, before),
             self._proxies.modes(),
             self.hits,
-            *((cost.operations, cost.largest) if isinstance(cost, CostCounter) else ()),
+            *((cost.operations, cost.largest) if isinstance(cost, CostCounter) else (0, 0)),
+            escape_surrogates(output.text),
+            [m.Random(id_, random_state(self._randoms[id_]) or b"") for id_ in randoms],
         )
 
     def _target(self, request: m.Call) -> Callable[..., Any]:
@@ -339,7 +374,7 @@ class Worker:
 
     def _make(self, request: m.Make, payload: bytearray) -> tuple[dict[str, Any], Tensor]:
         args, kwargs, random = self._decode(request.arguments, payload)
-        set_random_state(random)
+        set_torch_state(random)
         made = getattr(self._module, request.target)(*args, **kwargs)
         self._objects[id(made)] = made
         return describe_module(made), torch.get_rng_state()
@@ -348,7 +383,7 @@ class Worker:
         self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
     ) -> m.Response:
         tensors, (*arguments, random) = self._decode_arguments(request, payload)
-        set_random_state(random)
+        set_torch_state(random)
         with torch.set_grad_enabled(request.grad):
             result = call_with_state(self._objects[request.target], request.method, *arguments)
         returned = result, torch.get_rng_state()
@@ -377,24 +412,26 @@ class Worker:
 
     def _decode_arguments(
         self, request: m.Call | m.Apply, payload: bytearray
-    ) -> tuple[list[Tensor], Any]:
+    ) -> tuple[list[Any], Any]:
         tensors = decode_tensors(request.arguments, payload)
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
-            tensor.requires_grad_(meta.requires_grad)
+            if meta.requires_grad:
+                tensor.requires_grad_()
         return tensors, decode_value(request.arguments.value, tensors, self._from_wire)
 
     def _encode_result(
         self,
         number: int,
         request: m.Call | m.Apply,
-        inputs: list[Tensor],
+        inputs: list[Any],
         result: Any,
         out: Outgoing,
     ) -> m.Data:
         outputs: list[Tensor] = []
         data = out.encode(result, self._to_wire, outputs)
         if request.keep:
-            self._kept[number] = KeptGraph(inputs, outputs)
+            tensors = [each for each in inputs if isinstance(each, Tensor)]
+            self._kept[number] = KeptGraph(tensors, outputs)
         return data
 
     def _decode(self, data: m.Data, payload: bytearray) -> Any:
@@ -405,6 +442,8 @@ class Worker:
         if module or type(item).__module__ == MODULE:
             self._objects[id(item)] = item
             return m.Handle(id(item), name_of(type(item)), module)
+        if isinstance(item, np.random.Generator) and (state := random_state(item)):
+            return m.Random(0, state)
         return opaque(item)
 
     def _from_wire(self, item: m.Value) -> Any:
@@ -413,8 +452,17 @@ class Worker:
         if isinstance(item, m.Generator):
             new = torch.Generator().manual_seed(item.seed)
             return self._generators.setdefault(item.id, new)
+        if isinstance(item, m.Random):
+            random = self._randoms.setdefault(item.id, np.random.default_rng(0))
+            set_random_state(random, item.state)
+            self._received.add(item.id)
+            return random
         if isinstance(item, m.Model):
             return self._proxies.model(item)
+        if isinstance(item, m.Function):
+            return self._proxies.function(item)
+        if isinstance(item, m.Opaque):
+            raise TypeError(f"a grader cannot send {item} to the student's code")
         raise m.WireError("the message contains a value that the grader never sends")
 
     def _failure(self, error: BaseException) -> m.Failure:
@@ -440,6 +488,25 @@ class DiscardedOutput(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+
+class PrintedText(DiscardedOutput):
+    """A text stream that keeps only the beginning of what is written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._left = m.MAX_PRINTED
+
+    def write(self, text: str) -> int:
+        if self._left:
+            self._parts.append(text[: self._left])
+            self._left -= len(self._parts[-1])
+        return len(text)
+
+    @property
+    def text(self) -> str:
+        """Return the text that was kept."""
+        return "".join(self._parts)
 
 
 def warm_up() -> None:
