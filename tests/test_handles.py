@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograder.execution.student import GraderModels, Student, StudentError
+from autograder.execution.grader_models import GraderModels
+from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing, check_keys
 from autograder.protocol.limits import Limits

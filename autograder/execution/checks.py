@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,14 @@ TOLERANCE = {
     torch.float16: 2e-2,
     torch.bfloat16: 1e-1,
 }
+ARRAY_TOLERANCE = {
+    "float64": 1e-9,
+    "complex128": 1e-9,
+    "float32": 1e-5,
+    "complex64": 1e-5,
+    "float16": 2e-2,
+}
+Array = np.ndarray[Any, Any]
 
 
 def weight(share: float) -> Callable[[TestT], TestT]:
@@ -79,17 +88,32 @@ def shaped(
 ) -> Tensor:
     """Check that `seen` is a tensor with the given shape (and dtype, if given), and return the tensor."""
     tensor = _tensor(seen, what)
-    expected, found = tuple(shape), tuple(tensor.shape)
+    _check_shape(tuple(tensor.shape), tuple(shape), what)
+    if dtype is not None and tensor.dtype != dtype:
+        want, have = (str(d).removeprefix("torch.") for d in (dtype, tensor.dtype))
+        raise Mismatch(f"{what} should have dtype {want}; yours has dtype {have}")
+    return tensor
+
+
+def array(seen: Any, shape: Sequence[int], dtype: Any = None, what: str = "the result") -> Array:
+    """Check that `seen` is a NumPy array with the given shape (and dtype, if given), and return the array."""
+    if not isinstance(seen, np.ndarray):
+        raise Mismatch(
+            f"{what} should be an array", f"{what} should be an array, but it is {describe(seen)}"
+        )
+    _check_shape(seen.shape, tuple(shape), what)
+    if dtype is not None and seen.dtype != np.dtype(dtype):
+        raise Mismatch(f"{what} should have dtype {np.dtype(dtype)}; yours has dtype {seen.dtype}")
+    return seen
+
+
+def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:
     if found != expected:
         safe = f"{what} should have shape {expected}"
         message = f"{safe}; yours has shape {found}"
         # A shape with other sizes could encode values.
         is_safe = len(found) <= len(expected) + 1 and {*found} <= {1, *expected}
         raise Mismatch(message if is_safe else f"{safe}; yours has a different shape", message)
-    if dtype is not None and tensor.dtype != dtype:
-        want, have = (str(d).removeprefix("torch.") for d in (dtype, tensor.dtype))
-        raise Mismatch(f"{what} should have dtype {want}; yours has dtype {have}")
-    return tensor
 
 
 def _tensor(seen: Any, what: str) -> Tensor:
@@ -105,15 +129,17 @@ def close(
     what: str = "the result",
     atol: float | None = None,
     rtol: float | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Any = None,
 ) -> Any:
-    """Check that a tensor, number, string, list or dict is close to `expected`, and return it.
+    """Check that a tensor, array, number, string, set, list or dict is close to `expected`, and return it.
 
-    A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's
+    A tensor or array must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's
     tolerance. Numbers are compared with the tolerance of float32, because code may compute them from float32 tensors.
     Strings and ints must match exactly. A float may differ from an expected int by a rounding error, unless `rtol` is
     given. An infinity matches only the same infinity, and NaN matches only NaN.
     """
+    if _is_array(expected):
+        return _close_arrays(seen, expected, what, atol, rtol, dtype)
     if not isinstance(expected, Tensor):
         compare(seen, expected, what, _within(atol, rtol), partial(close, atol=atol, rtol=rtol))
         return seen
@@ -134,6 +160,59 @@ def close(
     return found
 
 
+def _is_array(expected: Any) -> bool:
+    """Return whether `expected` is an array with axes. Without axes, it counts as a number, as in NumPy."""
+    return isinstance(expected, np.ndarray) and expected.ndim > 0
+
+
+def _close_arrays(
+    seen: Any, expected: Array, what: str, atol: float | None, rtol: float | None, dtype: Any
+) -> Array:
+    found = array(seen, expected.shape, expected.dtype if dtype is None else dtype, what)
+    default = ARRAY_TOLERANCE.get(found.dtype.name, 0.0)
+    atol, rtol = (default if given is None else given for given in (atol, rtol))
+    right = (found == expected) | ((found != found) & (expected != expected))
+    if atol or rtol:  # otherwise, int64 numbers must not be rounded
+        right |= np.isclose(found, expected, rtol, atol, equal_nan=True)
+    if not right.all():
+        with np.errstate(all="ignore"):
+            difference = np.nan_to_num(np.abs(found * 1.0 - expected), nan=math.inf)
+        where = int(np.where(right, -1.0, difference).argmax())
+        tensors = _as_tensor(found), _as_tensor(expected), _as_tensor(right)
+        raise _mismatch(what, *tensors, where)
+    return found
+
+
+def _as_tensor(values: Array) -> Tensor:
+    return torch.from_numpy(np.array(values, order="C"))
+
+
+def signs_like(seen: Any, expected: Array, axis: int | None = None) -> Array:
+    """Return `expected` with the sign that `seen` has, to compare vectors that are determined only up to sign.
+
+    With `axis`, the vectors along this axis get a sign each: `close(q, signs_like(q, expected, axis=0))` compares columns.
+    """
+    if not isinstance(seen, np.ndarray) or seen.shape != expected.shape:
+        return expected  # `close` reports the difference
+    products = np.sum(seen.conj() * expected, axis, keepdims=True)
+    return np.where(products.real < 0, -expected, expected)
+
+
+def rows_like(seen: Any, expected: Array) -> Array:
+    """Return `expected` with its rows in the order of the nearest rows of `seen`, to compare them up to a permutation.
+
+    `close(centers, rows_like(centers, expected))` accepts the centers of clusters in any order.
+    """
+    if not isinstance(seen, np.ndarray) or seen.shape != expected.shape:
+        return expected  # `close` reports the difference
+    left, order = list(range(len(expected))), []
+    for row in seen:
+        with np.errstate(all="ignore"):
+            distances = np.abs(expected[left] * 1.0 - row).reshape(len(left), -1).max(1, initial=0)
+        order.append(left.pop(int(np.nan_to_num(distances, nan=math.inf).argmin())))
+    return expected[order]
+
+
 def _same(seen: Tensor, expected: Tensor) -> Tensor:
     """Return a mask of the positions at which two tensors are equal or both NaN."""
     if seen.is_floating_point() or expected.is_floating_point():
@@ -146,7 +225,10 @@ def _within(atol: float | None, rtol: float | None) -> Callable[[float, float], 
     """Return a function that checks whether two numbers are equal within the tolerance. Ints must match exactly."""
     default = TOLERANCE[torch.float32]
 
-    def within(seen: float, expected: float) -> bool:
+    def within(seen: Any, expected: Any) -> bool:
+        if isinstance(seen, complex) or isinstance(expected, complex):
+            parts = (seen.real, expected.real), (seen.imag, expected.imag)
+            return all(within(*part) for part in parts)
         if seen == expected or (seen != seen and expected != expected):
             return True
         if isinstance(seen, int) and isinstance(expected, int):
@@ -158,13 +240,18 @@ def _within(atol: float | None, rtol: float | None) -> Callable[[float, float], 
             slack = min(slack, 0.4)  # A float that is closer to a different int is wrong.
         limit = slack + (default if atol is None else atol)
         # Subtracting a float from an int would round the int, whereas fractions are exact.
-        return abs(Fraction(seen) - Fraction(expected)) <= limit
+        return bool(abs(Fraction(seen) - Fraction(expected)) <= limit)
 
     return within
 
 
 def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
-    """Check that a tensor, number, string, list or dict equals `expected`, and return it. Shapes and dtypes must match."""
+    """Check that a tensor, array, number, string, set, list or dict equals `expected`, and return it.
+
+    Shapes and dtypes must match.
+    """
+    if _is_array(expected):
+        return _close_arrays(seen, expected, what, 0, 0, None)
     if not isinstance(expected, Tensor):
         compare(seen, expected, what, _within(0, 0), equal)
         return seen
@@ -176,15 +263,15 @@ def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
     return found
 
 
-def finite(seen: Any, what: str = "the result") -> Tensor:
-    """Check that a tensor contains neither NaN nor infinity, and return the tensor."""
-    tensor = _tensor(seen, what)
+def finite(seen: Any, what: str = "the result") -> Any:
+    """Check that a tensor or array contains neither NaN nor infinity, and return it."""
+    tensor = _as_tensor(seen) if isinstance(seen, np.ndarray) else _tensor(seen, what)
     bad = ~tensor.isfinite()
     if bool(bad.any()):
         where = int(bad.reshape(-1).to(torch.uint8).argmax())
         safe = f"{what} should be finite, but it is {_format_value(tensor, where)}"
         raise Mismatch(safe, f"{safe}{_format_position(where, tensor.shape)}")
-    return tensor
+    return seen
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
@@ -194,14 +281,16 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
     (found,) = torch.autograd.grad((seen * upstream).sum(), x, allow_unused=True)
     if found is None:
         raise Mismatch(f"no gradient reaches {what}")
-    return finite(found, f"the gradient of {what}")
+    finite(found, f"the gradient of {what}")
+    return found
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
     """Return the gradient of a leaf tensor after a backward pass, after checking that it exists and is finite."""
     if leaf.grad is None:
         raise Mismatch(f"no gradient reaches {what}")
-    return finite(leaf.grad, f"the gradient of {what}")
+    finite(leaf.grad, f"the gradient of {what}")
+    return leaf.grad
 
 
 def backpropagate(result: Any, upstream: Tensor, what: str = "the result") -> None:
@@ -289,10 +378,10 @@ def value_error(*names: str, when: str) -> Iterator[None]:
         raise Mismatch(safe, f"{safe}; got: {shown}")
 
 
-def _format_value(tensor: Tensor, where: int) -> str:
-    """Return the element at a flat index, formatted with six significant digits."""
+def _format_value(tensor: Tensor, where: int, digits: int = 6) -> str:
+    """Return the element at a flat index, formatted with this number of significant digits."""
     value = tensor.detach().reshape(-1)[where].item()
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float | complex) else str(value)
 
 
 def _format_position(where: int, shape: Sequence[int]) -> str:
@@ -313,6 +402,8 @@ def _mismatch(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: i
     if wrong > 1:
         values = f"{wrong} of {count} values are wrong; for example, "
     have, want = _format_value(seen, where), _format_value(expected, where)
+    if have == want:
+        have, want = _format_value(seen, where, 17), _format_value(expected, where, 17)
     message = f"{what}: {values}{have} instead of {want}{_format_position(where, seen.shape)}"
     number = "all values are" if wrong == count else "some values are"
     safe = f"{what}: {'the value is' if count == 1 else number} wrong"
@@ -328,18 +419,23 @@ Close = Callable[[float, float], bool]
 def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable[..., Any]) -> None:
     """Check that a value equals the expected one, and raise AssertionError if it does not.
 
-    Ints, floats and 0-dimensional tensors count as numbers, but bools do not. Tuples count as lists. `close` compares
-    two numbers, and `tensors(seen, expected, what)` checks a tensor in a list or dict.
+    Ints, floats, complex numbers and 0-dimensional tensors and arrays count as numbers, but bools do not. Tuples count as
+    lists. `close` compares two numbers, and `tensors(seen, expected, what)` checks a tensor in a list or dict.
     """
-    if isinstance(expected, Tensor):
+    if isinstance(expected, Tensor) or _is_array(expected):
         tensors(seen, expected, what)
         return
+    if isinstance(expected, np.generic | np.ndarray):
+        expected = expected.item()
     if isinstance(seen, Tensor) and not seen.dim() and not seen.is_meta and _kind(expected):
+        seen = seen.item()
+    if isinstance(seen, np.ndarray) and not seen.ndim:
         seen = seen.item()
     kind = _kind(expected)
     if not kind:
         raise TypeError(
-            f"the expected value is {describe(expected)}; it must be a tensor, bool, number, string, list, tuple, dict or None"
+            f"the expected value is {describe(expected)}; "
+            "it must be a tensor, array, bool, number, string, bytes, set, list, tuple, dict or None"
         )
     if _kind(seen) != kind:
         raise Mismatch(
@@ -355,6 +451,12 @@ def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable
             raise Mismatch(f"{what} has a key that it should not have", message)
         for key, value in expected.items():
             compare(seen[key], value, f"{what} at {_show(key)}", close, tensors)
+    elif isinstance(expected, set | frozenset):
+        if missing := sorted(expected - seen, key=repr):
+            raise Mismatch(f"{what} lacks {_show(missing[0])}")
+        if extra := sorted(seen - expected, key=repr):
+            message = f"{what} contains {_show(extra[0])}, which it should not contain"
+            raise Mismatch(f"{what} contains something that it should not contain", message)
     elif isinstance(expected, list | tuple):
         if len(seen) != len(expected):
             safe = f"{what} should have length {len(expected)}"
@@ -382,6 +484,10 @@ def describe(seen: Any) -> str:
         return f"the {type(seen).__name__} {_show(seen)}"
     if isinstance(seen, Tensor):
         return f"a tensor of shape {tuple(seen.shape)}"
+    if isinstance(seen, np.ndarray):
+        return f"an array of shape {seen.shape}"
+    if isinstance(seen, complex | bytes):
+        return f"the {type(seen).__name__} {_show(seen)}"
     return f"a {type(seen).__name__}"
 
 
@@ -391,6 +497,10 @@ def _kind(value: Any) -> str:
         bool: "True or False",
         int: "a number",
         float: "a number",
+        complex: "a number",
+        bytes: "a bytes object",
+        set: "a set",
+        frozenset: "a set",
         str: "a string",
         list: "a list",
         tuple: "a list",
@@ -402,7 +512,7 @@ def _kind(value: Any) -> str:
 
 def _show_both(seen: Any, expected: Any) -> tuple[str, str]:
     """Format two different values so that the texts differ. Numbers get six digits, or more if needed."""
-    if isinstance(seen, float) or isinstance(expected, float):
+    if isinstance(seen, float | complex) or isinstance(expected, float | complex):
         have, want = f"{seen:.6g}", f"{expected:.6g}"
         return (have, want) if have != want else (repr(seen), repr(expected))
     if not isinstance(seen, str) or max(len(seen), len(expected)) <= SHOWN:

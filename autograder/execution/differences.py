@@ -130,7 +130,9 @@ def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -
     )
 
 
-def _value(x: bool | int | float) -> Value:
+def _value(x: bool | int | float | complex) -> Value:
+    if isinstance(x, complex):
+        return f"{x:.6g}"
     if isinstance(x, float) and not math.isfinite(x):
         return "NaN" if math.isnan(x) else "∞" if x > 0 else "−∞"
     return x
