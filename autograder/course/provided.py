@@ -34,13 +34,14 @@ MODULES = (
     "look",
     "material",
 )
+TORCH_MODULES = ("inputs", "look")  # left out of notebooks that do not use torch
 NOT_INSTALLED = ("autograder", "solutions")  # packages that students do not install
 OWN_IMPORT = re.compile(r"^from (?:__future__|autograder)\b[^(\n]*(?:\([^)]*\))?\n", re.MULTILINE)
 
 
 def provided_code(day: Day) -> Iterator[tuple[str, str]]:
     """Yield the name of a file and its code, in the order in which the provided cell runs them. Names can repeat."""
-    for name in MODULES:
+    for name in modules(day):
         yield f"autograder/{name}.py", module_source(name)
     for part in (given_part(day, "opening"), *day.chapters, given_part(day, "closing")):
         pieces = list(_pieces(part.cells))
@@ -48,6 +49,26 @@ def provided_code(day: Day) -> Iterator[tuple[str, str]]:
         imports = "\n".join(_imports(part.cells)) if pieces else ""
         for source in filter(None, (imports, *pieces)):
             yield part.path.name, source
+
+
+def modules(day: Day) -> list[str]:
+    """Return the names of the modules in `in_notebook/` that the day's notebook contains."""
+    uses_torch = "torch" in imported(day)
+    return [name for name in MODULES if uses_torch or name not in TORCH_MODULES]
+
+
+def imported(day: Day) -> set[str]:
+    """Return the top-level packages that a day's chapters and the course's own opening and closing import."""
+    parts = (given_part(day, "opening"), *day.chapters, given_part(day, "closing"))
+    cells = (cell for part in parts for cell in part.cells if cell.role != "text")
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
+    found = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    found |= {
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+    return {name.partition(".")[0] for name in found}
 
 
 def module_source(name: str) -> str:

@@ -17,13 +17,12 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from autograder.in_notebook.error_advice import advice, names_any
 from autograder.in_notebook.frames import hide_provided_code, is_provided
 from autograder.in_notebook.helper_names import (
     EXERCISES,
     helper_names,
+    seeded,
     student_names,
 )
 from autograder.in_notebook.hints import find_mistake
@@ -168,7 +167,7 @@ def outcome(exercise: str) -> str:
             stand_ins(before=exercise),
             contextlib.redirect_stdout(quiet),
             contextlib.redirect_stderr(quiet),
-            torch.random.fork_rng(devices=[]),
+            seeded(),
         ):
             _run(exercise, check.__wrapped__)
     return _outcomes[exercise][1]
@@ -272,10 +271,11 @@ def _owner(code: types.CodeType) -> str:
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a {value.dtype} tensor of shape {tuple(value.shape)}".replace(" torch.", " ")
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        kind = "array" if type(value).__name__ == "ndarray" else "tensor"
+        return f"a {value.dtype} {kind} of shape {tuple(value.shape)}".replace(" torch.", " ")
     return f"a {type(value).__name__}"
 
 

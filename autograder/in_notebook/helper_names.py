@@ -57,3 +57,21 @@ def _hide() -> None:
 
 def _show() -> None:
     builtins.vars(sys.modules["__main__"]).update(_hidden.pop())
+
+
+def loaded_torch() -> Any:
+    """Return the module torch, or None if the notebook does not use it."""
+    return sys.modules.get("torch")
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None = None) -> Iterator[None]:
+    """Set torch's seed, if one is given, until the end of the block. Do nothing in a notebook without torch."""
+    torch = loaded_torch()
+    if torch is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield

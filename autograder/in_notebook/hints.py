@@ -11,9 +11,7 @@ import sys
 from collections.abc import Sized
 from typing import Any
 
-import torch
-
-from autograder.in_notebook.helper_names import student_names
+from autograder.in_notebook.helper_names import loaded_torch, seeded, student_names
 
 # Exercise → methods to record, summaries of calls, and the indices of these calls for the solution and each known mistake.
 OUTPUTS: dict[str, Any] = {}
@@ -83,8 +81,7 @@ def observe(exercise: str, check: Any, methods: list[str]) -> list[list[Any]]:
         scope = dict(vars(sys.modules["__main__"]))
         scope[exercise] = _recorded(scope[exercise], methods, calls, seed)
         scope |= dict.fromkeys(("expecting", "expecting_value_error"), ignoring_errors)
-        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
-            torch.manual_seed(0)
+        with seeded(0), contextlib.redirect_stdout(io.StringIO()):
             for statement in tree.body[0].body:
                 calls.clear()
                 with ignoring_errors():
@@ -113,10 +110,8 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
         before = _summary(inputs)
         calls.append(record)
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                with student_names():
-                    result = function(*args, **kwargs)
+            with seeded(seed), student_names():
+                result = function(*args, **kwargs)
         except Exception as error:
             record.append(type(error).__name__)
             raise
@@ -125,6 +120,7 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
         after = _summary(inputs)
         record[:] = [_summary(result), [] if are_alike(before, after) else after]
         with ignoring_errors():
+            torch = loaded_torch()
             leaves = [x for x in inputs if x.requires_grad]
             total = sum(map(torch.norm, result if isinstance(result, list | tuple) else [result]))
             record.append(_summary(torch.autograd.grad(total, leaves, retain_graph=True)))
@@ -136,19 +132,24 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
 
 
 def _summary(value: Any) -> Any:
-    """Convert a result to lists, strings and numbers. A tensor is reduced to at most 32 entries."""
-    if isinstance(value, torch.Tensor):
+    """Convert a result to lists, strings and numbers. A tensor or array is reduced to at most 32 entries."""
+    torch = loaded_torch()
+    if type(value).__name__ == "ndarray":
+        places = value.ravel()[:: 1 + (value.size - 1) // 32] if value.dtype.kind in "biufc" else []
+        numbers = [part for x in places for part in ((x.real, x.imag) if x.imag.any() else (x,))]
+        return [f"{value.dtype} {value.shape}", *(float(f"{number:.4g}") for number in numbers)]
+    if torch and isinstance(value, torch.Tensor):
         places = torch.linspace(0, value.numel() - 1, min(value.numel(), 32)).long()
         numbers = [] if value.is_meta else value.detach().double().flatten()[places].tolist()
         kind = f"{value.dtype} {value.device} {tuple(value.shape)} {value.requires_grad}"
         return [kind, *(float(f"{number:.4g}") for number in numbers)]
-    if isinstance(value, torch.nn.Module):
+    if torch and isinstance(value, torch.nn.Module):
         shapes = sorted(f"{name} {tuple(p.shape)}" for name, p in value.named_parameters())
         kept = sorted(str(tuple(entry.shape)) for entry in value.state_dict().values())
         # A check's own model may record calls in lists.
         lists = [v for name, v in vars(value).items() if isinstance(v, list) and name[0] != "_"]
         return [*shapes, *kept, str(value.training), *map(_summary, lists)]
-    if isinstance(value, torch.Generator):
+    if type(value).__name__ == "Generator":
         return "generator"  # its repr contains a memory address
     if isinstance(value, float):
         return ["float", float(f"{value:.4g}")]
@@ -156,4 +157,6 @@ def _summary(value: Any) -> Any:
         return [type(value).__name__, str(value)]
     if isinstance(value, Sized) and not isinstance(value, list | tuple | dict):
         return [type(value).__name__, str(len(value))]  # a cache, whose repr is an address
+    if type(value).__module__ == "__main__" and not isinstance(value, tuple):
+        return [type(value).__name__]
     return list(map(_summary, value)) if isinstance(value, list | tuple) else str(value)

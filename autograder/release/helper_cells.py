@@ -13,7 +13,7 @@ from typing import Any
 
 from autograder.course.config import Day
 from autograder.course.files import read_text
-from autograder.course.provided import MODULES, module_source, provided_code
+from autograder.course.provided import module_source, modules, provided_code
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import texts
 
@@ -59,7 +59,7 @@ def provided_cell(day: Day, outputs: Mapping[str, Any]) -> str:
         "stand_ins": _without_docstring(stand_ins),
         "outputs": outputs,
         "outputs_version": outputs_version(day),
-        "helpers": sorted(_helper_names()),
+        "helpers": sorted(_helper_names(day)),
     }
     return packed_cell(code, material)
 
@@ -102,11 +102,11 @@ def outputs_version(day: Day) -> str:
     return digest.hexdigest()[:12]
 
 
-def _helper_names() -> set[str]:
+def _helper_names(day: Day) -> set[str]:
     """Return the names that the modules of the provided code use."""
-    modules = [importlib.import_module(f"autograder.in_notebook.{name}") for name in MODULES]
+    used = [importlib.import_module(f"autograder.in_notebook.{name}") for name in modules(day)]
     # pytest adds names that are not identifiers.
-    names = {name for module in modules for name in vars(module) if name.isidentifier()}
+    names = {name for module in used for name in vars(module) if name.isidentifier()}
     return {name for name in names if not name.startswith("__")} - {"annotations"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
 import html
@@ -22,7 +21,13 @@ from autograder.course import chapters, fingerprint
 from autograder.course.chapters import CHECK_PREFIX, Chapter
 from autograder.course.config import CourseError, Day
 from autograder.course.files import read_text
-from autograder.course.provided import NOT_INSTALLED, given_part, notebook_source, split_check
+from autograder.course.provided import (
+    NOT_INSTALLED,
+    given_part,
+    imported,
+    notebook_source,
+    split_check,
+)
 from autograder.release import helper_cells, texts
 
 HIDDEN = """
@@ -256,7 +261,6 @@ README = """\
 Work from top to bottom. Replace each `raise NotImplementedError` with your code and run the checks below it. When you are
 done, submit `{name}.ipynb`.
 """
-ALWAYS = ("torch",)  # packages that the given code in every notebook uses
 
 
 def readme(day: Day) -> str:
@@ -273,17 +277,6 @@ def requirements(day: Day) -> str:
     if file.is_file():
         return read_text(file)
     known = packages_distributions()
-    imported = set(_imported(day)) - sys.stdlib_module_names - set(NOT_INSTALLED)
-    packages = {known.get(name, [name])[0] for name in (*ALWAYS, *imported)}
+    names = imported(day) - sys.stdlib_module_names - set(NOT_INSTALLED)
+    packages = {known.get(name, [name])[0] for name in names}
     return "".join(f"{package}\n" for package in sorted(packages, key=str.lower))
-
-
-def _imported(day: Day) -> Iterator[str]:
-    """Yield the top-level package of each module that a day's chapters import."""
-    cells = (cell for chapter in day.chapters for cell in chapter.cells if cell.role != "text")
-    for cell in cells:
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module.partition(".")[0]

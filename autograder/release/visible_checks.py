@@ -27,7 +27,7 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
-from autograder.course.provided import MODULES, module_source, notebook_source
+from autograder.course.provided import module_source, modules, notebook_source
 from autograder.in_notebook.hints import are_alike
 from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.release import helper_cells
@@ -100,7 +100,7 @@ class Notebook:
     ) -> None:
         self.module = types.ModuleType("__main__")
         sys.modules["__main__"] = self.module
-        for name in MODULES:
+        for name in modules(day):
             self.run(module_source(name), name)
         for chapter in day.chapters:
             for cell in chapter.cells:
