@@ -32,6 +32,7 @@ from autograder.submissions.submission import Submission
 ROOT = Path(__file__).parents[1]
 SECONDS = 2.0
 SECRET = b"a secret of the tests"
+collect_ignore = ["numpy_course"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -147,7 +147,7 @@ ANSWERS: tuple[tuple[str, Kind], ...] = (
 
 TEMPLATE = """
 def _trivial(reference):
-    import contextlib
+    import contextlib, io
 
     import numpy as np
     import torch
@@ -216,7 +216,8 @@ def _trivial(reference):
             if answer == "argument":
                 return args[first] if len(args) > first else next(iter(kwargs.values()), None)
             try:
-                with simple_attributes(args[0] if first else None):
+                quiet = contextlib.redirect_stdout(io.StringIO())
+                with simple_attributes(args[0] if first else None), quiet:
                     return simple(function(*args, **kwargs))
             except Exception:
                 has_raised = True
