@@ -74,7 +74,7 @@ def test_known_mistakes_are_named(exercise: str, name: str, day: Day, grader: Gr
 
 
 MESSAGES = {
-    "return np.zeros((3, 4))": "the result should be a pair of the eigenvalue and the eigenvector, but it is an array of shape (3, 4)",
+    "return np.zeros((3, 4))": "should be a pair of the eigenvalue and the eigenvector, but it is an array of shape (3, 4)",
     "return 1.0, [1.0, 2.0]": "the eigenvalue: 1 instead of -7",
     "return a[0, 0] * 0 - 7, start.tolist()": "the eigenvector should be an array, but it is a list",
     "return np.array([None]), start": "the eigenvalue should be a number, but it is an array of dtype object",

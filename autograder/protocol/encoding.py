@@ -397,7 +397,7 @@ def check(data: Data) -> None:
     used: set[int] = set()
     while pending:
         item, depth = pending.pop()
-        count += 1
+        count += 1 + (len(item.items) if isinstance(item, Members) else 0)
         if count + len(pending) > MAX_ITEMS:
             raise WireError("a value has too many items")
         if depth > MAX_DEPTH + 1:
@@ -407,7 +407,6 @@ def check(data: Data) -> None:
                 raise WireError("a value refers to a tensor that was not sent")
             used.add(item.index)
         elif isinstance(item, Members):
-            count += len(item.items)
             check_keys(item.items)
         elif isinstance(item, Items):
             pending += [(part, depth + 1) for part in item.items]

@@ -53,6 +53,11 @@ class Module(nn.Module):
 Pair = collections.namedtuple("Pair", "output weights")
 class Color(enum.Enum):
     red = 1
+class Array(np.ndarray):
+    shape = property(lambda self: (10**9, n))
+    dtype = property(lambda self: 1 / 0)
+class Part:
+    __array__ = __len__ = __iter__ = lambda self, *args: sys.exit(4)
 def recursive(kind):
     made = kind()
     made.append(made) if kind is list else made.update(a=made)
@@ -80,6 +85,9 @@ VALUES = (
     *("Long()", "Endless([1])", "Strange", "Meta", "Module()", "Pair(1, 2)", "Color.red", "type('x' * 10**5, (), {})()"),
     *("recursive(list)", "recursive(dict)", "deep(15)", "deep(90_000)", "[None] * 10_000", "[[0] * 99] * 900"),
     *("decimal.Decimal('NaN')", "fractions.Fraction(1, 3)", "range(10**9)", "iter([1])", "(x for x in [1])"),
+    *("np.ones((n, n), bool)[::-1].T",),
+    *("np.ones((2, 3)).view(Array)", "np.broadcast_to(1.0, (1 << 20, 9))", "np.random.default_rng(n)"),
+    *("{(1, 'a'), None}", "set(range(10**6))", "complex('nan')", "b'x' * 10**5", "np.array('a')", "np.ma.ones(n)", "Part()"),
     *("np.ones((n, n))", "np.float64('nan')", "np.array([{}], dtype=object)", "torch", "sys.modules", "object()"),
     *("{math.nan: math.nan}", "{None: 1, (): 2}", "{Text('a'): 1, 'a': 2}", "{1, 2}", "frozenset()", "right"),
     *("torch.Generator()", "torch.float32", "torch.device('cuda:9')", "torch.Size([1])", "types.SimpleNamespace()"),
