@@ -59,9 +59,9 @@ def build(
     ] = "",
 ) -> None:
     """Build and check the release in assignments/. If a day's build fails, its existing files are kept."""
-    from autograder.course.config import check_day
     from autograder.course.new_course import add_nbgrader_config
     from autograder.release import build as builder
+    from autograder.release import static_checks
     from autograder.release.build import including
 
     course = load_course()
@@ -70,11 +70,14 @@ def build(
     chosen = days or list(course.days)
     for name in chosen:
         course.day(name)  # report an unknown day before building anything
+    if include is None:  # report the mistakes in all days before building anything
+        static_checks.check(map(course.day, chosen))
     for name in chosen:
         edited = including(course.root, name, include) if include else nullcontext(course)
         with edited as current:
             day = current.day(name)
-            check_day(day)
+            if include:
+                static_checks.check([day])
             for made in builder.build(day, solutions, new_version, public_url):
                 print(made) if isinstance(made, Path) else print_note(made)
 

@@ -25,12 +25,16 @@ Role = Literal["text", "exercise", "checks", "demonstration", "given", "support"
 
 @dataclass(frozen=True)
 class ChapterCell:
-    """A cell in a chapter. `name` is the exercise that it defines or checks, or "" if there is none. `number` starts at 1."""
+    """A cell in a chapter. `name` is the exercise that it defines or checks, or "" if there is none. `number` starts at 1.
+
+    `line` is the line of the file in which the source starts.
+    """
 
     role: Role
     name: str
     source: str
     number: int
+    line: int = 1
 
     @property
     def stub(self) -> str:
@@ -102,21 +106,24 @@ class Chapter:
 def read(path: Path, exercises: Collection[str]) -> Chapter:
     """Read a chapter. A cell that defines one of `exercises` is an exercise cell."""
     cells: list[ChapterCell] = []
-    _, parts = split_cells(read_text(path))
-    for number, (options, body) in enumerate(parts, 1):
+    text = read_text(path)
+    _, parts = split_cells(text)
+    starts = [marker.end() for marker in MARKER.finditer(text)]
+    for number, ((options, body), start) in enumerate(zip(parts, starts, strict=True), 1):
         source = body.strip("\n")
+        line = 1 + text.count("\n", 0, start) + len(body) - len(body.lstrip("\n"))
         if "[markdown]" in options:
-            cells.append(ChapterCell("text", "", uncomment(source), number))
+            cells.append(ChapterCell("text", "", uncomment(source), number, line))
             continue
         try:
             tree = ast.parse(source)
         except SyntaxError as error:
-            where = f"{path}, cell {number}, line {error.lineno}"
+            where = f"{path}:{line + (error.lineno or 1) - 1}"
             raise CourseError(f"{where}: {error.msg}") from None
         role, name = _role(tree, exercises)
         if SUPPORT.search(options):
             role, name = "support", ""
-        cells.append(ChapterCell(role, name, source, number))
+        cells.append(ChapterCell(role, name, source, number, line))
     return Chapter(path, tuple(cells))
 
 

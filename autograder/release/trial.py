@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from autograder.course.config import CourseError, Day, Exercise, check_day
+from autograder.course.config import CourseError, Day, Exercise
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, RunSettings
 from autograder.execution.source import join_units
@@ -16,7 +16,7 @@ from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.plain_text import counted
 from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
-from autograder.release import undefined_names, visible_checks
+from autograder.release import static_checks, visible_checks
 from autograder.sandbox.client import Server, start_server
 from autograder.slicing import slicer as slicing
 from autograder.slicing.slicer import Slice, Slicer
@@ -69,8 +69,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
     """
     for name in names:
         day.check_exercise(name)
-    check_day(day)
-    undefined_names.check(day)
+    static_checks.check([day])
     exercises = [exercise for exercise in day.exercises if exercise.name in (names or day.names)]
     with start_server() as server:
         attempts = _Attempts(day, server)
