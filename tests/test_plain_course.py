@@ -87,7 +87,7 @@ def test_ids_do_not_depend_on_other_sections(release: NotebookNode, tmp_path: Pa
 def test_files_that_a_day_lacks_have_defaults(day: Day) -> None:
     folder = day.root / "assignments/day1"
     assert (folder / "README.md").read_text().startswith("# 第一天：注意力\n")
-    assert (folder / "requirements.txt").read_text() == "torch\n"
+    assert (folder / "requirements.txt").read_text() == ""
 
 
 def test_damaged_caches_are_computed_again(server: Server, tmp_path: Path) -> None:
