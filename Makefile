@@ -87,6 +87,7 @@ docs: setup
 browser: docs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.check $(SHOTS)
+	$(BIN)/python -m tests.browser.live $(SHOTS)
 	$(BIN)/python -m tests.browser.notebooks $(SHOTS)
 	$(BIN)/python -m tests.browser.site $(SHOTS)
 

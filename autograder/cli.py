@@ -18,7 +18,14 @@ from typing import Annotated
 
 import typer
 
-from autograder import VERSION, course_commands, delivery_commands, grading_commands, ta_commands
+from autograder import (
+    VERSION,
+    course_commands,
+    delivery_commands,
+    grading_commands,
+    live_commands,
+    ta_commands,
+)
 from autograder.console import print_decisions, print_error
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
@@ -47,6 +54,8 @@ def autograder(
 for command in (
     grading_commands.grade,
     grading_commands.regrade,
+    live_commands.live,
+    live_commands.watch,
     ta_commands.explain,
     ta_commands.override,
     delivery_commands.report,

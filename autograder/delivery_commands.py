@@ -58,9 +58,10 @@ def report(
     ] = False,
     all_notes: AllNotesOption = False,
 ) -> None:
-    """Write a class report as an HTML page and CSV files."""
+    """Write a class report as an HTML page and CSV files, and a page about the last session that `live` followed."""
     from autograder.course.fingerprint import course_version
     from autograder.feedback import class_page, sentences
+    from autograder.live import session_report
     from autograder.marks import model
     from autograder.marks.class_list import lateness_of_each
     from autograder.submissions import roster as rosters
@@ -75,6 +76,8 @@ def report(
     analysis = class_page.analyse(marks, texts, course_version(chosen), anonymous, late)
     for written in class_page.write(analysis, folder):
         print_text(f"wrote {written}")
+    if session := session_report.write(chosen, texts, folder):
+        print_text(f"wrote {session}")
 
 
 def export(

@@ -194,6 +194,7 @@ def list_students(day: DayArgument, all_notes: AllNotesOption = False) -> None:
 def forget(day: DayArgument, student: StudentArgument) -> None:
     """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
     from autograder.grading.results import ResultStore
+    from autograder.live import timeline
     from autograder.marks import lookup
     from autograder.marks.history import History
     from autograder.submissions import roster as rosters
@@ -204,6 +205,7 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
     with History(chosen.root) as history, history.lock(day):
         found = lookup.find_stored(student, history.current(day), chosen, roster)
         for key, label in lookup.keys_of(student, found, chosen, roster).items():
+            timeline.forget(chosen.root, day, key)
             history.forget(day, key)
             results.forget(day, key)
             print_text(f"{label}: the marks for {day} were deleted")

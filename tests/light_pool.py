@@ -13,6 +13,7 @@ from typing import Any
 
 from autograder.grading import pool_process
 from autograder.marks.model import SubmissionMarks
+from autograder.protocol.limits import Allowance
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.errors import MustRunAlone
 from autograder.submissions.submission import Submission
@@ -54,8 +55,10 @@ class LightGrader:
         )
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool) -> None:
+def start(
+    root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool, budget: Allowance
+) -> None:
     """Initialise a pool process. Replaces `pool_process.start`."""
     fakes: dict[str, Any] = {"start_server": lambda _: LightServer(), "_grader": LightGrader()}
     vars(pool_process).update(fakes)
-    pool_process.start(root, day, sandbox, standby, use_results)
+    pool_process.start(root, day, sandbox, standby, use_results, budget)

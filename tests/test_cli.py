@@ -61,6 +61,10 @@ WRONG = {
         ["grade", "day1", "x", "--tls-cert", "c.pem"],
         "work only with --cluster",
     ),
+    "no such notebook to follow": (
+        ["live", "day1", "/no/such.ipynb"],
+        "there is no file or folder",
+    ),
     "the course as a class": (["grade", "day1", ""], "the folder '.' contains a course"),
     "no such sandbox": (["grade", "day1", "x", "--sandbox", "some"], "'some'"),
 }

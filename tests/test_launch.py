@@ -23,6 +23,7 @@ from autograder import __main__ as command_line
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading import pool, pool_process, process_start
+from autograder.protocol.limits import Allowance
 from autograder.sandbox import command as command_module
 from autograder.sandbox import launch
 from autograder.sandbox.client import Server
@@ -159,7 +160,9 @@ def test_each_new_process_gets_a_duplicate_or_launches_a_server(
             assert processes.submit(seen).result() == (not is_killed, False, list(LAYERS))
 
 
-def receive_in_pool(root: Path, day: str, sandbox: str, address: str, use_results: bool) -> None:
+def receive_in_pool(
+    root: Path, day: str, sandbox: str, address: str, use_results: bool, budget: Allowance
+) -> None:
     receive(address)
 
 

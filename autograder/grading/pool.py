@@ -109,6 +109,7 @@ class Pool:
             self._sandbox,
             STANDBY.address,
             self._use_results,
+            self._day.budget,
         )
         context = process_start.context(self.jobs)
         with protected_start():  # the executor starts multiprocessing's resource tracker

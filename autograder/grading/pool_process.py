@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,20 +21,28 @@ from autograder.sandbox.launch import STANDBY
 if TYPE_CHECKING:
     from autograder.grading.grader import Grader
     from autograder.marks.model import SubmissionMarks
+    from autograder.protocol.limits import Allowance
     from autograder.submissions.submission import Submission
 
 _server: Server | NoIsolation
 _grader: Grader | None = None
 _course: tuple[Path, str]
 _use_results = False
+_budget: Allowance
 
 
-def start(root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool) -> None:
-    """Start a fork server, or connect to the one at the address `standby`. If neither works, `isolation` raises NoIsolation."""
-    global _course, _server, _use_results
+def start(
+    root: Path, day: str, sandbox: Sandbox, standby: str, use_results: bool, budget: Allowance
+) -> None:
+    """Start a fork server, or connect to the one at the address `standby`. If neither works, `isolation` raises NoIsolation.
+
+    `budget` limits all code run for one submission.
+    """
+    global _course, _server, _use_results, _budget
     _exit_with_parents()
     _course = root, day
     _use_results = use_results
+    _budget = budget
     STANDBY.address = standby
     try:
         _server = start_server(sandbox)
@@ -83,6 +92,8 @@ def _load_grader() -> Grader:
             root, day = _course
             results = ResultStore(root) if _use_results else None
             _grader = Grader(courses.load(root).day(day), _server, results=results)
+            # This comes last, because the caches of trivial answers and known mistakes belong to the course's own budget.
+            _grader.exercises.day = replace(_grader.day, budget=_budget)
     return _grader
 
 

@@ -86,7 +86,7 @@ class Submission:
 
 def read_students(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[list[Submission]]:
     """Lazily yield each student's or group's submissions."""
-    return reader.map(task for path in paths for task in _PathReader(path, day, reader).tasks())
+    return reader.map(task for path in paths for task in PathReader(path, day, reader).tasks())
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
@@ -95,19 +95,19 @@ def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterato
         yield from submissions
 
 
-class _PathReader:
-    """A reader for the submissions under one of the TA's paths."""
+class PathReader:
+    """A reader for the submissions under one of the TA's paths. `find` lists the files, and `read` reads some of them."""
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self.path, self._day, self._reader = path, day, reader
-        self._student = _student_from_path(path, day)
+        self._student = student_from_path(path, day)
 
     def tasks(self) -> Iterator[ReadingTask[list[Submission]]]:
         """Yield a function for each student or group that reads the files."""
-        for _, own in groupby(self._find(), key=lambda file: file.keys):
-            yield partial(self._read, list(own))
+        for _, own in groupby(self.find(), key=lambda file: file.keys):
+            yield partial(self.read, list(own))
 
-    def _find(self) -> list[FoundFile]:
+    def find(self) -> list[FoundFile]:
         """Return the files under the path. Files of the same student or group are consecutive."""
         student, owner = self._student, None
         try:
@@ -135,7 +135,7 @@ class _PathReader:
             problem = str(error)
         return [FoundFile("", student, owner, problem=problem)]
 
-    def _read(
+    def read(
         self, files: Sequence[FoundFile], reader: FileReader, budget: StudentBudget
     ) -> list[Submission]:
         """Read one student's files."""
@@ -192,7 +192,7 @@ class _PathReader:
         )
 
 
-def _student_from_path(path: Path, day: str) -> str:
+def student_from_path(path: Path, day: str) -> str:
     """Return the student's name: the last path component that is not the day's name, without suffixes."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
@@ -295,15 +295,30 @@ def find_submissions(
 
     A notebook for a different day becomes an unreadable submission.
     """
-    exercises = {other.name: other.names for other in courses.load(day.root).days.values()}
-    exercises[day.name] = day.names
+    exercises = exercises_by_day(day)
     for of_student in read_students(paths, day.name, reader):
-        chosen = choose(of_student, exercises[day.name])
-        found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
-        if found != day.name:
-            problem = f"this is the notebook for {found}, not for {day.name}"
-            chosen = replace(chosen, problems=(problem,), readable=False, release="")
-        yield apply_roster(chosen, roster, day.name)
+        yield choose_for_day(of_student, day, exercises, roster)
+
+
+def exercises_by_day(day: Day) -> dict[str, Collection[str]]:
+    """Return the exercises of each day of the course."""
+    exercises = {other.name: other.names for other in courses.load(day.root).days.values()}
+    return {**exercises, day.name: day.names}
+
+
+def choose_for_day(
+    of_student: Sequence[Submission],
+    day: Day,
+    exercises: Mapping[str, Collection[str]],
+    roster: Roster,
+) -> Submission:
+    """Choose which of a student's submissions to grade; see `find_submissions`. `exercises` contains those of each day."""
+    chosen = choose(of_student, exercises[day.name])
+    found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
+    if found != day.name:
+        problem = f"this is the notebook for {found}, not for {day.name}"
+        chosen = replace(chosen, problems=(problem,), readable=False, release="")
+    return apply_roster(chosen, roster, day.name)
 
 
 def apply_roster(submission: Submission, roster: Roster, day: str) -> Submission:

@@ -1,0 +1,1 @@
+"""Show a room's progress while students work. This never writes the store of marks, except in `watch`."""
