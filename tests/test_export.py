@@ -658,6 +658,8 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path, 
     pages = {file.stem: file.read_text() for file in (root / "pages").iterdir()}
     assert sorted(pages) == ["ada", "bob", "cyd"]  # cyd is in bob's group
     assert all("60 points − 10% = 54 points." in pages[name] for name in ("bob", "cyd"))
+    results = run(root, "export", "day1", "--to", "gradescope", "--out", "results").stdout
+    assert "copy it to /autograder/results/results.json. For a table of all points, use" in results
     into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
     exported = run(root, "export", "day1", *into)
     assert exported.returncode == 0, exported.stderr
