@@ -134,9 +134,10 @@ class TestRecurrentAttention:
             x, memory = draw.normal(3, n, 6), draw.normal(3, m, 6)
             check_output(layer, parameters, x, memory, f"for n = {n}, m = {m} and max_length = 14")
         layer, parameters = load_layer(student, draw, 2, 1, 160)
-        x, memory = draw.normal(1, 3, 2), draw.normal(1, 140, 2)
-        what = "for b = 1, n = 3, m = 140 and max_length = 160"
-        check_output(layer, parameters, x, memory, what)
+        for n, m in ((3, 140), (70, 3)):
+            x, memory = draw.normal(1, n, 2), draw.normal(1, m, 2)
+            what = f"for b = 1, n = {n}, m = {m} and max_length = 160"
+            check_output(layer, parameters, x, memory, what)
 
     @weight(1.5)
     def test_causal(self, student, seed):
@@ -362,6 +363,11 @@ class TestKnnProbabilities:
             expected = knn_oracle(p, queries, keys, tokens, 4, temperature, 0.5)
             seen = student.knn_probabilities(p, queries, keys, tokens, 4, temperature, 0.5)
             close(seen, expected, f"the result for temperature = {temperature}", 1e-3, 0, p.dtype)
+        # At these distances, a temperature of 0.1 gives every key a noticeable weight.
+        queries, keys = queries / 10, keys / 10
+        expected = knn_oracle(p, queries, keys, tokens, 8, 0.1, 1.0)
+        seen = student.knn_probabilities(p, queries, keys, tokens, 8, 0.1, 1.0)
+        close(seen, expected, "the result for temperature = 0.1", 1e-3, 0, p.dtype)
 
     @weight(1.5)
     def test_same_token(self, student, seed):
@@ -442,8 +448,8 @@ class TestKnnProbabilities:
         for name, value, arguments in (
             ("k", 0, {"k": 0}),
             ("k", -2, {"k": -2}),
-            ("mix", -0.1, {"k": 2, "mix": -0.1}),
-            ("mix", 1.5, {"k": 2, "mix": 1.5}),
+            ("mix", -0.01, {"k": 2, "mix": -0.01}),
+            ("mix", 1.01, {"k": 2, "mix": 1.01}),
             ("temperature", 0.0, {"k": 2, "temperature": 0.0}),
             ("temperature", -1.0, {"k": 2, "temperature": -1.0}),
         ):
@@ -502,7 +508,7 @@ class TestKnnProbabilities:
 
     @weight(0.25)
     def test_ties(self, student, seed):
-        """If several keys are equally near, the result uses at least one of them, and each row still sums to 1."""
+        """If keys tie for the last place, the result uses at least one of them. Otherwise, equal keys all count."""
         draw = Draw(seed)
         queries, keys = draw.normal(2, 3), draw.normal(5, 3)
         # For both queries, the two nearest keys are equal. Their tokens are 0 and 3.
@@ -513,6 +519,9 @@ class TestKnnProbabilities:
         seen = finite(shaped(seen, (2, 4)), "the result for k = 1 and two equal keys")
         what = "the probability of the tokens of the two nearest keys together"
         close(seen[:, 0] + seen[:, 3], torch.ones(2), what, 1e-3)
+        seen = student.knn_probabilities(p, queries + 8, keys, tokens, 2, mix=1.0)
+        expected = torch.tensor([[0.5, 0.0, 0.0, 0.5]]).expand(2, 4)
+        close(seen, expected, "the result for k = 2, if the two nearest keys are equal", 1e-3)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
@@ -563,7 +572,7 @@ class TestPerformerFeatures:
     def test_values(self, student, seed):
         """The features are exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r."""
         draw = Draw(seed)
-        for n, d, r in ((4, 9, 8), (70, 2, 11), (6, 16, 3)):
+        for n, d, r in ((4, 9, 8), (70, 2, 11), (6, 16, 3), (3, 70, 5)):
             x, projection = draw.normal(n, d), draw.normal(r, d)
             seen = leading_axes(student.performer_features, 2)(x, projection)
             what = f"the features for n = {n}, d = {d} and r = {r}"
