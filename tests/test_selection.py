@@ -197,7 +197,7 @@ def test_include_is_restored_only_for_days_whose_build_fails(
         return []
 
     monkeypatch.setattr("autograder.release.build.build", built)
-    monkeypatch.setattr("autograder.course.config.check_day", lambda _: None)
+    monkeypatch.setattr("autograder.release.static_checks.check", lambda _: None)
     with pytest.raises(courses.CourseError, match="the build fails"):
         course_commands.build(["day1", "day2"], include="core")
     course = courses.load(tmp_path)
