@@ -1237,7 +1237,7 @@ if __name__ == "__main__":
         asked = torch.arange(10).repeat(20)
         scales = [0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0]
         drawn = [draw_digits(digit_dit, asked, scale)[-1] for scale in scales]
-        measured = {
+        by_scale = {
             "correct (%)": [100 * fraction_recognised(sheet, asked) for sheet in drawn],
             "diversity (real digits: 100)": [
                 100 * diversity(sheet, asked) / diversity(pictures, labels) for sheet in drawn
@@ -1246,7 +1246,7 @@ if __name__ == "__main__":
         }
         predict.reveal(
             "What percentage will the judge recognise at guidance scale 0?",
-            measured["correct (%)"][0],
+            by_scale["correct (%)"][0],
         )
         figure, (grid, right) = plt.subplots(
             1, 2, figsize=(11, 3.8), width_ratios=(10, 9), layout="constrained"
@@ -1255,17 +1255,17 @@ if __name__ == "__main__":
         grid.set_xticks([10 * i + 4.5 for i in range(10)], range(10))
         grid.set_yticks([10 * i + 4.5 for i in range(len(scales))], [f"{s:g}" for s in scales])
         grid.set(xlabel="requested digit", ylabel="guidance scale")
-        for what, values in measured.items():
+        for what, values in by_scale.items():
             right.plot([f"{s:g}" for s in scales], values, "o-", label=what)
         right.axhline(100 * (pictures == 1).float().mean(), color="C2", ls=":", label="real digits")
         right.set(xlabel="guidance scale", ylim=(0, 135))
         right.legend()
         plt.show()
-        print("scale", *measured, sep="   ")
-        for scale, *values in zip(scales, *measured.values(), strict=True):
+        print("scale", *by_scale, sep="   ")
+        for scale, *values in zip(scales, *by_scale.values(), strict=True):
             print(
                 f"{scale:5g}",
-                *(f"{v:{len(w)}.1f}" for w, v in zip(measured, values, strict=True)),
+                *(f"{v:{len(w)}.1f}" for w, v in zip(by_scale, values, strict=True)),
                 sep="   ",
             )
 
