@@ -27,7 +27,6 @@ LESS = {
     "family": {"range(8, 14)]": "range(8, 12)]"},  # shorter sequences
     "language_model": {
         "len(TOPIC_TEXT) * 9 // 10": "len(TOPIC_TEXT) * 99 // 100",  # fewer held-out characters
-        "((0.6, 7), (0.3, 3), (1.5, 3))": "((0.6, 2), (0.3, 1), (1.5, 1))",
         "lengths = [64, 128, 256, 512]": "lengths = [4, 8, 16, 32]",
     },
     "memory": {
@@ -83,7 +82,7 @@ def test_the_demonstrations_run(
         printed = (tmp_path / f"{run.chapter}.txt").read_bytes()
         assert printed
         assert b"\r" not in printed
-        assert bool(run.numbers) == (run.chapter in MEASURED)
+        assert run.numbers or run.chapter not in MEASURED
 
 
 def test_only_the_number_of_training_steps_changes() -> None:
