@@ -113,10 +113,12 @@ def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
     kept: list[NotebookNode] = []
     missing: set[str] = set()
     for cell in cells:
-        names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+        nodes = [*ast.walk(ast.parse(cell.source))]
+        names = [node for node in nodes if isinstance(node, ast.Name)]
         uses = "train" in cell.source or any(name.id in missing for name in names)
         if "with demonstration()" in cell.source and uses:
             missing |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            missing |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
         else:
             kept.append(cell)
             missing -= {name.id for name in names if isinstance(name.ctx, ast.Store)}
