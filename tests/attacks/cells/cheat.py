@@ -267,9 +267,9 @@ import torch
 import torch._decomp
 T=torch._decomp.decomposition_table
 K=[k for k in T if str(k)=='aten._soft'+'max.default'][0]
-F=T[K]
+G=T[K]
 def softmax(x, dim=-1):
-    return F(x, dim, False)
+    return G(x, dim, False)
 
 # %% softmax from the global table of decompositions
 #: stopped by rule
@@ -279,9 +279,9 @@ def softmax(x, dim=-1):
 import torch
 import torch._decomp
 T=torch._decomp.global_decomposition_table['post_autograd']
-F=[f for k,f in T.items() if 'aten._soft'+'max.default'==str(k)][0]
+G=[f for k,f in T.items() if 'aten._soft'+'max.default'==str(k)][0]
 def softmax(x, dim=-1):
-    return F(x, dim, False)
+    return G(x, dim, False)
 
 # %% softmax as flash attention over the identity matrix
 #: stopped by rule
@@ -323,12 +323,12 @@ import torch
 from torch import nn
 import torch._decomp
 T=torch._decomp.decomposition_table
-F=[f for k,f in T.items() if str(k)=='aten.native_layer_'+'norm.default'][0]
+G=[f for k,f in T.items() if str(k)=='aten.native_layer_'+'norm.default'][0]
 class LayerNorm(nn.Module):
     def __init__(self,d,eps=1e-5):
         super().__init__(); self.weight=nn.Parameter(torch.ones(d)); self.bias=nn.Parameter(torch.zeros(d)); self.eps=eps
     def forward(self,x):
-        return F(x,[x.shape[-1]],self.weight,self.bias,self.eps)[0]
+        return G(x,[x.shape[-1]],self.weight,self.bias,self.eps)[0]
 
 # %% the decomposition that torch's compiler uses
 #: stopped by rule
@@ -546,13 +546,13 @@ def softmax(x, dim=-1):
 #: status not_allowed
 from torch import nn
 import torch._decomp.decompositions as D
-F = vars(D)["native_batch_" + "norm_helper"]
+G = vars(D)["native_batch_" + "norm_helper"]
 class LayerNorm(nn.Module):
     def __init__(self, d, eps=1e-5):
         super().__init__()
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(d)), nn.Parameter(torch.zeros(d)), eps
     def forward(self, x):
-        y = F(x.reshape(1, -1, x.shape[-1]), None, None, None, None, True, 0.1, self.eps, False)[0]
+        y = G(x.reshape(1, -1, x.shape[-1]), None, None, None, None, True, 0.1, self.eps, False)[0]
         return y.reshape(x.shape) * self.weight + self.bias
 
 # %% a helper of the compiler's nll_loss
@@ -561,9 +561,9 @@ class LayerNorm(nn.Module):
 #: exercise sequence_loss
 #: status not_allowed
 import torch._decomp.decompositions as D
-F = vars(D)["_nll_" + "loss_forward"]
+G = vars(D)["_nll_" + "loss_forward"]
 def sequence_loss(logits, targets, pad_id, label_smoothing=0.0):
     log_p, targets = logits.flatten(0, -2).log_softmax(-1), targets.flatten()
-    loss = F(log_p, targets, None, 1, pad_id)[0]
+    loss = G(log_p, targets, None, 1, pad_id)[0]
     mean = -log_p.mean(-1)[targets != pad_id].mean()
     return (1 - label_smoothing) * loss + label_smoothing * mean
