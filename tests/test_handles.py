@@ -14,11 +14,9 @@ from autograder.execution.grader_models import GraderModels
 from autograder.execution.student import Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing, check_keys
-from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import WorkerDied
-from autograder.sandbox.process import Process
-from autograder.sandbox.worker.in_process import LocalProcess
+from tests.sandboxed_code import loaded_in
 from tests.test_hostile_workers import frame, hostile
 
 SOURCE = """
@@ -127,13 +125,8 @@ def subclasses():
 
 @pytest.fixture(params=["in process", "sandboxed"])
 def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
-    process: Any = LocalProcess()
-    if request.param == "sandboxed":
-        process = Process(server, Limits(5, 30, 2 << 30))
-    student = Student(process)
-    student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "continued", 1))
-    yield student
-    process.stop()
+    with loaded_in(request.param, server, SOURCE, "continued") as student:
+        yield student
 
 
 class Model(nn.Module):

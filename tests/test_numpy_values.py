@@ -21,10 +21,9 @@ from autograder.protocol.encoding import (
     decode_value,
     set_random_state,
 )
-from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
-from autograder.sandbox.process import Process
 from autograder.sandbox.worker.in_process import LocalProcess
+from tests.sandboxed_code import loaded_in
 
 SOURCE = """
 import sys
@@ -125,13 +124,8 @@ def mapped():
 
 @pytest.fixture(params=["in process", "sandboxed"])
 def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
-    process: Any = LocalProcess()
-    if request.param == "sandboxed":
-        process = Process(server, Limits(5, 30, 2 << 30))
-    student = Student(process)
-    student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "same", 1))
-    yield student
-    process.stop()
+    with loaded_in(request.param, server, SOURCE, "same") as student:
+        yield student
 
 
 ARRAYS = [

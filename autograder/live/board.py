@@ -81,7 +81,7 @@ class Board:
         return self._offset + time.monotonic()
 
     async def run(self, every: float) -> None:
-        """Grade for ever. Look for new files every so many seconds, and every second while some change."""
+        """Grade until cancelled. Look for new files every so many seconds, and every second while some change."""
         while True:
             await self.step()
             is_busy = self._watcher.is_settling or self._running
@@ -106,7 +106,7 @@ class Board:
         return self.students.setdefault(key, Student())
 
     def _may_start(self, student: Student) -> bool:
-        """Return whether a student's file may be graded now. Slow files wait, so that they delay nobody else."""
+        """Return whether a student's file may be graded now. Slow files wait for fast ones."""
         running = self._running.values()
         if len(running) >= AHEAD * self._executor.jobs or student in running:
             return False

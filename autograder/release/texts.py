@@ -288,7 +288,7 @@ def _time_part(stars: re.Match[str]) -> str:
 def _rows(block: str, reading: int) -> Iterator[tuple[str, int]]:
     """Yield the name and minutes of each row in a timetable. The row "chapters" represents one row per chapter.
 
-    The minutes "reading" stand for the time that reading the opening takes.
+    A row whose minutes are "reading" gets the time for reading the opening, `reading`.
     """
     for line in filter(None, map(str.strip, block.split("\n"))):
         name, _, minutes = line.replace(": reading", f": {reading}").rpartition(":")
