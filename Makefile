@@ -50,7 +50,7 @@ fuzz: setup
 
 # Needs root and SLURM: apt-get install -y --no-install-recommends slurmctld slurmd slurm-client munge
 slurm: setup
-	$(BIN)/python -m pytest -q tests/test_slurm.py
+	SLURM=all $(BIN)/python -m pytest -q tests/test_slurm.py
 
 # Needs root, npm, and a Python that students' accounts can run: HUB_PYTHON.
 HUB_PYTHON ?= /usr/bin/python3

@@ -1,4 +1,7 @@
-"""Grade on a real SLURM cluster of two nodes, which `tests/slurm/start.sh` starts on this machine."""
+"""Grade on a real SLURM cluster of two nodes, which `tests/slurm/start.sh` starts on this machine.
+
+Tests that mostly wait, for SLURM to notice something, run only with the environment variable SLURM.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ pytestmark = [
         reason="needs slurmctld, slurmd, slurm-client and munge, and root",
     ),
 ]
+waits = pytest.mark.skipif("SLURM" not in os.environ, reason="waits for SLURM; run `make slurm`")
 SECONDS = 90  # for whatever should happen soon
 ENDLESS = RIGHT.replace("b, n, d = x.shape", "while True: pass")
 # The command, without the check that jobs run long enough.
@@ -112,6 +116,7 @@ def test_marks_equal_those_of_the_pool_and_nothing_remains(course: Path) -> None
     assert untimed(course / "slurm.json") == untimed(course / "pool.json")
 
 
+@waits
 def test_ctrl_c_is_said_and_ends_the_jobs(course: Path) -> None:
     run = start(course)
     wait_for(workers)
@@ -122,6 +127,7 @@ def test_ctrl_c_is_said_and_ends_the_jobs(course: Path) -> None:
     wait_for(lambda: not workers())
 
 
+@waits
 def test_after_a_killed_client_the_jobs_end_and_the_next_run_removes_its_keys(
     course: Path,
 ) -> None:
@@ -136,6 +142,7 @@ def test_after_a_killed_client_the_jobs_end_and_the_next_run_removes_its_keys(
     assert not left.exists()
 
 
+@waits
 def test_a_cancelled_job_is_replaced(course: Path) -> None:
     run = start(course)
     wait_for(lambda: [*(course / ".autograder").glob("trivial-*")])  # a worker has started
@@ -144,6 +151,7 @@ def test_a_cancelled_job_is_replaced(course: Path) -> None:
     assert run.returncode == 0
 
 
+@waits
 def test_a_job_that_is_cancelled_before_its_worker_connects_is_replaced(course: Path) -> None:
     run = start(course, "--jobs", "1")
     wait_for(lambda: workers("RUNNING"))
@@ -152,6 +160,7 @@ def test_a_job_that_is_cancelled_before_its_worker_connects_is_replaced(course: 
     assert run.returncode == 0
 
 
+@waits
 def test_a_node_with_another_python_is_an_error(
     course: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +178,7 @@ def test_a_node_with_another_python_is_an_error(
     assert folders(course) == []
 
 
+@waits
 def test_a_submission_that_outlives_two_jobs_is_reported_as_not_graded(course: Path) -> None:
     (course / "class" / "endless.py").write_text(ENDLESS)
     toml = course / "grading.toml"
@@ -199,6 +209,7 @@ def test_impossible_jobs_are_an_error(course: Path, settings: dict[str, str], pr
     assert folders(course) == []
 
 
+@waits
 def test_a_slurm_that_does_not_answer_is_an_error(
     course: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +219,7 @@ def test_a_slurm_that_does_not_answer_is_an_error(
     assert run.returncode == 2
 
 
+@waits
 def test_waiting_for_a_free_node_is_a_note(course: Path) -> None:
     busy = ["sbatch", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 300"]
     for _ in range(2):
