@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tornado.iostream import IOStream
 
 from autograder.course.files import FileError
 from autograder.live import board, server, watching
@@ -238,16 +239,23 @@ def test_five_viewers_get_updates(room: FakeRoom, monkeypatch: pytest.MonkeyPatc
 def test_a_viewer_that_reads_nothing_is_disconnected(
     room: FakeRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 0.05)
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "COALESCE", 0)
+    monkeypatch.setattr(server, "REFRESH", 0)
+    gone, detach = asyncio.Event(), server._Events.detach
 
-    async def never(self: object) -> None:
-        await asyncio.Event().wait()
+    def detach_and_tell(events: server._Events) -> IOStream:
+        gone.set()
+        return detach(events)
 
-    monkeypatch.setattr(server._Events, "flush", never)
+    monkeypatch.setattr(server._Events, "detach", detach_and_tell)
 
     async def play(port: int) -> None:
-        stream, out = await asyncio.open_connection("127.0.0.1", port)
-        out.write(EVENTS)
-        assert await asyncio.wait_for(stream.read(), 5) == b""
+        with socket.socket() as viewer:
+            viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            viewer.connect(("127.0.0.1", port))
+            viewer.sendall(EVENTS)
+            await asyncio.wait_for(gone.wait(), 60)
+        assert (await ask(port, "/part")).status == 200
 
     served(room, play)
