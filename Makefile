@@ -31,7 +31,7 @@ test: style
 # The slowest files come first. The attacks mostly sleep, so there is one process more than a small machine has cores.
 suite: setup
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-		tests/test_substitution.py tests/test_thousand.py tests/attacks/test_attacks.py tests/test_demo.py \
+		tests/test_substitution.py tests/test_demo.py tests/attacks/test_attacks.py tests/test_thousand.py \
 		tests/test_recognition.py tests/test_days.py tests/test_nbgrader.py tests/test_mutants.py \
 		tests/test_stand_ins.py tests/test_choosing.py tests/test_new_course.py tests/attacks tests/test_*.py tests/fuzz
 

@@ -24,7 +24,10 @@ COURSE = courses.load(ROOT)
 MEASURED = {chapter.name for chapter in COURSE.day("day2").chapters}
 # Replacements that make the demonstrations of Day 2 compute less. Each text to replace occurs once in its chapter.
 LESS = {
-    "family": {"range(8, 14)]": "range(8, 12)]"},  # shorter sequences
+    "family": {
+        "range(8, 14)]": "range(8, 12)]",  # shorter sequences
+        "LONGEST + 1, GROUP)[:512]": "LONGEST + 1, GROUP)[:32]",
+    },
     "language_model": {
         "len(TOPIC_TEXT) * 9 // 10": "len(TOPIC_TEXT) * 99 // 100",  # fewer held-out characters
         "lengths = [64, 128, 256, 512]": "lengths = [4, 8, 16, 32]",
@@ -37,6 +40,11 @@ LESS = {
     "music": {
         'CHORALES.glob("bwv*.mxl")': 'CHORALES.glob("bwv3*.mxl")',
         "temperature=0.8, seed=0)": "temperature=0.8, seed=0, length=64)",
+    },
+    "vision": {  # compare the models' layers on fewer images
+        "vit.blocks], digit_test[0])": "vit.blocks], digit_test[0][:30])",
+        "list(cnn[:4]), digit_test[0])": "list(cnn[:4]), digit_test[0][:30])",
+        "F.one_hot(digit_test[1])": "F.one_hot(digit_test[1][:30])",
     },
 }
 
