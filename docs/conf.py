@@ -9,6 +9,7 @@ CONTENTS = {
     "Tutorials": ["docs/ta-tutorial", "docs/your-own-course", "docs/add-an-exercise"],
     "Guides": [
         "docs/ta-guide",
+        "docs/live",
         "docs/if-it-fails",
         "docs/roster-and-late-work",
         "docs/instructor-guide",
