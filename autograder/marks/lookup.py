@@ -1,6 +1,6 @@
 """Find a student's marks by name, id or email address. Entry points: `find`, `find_stored` and `keys_of`.
 
-This is the only place where the names of students who submitted are compared, for names that a TA types.
+This is the only place where students who submitted are matched by name, and only against a name that a TA types.
 """
 
 from __future__ import annotations

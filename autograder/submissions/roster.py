@@ -1,10 +1,10 @@
 """Find students on the class roster by their ids. Entry points: `Roster`, `load` and `for_course`.
 
-`roster.csv`, next to `grading.toml`, has one row per student, but may omit students. The required columns are id, student
-(the name in nbgrader and in the course) and name. The optional columns are the ids on each platform (canvas, gradescope,
-and moodle_DAY for the participant number in a day's assignment), email, group, extension (in hours), late_hours and
-excused. The last three may apply to a single day, for example late_hours_day1. Git ignores the file because it contains
-personal data. Names are never compared.
+`roster.csv`, next to `grading.toml`, has at most one row per student; it need not list every student. The required
+columns are id, student (the name in nbgrader and in the course) and name. The optional columns are the ids on each
+platform (canvas, gradescope, and moodle_DAY for the participant number in a day's assignment), email, group, extension
+(in hours), late_hours and excused. The last three may apply to a single day, for example late_hours_day1. Git ignores
+the file because it contains personal data. Names are never compared.
 """
 
 from __future__ import annotations
