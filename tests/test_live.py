@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from autograder.course import config as courses
@@ -412,12 +413,16 @@ def test_live_continues_after_a_kill_ends_cleanly_and_refuses_a_second_board(
         second = small_course.command(root, *command[1:])
         assert (second.returncode, second.stdout) == (2, "")
         assert "already running" in second.stderr
+        for grader in psutil.Process(first.pid).children(recursive=True):
+            grader.kill()
+        (tmp_path / "bob.py").write_text(small_course.RIGHT)
+        wait_for_page(8931, "2 people, 2 finished")
         first.kill()
     (tmp_path / "ada.py").unlink()
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as third:
         assert third.stdout
         third.stdout.readline()
-        wait_for_page(8931, "1 person, 1 finished")
+        wait_for_page(8931, "2 people, 2 finished")
         third.terminate()
         assert "stopped" in third.communicate(timeout=60)[0]
     assert third.returncode == 0
