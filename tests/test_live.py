@@ -391,6 +391,25 @@ def test_watch_writes_changed_pages_up_to_a_limit(root: Path, day: Day, tmp_path
     assert ">20 of" in (out / "ada.html").read_text().replace("\n", "")
 
 
+@pytest.mark.slow
+def test_watch_stores_marks_and_continues_after_it_was_stopped(root: Path, tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    command = [small_course.COMMAND, "watch", "day1", str(inbox), "--feedback", str(out)]
+    for student, line in (("ada", "1 new file, 1 new page"), ("bob", "2 new files, 1 new page")):
+        (inbox / f"{student}.py").write_text(small_course.RIGHT)
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline().strip() == line
+            process.terminate()
+            assert "stopped" in process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+    assert {file.name for file in out.iterdir()} == {"ada.html", "bob.html"}
+    listed = small_course.command(root, "list", "day1").stdout
+    assert "ada" in listed
+    assert "bob" in listed
+
+
 def wait_for_page(port: int, text: str) -> None:
     """Read a board's events until the room's page contains a text."""
     with urlopen(f"http://127.0.0.1:{port}/events", timeout=60) as events:
