@@ -61,6 +61,17 @@ def test_decisions_come_last_and_other_notes_are_in_a_file(
     assert decision in run(root, monkeypatch, capsys, *export)[2]
 
 
+def test_a_student_with_an_uncertain_id_is_named_with_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_fake_pool(monkeypatch)
+    canvas(root / "a.zip", ("smith_jo_4821", 993812, 1234567, 10), ("bo", 12, 50002, 20))
+    code, out, err = run(root, monkeypatch, capsys, "grade", "day1", "a.zip")
+    assert code == 0
+    assert "\nsmith_jo (4821?)" in out
+    assert "Decide:\n  smith_jo (4821?): the file's name does not show who submitted it" in err
+
+
 def test_a_decision_that_was_not_printed_comes_first_in_the_next_run(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
