@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tests start hundreds of processes, which would otherwise all compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test suite check fast attacks fuzz bench slurm hub lint style types mutants names hints stand-ins docs browser formgrader variants clean
+.PHONY: setup demo test suite check fast attacks fuzz bench slurm hub lint style types mutants names hints stand-ins docs browser formgrader run-all variants clean
 
 setup: $(READY)
 
@@ -94,6 +94,10 @@ browser: docs
 formgrader: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.formgrader $(SHOTS)
+
+run-all: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
+	$(BIN)/python -m tests.browser.run_all $(SHOTS)
 
 variants: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python

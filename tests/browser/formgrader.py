@@ -78,15 +78,15 @@ class TA:
 
 
 @contextlib.contextmanager
-def formgrader(root: Path) -> Iterator[str]:
-    """Run a Jupyter server in the course folder and yield its URL."""
+def jupyter(root: Path, app: str, *options: str) -> Iterator[str]:
+    """Run one of Jupyter's applications in a folder and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     binaries = Path(sys.executable).parent
     serving = subprocess.Popen(
         [
-            *(str(binaries / "jupyter"), "server", "--allow-root", "--no-browser"),
+            *(str(binaries / "jupyter"), app, "--allow-root", "--no-browser", *options),
             *(f"--ServerApp.port={port}", "--IdentityProvider.token=", "--ServerApp.password="),
         ],
         cwd=root,
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str]) -> int:
         course.hand_in("ada", WRONG)
         grade(course)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        with formgrader(course.root) as url:
+        with jupyter(course.root, "server") as url:
             ta = TA(browser.new_page(viewport={"width": 1200, "height": 900}), url, shots)
             ta.page.set_default_timeout(SECONDS * 1000)
             ta.page.route(re.compile(r"https://"), lambda route: route.fulfill(body=MATHJAX))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from autograder.course import config as courses
 from autograder.feedback import sentences
@@ -76,6 +76,13 @@ def make_pages(folder: Path) -> Pages:
     return Pages(day, texts, board)
 
 
+def requests_of(page: Page) -> list[str]:
+    """Return a list to which the URL of every request of a page will be added."""
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    return requested
+
+
 async def check(browser: Browser, pages: Pages, shots: Path | None) -> list[str]:
     """Return the problems of all views."""
     problems: list[str] = []
@@ -88,8 +95,7 @@ async def check(browser: Browser, pages: Pages, shots: Path | None) -> list[str]
         size: Any = {"width": width, "height": height}
         setting: Any = scheme
         page = await browser.new_page(viewport=size, color_scheme=setting)
-        requested: list[str] = []
-        page.on("request", lambda request, to=requested: to.append(request.url))
+        requested = requests_of(page)
         page.on("console", note_error)
         row = pages.board.room.view(time.time()).rows[0]
         answer = f"/ta/{row.person.number}/{row.exercise}?token={TOKEN}"

@@ -27,7 +27,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from autograder.course import config as courses
 from autograder.release.notebook import solution_notebook
 from tests.browser.check import browser_and_folder
-from tests.browser.formgrader import MATHJAX, SECONDS, formgrader
+from tests.browser.formgrader import MATHJAX, SECONDS, jupyter
 from tests.conftest import ROOT
 
 GIVEN = ("softmax", "padding_mask", "shift_matrix", "LayerNorm", "sequence_loss")
@@ -123,7 +123,7 @@ def exchange(folder: Path) -> Iterator[Path]:
 
 def release(folder: Path, day: str, browser: Browser, shot: Callable[[Page, str], None]) -> None:
     """Click formgrader's release button, and open the released notebook in JupyterLab."""
-    with exchange(folder) as place, formgrader(folder) as url:
+    with exchange(folder) as place, jupyter(folder, "server") as url:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(SECONDS * 1000)
         page.route(re.compile(r"https://"), lambda route: route.fulfill(body=MATHJAX))
