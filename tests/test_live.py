@@ -68,6 +68,22 @@ def test_the_view_counts_states_positions_and_shared_mistakes(day: Day) -> None:
     assert view.mistakes == [("padding_mask", "fixed_id", 2, START)]
     assert view.stalled == {10: 3, 20: 0, 30: 0}
     assert view.places == [("padding_mask", 2), ("split_heads", 1)]
+    assert view.problem == ""
+
+
+def test_the_view_names_the_problem_that_most_people_have(day: Day) -> None:
+    shared, slow, waiting = Room(day), Room(day), Room(day)
+    for n in range(20):
+        status = "failed" if n < 3 else "passed"
+        update(shared, START, str(n), marks(day, status, "not_attempted", mistake="fixed_id"))
+        status = "timed_out" if n < 3 else "passed"
+        update(slow, START, str(n), marks(day, status, "not_attempted"))
+        update(waiting, START, str(n), marks(day, "passed", "not_attempted"))
+    assert shared.view(START).problem == "3 people have the same mistake in `padding_mask`."
+    assert slow.view(START).problem == "The code of 3 people takes too long."
+    assert waiting.view(START).problem == ""
+    problem = "20 people at `split_heads` have made no progress for 10 minutes."
+    assert waiting.view(START + 11 * MINUTE).problem == problem
 
 
 def test_only_progress_ends_a_wait_and_wrong_versions_count_as_tries(day: Day) -> None:

@@ -23,8 +23,8 @@ FEEDBACK = FOLDER.parent / "feedback"
 STYLES = ("light.css", "dark.css", "page.css", "exercise.css")
 SYMBOLS: Mapping[State, str] = {"not_begun": "·", "working": "✗", "passes": "✓", "too_long": "T"}
 WORDS: Mapping[State, str] = {
-    "not_begun": "not begun",
-    "working": "working on it",
+    "not_begun": "no attempt saved",
+    "working": "not correct yet",
     "passes": "correct",
     "too_long": "takes too long",
 }

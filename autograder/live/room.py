@@ -22,6 +22,8 @@ State = Literal["not_begun", "working", "passes", "too_long"]
 OVER_BUDGET = (
     "not run: the whole submission took more than"  # begins `str(Excess)` for a submission
 )
+# The room's page begins with a problem that at least so many people, and this share of the room, have.
+FEWEST, SHARE = 3, 0.15
 STALLED = (10, 20, 30)  # minutes without progress that the room's page counts
 LONGEST_GAP = 30 * 60  # seconds between two changes that count as time spent on an exercise
 TRY = 2  # how many minutes a try at one exercise counts when students are sorted
@@ -114,6 +116,24 @@ class RoomView:
     mistakes: Sequence[SharedMistake]
     stalled: Mapping[int, int]  # how many students have made no progress for so many minutes
     places: Sequence[tuple[str, int]]  # the exercises of those who have made no progress
+
+    @property
+    def problem(self) -> str:
+        """Return a sentence, in Markdown, about the problem that most people have, or "" if few have the same."""
+        most = max(FEWEST, SHARE * len(self.rows))
+        slow = sum(
+            any(one.state == "too_long" for one in row.person.exercises.values())
+            for row in self.rows
+        )
+        if self.mistakes and self.mistakes[0].people >= most:
+            mistake = self.mistakes[0]
+            return f"{mistake.people} people have the same mistake in `{mistake.exercise}`."
+        if slow >= most:
+            return f"The code of {slow} people takes too long."
+        if self.places and self.places[0][1] >= most:
+            name, people = self.places[0]
+            return f"{people} people at `{name}` have made no progress for {STALLED[0]} minutes."
+        return ""
 
 
 class Room:
