@@ -43,6 +43,7 @@ RUN = """async () => {
     await app.commands.execute("notebook:run-all-cells")
     await context.session.kernel.requestKernelInfo()
     await app.commands.execute("docmanager:save")
+    await context.shutdown()
 }"""
 
 
