@@ -23,7 +23,7 @@ FEEDBACK = FOLDER.parent / "feedback"
 STYLES = ("light.css", "dark.css", "page.css", "exercise.css")
 SYMBOLS: Mapping[State, str] = {"not_begun": "·", "working": "✗", "passes": "✓", "too_long": "T"}
 WORDS: Mapping[State, str] = {
-    "not_begun": "no attempt saved",
+    "not_begun": "no attempt",
     "working": "not correct yet",
     "passes": "correct",
     "too_long": "takes too long",

@@ -84,7 +84,7 @@ def requests_of(page: Page) -> list[str]:
 
 
 async def check(browser: Browser, pages: Pages, shots: Path | None) -> list[str]:
-    """Return the problems of all views."""
+    """Return the problems found in all views."""
     problems: list[str] = []
 
     def note_error(message: ConsoleMessage) -> None:
