@@ -35,7 +35,7 @@ def live(
     day: DayArgument,
     paths: LivePathsArgument,
     names: Annotated[
-        bool, typer.Option("--names", help="also serve a page with names for the TAs")
+        bool, typer.Option("--names", help="also serve a page for TAs that shows students' names")
     ] = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="the address to listen on")

@@ -95,7 +95,7 @@ def override(
     if csv and (student or remove or points or comment):
         raise typer.BadParameter("pass either --csv, or STUDENT and EXERCISE")
     if remove and (points or comment or by):
-        raise typer.BadParameter("--remove does not work with --points, --comment and --by")
+        raise typer.BadParameter("--remove cannot be combined with --points, --comment or --by")
     if csv:
         _add(chosen, _read_requests(csv), by)
     elif not student and (remove or points or comment or by):

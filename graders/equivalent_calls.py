@@ -100,7 +100,7 @@ def attention_like(
         rows = torch.arange(m) % n
 
         def square(*rest: Any) -> Any:
-            """Repeat queries until there are as many as keys."""
+            """Repeat the queries until there are as many queries as keys."""
             given = [x[..., rows, :] if i and _is_mask_of(x, n) else x for i, x in enumerate(rest)]
             repeated = with_strides_of(query, query[..., rows, :])
             result = _parts(plain(repeated, key, *given, **kwargs))

@@ -50,7 +50,7 @@ WRONG = {
     ),
     "points to remove": (
         ["override", "day1", "x", "softmax", "--remove", "--points", "2"],
-        "--remove does not work with --points",
+        "--remove cannot be combined with --points",
     ),
     "points for no student": (["override", "day1", "--points", "2"], "STUDENT is missing"),
     "points beside a file of overrides": (

@@ -151,7 +151,7 @@ def test_members_replace_a_team_that_was_graded_without_a_worksheet(course: Cour
 
 
 def test_a_team_that_the_worksheet_does_not_contain_gets_no_line(course: Course) -> None:
-    """Otherwise, the team's id would select the student who has this participant number."""
+    """A team's id is not treated as a participant number, even if a student has the same number."""
     sheet = str(worksheet(course.root / "renamed.csv", renamed="Team Rocket"))
     shown = course.run("grade", "day1", "m.zip", "--worksheet", sheet)
     assert "times are unknown (1): Team Rocket (42003)" in shown

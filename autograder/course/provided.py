@@ -1,4 +1,4 @@
-"""Collect the code that a notebook contains in its provided cell, and convert a chapter's cells for the notebook.
+"""Collect the code for a notebook's provided cell, and convert a chapter's cells into notebook cells.
 
 The provided cell runs modules from `in_notebook/`, cells with the tag `support` and the definitions of visible checks. Entry
 points: `provided_code` and `notebook_source`.

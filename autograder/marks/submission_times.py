@@ -47,10 +47,10 @@ class SubmissionTimes:
         return replace(marks, handed_in=found, student=marks.student if is_same else found.student)
 
     def added_to(self, source: Origin, sha256: str, corrects: bool = False) -> Origin:
-        """If `source` is from Moodle, return it with the members of its team and the time of the file with this hash.
+        """Return `source` with its team's members and the submission time of the file with this hash filled in.
 
-        If the file's time is already known, the worksheet's time is used only if `corrects` is true.
-        Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
+        A `source` that is not from Moodle is returned unchanged. A time that is already known is replaced with the worksheet's
+        only if `corrects` is true. Times in stored marks may have outdated UTC offsets, so these offsets are ignored.
         """
         if source.source != "moodle":
             return source

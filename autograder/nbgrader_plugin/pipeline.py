@@ -57,7 +57,7 @@ from autograder.submissions.submission import Submission, read_submissions
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """A plugin that deducts late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
+    """A plugin that applies late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
 
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float

@@ -172,7 +172,7 @@ class Outgoing:
         return TensorMeta(array.dtype.name, list(array.shape), strides, start, False, kind="array")
 
     def _append(self, raw: bytes) -> int:
-        """Append aligned bytes to the payload and return their position."""
+        """Append bytes to the payload at an aligned offset, and return that offset."""
         padding = -self.size % ALIGNMENT
         self.payload += [bytes(padding), raw]
         start = self.size + padding

@@ -1339,7 +1339,7 @@ class TestGenerate:
             equal(seen[:, :5], prompt, "the prompt at the beginning of the result")
             drawn.append(seen)
         assert not torch.equal(*drawn), (
-            "without a generator, two calls should draw different tokens, but they draw the same; "
+            "without a generator, two calls should draw different tokens, but they draw the same ones; "
             "does your code set a seed?"
         )
 

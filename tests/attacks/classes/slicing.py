@@ -42,7 +42,7 @@ def needed_chain_of_assignments(path: Path) -> None:
 
 @case("slicing", Points(0.0, 4.0), Unread(), short=True)
 def chain_of_attributes(path: Path) -> None:
-    """Write assignments that used to take the slicer quadratic time for each exercise. An audit found this attack."""
+    """Generate an attack found in an audit: assignments on which the slicer used to take quadratic time."""
     body = "    x = x.a\n" * 6_000
     script(path, f"# %%\nx = 1\ndef softmax(v, dim=-1):\n    global x\n{body}    return v\n")
 
