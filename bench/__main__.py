@@ -20,7 +20,7 @@ from rich.table import Table
 from autograder.console import plain_console
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
-from autograder.execution.answer_key import load_solution, solution_units
+from autograder.execution.answer_key import load_locally
 from autograder.execution.student import Student
 from autograder.grading.grader import Grader
 from autograder.release.notebook import solution_notebook
@@ -80,7 +80,7 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
     """Compare the cost of grading in the sandbox with that of running only the graders in one warm process."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
-        handed_in, units = solution(day), solution_units(day)
+        handed_in, key = solution(day), grader.key
         alone, walled = Timing(), Timing()
         each = {exercise.name: Timing() for exercise in day.exercises}
         sandboxed: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
@@ -91,7 +91,8 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
 
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
-                student = load_solution(day, exercise.name, units, grader.key.given)
+                code, tested = key.solution_source(exercise.name), key.implementations
+                student = load_locally(code, exercise.name, tested.get(exercise.name))
                 each[exercise.name].run(run_tests, exercise, student, seed)
 
         def run_walled() -> None:

@@ -15,7 +15,7 @@ import jupytext
 import nbformat
 
 from autograder.course import config as courses
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 from autograder.release.notebook import solution_notebook
 from bench.simulated import fill_half, replace_cells
 

@@ -18,10 +18,10 @@ from unittest import mock
 
 from autograder.course import config as courses
 from autograder.course.config import Course
+from autograder.execution import catalogue
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks
-from autograder.recognition import catalogue
 from autograder.sandbox.client import Server, start_server
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units

@@ -20,13 +20,11 @@ from typing import Any
 
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
-from autograder.execution.answer_key import given_units, solution_units
+from autograder.execution.answer_key import AnswerKey, load_locally
 from autograder.execution.attempt import derive_seed
-from autograder.execution.collect import Test, collect
+from autograder.execution.collect import Test
 from autograder.execution.source import join_units
 from autograder.execution.student import Student
-from autograder.protocol import messages as m
-from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.sandbox.worker.warm_up import warm_up
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units
@@ -45,8 +43,9 @@ class Judge:
 
     def __init__(self, day: Day) -> None:
         self.day = day
-        self.tests = collect(day)
-        self.given, self.solutions = given_units(day), solution_units(day)
+        self.key = AnswerKey.read(day)
+        self.tests, self.given = self.key.tests, self.key.given
+        self.solutions = self.key.solutions
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
         """Run an exercise's tests on a mutant, in a forked process with limited CPU time. Return whether they all
@@ -64,10 +63,10 @@ class Judge:
     def passes(self, exercise: Exercise, source: str, seeds: Sequence[str] = SEEDS) -> bool:
         """Return whether a version of an exercise passes all tests. Discard all further output from the process."""
         sys.stdout = sys.stderr = io.StringIO()
-        student = Student(LocalProcess())
         code = join_units(self.units(exercise.name, source))
         # `not_allowed` is ignored: in a shared process, the functions would also be forbidden in the tests.
-        student.load(m.Load(code.text, list(code.pieces), exercise.name, 0))
+        tested = self.key.implementations.get(exercise.name)
+        student = load_locally(code, exercise.name, tested)
         tests = self.tests[exercise.name]
         return all(self._test_passes(test, student, seed) for seed in seeds for test in tests)
 

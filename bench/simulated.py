@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.course.config import Day
-from autograder.recognition import catalogue
+from autograder.execution import catalogue
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cell_reader import read_cells
 from bench.variants import VARIANTS, Variant

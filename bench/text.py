@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import config
-from autograder.recognition import catalogue
+from autograder.execution import catalogue
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("autograder", "bench", "graders", "tests")

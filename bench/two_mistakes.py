@@ -18,10 +18,10 @@ from pathlib import Path
 from autograder.course import config as courses
 from autograder.course.config import Exercise
 from autograder.execution.attempt import RunSettings
+from autograder.execution.catalogue import combine
 from autograder.execution.source import Source
 from autograder.grading.exercise_grader import ExerciseGrader
 from autograder.marks.model import MISTAKE_SEPARATOR
-from autograder.recognition.catalogue import combine
 from autograder.recognition.recognizer import FAILURES
 from autograder.recognition.signatures import exact_matches
 from autograder.sandbox.client import start_server

@@ -8,12 +8,10 @@ from functools import cache
 
 from autograder.course import config as courses
 from autograder.course.config import Exercise
+from autograder.execution.answer_key import load_locally
 from autograder.execution.attempt import derive_seed
 from autograder.execution.collect import Test
 from autograder.execution.source import Source, join_units
-from autograder.execution.student import Student
-from autograder.protocol import messages as m
-from autograder.sandbox.worker.in_process import LocalProcess
 from bench.mutants import Judge
 from bench.mutations import solution
 from tests.conftest import ROOT
@@ -52,8 +50,8 @@ def failed_in(code: Source, name: str, tests: Iterable[Test], seed: str = "0") -
     # As in the server: each test ends with a garbage collection, and torch imports modules while earlier tests run.
     gc.collect()
     gc.freeze()
-    student = Student(LocalProcess())
-    student.load(m.Load(code.text, list(code.pieces), name, 0))
+    own, _ = judge_of(name)
+    student = load_locally(code, name, own.key.implementations.get(name))
     failed = {}
     for test in tests:
         try:

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 from autograder.release import answers, helper_cells, visible_checks
 from autograder.release.notebook import solution_notebook
 from autograder.release.visible_checks import Notebook, record_exercise

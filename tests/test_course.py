@@ -467,7 +467,11 @@ def test_this_course_is_consistent() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("self, student, seed", "self, student, sed", "'sed' should be `student` or `seed`"),
+        (
+            "self, student, seed",
+            "self, student, sed",
+            "'sed' should be `student`, `seed` or `candidates`",
+        ),
         (
             "    def test_zero(self, student, seed):",
             "    @__import__('pytest').mark.parametrize('seed', [1])\n    def test_zero(self, student, seed):",

@@ -21,6 +21,7 @@ from rich.console import Console
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
+from autograder.execution import catalogue
 from autograder.feedback import terminal_table
 from autograder.feedback.templates import TEMPLATES
 from autograder.grading import explain
@@ -29,7 +30,6 @@ from autograder.grading.grader import Grader
 from autograder.marks.class_list import StudentResult
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks
-from autograder.recognition import catalogue
 from autograder.sandbox.client import Server
 from autograder.submissions.roster import Entry
 from tests import small_course

@@ -22,8 +22,8 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.execution.catalogue import known_mistakes
 from autograder.in_notebook.hints import explain, results
-from autograder.recognition.catalogue import known_mistakes
 from autograder.release import helper_cells
 from autograder.release.visible_checks import Notebook
 from tests.conftest import ROOT

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from autograder.course.config import Exercise
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 from autograder.sandbox.worker.warm_up import warm_up
 from bench.mutants import survivors
 from bench.mutations import Mutant, mutants, solution

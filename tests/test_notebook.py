@@ -22,8 +22,8 @@ from nbgrader.utils import compute_checksum
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.course.provided import without_chapter_imports, without_guard
+from autograder.execution.catalogue import known_mistakes
 from autograder.protocol.limits import Limits
-from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build, helper_cells, notebook, texts
 from autograder.release.notebook import day_texts, solution_notebook
 from tests.conftest import ROOT, with_cells

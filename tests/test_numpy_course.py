@@ -13,8 +13,8 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.execution.catalogue import known_mistakes
 from autograder.grading.grader import Grader
-from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build, helper_cells
 from autograder.release.notebook import requirements
 from autograder.sandbox.client import Server

@@ -16,10 +16,10 @@ from nbformat import NotebookNode
 from autograder.course import config as courses
 from autograder.course.config import Day, Exercise
 from autograder.execution.attempt import RunSettings
+from autograder.execution.catalogue import combine, known_mistakes
 from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
-from autograder.recognition.catalogue import combine, known_mistakes
 from autograder.recognition.signatures import find_match
 from autograder.slicing.dependencies import slice_for
 from autograder.slicing.statements import parse_units

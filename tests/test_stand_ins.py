@@ -21,8 +21,8 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.execution.catalogue import known_mistakes
 from autograder.marks.model import SubmissionMarks
-from autograder.recognition.catalogue import known_mistakes
 from autograder.release import helper_cells
 from autograder.release.visible_checks import Notebook
 from solutions.day1 import stand_ins

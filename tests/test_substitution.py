@@ -12,9 +12,9 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.execution import catalogue
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
-from autograder.recognition import catalogue
 from autograder.release.notebook import solution_notebook
 from tests.chosen_mistakes import CHOSEN
 from tests.conftest import ROOT, by_name, handed_in, with_cells, with_exercises

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from autograder.course import config as courses
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 from autograder.release.visible_checks import Notebook
 from autograder.submissions.cell_reader import read_cells
 from tests.conftest import ROOT

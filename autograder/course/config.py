@@ -64,6 +64,7 @@ class Exercise:
     # `fingerprint` hashes the repr, which omits these flags because they do not affect marks.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
+    detects: str = ""  # the exercise whose known mistakes a test by the student should notice
     # Maps the course's own `not_allowed` entries to what they forbid.
     own_entries: Mapping[str, ForbiddenNames] = field(
         default_factory=dict, repr=False, compare=False
@@ -145,6 +146,11 @@ class Day:
     def graders(self) -> Path:
         """Return the folder that contains the hidden graders."""
         return self.root / "graders" / self.name
+
+    @property
+    def styles(self) -> list[Path]:
+        """Return the files with other correct answers, of which a day may have none."""
+        return sorted((self.root / "tests" / "styles" / self.name).glob("*.py"))
 
     @property
     def mistakes(self) -> Path:
@@ -260,6 +266,7 @@ class ExerciseKeys(LimitKeys, kw_only=True):
     core: _Flag = False
     optional: _Flag = False
     given: _Flag = False
+    detects: Annotated[str, Meta(description="the name of an exercise, in quotes")] = ""
     not_allowed: Names = ()
 
 
@@ -297,6 +304,12 @@ class _Reader:
         if all(exercise.optional for exercise in assigned):
             key = "include" if keys.include == "core" else ""
             raise self._error(name, key, "no exercise counts towards the total")
+        for exercise in assigned:
+            others = [other.name for other in assigned if not other.detects]
+            if exercise.detects and exercise.detects not in others:
+                where = f"{name}.exercises.{exercise.name}"
+                problem = f"{exercise.detects!r} should be an exercise that students write on the same day"
+                raise self._error(where, "detects", problem)
         return Day(
             root,
             name,
@@ -351,6 +364,7 @@ class _Reader:
             optional=keys.optional,
             core=keys.core,
             given=keys.given,
+            detects=keys.detects,
             own_entries=self._own_entries,
         )
 

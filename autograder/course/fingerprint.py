@@ -94,7 +94,7 @@ def course_version(day: Day) -> str:
 
 
 def fingerprint(day: Day) -> str:
-    """Return a hash of a day's exercises, budget, chapters, graders and known mistakes.
+    """Return a hash of a day's exercises, budget, chapters, graders, known mistakes and, if it needs them, other correct answers.
 
     Raises CourseError if the day has no graders or if a file cannot be read.
     """
@@ -111,7 +111,9 @@ def fingerprint(day: Day) -> str:
     ]:
         digest.update(repr(own).encode())
     graders += imported_graders(day.graders.parent, graders)
-    for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
+    # Students' tests are graded with the other correct answers.
+    styles = day.styles if any(exercise.detects for exercise in day.exercises) else []
+    for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes, *styles):
         with reading(file):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

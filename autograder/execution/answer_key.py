@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from autograder.course import config as courses
-from autograder.course.config import Day
+from autograder.course.config import Day, Exercise
 from autograder.course.fingerprint import fingerprint
+from autograder.execution.candidates import Candidates, Implementation, Implementations
+from autograder.execution.catalogue import known_mistakes
 from autograder.execution.collect import Test, collect
 from autograder.execution.source import (
     ReferenceSet,
@@ -27,6 +30,7 @@ from autograder.slicing.dependencies import Code, slice_for
 from autograder.slicing.statements import parse_units
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
+from autograder.submissions.cell_reader import read_cells
 
 # Each student may get a different set of exercises wrong, so without this limit, a large class would fill the memory.
 MAX_REFERENCE_SETS = 100
@@ -44,6 +48,8 @@ class AnswerKey:
     given: list[Unit]
     solutions: list[Unit]
     fingerprint: str
+    # By the exercise whose answers are tests: see `candidates`.
+    implementations: dict[str, Implementations] = field(default_factory=dict)
     _references: dict[tuple[str, ...], ReferenceSet] = field(default_factory=dict)
 
     @cached_property
@@ -59,7 +65,11 @@ class AnswerKey:
             CourseError: A grader or a chapter is invalid.
         """
         tests, given = collect(day), given_units(day)
-        return cls(day, tests, given, solution_units(day), fingerprint(day))
+        key = cls(day, tests, given, solution_units(day), fingerprint(day))
+        for exercise in day.exercises:
+            if exercise.detects:
+                key.implementations[exercise.name] = key._implementations_for(exercise)
+        return key
 
     def slice_for(self, name: str, units: Sequence[Unit]) -> Code:
         """Return the code that an exercise needs, using the statements in `units` in place of a student's code."""
@@ -76,6 +86,35 @@ class AnswerKey:
         others = [unit for unit in self.solutions if name not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return join_units(self.slice_for(name, units).units)
+
+    def _implementations_for(self, exercise: Exercise) -> Implementations:
+        """Return the implementations that students' tests should tell apart: solutions and known mistakes.
+
+        Raises:
+            CourseError: A hidden test lists a mistake that is not known, or lists none.
+        """
+        tested = exercise.detects
+        broken = {
+            mistake.name: _implementation(
+                self.replace_solution(tested, mistake.source), mistake.name
+            )
+            for mistake in known_mistakes(self.day)[tested]
+        }
+        kinds = tuple(test.mistakes for test in self.tests[exercise.name])
+        for test, kind in zip(self.tests[exercise.name], kinds, strict=True):
+            unknown = [name for name in kind if name not in broken]
+            if unknown or not kind:
+                where = f"{self.day.graders}: {test.owner.__name__}.{test.name}"
+                reason = f"has no mistake {unknown[0]!r}" if unknown else "needs a list of mistakes"
+                raise courses.CourseError(
+                    f"{where}: {self.day.mistakes / tested}.md {reason}; define the test with `broken`"
+                )
+        correct = [self.solution_source(tested)]
+        for file in self.day.styles:
+            units, _ = parse_units(read_cells(file.read_bytes(), file.name)[0])
+            if any(tested in unit.binds for unit in units):
+                correct.append(join_units(self.slice_for(tested, units).units))
+        return Implementations(tested, tuple(map(_implementation, correct)), broken, kinds)
 
     def references(self, names: Sequence[str]) -> ReferenceSet | None:
         """Return the reference solutions to the named exercises, or None if `names` is empty."""
@@ -129,6 +168,27 @@ def load_solution(day: Day, name: str, solutions: Sequence[Unit], given: Sequenc
     code = slice_for(name, solutions, given, day.names)
     assert code is not None
     source = join_units(code.units)
-    student = Student(LocalProcess())
-    student.load(m.Load(source.text, list(source.pieces), name, 0))
-    return student
+    return load_locally(source, name)
+
+
+def load_locally(
+    source: Source, name: str, implementations: Implementations | None = None
+) -> Student:
+    """Load code for an exercise into this process, without a sandbox. It must be the course's own code."""
+
+    @contextmanager
+    def start(load: m.Load | None) -> Iterator[Student]:
+        student = Student(LocalProcess())
+        student.load(load or m.Load(source.text, list(source.pieces), name, 0, source.flags))
+        yield student
+
+    with start(None) as student:
+        if implementations is not None:
+            student.connection.candidates = Candidates(name, implementations, start, 0)
+        return student
+
+
+def _implementation(source: Source, mistake: str = "") -> Implementation:
+    # `flags` has the effect of the imports from `__future__`, which are allowed only at the beginning of a file.
+    units = [unit for unit in source.units if not unit.source.startswith("from __future__")]
+    return Implementation(join_units(units).text, source.flags, mistake)

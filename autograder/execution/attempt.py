@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from autograder.course.config import UNITS, Exercise
+from autograder.execution.candidates import Candidates, Implementations
 from autograder.execution.collect import Test
 from autograder.execution.differences import Mismatch, without_results
 from autograder.execution.references import ReferenceProcess, reference_process
@@ -76,7 +78,12 @@ class Attempt:
     """
 
     def __init__(
-        self, server: Server, exercise: Exercise, source: Source, settings: RunSettings
+        self,
+        server: Server,
+        exercise: Exercise,
+        source: Source,
+        settings: RunSettings,
+        implementations: Implementations | None = None,
     ) -> None:
         self._server = server
         self._exercise = exercise
@@ -87,6 +94,7 @@ class Attempt:
             self._tries = 1
         self._source = source
         self._settings = settings
+        self._implementations = implementations
         self._budget = Budget(self._limits.allowance, "exercise", settings.budget)
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
@@ -133,9 +141,9 @@ class Attempt:
             self._source, self._server, limits, self._budget, self._process
         )
         self.student = Student(self._process, self._references)
-        seed = self._derive_seed("student", size=4)
+        self.student.connection.candidates = self._candidates()
         try:
-            errors = self.student.load(load_request(self._exercise, self._source, seed))
+            errors = self.student.load(self._load_request())
         except StudentError as error:
             location = self._source.location_with_code(error.line)
             reason = without_allocation(error.text, error.bases, limits.memory)
@@ -154,6 +162,34 @@ class Attempt:
                 text = without_allocation(text, [kind], limits.memory)
                 self.problems.append(f"{location}: {kind}: {text}")
         return None
+
+    def _load_request(self) -> m.Load:
+        seed = self._derive_seed("student", size=4)
+        return load_request(self._exercise, self._source, seed)
+
+    def _candidates(self) -> Candidates | None:
+        if self._implementations is None:
+            return None
+        seed = self._derive_seed("candidates")
+        return Candidates(self._exercise.name, self._implementations, self._further_worker, seed)
+
+    @contextmanager
+    def _further_worker(self, load: m.Load | None) -> Iterator[Student]:
+        """Start a worker that runs `load`, or the student's code again. Stop it at the end of the `with` block."""
+        process = Process(self._server, self._limits, self._budget, charges_grader=load is None)
+        references = None
+        if load is None:
+            references = reference_process(
+                self._source, self._server, self._limits, self._budget, process
+            )
+        try:
+            student = Student(process, references)
+            student.load(load or self._load_request())
+            yield student
+        finally:
+            process.stop()
+            if references is not None:
+                references.stop()
 
     def _run(self, test: Test) -> Outcome:
         try:

@@ -19,7 +19,7 @@ from autograder.sandbox.walls.rlimits import limited_growth
 # Maximum number of bytes by which a test may increase this process's memory. Limits on a result's size are not enough,
 # because a few million rows become as many tensors if a test iterates over them.
 MAX_MEMORY = 1 << 30
-FIXTURES = frozenset({"student", "seed"})
+FIXTURES = frozenset({"student", "seed", "candidates"})
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,16 @@ class Test:
     weight: float
     owner: type
     function: Callable[..., None]
+    # The known mistakes in another exercise, of which the student's own test should notice one; see `candidates`.
+    mistakes: tuple[str, ...] = ()
 
     def run(self, student: Student, seed: int) -> None:
         """Call the test function with the fixtures that it requests, under a memory limit. No test uses another's objects."""
-        fixtures: dict[str, Any] = {"student": student, "seed": seed}
+        fixtures: dict[str, Any] = {
+            "student": student,
+            "seed": seed,
+            "candidates": student.connection.candidates,
+        }
         arguments = {name: fixtures[name] for name in _arguments(self.function)}
         student.connection.start_test()
         with limited_growth(MAX_MEMORY):
@@ -130,7 +136,9 @@ def _checked_test(owner: type | None, name: str, function: FunctionType, day: Da
             f"{where}: a test cannot be parametrized, because the marks identify tests by name. Use a loop"
         )
     if unknown := sorted({*_arguments(function)} - FIXTURES):
-        raise CourseError(f"{where}: the argument {unknown[0]!r} should be `student` or `seed`")
+        raise CourseError(
+            f"{where}: the argument {unknown[0]!r} should be `student`, `seed` or `candidates`"
+        )
     if not function.__doc__:
         raise CourseError(f"{where}: add a docstring that tells the student what the test checks")
     sentence = " ".join(function.__doc__.split())
@@ -139,4 +147,5 @@ def _checked_test(owner: type | None, name: str, function: FunctionType, day: Da
         raise CourseError(f"{where}: the weight {weight!r} should be a number, 0 or more")
     if weight == 0:  # Weight 0 disables a test.
         return None
-    return Test(exercise, name, sentence, float(weight), owner, function)
+    mistakes = getattr(function, "mistakes", ())
+    return Test(exercise, name, sentence, float(weight), owner, function, mistakes)

@@ -48,6 +48,15 @@ class _Fixtures:
             pytest.skip(f"{day.name} does not assign this exercise, so its grader is not used")
         return load_solution(day, request.cls.exercise, *code)
 
+    @pytest.fixture
+    def candidates(self, request: pytest.FixtureRequest) -> Any:
+        """Return the implementations that the reference solution, itself a test, should tell apart."""
+        from autograder.execution.answer_key import load_locally
+
+        key, name = _read_key(request.path.parent), request.cls.exercise
+        tested = key.implementations.get(name)
+        return load_locally(key.solution_source(name), name, tested).connection.candidates
+
 
 @cache
 def _read(graders: Path) -> tuple[Any, ...]:
@@ -56,3 +65,11 @@ def _read(graders: Path) -> tuple[Any, ...]:
 
     day = courses.load(courses.find_root(graders)).day(graders.name)
     return day, solution_units(day), given_units(day)
+
+
+@cache
+def _read_key(graders: Path) -> Any:
+    from autograder.course import config as courses
+    from autograder.execution.answer_key import AnswerKey
+
+    return AnswerKey.read(courses.load(courses.find_root(graders)).day(graders.name))

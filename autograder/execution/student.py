@@ -281,6 +281,8 @@ class Connection:
         self._unreachable: list[int] = []  # calls whose graphs the worker may free
         self._has_objects = False  # whether the worker keeps objects for proxies in this process
         self.models = GraderModels()
+        # Implementations that the student's code tests, if the exercise is to write a test.
+        self.candidates: Any = None
         self.cost: Cost | None = None
         self.changed: list[str] = []
         self.printed = ""

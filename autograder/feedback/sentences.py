@@ -28,8 +28,8 @@ def read(day: Day) -> Sentences:
     name = f"sentences-{day.name}-{fingerprint(day)[:16]}.json"
     texts = read_json_cache(day.root, name, tuple[Texts, Texts])
     if texts is None:
+        from autograder.execution.catalogue import known_mistakes
         from autograder.execution.collect import collect
-        from autograder.recognition.catalogue import known_mistakes
 
         tests = {name: {t.name: t.sentence for t in own} for name, own in collect(day).items()}
         mistakes = known_mistakes(day).items()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import ON_TIME, Lateness
+from autograder.execution.catalogue import known_mistakes
 from autograder.marks import class_list, lookup
 from autograder.marks.causes import order_by_cause
 from autograder.marks.history import Current, History
@@ -24,7 +25,6 @@ from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.marks.overrides import describe_override, read_times
 from autograder.marks.regrade import find_again
 from autograder.plain_text import counted, format_number, list_with_count, sanitize
-from autograder.recognition.catalogue import known_mistakes
 from autograder.sandbox.client import start_server
 from autograder.submissions import roster as rosters
 from autograder.submissions.reader_client import Reader

@@ -60,7 +60,8 @@ class ResultKeys:
         modules = {test.owner.__module__ for test in self._key.tests[exercise.name]}
         own = {day.graders / f"{module.rpartition('.')[2]}.py" for module in modules}
         own |= {*day.graders.glob("*.py")} - {*day.graders.glob("test_*.py")}
-        digest = hashlib.sha256(repr((day.name, exercise)).encode())
+        implementations = self._key.implementations.get(exercise.name)
+        digest = hashlib.sha256(repr((day.name, exercise, implementations)).encode())
         for file in sorted({*own, *imported_graders(day.graders.parent, sorted(own))}):
             with reading(file):
                 digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

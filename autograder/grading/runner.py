@@ -50,7 +50,8 @@ class Runner:
         self, exercise: Exercise, source: Source, settings: RunSettings
     ) -> tuple[Attempt, list[Outcome]]:
         """Run an exercise's tests. Return the finished attempt and the outcome of each test."""
-        attempt = Attempt(self.server, exercise, source, settings)
+        implementations = self.key.implementations.get(exercise.name)
+        attempt = Attempt(self.server, exercise, source, settings, implementations)
         outcomes: list[Outcome] = []
         try:
             for test in self.key.tests[exercise.name]:
@@ -242,6 +243,8 @@ def _trivial(reference):
 
 def passed_by_trivial_answers(runner: Runner, exercise: Exercise) -> dict[str, Kind]:
     """Return the names of the exercise's tests that a trivial answer passes."""
+    if exercise.detects:
+        return {}  # a trivial test rejects a correct implementation or accepts every broken one
     code = runner.key.slice_for(exercise.name, runner.key.solutions)
     wrap = f"{exercise.name}, choose_trivial_answer = _trivial({exercise.name})"
     wrapped, _ = parse_units([Cell(0, "code", TEMPLATE + wrap)], given=True)

@@ -18,6 +18,7 @@ from autograder.course.config import CourseError, Exercise
 from autograder.course.state_folder import compute_once, course_folder, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed
+from autograder.execution.catalogue import Mistake, combine, known_mistakes
 from autograder.execution.collect import Test
 from autograder.execution.references import ReferenceProcess, reference_process
 from autograder.execution.source import Source, load_request
@@ -26,7 +27,6 @@ from autograder.marks.model import MISTAKE_SEPARATOR
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import raw_bytes
 from autograder.protocol.limits import Budget
-from autograder.recognition.catalogue import Mistake, combine, known_mistakes
 from autograder.recognition.observations import Observations, size_of
 from autograder.recognition.signatures import (
     MAX_SIZE,
@@ -80,6 +80,8 @@ class Recognizer:
         Raises:
             CourseError: The exercise's solution fails a test.
         """
+        if not self.mistakes[exercise.name]:
+            return None
         known = self.signatures(exercise)
         similar = {
             name: signature

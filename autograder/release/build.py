@@ -31,8 +31,8 @@ from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import GRADING_TOML, Course, CourseError, Day, Include
 from autograder.course.files import atomic_file, read_text
+from autograder.execution.catalogue import known_mistakes
 from autograder.grading.grader import Grader
-from autograder.recognition.catalogue import known_mistakes
 from autograder.release import (
     answers,
     gradebook,

@@ -14,7 +14,7 @@ from typing import Any
 from autograder.course.config import Day
 from autograder.course.files import read_text
 from autograder.course.provided import module_source, modules, provided_code
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 from autograder.release import texts
 
 INTRODUCTION = """\

@@ -15,7 +15,7 @@ from autograder.course.chapters import ChapterCell
 from autograder.course.config import CourseError, Day, check_day
 from autograder.course.files import read_text
 from autograder.course.provided import given_part, notebook_source, provided_code
-from autograder.recognition.catalogue import known_mistakes
+from autograder.execution.catalogue import known_mistakes
 
 PREDEFINED = {*dir(builtins), *("__file__", "__name__", "display", "get_ipython")}
 Place = tuple[Path, int]  # a file and a line in it

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Outcome, RunSettings
+from autograder.execution.catalogue import Mistake
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner, passed_by_trivial_answers
 from autograder.plain_text import counted
-from autograder.recognition.catalogue import Mistake
 from autograder.recognition.recognizer import Recognizer
 from autograder.release import static_checks, visible_checks
 from autograder.sandbox.client import Server, start_server
@@ -107,7 +107,7 @@ class _Attempts:
             Candidate(
                 f"tests/styles/{day.name}/{file.name}", read_cells(file.read_bytes(), file.name)[0]
             )
-            for file in sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
+            for file in day.styles
         ]
 
     def answers(self, exercise: Exercise) -> list[Candidate]:

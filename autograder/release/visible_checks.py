@@ -28,8 +28,8 @@ from autograder.course import config as courses
 from autograder.course.chapters import CHECK_PREFIX
 from autograder.course.config import CourseError, Day
 from autograder.course.provided import module_source, modules, notebook_source
+from autograder.execution.catalogue import Mistake, known_mistakes
 from autograder.in_notebook.hints import are_alike
-from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.release import helper_cells
 
 SECONDS = 20  # per known mistake
