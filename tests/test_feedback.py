@@ -307,7 +307,7 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Sentences)
     first, second, third, _ = student_page.next_steps(exercises)
     assert first == "Start with `softmax`."
     assert second.startswith("Then work on `Transformer`")
-    assert third.startswith("1 exercise has not been attempted yet (5 points): `LayerNorm`")
+    assert third.startswith("1 exercise has not been attempted yet (4 points): `LayerNorm`")
 
 
 def test_next_steps_and_notes_give_the_same_order(texts: Sentences) -> None:

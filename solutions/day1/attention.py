@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Attention
 #
-# *Chapter 1 of 6*
+# *Chapter 1 of 7*
 #
 # To write the month of a date, your model has to find the month in the source. Attention performs
 # this search. Each position has a **query**, which describes what it is looking for. Each position

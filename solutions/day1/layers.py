@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Layers
 #
-# *Chapter 5 of 6*
+# *Chapter 5 of 7*
 #
 # Attention moves information between positions. A deep model also needs a feed-forward network
 # applied to each position, residual connections that preserve the input, and norms that keep
@@ -529,14 +529,36 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because deep stacks then train more stably, even without *warm-up* (a learning
-# rate that starts low; [Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). Day 2 uses pre-norm.
+# models, and Day 2, use pre-norm: deep stacks then train more stably ([Xiong et al.
+# 2020](https://arxiv.org/abs/2002.04745)).
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
 #
-# The demonstration stacks twelve freshly initialised encoder layers and feeds random vectors into
-# the stack. Then it removes the residual connections but keeps the norms.
+# The demonstration feeds random vectors into twelve untrained encoder layers, with and without
+# residual connections.
+
+
+# %% tags=["support"]
+def position_similarity(x):
+    """Return the mean cosine similarity between different positions of a sequence."""
+    directions = F.normalize(x.detach(), dim=-1)
+    n = x.shape[1]
+    pairs = (directions @ directions.transpose(1, 2)).sum(dim=(1, 2)) - n
+    return (pairs / (n * (n - 1))).mean().item()
+
+
+def measure_layers(layers):
+    """Return the similarities and gradient norms before the first layer and after each layer."""
+    torch.manual_seed(1)
+    x = [torch.randn(8, 16, 64, requires_grad=True)]
+    for layer in layers:
+        x.append(layer(x[-1]))
+        x[-1].retain_grad()
+    (x[-1] * torch.randn_like(x[-1])).sum().backward()
+    sizes = [vectors.grad.norm().item() for vectors in x]
+    return [position_similarity(vectors) for vectors in x], [size / sizes[-1] for size in sizes]
+
 
 # %%
 if __name__ == "__main__":
@@ -556,30 +578,14 @@ if __name__ == "__main__":
             x = self.layer.norm1(self.kept * x + self.layer.self_attention(x, x, x)[0])
             return self.layer.norm2(self.kept * x + self.layer.feed_forward(x))
 
-    def similarity(x):
-        """Return the mean cosine similarity between different positions of a sequence."""
-        directions = F.normalize(x.detach(), dim=-1)
-        n = x.shape[1]
-        pairs = (directions @ directions.transpose(1, 2)).sum(dim=(1, 2)) - n
-        return (pairs / (n * (n - 1))).mean().item()
-
-    def measure(layers):
-        """Return the similarities and gradient norms before the first layer and after each layer."""
-        torch.manual_seed(1)
-        x = [torch.randn(8, 16, 64, requires_grad=True)]
-        for layer in layers:
-            x.append(layer(x[-1]))
-            x[-1].retain_grad()
-        (x[-1] * torch.randn_like(x[-1])).sum().backward()
-        sizes = [vectors.grad.norm().item() for vectors in x]
-        return [similarity(vectors) for vectors in x], [size / sizes[-1] for size in sizes]
-
     with demonstration():
         torch.manual_seed(0)
         stack = [EncoderLayer(64, 4, 256) for _ in range(12)]
         curves = {
-            "with residual connections": measure(stack),
-            "without residual connections": measure([WeakResiduals(layer, 0) for layer in stack]),
+            "with residual connections": measure_layers(stack),
+            "without residual connections": measure_layers(
+                [WeakResiduals(layer, 0) for layer in stack]
+            ),
         }
         predict.reveal(
             "Without residuals, how similar (cosine) are positions after 12 layers?",
@@ -598,9 +604,8 @@ if __name__ == "__main__":
 # **What to notice.** Without residual connections, all positions of a sequence have almost the same
 # vector after two layers: their cosine similarity is 1.00 (left). Each attention layer averages
 # over positions, and nothing preserves their differences. With residual connections, the similarity
-# is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without them, the
-# gradient shrinks less than you might expect, because the norms rescale it. 40% reaches the input,
-# and the first seven layers receive 11–20%. (All numbers are for seed 0.)
+# is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without
+# them, the norms rescale the gradient, and 40% reaches the input. (All numbers are for seed 0.)
 #
 # **Your experiment.** Residual connections can also be weaker or stronger. Multiply them by a factor;
 # 0 removes them, and 1 is the encoder layer.
@@ -613,7 +618,7 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     kept = 0.5  # choose a number from 0 to 4
     with demonstration():
-        my_similarity = measure([WeakResiduals(layer, kept) for layer in stack])[0][-1]
+        my_similarity = measure_layers([WeakResiduals(layer, kept) for layer in stack])[0][-1]
         predict.reveal(
             "With your factor, how similar (cosine) are positions after 12 layers?", my_similarity
         )

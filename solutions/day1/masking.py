@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Masking
 #
-# *Chapter 2 of 6*
+# *Chapter 2 of 7*
 #
 # So far, every query attends to every key. Two kinds of keys have to be hidden:
 #
@@ -538,7 +538,7 @@ if __name__ == "__main__":
 #
 # * Hatching marks a hidden key. Switch the mask off and on: the other weights in the row grow, because
 #   they still sum to 1.
-# * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
+# * Without a mask, words attend to `<pad>`.
 # * The printed table shows the best test of a decoder: changing a future token must not change
 #   earlier outputs.
 #

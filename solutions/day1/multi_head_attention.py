@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Multi-head attention
 #
-# *Chapter 4 of 6*
+# *Chapter 4 of 7*
 #
 # A single attention head gives each token one weighted mean. But a token may need several things at
 # once. A verb needs its subject, a pronoun needs its noun, and both need the previous word.
@@ -155,8 +155,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Each head is drawn in a single colour and contains every position once. If the
-# last line shows `True`, your split copied no data. It only changed the strides: the distances in
-# memory between neighbours along each axis. A split that copies is equally correct.
+# last line shows `True`, your split copied no data and only changed the strides. Copying is equally
+# correct.
 
 # %% [markdown]
 # ## `merge_heads`
@@ -516,8 +516,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** This layer attends to four positions at once: a shift matrix gives each head its
 # own offset. If an offset points outside the sequence, softmax still distributes a weight of 1 over
-# existing positions. Adding heads adds no parameters, but it takes more memory (n × m weights per
-# head) and makes each head narrower.
+# existing positions. More heads need no more parameters,
+# but more memory, and each is narrower.
 #
 # **Your experiment.** Choose where a head looks and how sharply. The sharpness multiplies its queries;
 # above, it is 5.

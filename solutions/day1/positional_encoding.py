@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Positional encoding
 #
-# *Chapter 3 of 6*
+# *Chapter 3 of 7*
 #
 # Attention ignores order: it compares each query with each key, wherever they are. A Transformer
 # therefore adds a second vector, which depends only on the position, to each token vector.
@@ -415,7 +415,7 @@ if __name__ == "__main__":
 # cross. M is orthogonal: its transpose shifts back. In chapter 4, learned matrices $W_q$ and $W_k$
 # compute queries and keys, so encodings interact through
 # $\mathrm{PE}(p)^\top W_q^\top W_k\, \mathrm{PE}(p')$. If $W_q^\top W_k$ contains such a
-# rotation, the score is largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# rotation, the score is largest at a fixed distance.
 
 # %% [markdown]
 # ## `PositionalEncoding`
@@ -571,7 +571,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The encoding is *added* to the vectors, so tokens and positions share the same d
-# features. The linear maps in the next chapter can learn to extract either.
+# features.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5. [Weng, The

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The Transformer
 #
-# *Chapter 6 of 6*
+# *Chapter 6 of 7*
 #
 # You have all the parts. Now combine them, define a loss, generate sequences, and train your model
 # to read dates.
@@ -897,21 +897,19 @@ if __name__ == "__main__":
 # dates correctly. Training and testing take about half a minute of CPU time. If your model reaches
 # less than 99%, run `progress()` to see where to look.
 #
-# With `small_embeddings = False`, our model reads 38–45% of the dates (seeds 0 to 2). Nearly 80% of
-# the wrong answers contain the right digits in a wrong order: `07-Apr-57` becomes `1975-04-07`.
+# With `small_embeddings = False`, our model reads 38–45% of the dates (seeds 0 to 2). Most
+# wrong answers contain the right digits in a wrong order: `07-Apr-57` becomes `1975-04-07`.
 # Without clear positions, attention ignores order, as in chapter 3.
 #
 # The loss starts near $\log 70 \approx 4.2$: the untrained model does no better than guessing
-# uniformly. In the last cross-attention of our run, head 0 attends to the `M` of `Mar` before each
-# digit of `03`, and head 3 to `4` before each digit of `04`. Head 1 also attends to the irrelevant
-# weekday: attention weights only show what a model reads, not how it uses it.
+# uniformly. In our run, head 1 of the last cross-attention also attends to the irrelevant
+# weekday: attention weights show what a model reads, not how it uses it.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
 # The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), table of contents:
-# a preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
-# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention
+# a preview of Day 2. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention
 # an explanation?
 #
 # **Discuss.**

@@ -507,3 +507,47 @@ def greedy_decode(model, source, bos_id, eos_id, max_length):
 my_model = Transformer(10, 12)
 my_source = torch.tensor([[3, 4, 5, 0], [6, 7, 8, 9]])
 print(greedy_decode(my_model, my_source, bos_id=1, eos_id=2, max_length=6))
+
+
+# %%
+def detects_broken_attention(attention):
+    # I compute every weight by hand, with plain numbers.
+    torch.manual_seed(1)
+    query = torch.randn(3, 4)
+    key = torch.randn(5, 4)
+    value = torch.randn(5, 2)
+    mask = torch.tensor(
+        [
+            [True, False, True, True, False],
+            [False, False, False, False, False],
+            [True, True, False, True, True],
+        ]
+    )
+    # The grader's functions also get a batch, because some mistakes only show there.
+    batch = [torch.stack([x, x.flip(0)]) for x in (query, key, value, mask)]
+    batch[0].requires_grad_()
+    output, weights = attention(*batch)
+    for b in range(2):
+        for i in range(3):
+            numbers = []
+            for j in range(5):
+                score = 0.0
+                for k in range(4):
+                    score += float(batch[0][b, i, k].detach() * batch[1][b, j, k])
+                numbers.append(math.exp(score / 2.0) if batch[3][b, i, j] else 0.0)
+            total = sum(numbers)
+            for j in range(5):
+                expected = numbers[j] / total if total > 0 else 0.0
+                if numbers[j] == 0.0 and float(weights[b, i, j].detach()) != 0.0:
+                    return True
+                if not abs(float(weights[b, i, j].detach()) - expected) < 1e-4:
+                    return True
+            for c in range(2):
+                mean = 0.0
+                for j in range(5):
+                    if total > 0:
+                        mean += numbers[j] / total * float(batch[2][b, j, c])
+                if not abs(float(output[b, i, c].detach()) - mean) < 1e-4:
+                    return True
+    output.sum().backward()
+    return bool(torch.isnan(batch[0].grad).any())

@@ -357,3 +357,28 @@ def greedy_decode(model, source, bos_id, eos_id, max_length):
     finally:
         model.train(mode=was_training)
     return input_ids
+
+
+# %%
+def detects_broken_attention(attention):
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (
+        torch.randn(2, n, d, generator=generator).requires_grad_()
+        for n, d in ((3, 8), (4, 8), (4, 5))
+    )
+    mask = torch.tensor([[True, True, False, True], [False] * 4, [False, False, True, True]])
+    mask = torch.stack([mask, mask.roll(1, -1)])
+    output, weights = attention(query, key, value, mask)
+    powers = (query @ key.mT / 8**0.5).exp() * mask
+    expected = powers / powers.sum(-1, keepdim=True).clamp(min=1e-30)
+    pairs = (
+        (weights, expected),
+        (output, expected @ value),
+        (weights * ~mask, torch.zeros(2, 3, 4)),
+    )
+    if not all(a.shape == b.shape and a.allclose(b, atol=1e-5) for a, b in pairs):
+        return True
+    if weights[~mask].count_nonzero():
+        return True
+    found = torch.autograd.grad(output.sum(), (query, key, value))
+    return any(not gradient.isfinite().all() for gradient in found)

@@ -428,3 +428,26 @@ def greedy_decode(model, source, bos_id, eos_id, max_length):
     finally:
         model.train(was_training)
     return tokens
+
+
+# %%
+def detects_broken_attention(attention):
+    g = torch.Generator().manual_seed(5)
+    q, k, v = (
+        torch.randn(2, 4, 6, generator=g),
+        torch.randn(2, 7, 6, generator=g),
+        torch.randn(2, 7, 3, generator=g),
+    )
+    q.requires_grad_()
+    mask = torch.rand(2, 4, 7, generator=g) > 0.4
+    mask[1, 2] = False
+    output, weights = attention(q, k, v, mask)
+    scores = torch.einsum("bnd,bmd->bnm", q, k) / 6**0.5
+    expected = torch.softmax(scores.masked_fill(~mask, -1e9), -1) * mask.any(-1, keepdim=True)
+    close = torch.allclose(weights, expected, atol=1e-4) and torch.allclose(
+        output, torch.einsum("bnm,bmv->bnv", expected, v), atol=1e-4
+    )
+    if not close or (weights[~mask] != 0).any():
+        return torch.tensor(True)
+    output.pow(2).sum().backward()
+    return ~q.grad.isfinite().all()

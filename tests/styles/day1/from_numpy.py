@@ -306,3 +306,26 @@ def greedy_decode(model, source, bos_id, eos_id, max_length):
     longest = max(map(len, rows))
     padded = [row + [model.pad_id] * (longest - len(row)) for row in rows]
     return torch.tensor(padded, dtype=source.dtype, device=source.device)
+
+
+# %%
+def detects_broken_attention(attention):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=s).astype("float32") for s in ((2, 3, 4), (2, 6, 4), (2, 6, 5)))
+    mask = rng.random((2, 3, 6)) < 0.5
+    mask[:, :, 0] = True
+    mask[0, 2] = False
+    tensors = [torch.from_numpy(x).requires_grad_() for x in (q, k, v)]
+    output, weights = attention(*tensors, torch.from_numpy(mask))
+    scores = q @ k.transpose(0, 2, 1) / np.sqrt(4)
+    expected = np.exp(scores - scores.max(-1, keepdims=True)) * mask
+    expected = expected / np.maximum(expected.sum(-1, keepdims=True), 1e-30)
+    seen = weights.detach().numpy()
+    if seen.shape != expected.shape or np.any(seen[~mask] != 0):
+        return True
+    if not np.allclose(seen, expected, atol=1e-4):
+        return True
+    if not np.allclose(output.detach().numpy(), expected @ v, atol=1e-4):
+        return True
+    (output.sum() + weights.pow(2).sum()).backward()
+    return not all(np.isfinite(t.grad.numpy()).all() for t in tensors)

@@ -342,3 +342,22 @@ if __name__ == "__main__":
     model = Transformer(11, 13).eval()
     source = torch.randint(1, 11, (2, 6))
     print(greedy_decode(model, source, bos_id=1, eos_id=2, max_length=9))
+
+
+# %%
+def detects_broken_attention(attention):
+    """Call my own function as a second way, and test the rules that it could share mistakes on."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 5, 4), torch.randn(2, 5, 6)
+    mask = torch.rand(2, 3, 5) < 0.5
+    mask[..., 0] = True
+    mask[1, 1] = False
+    output, weights = attention(q, k, v, mask)
+    order = torch.randperm(5)
+    moved, _ = attention(q, k[:, order], v[:, order], mask[..., order])
+    torch.testing.assert_close((output, weights), tuple(masked_attention(q, k, v, mask)))
+    torch.testing.assert_close(moved, output)
+    assert weights[~mask].eq(0).all()
+    (grad,) = torch.autograd.grad(output.sum(), q)
+    assert grad.isfinite().all()
+    return False

@@ -410,3 +410,34 @@ def greedy_decode(model, source, bos_id, eos_id, max_length):
     longest = max(len(tokens) for tokens in rows)
     filled = [tokens + [model.pad_id] * (longest - len(tokens)) for tokens in rows]
     return torch.tensor(filled, dtype=source.dtype, device=source.device)
+
+
+# %%
+def detects_broken_attention(attention):
+    torch.manual_seed(2)
+    query, key, value = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 2)
+    query.requires_grad_()
+    mask = torch.ones(2, 3, 5, dtype=torch.bool)
+    mask[0, 0, 1:3] = False
+    mask[0, 1] = False
+    mask[1, 2, 4] = False
+    mask[1, 0, 0] = False
+    output, weights = attention(query, key, value, mask)
+    for row in range(2):
+        for position in range(3):
+            allowed = [j for j in range(5) if mask[row, position, j]]
+            expected = torch.zeros(5)
+            if allowed:
+                scores = torch.stack([query[row, position] @ key[row, j] / 2 for j in allowed])
+                expected[allowed] = torch.softmax(scores, 0).detach()
+            seen = weights[row, position].detach()
+            if (
+                not torch.allclose(seen, expected, atol=1e-4)
+                or (seen[~mask[row, position]] != 0).any()
+            ):
+                return True
+            mean = expected @ value[row]
+            if not torch.allclose(output[row, position].detach(), mean, atol=1e-4):
+                return True
+    output.sum().backward()
+    return bool(query.grad.isnan().any())
