@@ -15,6 +15,9 @@
 #   although the results are right.
 
 # %%
+from typing import Any
+
+import matplotlib.pyplot as plt
 import torch
 from torch.nn import functional as F
 
@@ -124,10 +127,8 @@ def broken_attention() -> dict[str, Any]:
 
     return {
         "no scale": lambda q, k, v, mask: attend(q @ k.mT, v, mask),
-        "softmax over the queries": lambda q, k, v, mask: attend(
-            q @ k.mT / q.shape[-1] ** 0.5, v, mask, axis=-2
-        ),
-        "mask after the softmax": lambda q, k, v, mask: attend(
+        "wrong axis": lambda q, k, v, mask: attend(q @ k.mT / q.shape[-1] ** 0.5, v, mask, axis=-2),
+        "mask too late": lambda q, k, v, mask: attend(
             q @ k.mT / q.shape[-1] ** 0.5, v, mask, hide_before=False
         ),
         "mask inverted": lambda q, k, v, mask: attend(q @ k.mT / q.shape[-1] ** 0.5, v, ~mask),
@@ -140,6 +141,20 @@ def notices(test: Any, implementation: Any) -> bool:
         return bool(test(implementation))
     except Exception:
         return True
+
+
+def plot_broken_attention(found: dict[str, bool]) -> None:
+    """Draw the weights of each broken implementation for the same inputs, with a causal mask."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 6, 4).unbind()
+    mask = torch.ones(6, 6, dtype=torch.bool).tril()
+    versions = {"correct": masked_attention, **broken_attention()}
+    _, axes = plt.subplots(1, len(versions), figsize=(10, 2.3), layout="constrained")
+    for axis, (name, implementation) in zip(axes, versions.items(), strict=True):
+        axis.imshow(implementation(query, key, key, mask)[1].detach(), cmap="Blues", vmin=0, vmax=1)
+        verdict = {True: "\nnoticed", False: "\nmissed"}.get(found.get(name), "\n")
+        axis.set(title=name + verdict, xticks=[], yticks=[])
+    plt.show()
 
 
 # %%
@@ -155,7 +170,7 @@ if __name__ == "__main__":
         predict.reveal(
             "How many of four broken versions will your test notice?", sum(found.values())
         )
-        print(found)
+        plot_broken_attention(found)
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1. [Weng, The Transformer Family
