@@ -540,6 +540,18 @@ if __name__ == "__main__":
 
 
 # %% tags=["support"]
+class WeakResiduals(nn.Module):
+    """An encoder layer whose residual connections are multiplied by `kept`."""
+
+    def __init__(self, layer: EncoderLayer, kept: float):
+        super().__init__()
+        self.layer, self.kept = layer, kept
+
+    def forward(self, x):
+        x = self.layer.norm1(self.kept * x + self.layer.self_attention(x, x, x)[0])
+        return self.layer.norm2(self.kept * x + self.layer.feed_forward(x))
+
+
 def position_similarity(x):
     """Return the mean cosine similarity between different positions of a sequence."""
     directions = F.normalize(x.detach(), dim=-1)
@@ -566,18 +578,6 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-
-    class WeakResiduals(nn.Module):
-        """An encoder layer whose residual connections are multiplied by `kept`."""
-
-        def __init__(self, layer: EncoderLayer, kept: float):
-            super().__init__()
-            self.layer, self.kept = layer, kept
-
-        def forward(self, x):
-            x = self.layer.norm1(self.kept * x + self.layer.self_attention(x, x, x)[0])
-            return self.layer.norm2(self.kept * x + self.layer.feed_forward(x))
-
     with demonstration():
         torch.manual_seed(0)
         stack = [EncoderLayer(64, 4, 256) for _ in range(12)]
