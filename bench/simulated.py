@@ -173,8 +173,9 @@ def _work(
     if place < 9:
         return Work("right", variant(style, draw), ending)
     if place < 16:
-        most = min(6, len(mistakes)) if place < 14 else len(mistakes)
-        names = draw.sample(list(mistakes), 1 + number % most)
+        known = sum(map(bool, mistakes.values()))
+        most = min(6, known) if place < 14 else known
+        names = draw.sample([name for name in mistakes if mistakes[name]], 1 + number % most)
         last = [draw.choice(mistakes[name]) for name in names]
         return Work("wrong", [*style, *last], ending)
     if place == 16:
