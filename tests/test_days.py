@@ -59,7 +59,7 @@ def test_the_solution_gets_full_points_and_starts_one_worker_per_exercise(
 
     monkeypatch.setattr(grader.server, "start", count)
     marks = grader.grade(handed_in(solution_notebook(grader.day)))
-    # A student's test runs anew for each implementation, and all implementations share a worker.
+    # A student's test gets a new worker for each implementation, and all implementations share one.
     tested = grader.key.implementations.values()
     further = sum(1 + len(each.correct) + len(each.kinds) for each in tested)
     assert started.count(WORKER) == len(grader.day.exercises) + further

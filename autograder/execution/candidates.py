@@ -81,14 +81,12 @@ class Candidates:
         self._test, self._implementations, self._start = test, implementations, start
         self._chosen = implementations.choose(random.Random(seed))
         self._noticed: set[str] | None = None  # mistakes
-        self._has_false_alarm = False
+        self._has_failed = False  # for some implementation, which ended the run
 
     def check(self, mistakes: Sequence[str]) -> None:
         """Check that the student's test accepts every correct implementation and noticed one of these mistakes."""
-        if self._has_false_alarm:
-            raise Mismatch(
-                "a test that does not accept every correct implementation earns no points"
-            )
+        if self._has_failed:
+            raise Mismatch("your test earns no points, for the reason that the first message gives")
         if self._noticed is None:
             self._noticed = self._run()
         if self._noticed.isdisjoint(mistakes):
@@ -111,7 +109,7 @@ class Candidates:
             Mismatch: The verdict is wrong for a correct implementation, or is not a bool, or the test made too many calls.
             StudentError: The test raised an exception for a correct implementation.
         """
-        self._has_false_alarm = True  # unless nothing below raises
+        self._has_failed = True  # unless nothing below raises
         try:
             verdict = getattr(student, self._test)(calls)
         except StudentError:
@@ -127,7 +125,7 @@ class Candidates:
                 "your test says that a correct implementation is broken",
                 f"your test says that a correct implementation is broken. {calls.last}",
             )
-        self._has_false_alarm = False
+        self._has_failed = False
         return verdict
 
 

@@ -10,7 +10,7 @@
 # * **A second way**: numbers by hand, a loop, or torch's own function.
 # * **Rules** for any input: hidden keys change nothing, and reordering keys and values together
 #   keeps the output.
-# * **Different sizes** on every axis, so that no axis can stand in for another.
+# * **Different sizes** on every axis, so that a confused axis raises an error.
 # * **Extreme inputs**, such as a query without allowed keys, and **gradients**, which can be NaN
 #   although the results are right.
 
@@ -34,7 +34,7 @@ from solutions.opening import demonstration, predict, visible_check
 # The grader calls it with correct implementations, and with broken ones that contain real students'
 # mistakes. Each mistake that it notices earns points. If it rejects a correct implementation, it
 # earns none, so compare floats with a tolerance, such as `atol=1e-4`. It cannot read an
-# implementation, runs anew for each one, and may call it at most 50 times.
+# implementation, starts again for each one, and may call it at most 50 times.
 
 
 # %%
