@@ -58,8 +58,8 @@ def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
         assert student.compiled() is True
 
 
-def test_meta_tensors_do_not_need_sympy(server: Server) -> None:
-    """For almost every operation on the `meta` device, torch would import sympy, which takes 0.3 s in each worker."""
+def test_checks_and_meta_tensors_do_not_need_sympy(server: Server) -> None:
+    """For most operations on the `meta` device and for `assert_close`, torch would import sympy, which takes 0.3 s per worker."""
     source = (
         "import sys, torch\n"
         "from torch import nn\n"
@@ -68,6 +68,7 @@ def test_meta_tensors_do_not_need_sympy(server: Server) -> None:
         "    mask = torch.ones(3, 3, dtype=torch.bool, device='meta').tril()\n"
         "    scores = (x @ x.mT).masked_fill(~mask, float('-inf')).softmax(-1)\n"
         "    x = nn.Transformer(8, 2, 1, 1, 16, device='meta')(x, torch.where(x > 0, x, scores @ x))\n"
+        "    torch.testing.assert_close(mask, mask)\n"
         "    return list((x.var(-1) + torch.cat([x, x]).mean()).shape)\n"
         "def imported():\n"
         "    return [name for name in ('mpmath', 'torch._dynamo') if name in sys.modules]"

@@ -29,6 +29,8 @@ def warm_up() -> None:
     """
     disable_compile()
     assume_concrete_shapes()
+    # Without distributed tensors, `torch.testing.assert_close` does not import sympy, which takes longer than most tests.
+    replace("torch.testing._comparison._HAS_DTENSOR", False)
     torch.set_num_threads(1)
     # oneDNN would compile a kernel for each new shape in each process, and kernels differ between CPU types.
     torch.backends.mkldnn.set_flags(_enabled=False)
