@@ -7,7 +7,7 @@ from pathlib import Path
 from autograder.course.state_folder import course_folder
 
 ROOT = Path(__file__).parents[1]
-COURSE_FILES = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
+COURSE_FILES = ("autograder", "solutions", "graders", "mistakes", "tests", "grading.toml")
 
 
 def link_course(folder: Path) -> None:
