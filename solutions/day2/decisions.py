@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Decisions
 #
-# *Chapter 7 of 7*
+# *Chapter 8 of 8*
 #
 # An agent observes a state, takes an action, receives a reward, and observes the next state. This
 # repeats until the *episode* ends. Its *return* is the sum of its rewards.
@@ -11,8 +11,7 @@
 # continue a sequence of returns, states and actions. To make the agent act well, *ask* for a high
 # return.
 #
-# You will build the Decision Transformer and use it to find paths through a graph, as in the
-# paper's example.
+# You will build the Decision Transformer and find paths through a graph, as in the paper's example.
 
 # %%
 import itertools
@@ -605,7 +604,7 @@ if __name__ == "__main__":
 # paths. With seeds 1 and 2, it finds 26 of 29 and 16 of 31; 16 and 7 are shortest.
 #
 # From 5, 0 and 8 places (seeds 0 to 2), the model does not reach the goal within the 16 steps that it
-# can read. It then returns to places where it has been before.
+# can read.
 
 # %% [markdown]
 # ### Your experiment: ask for other returns

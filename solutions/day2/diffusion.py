@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion
 #
-# *Chapter 4 of 7*
+# *Chapter 5 of 8*
 #
 # A GPT generates one token at a time; a diffusion model generates all pixels of an image at once.
 # During training, a network learns to predict the noise added to an image. Sampling starts
@@ -11,11 +11,10 @@
 # from left to right and has no learned parameters. ddim_step goes from right to left and removes
 # the noise that the network predicts.](figures/chain.svg)
 #
-# The idea comes from [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Ho et al.
-# (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional network and
-# generated high-quality images. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced
-# the network with a Transformer, the *diffusion transformer* (DiT). You will train one that draws
-# any digit.
+# [Ho et al. (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional
+# network, after [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Peebles and Xie
+# (2022)](https://arxiv.org/abs/2212.09748) use a Transformer, the *diffusion transformer* (DiT). You
+# will train one that draws any digit.
 #
 # Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$, the fraction of
 # the image's variance that is left, falls from 1 to almost 0.
@@ -1280,8 +1279,7 @@ if __name__ == "__main__":
 # |white pixels (%)|3|4|7–8|16–20|
 #
 # Then diversity rises again: the amplified noise pushes more and more pixels beyond white, where they
-# are clipped. Strokes break up and white specks appear, in different places in each drawing. In real
-# digits, 9% of the pixels are white.
+# are clipped. In real digits, 9% of the pixels are white.
 
 # %% [markdown]
 # ### Your experiment: complete half a digit

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The family
 #
-# *Chapter 5 of 7*
+# *Chapter 6 of 8*
 #
 # Most descendants of the Transformer change one part of it. You will implement five of these
 # changes. With `rotary_embedding` and `alibi_bias`, scores depend on the **distance** between query
@@ -88,8 +88,7 @@ class LargestTensor(TorchDispatchMode):
 # **The traps.**
 #
 # * *Adjacent* columns form a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
-#   Face's Llama pair column i with i + d/2. Both pairings work, but switching between them requires
-#   permuting the weights.
+#   Face's Llama pair column i with i + d/2, and permute the weights.
 # * Row r need not be at position r. With a cache, a model rotates one row at a time.
 # * Float16 rounds 9,999 to 10,000, so compute the angles in float32 or float64.
 
@@ -982,9 +981,8 @@ if __name__ == "__main__":
 # With `cumsum`, *causal* linear attention stores one d × d_v state per position. It needs 32 times
 # as much memory as the bidirectional form.
 #
-# The time of full attention has a slope above 2: the operating system provides the memory of large
-# matrices page by page, and they do not fit into the inner caches. For 64 queries at a time, its
-# slope is 2.0.
+# The time of full attention has a slope above 2, because large matrices do not fit into the inner
+# caches. For 64 queries at a time, its slope is 2.0.
 
 # %% [markdown]
 # The next cells train small causal models on 64-character pieces of the Python manual and test them on
@@ -1134,8 +1132,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The table shows bits per held-out character: means and ranges over three
-# seeds. Models saw positions 32–63 in training, but not 192–255. Both columns are measured on the
-# same characters. The last column counts the cached numbers per layer at position 256.
+# seeds. Models saw positions 32–63 in training, but not 192–255. The last column counts the cached
+# numbers per layer at position 256.
 #
 # |variant|32–63|192–255|cache|
 # |---|---|---|---|
@@ -1148,12 +1146,10 @@ if __name__ == "__main__":
 #
 # * Beyond the training length, sinusoidal encodings fail immediately. RoPE fails 30 to 50 positions
 #   later, at distances not seen in training. ALiBi's loss rises by only 0.03 bits.
-# * A window of 16 fixes RoPE, because training covers every distance up to 15. Two such blocks see 31
-#   characters, which are the same at both positions, so the loss is, too.
+# * A window of 16 fixes RoPE, because training covers every distance up to 15.
 # * Sharing one key head saves three quarters of the cache and some parameters. It costs 0.02 to 0.04
 #   bits.
-# * The linear variant has a fixed-size state and costs about 0.6 bits. It applies φ after the
-#   rotation, so its scores depend on absolute positions, which may explain part of the loss.
+# * The linear variant has a fixed-size state and costs about 0.6 bits.
 
 # %% [markdown]
 # ### Your experiment: a mask of your own

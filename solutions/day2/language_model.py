@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Language models
 #
-# *Chapter 1 of 7*
+# *Chapter 2 of 8*
 #
 # A **language model** reads text and predicts, at each position, the next token. Take the
 # Transformer from Day 1, remove the encoder and the cross-attention, and you have a language model.
@@ -9,10 +9,8 @@
 # [Shannon (1951)](https://doi.org/10.1002/j.1538-7305.1951.tb01366.x) had people guess English text
 # letter by letter. The better the guesses, the fewer bits it takes to encode the text. So we
 # compare models on the same text by **bits per character**. To predict well, a model has to learn
-# spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions and
-# attempt summaries ([Radford et al.
-# 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
-# section 3). This chapter builds GPT-2.
+# spelling, grammar and facts. This chapter builds GPT-2 ([Radford et al.
+# 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)).
 #
 # <details><summary>If you skipped Day 1</summary>
 #
@@ -343,8 +341,7 @@ if __name__ == "__main__":
 # Third, dropout applies only to the output of each branch.
 #
 # **The traps.** Add the output of each branch to x itself, not to norm(x). `F.gelu` defaults to the
-# exact form, which differs in the fourth decimal place. Training still works, but a model with
-# GPT-2's weights does not reproduce GPT-2's logits.
+# exact form, which differs in the fourth decimal place.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` and its
 # encoder and decoder classes.
@@ -1472,16 +1469,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Longer contexts help up to order 5. Many longer strings never occurred in
 # training, so there is nothing to count. With the leak, the longest context is best on the copied
-# passages, because the model only has to recite. At order 5, they need 1.26 bits instead of 1.80, and
-# the whole text seems to need 2.22 instead of 2.27.
+# passages, because the model only has to recite.
 #
 # A GPT represents contexts as vectors, so it can generalise from similar contexts.
 #
 # ### Training
 #
 # Each step reads 8 windows of 128 characters at random positions. The learning rate follows common
-# practice: 200 warm-up steps, then cosine decay to 0. Embeddings are initialised with a standard
-# deviation of 0.1. Initially, each block adds nothing to its input.
+# practice: 200 warm-up steps, then cosine decay to 0.
 #
 # For a fair comparison, each held-out character is predicted once, only from earlier characters.
 # The GPT reads windows that overlap by half. Only predictions in the second half of a window count;
@@ -1740,10 +1735,10 @@ if __name__ == "__main__":
 # %% [markdown]
 # **Read.** [Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
-# sections 2 and 3. [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2. [Weng, The
-# Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Transformer Basics". [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and
-# 4.3: why the most likely text is degenerate.
+# sections 2 and 3. [Weng, The Transformer Family
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Transformer Basics".
+# [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and 4.3: why the most likely
+# text is degenerate.
 #
 # **Discuss.**
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Memory
 #
-# *Chapter 6 of 7*
+# *Chapter 7 of 8*
 #
 # A Transformer sees only its context window. A longer window is still finite, and its cost grows as
 # n². You will implement three ways to reach further back:
@@ -589,8 +589,7 @@ if __name__ == "__main__":
 #
 # The next cell runs the model with memory over its training text. It stores the hidden state and
 # next character at 40,000 positions, then predicts 512 held-out characters with and without the
-# datastore. Each is compared with all 40,000 keys: two billion multiplications, which take less than a
-# second with `cdist` and about 20 s with broadcasting in float64.
+# datastore.
 
 # %% tags=["support"]
 STORE = 40_000

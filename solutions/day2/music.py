@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Music
 #
-# *Chapter 2 of 7*
+# *Chapter 3 of 8*
 #
 # Below are four chorales. Bach wrote one; the models in this chapter wrote the others. First, run
 # the cells down to the audio players and listen.

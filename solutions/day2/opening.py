@@ -35,7 +35,7 @@
 # %% [markdown]
 # ### Today at a glance
 #
-# ![The seven chapters, each with its input, its output and its new idea. Language models:
+# ![Chapters 2 to 8, each with its input, its output and its new idea. Language models:
 # characters in, text out; new: a decoder-only model with a cache. Music: notes of four voices in,
 # chorales out; new: distances between positions. Vision: patches in, a digit's class out; new: a
 # class token. Diffusion: patches of noise, a step and a label in, digits out; new: step and label
@@ -163,8 +163,8 @@
 #
 # Training takes extra time, measured on one core unless noted:
 #
-# 1. a GPT: 209 s on two cores;
-# 2. two models: 2 minutes each;
-# 3. three ViTs and three CNNs: about 90 s on two cores;
-# 4. a diffusion transformer: 2 minutes;
-# 5. six variants: 5 minutes in total.
+# 2. a GPT: 209 s on two cores;
+# 3. two models: 2 minutes each;
+# 4. three ViTs and three CNNs: about 90 s on two cores;
+# 5. a diffusion transformer: 2 minutes;
+# 6. six variants: 5 minutes in total.

@@ -16,6 +16,14 @@ from solutions.day2.music import N_TOKENS
 from solutions.day2.vision import BidirectionalBlock, SelfAttention
 
 
+def counterexample():
+    return 0, torch.zeros(1, 2), torch.zeros(3, 2), torch.ones(1, 3, dtype=torch.bool)
+
+
+def repaired_weights(query, key, mask):
+    return F.scaled_dot_product_attention(query, key, torch.eye(len(key)), mask)
+
+
 class CausalSelfAttention(nn.Module):
     def __init__(self, d_model, n_heads, dropout=0.0):
         super().__init__()

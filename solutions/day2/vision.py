@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Vision
 #
-# *Chapter 3 of 7*
+# *Chapter 4 of 8*
 #
 # A Transformer reads a sequence of vectors. To turn an image into a sequence, the **Vision
 # Transformer** (ViT) cuts it into square patches and reads them like words.
@@ -787,8 +787,8 @@ if __name__ == "__main__":
 #
 # **The traps.** Take the mean over the images. Square only the numerator. A layer with the same
 # output for every image should give 0, but the formula gives 0/0. Rounding hides this: centring
-# seven copies of 0.3 leaves 3·10⁻⁸, so the formula divides one rounding error by another. Use a
-# threshold relative to the original entry, because the error grows with it.
+# seven copies of 0.3 leaves 3·10⁻⁸. Use a threshold relative to the original entry, because the
+# error grows with it.
 
 
 # %%

@@ -8,7 +8,7 @@ from solutions.drawing import BLUE, GREY, ORANGE, PINK, Figures, Picture
 
 figure = Figures(Path(__file__).parent)
 
-# The name, input, new idea and output of each chapter.
+# The name, input, new idea and output of each chapter after the warm-up.
 CHAPTERS = (
     ("Language models", "characters", "decoder only, with a cache", "text"),
     ("Music", "notes of four voices", "distances between positions", "chorales"),
@@ -29,7 +29,7 @@ def day() -> Picture:
         picture.text(x + 4, 30, title, at="start", colour=colour, bold=True)
     for number, (name, reads, new, gives) in enumerate(CHAPTERS):
         y = 44 + number * 38 + (10 if number > 4 else 0)
-        picture.badge(22, y + 16, str(number + 1))
+        picture.badge(22, y + 16, str(number + 2))
         picture.text(38, y + 21, name, at="start", size=12.5, bold=True)
         picture.box(150, y, 184, 31, reads, colour=ORANGE, size=12)
         picture.line([(334, y + 15.5), (345, y + 15.5)])

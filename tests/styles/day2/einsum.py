@@ -660,3 +660,14 @@ class DecisionTransformer(nn.Module):
         x[:, 1::3] += self.state_embedding(states)
         x[:, 2::3] += self.action_embedding(actions)
         return self.head(self.blocks(self.norm(x)).unflatten(1, (t, 3))[:, :, 1])
+
+
+# %%
+def counterexample():
+    return 3, *torch.tensor([[[1.0]], [[-2.0]]]).expand(2, 2, 1), torch.eye(2).bool()
+
+
+# %%
+def repaired_weights(query, key, mask):
+    scores = einsum("nd,md->nm", query, key) * query.shape[-1] ** -0.5
+    return scores.masked_fill(mask.logical_not(), -torch.inf).softmax(-1)

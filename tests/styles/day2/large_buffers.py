@@ -591,3 +591,15 @@ class DecisionTransformer(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         return self.head(hidden.reshape(len(states), T, 3, -1)[:, :, 1])
+
+
+# %%
+def counterexample():
+    query = key = torch.zeros(2, 1)
+    return 5, query, key, torch.ones(2, 2, dtype=torch.bool).tril().flip(0)
+
+
+# %%
+def repaired_weights(query, key, mask):
+    bias = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(query.dtype).min)
+    return F.softmax(query @ key.transpose(0, 1) / math.sqrt(query.size(-1)) + bias, dim=-1)

@@ -880,3 +880,22 @@ class DecisionTransformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return torch.stack([self.head(x[:, 3 * s + 1]) for s in range(t)], dim=1)
+
+
+# %%
+def counterexample():
+    mask = torch.zeros(1, 3, dtype=torch.bool)
+    mask[0, 2] = True
+    return 4, torch.zeros(1, 1), torch.zeros(3, 1), mask
+
+
+# %%
+def repaired_weights(query, key, mask):
+    weights = torch.zeros(len(query), len(key))
+    for i in range(len(query)):
+        places = [j for j in range(len(key)) if mask[i, j]]
+        scores = [float(query[i] @ key[j]) / math.sqrt(query.shape[1]) for j in places]
+        powers = [math.exp(score - max(scores)) for score in scores]
+        for j, power in zip(places, powers, strict=True):
+            weights[i, j] = power / sum(powers)
+    return weights
