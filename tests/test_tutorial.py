@@ -45,7 +45,7 @@ def normal(output: str) -> str:
 @pytest.mark.slow
 def test_the_tutorial_shows_what_its_commands_print(tmp_path: Path) -> None:
     link_course(tmp_path)
-    for name in ("assignments", "bench", "tests"):
+    for name in ("assignments", "bench"):
         (tmp_path / name).symlink_to(ROOT / name)
     path = f"{SCRIPTS}:{os.environ['PATH']}"
     variables = {"PATH": path, "AUTOGRADER_SECRET": "tests", "PYTHONUNBUFFERED": "1"}
