@@ -48,7 +48,7 @@ FRAMES}
 def record(folder: Path) -> tuple[list[tuple[str, str]], str]:
     """Run the commands in a copy of the course. Return each command with its output, and the student's page."""
     link_course(folder)
-    for name in ("bench", "tests", "nbgrader_config.py"):
+    for name in ("bench", "nbgrader_config.py"):
         (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     outputs = {}
