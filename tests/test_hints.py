@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 COURSE = courses.load(ROOT)
 NOTICED = tomllib.loads((ROOT / "tests" / "noticed_mistakes.toml").read_text(encoding="utf-8"))
 # The number of mistakes that noticed_mistakes.toml lists as detected by the visible checks. It must not decrease.
-LENGTHS = {"day1": 350, "day2": 660}
+LENGTHS = {"day1": 350, "day2": 678}
 ALL = os.environ.get("HINTS") == "all"
 SOME = {
     "day1": ("attention_scores", "causal_mask", "shift_matrix", "split_heads", "LayerNorm"),

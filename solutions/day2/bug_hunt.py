@@ -218,12 +218,12 @@ if __name__ == "__main__":
             "For how many of the six versions are your inputs a counterexample?",
             sum(error > 0.01 for error in errors),
         )
-        weights = {"repaired": repaired_weights(query, key, mask)}
+        shown = {"repaired": repaired_weights(query, key, mask)}
         for version, error in enumerate(errors):
-            weights[f"version {version}: {'wrong' if error > 0.01 else 'right'}"] = VERSIONS[
-                version
-            ](query, key, mask)
-        look(weights, range(len(query)), range(len(key)))
+            verdict = "NaN" if error == math.inf else "wrong" if error > 0.01 else "right"
+            weights = VERSIONS[version](query, key, mask)
+            shown[f"version {version}: {verdict}"] = weights.nan_to_num(0.0)
+        look(shown, range(len(query)), range(len(key)))
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1.

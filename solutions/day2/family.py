@@ -895,6 +895,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
     return (weights @ with_block_before(value)).view(n, -1)
 
 
+# %% tags=["support"]
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
     """Return how many seconds `attend` takes (best of five) and the size in bytes of the largest tensor it creates."""
     inputs = torch.randn(3, n, 32, generator=torch.Generator().manual_seed(n))

@@ -1401,7 +1401,7 @@ if __name__ == "__main__":
 # </details>
 
 
-# %%
+# %% tags=["support"]
 def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Look up the count of each number in `asked`. Numbers that are not in the sorted array `known` have count 0."""
     at = np.searchsorted(known, asked).clip(max=len(known) - 1)

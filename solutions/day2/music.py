@@ -442,11 +442,11 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# The naive approach looks up a vector for every pair of positions. The next cell records the
+# The naive approach looks up a vector for every pair of positions. The next cells record the
 # largest tensor that each approach creates.
 
 
-# %%
+# %% tags=["support"]
 class LargestAllocation(TorchDispatchMode):
     """A dispatch mode that records the size in bytes of the largest tensor that torch creates."""
 
@@ -461,6 +461,7 @@ class LargestAllocation(TorchDispatchMode):
         return result
 
 
+# %%
 def direct_logits(
     query: Float[Tensor, "n d"], relative: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n n"]:
